@@ -1,0 +1,121 @@
+"""What is known of an expert before it answers: prices, limits, abilities, the prompt it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from experts.messages import Usage
+
+NANO_PER_USD = 1_000_000_000
+_NANO_PER_MICRO = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a call costs, in US dollars per million tokens (and per request).
+
+    Attributes:
+        input: Prompt tokens read afresh.
+        output: Tokens written, hidden reasoning included.
+        cache_read: Prompt tokens the provider had cached; None means the `input` price.
+        cache_write: Prompt tokens put into the cache; None means the `input` price.
+        request: Flat dollars per call.
+        source: Where the figures come from and of which day, for people.
+    """
+
+    input: float
+    output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
+    request: float = 0.0
+    source: str = "config"
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cache_read", "cache_write", "request"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"price {name!r} must be a finite number >= 0, got {value!r}")
+
+    def cost_nanousd(self, usage: Usage) -> int:
+        """Dollars times 1e9 for `usage`, rounded once, half to even."""
+        cache_read = self.input if self.cache_read is None else self.cache_read
+        cache_write = self.input if self.cache_write is None else self.cache_write
+        micro_usd = (
+            usage.input * self.input
+            + usage.cache_read * cache_read
+            + usage.cache_write * cache_write
+            + usage.completion_tokens * self.output
+        )
+        return round(micro_usd * _NANO_PER_MICRO + self.request * NANO_PER_USD)
+
+    def expected_usd(self, prompt_tokens: float, output_tokens: float) -> float:
+        """Dollars for a call of that size, nothing cached: what a policy weighs."""
+        return (prompt_tokens * self.input + output_tokens * self.output) / 1e6 + self.request
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotPrompt:
+    """How to ask a base model, which continues text instead of answering.
+
+    Rendered as `preamble`, then each example, then the question, in the same form; the model is
+    stopped where it would start the next question.
+    """
+
+    preamble: str
+    examples: tuple[tuple[str, str], ...]
+    question_prefix: str = "Q: "
+    answer_prefix: str = "A:"
+    stop: tuple[str, ...] = ("\nQ:", "\n\n")
+
+    def render(self, question: str) -> str:
+        shown = [f"{self._ask(asked)} {answer}" for asked, answer in self.examples]
+        return "\n\n".join([self.preamble, *shown, self._ask(question)])
+
+    def _ask(self, question: str) -> str:
+        return f"{self.question_prefix}{question}\n{self.answer_prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCard:
+    """Everything a router may know of an expert that is not learned.
+
+    Attributes:
+        expert_id: The name that requests, tables and headers use.
+        description: One sentence for people.
+        prices: None means unknown: flagged in the ledger, weighed as the dearest of the pool.
+        context_tokens: Prompt and answer together; None means no known limit.
+        max_output_tokens: Longest answer; None means no known limit.
+        modalities: What it can read, a subset of {"text", "image", "audio", "file"}.
+        tools: Whether it can call tools.
+        structured_output: Whether it honours `response_format`.
+        local: Whether it runs on our machines.
+        quality_prior: Guess of its quality in [0, 1] until outcomes say more.
+        params_active_b: Parameters used per token, in billions; None when unknown.
+        params_total_b: Parameters held in memory, in billions; None when unknown.
+        released: ISO date of release, "" when unknown.
+        tags: Free labels, e.g. {"region": "eu"}.
+        prompt: The few-shot prompt of a base model; None for one that chats.
+    """
+
+    expert_id: str
+    description: str = ""
+    prices: Prices | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    modalities: frozenset[str] = frozenset({"text"})
+    tools: bool = False
+    structured_output: bool = False
+    local: bool = False
+    quality_prior: float = 0.5
+    params_active_b: float | None = None
+    params_total_b: float | None = None
+    released: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    prompt: FewShotPrompt | None = None
+
+    def __post_init__(self) -> None:
+        if not self.expert_id:
+            raise ValueError("an expert needs an id")
+        if not 0 <= self.quality_prior <= 1:
+            raise ValueError(f"quality_prior must be in [0, 1], got {self.quality_prior!r}")

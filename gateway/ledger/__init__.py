@@ -1,0 +1,1 @@
+"""The append-only book of requests, decisions, attempts and outcomes."""

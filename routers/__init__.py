@@ -1,0 +1,1 @@
+"""Who should answer: features, estimators, policies, exploration. Talks to no network and no database."""

@@ -1,0 +1,1 @@
+"""One estimator per file: state of a request in, quality per expert out."""
