@@ -1,1 +1,1 @@
-"""How good is an answer, a router, a trade-off. Always import from a submodule: `import eval` hides a builtin."""
+"""How good is an answer, a router, a trade-off. Import from submodules: eval hides a builtin."""

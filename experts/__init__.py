@@ -1,1 +1,1 @@
-"""Anything that answers a chat request. Knows models, prices and wire formats; never decides who answers."""
+"""Anything that answers a chat request: models, engines, compositions. Never decides who does."""

@@ -60,7 +60,7 @@ class ChatRequest:
         max_tokens: Most tokens the answer may have, or None for the expert's own limit.
         stream: Whether the client wants tokens as they come; the events are the same either way.
         params: All other fields of the body by their OpenAI names (`temperature`, `tools`,
-            `response_format`, ...), known to us or not; experts that take them get them as they are.
+            `response_format`, ...), known to us or not; experts that take them get them as is.
     """
 
     messages: tuple[Message, ...]
@@ -141,7 +141,7 @@ class Delta:
         text: New text, possibly empty.
         choice: Which of the `n` answers it belongs to.
         tool_calls: Pieces of tool calls in OpenAI's streaming shape (with `index`).
-        fields: Other fields of the piece as the provider sent them (`refusal`, `reasoning_content`).
+        fields: Other fields of the piece as sent (`refusal`, `reasoning_content`, ...).
         logprobs: The provider's `logprobs` object for this piece, if it sent one.
     """
 

@@ -1,1 +1,1 @@
-"""Who should answer: features, estimators, policies, exploration. Talks to no network and no database."""
+"""Who should answer: features, estimators, policies, exploration. No network, no database."""

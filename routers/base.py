@@ -70,8 +70,6 @@ class Policy(Protocol):
 
     name: str
 
-    def distribution(
-        self, candidates: Candidates, preference: Preference
-    ) -> tuple[Floats, Floats]:
+    def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         """Probabilities, shape (A,), summing to 1, and the utilities they follow from, (A,)."""
         ...
