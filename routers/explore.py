@@ -1,0 +1,64 @@
+"""Exploration and the draw: the only place where chance becomes a choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from routers.records import Floats
+
+_SUM_TOLERANCE = 1e-6
+
+
+def with_exploration(
+    probabilities_A: Floats, epsilon: float, among_A: npt.NDArray[np.bool_] | None = None
+) -> Floats:
+    """Mix a distribution with the uniform one: (1 - epsilon) · p + epsilon / A.
+
+    Args:
+        probabilities_A: A distribution, shape (A,).
+        epsilon: Share of the traffic that explores, in [0, 1].
+        among_A: Which experts may be explored, shape (A,); all when None or when none is true.
+
+    Returns:
+        A distribution, shape (A,), which gives every explored expert at least epsilon / A.
+
+    Raises:
+        ValueError: `probabilities_A` is no distribution, or `epsilon` is outside [0, 1].
+    """
+    _check_distribution(probabilities_A)
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon must be in [0, 1], got {epsilon!r}")
+    uniform_A = np.ones_like(probabilities_A) if among_A is None else among_A.astype(np.float64)
+    if not uniform_A.any():
+        uniform_A = np.ones_like(probabilities_A)
+    return (1 - epsilon) * probabilities_A + epsilon * uniform_A / uniform_A.sum()
+
+
+def draw(probabilities_A: Floats, uniform: float) -> int:
+    """The index that `uniform` picks by the inverse of the cumulative distribution.
+
+    An index of probability zero is never picked. The same number always picks the same index, so
+    a decision is replayed from it alone.
+
+    Args:
+        probabilities_A: A distribution, shape (A,).
+        uniform: A number drawn uniformly from [0, 1).
+
+    Raises:
+        ValueError: `probabilities_A` is no distribution, or `uniform` is outside [0, 1).
+    """
+    _check_distribution(probabilities_A)
+    if not 0 <= uniform < 1:
+        raise ValueError(f"the uniform number must be in [0, 1), got {uniform!r}")
+    cumulative_A = np.cumsum(probabilities_A)
+    picked = int(np.searchsorted(cumulative_A, uniform * cumulative_A[-1], side="right"))
+    last_possible = int(np.flatnonzero(probabilities_A)[-1])
+    return min(picked, last_possible)
+
+
+def _check_distribution(probabilities_A: Floats) -> None:
+    if probabilities_A.ndim != 1 or not len(probabilities_A):
+        raise ValueError(f"a distribution has shape (A,), A >= 1, got {probabilities_A.shape}")
+    if not (probabilities_A >= 0).all() or abs(probabilities_A.sum() - 1) > _SUM_TOLERANCE:
+        raise ValueError(f"not a distribution: {probabilities_A.tolist()}")

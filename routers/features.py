@@ -1,0 +1,52 @@
+"""What an estimator may look at: a vector of the text and how long it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from experts.messages import ChatRequest
+from routers.base import Encoder
+from routers.records import FeatureBatch
+
+_BYTES_PER_TOKEN = 4
+
+
+def estimate_tokens(text: str) -> float:
+    """About how many tokens `text` is, >= 1, without any model's tokenizer.
+
+    Four bytes of UTF-8 a token: four letters of English, two of Cyrillic, one and a third of
+    Chinese characters. Byte-pair encoders of chat models come within about a third of that.
+    """
+    return max(len(text.encode(errors="replace")) / _BYTES_PER_TOKEN, 1.0)
+
+
+def estimate_prompt_tokens(request: ChatRequest) -> float:
+    """About how many tokens the whole request is: its text, its tool calls and its tools, >= 1."""
+    definitions = request.params.get("tools") or request.params.get("functions")
+    fields = [dict(message.fields) for message in request.messages if message.fields]
+    extra = len(orjson.dumps(definitions)) if definitions else 0
+    extra += sum(len(orjson.dumps(each)) for each in fields)
+    return estimate_tokens(request.text) + extra / _BYTES_PER_TOKEN
+
+
+class Featurizer:
+    """Texts to features, through an encoder.
+
+    Args:
+        encoder: A static or fitted encoder, or one that `fit` is still to be called on.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Featurizer:
+        """A featurizer whose encoder has learned from `texts`."""
+        return Featurizer(self.encoder.fit(texts, rng))
+
+    def transform(self, texts: Sequence[str]) -> FeatureBatch:
+        """Features of `texts`, one row each."""
+        prompt_tokens_N = np.array([estimate_tokens(text) for text in texts], dtype=np.float64)
+        return FeatureBatch(tuple(texts), self.encoder.encode(texts), prompt_tokens_N)
