@@ -1,0 +1,54 @@
+"""Grades by a regular expression that the whole answer must match.
+
+The engine is RE2 (through pyarrow): its time grows with the length of the answer and no faster, so
+no pattern can hang a grader. It has no look-around and no back-references.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eval.errors import GraderConfigError
+from eval.graders.base import Fields, Grade, right, wrong
+from eval.graders.fields import refuse_unknown, text
+
+_LONGEST = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RegexCheck:
+    """The answer, stripped of white space at both ends, matches `pattern` from end to end."""
+
+    kind: ClassVar[str] = "regex"
+    pattern: str
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Self:
+        refuse_unknown(fields, {"pattern"})
+        check = cls(text(fields, "pattern"))
+        try:
+            _matches(f"(?:{check.pattern})", "")
+            _matches(check.pattern, "")
+        except pa.ArrowInvalid as error:
+            reason = str(error).removeprefix("Invalid regular expression: ")
+            raise GraderConfigError("pattern", f"not a valid RE2 pattern: {reason}") from error
+        return check
+
+    def grade(self, answer: str) -> Grade:
+        stripped = answer.strip()
+        if len(stripped) > _LONGEST:
+            return wrong(f"longer than {_LONGEST:,} characters, too long to be an answer")
+        try:
+            matched = _matches(rf"\A(?:{self.pattern})\z", stripped)
+        except (pa.ArrowInvalid, UnicodeEncodeError) as error:
+            return Grade(None, f"the pattern could not be run: {error}")
+        return right("matches the pattern") if matched else wrong("does not match the pattern")
+
+
+def _matches(pattern: str, text: str) -> bool:
+    found = pc.match_substring_regex(pa.array([text], pa.string()), pattern)
+    return bool(found[0].as_py())
