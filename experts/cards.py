@@ -68,8 +68,9 @@ class FewShotPrompt:
     answer_prefix: str = "A:"
     stop: tuple[str, ...] = ("\nQ:", "\n\n")
 
-    def render(self, question: str) -> str:
-        shown = [f"{self._ask(asked)} {answer}" for asked, answer in self.examples]
+    def render(self, question: str, earlier: tuple[tuple[str, str], ...] = ()) -> str:
+        """The text to continue; `earlier` turns of the conversation follow the examples."""
+        shown = [f"{self._ask(asked)} {answer}" for asked, answer in (*self.examples, *earlier)]
         return "\n\n".join([self.preamble, *shown, self._ask(question)])
 
     def _ask(self, question: str) -> str:

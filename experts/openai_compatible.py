@@ -1,0 +1,175 @@
+"""Any OpenAI-compatible endpoint as an expert: remote APIs, vLLM, the embedded engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import httpx2
+import orjson
+
+from experts.base import Call
+from experts.cards import ExpertCard
+from experts.errors import (
+    ExpertAuthError,
+    ExpertCallError,
+    ExpertProtocolError,
+    ExpertRateLimitedError,
+    ExpertRejectedError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+)
+from experts.messages import ChatRequest, Event, Finish, Json
+from experts.openai_wire import ChatDialect, CompletionsDialect, Dialect
+from experts.sse import sse_data
+
+_MAX_ERROR_CHARS = 500
+
+
+class OpenAICompatibleExpert:
+    """One model behind one URL.
+
+    Args:
+        card: Its card; a card with a few-shot `prompt` is asked through `/completions`.
+        base_url: Up to and including `/v1`.
+        model: The name the endpoint knows the model by.
+        api_key: Sent as a bearer token if given.
+        connect_s: Longest wait for a connection. How long an answer may take is the caller's say.
+        transport: For tests that need control of the wire.
+    """
+
+    def __init__(
+        self,
+        card: ExpertCard,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        connect_s: float = 5.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._card = card
+        self._model = model
+        self._dialect: Dialect = CompletionsDialect(card.prompt) if card.prompt else ChatDialect()
+        self._client = httpx2.AsyncClient(
+            base_url=base_url.rstrip("/") + "/",
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx2.Timeout(None, connect=connect_s),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            transport=transport,
+            # A proxy from the environment would see prompts and keys that no one sent its way.
+            trust_env=False,
+        )
+
+    @property
+    def card(self) -> ExpertCard:
+        return self._card
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
+        body = orjson.dumps(self._dialect.body(request, self._model))
+        headers = {"content-type": "application/json"}
+        with self._mapped_errors():
+            async with self._client.stream(
+                "POST", self._dialect.path, content=body, headers=headers
+            ) as response:
+                if response.status_code >= 400:
+                    raise self._refusal(response, await response.aread())
+                if "text/event-stream" in response.headers.get("content-type", ""):
+                    async for event in self._streamed(response):
+                        yield event
+                else:
+                    for event in self._whole(await response.aread()):
+                        yield event
+
+    async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[Event, None]:
+        open_choices: set[int] = {0}
+        async for payload in sse_data(response.aiter_lines()):
+            for event in self._dialect.events(self._parsed(payload)):
+                if isinstance(event, Finish):
+                    open_choices.discard(event.choice)
+                yield event
+        if open_choices:
+            raise self._error(ExpertProtocolError, "the stream ended before the answer did")
+
+    def _whole(self, content: bytes) -> list[Event]:
+        events = list(self._dialect.events(self._parsed(content)))
+        if not any(isinstance(event, Finish) for event in events):
+            raise self._error(ExpertProtocolError, "the answer has no finished choice")
+        return events
+
+    def _parsed(self, payload: str | bytes) -> Json:
+        try:
+            data = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise self._error(ExpertProtocolError, f"sent broken JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise self._error(ExpertProtocolError, "sent JSON that is no object")
+        if data.get("error"):
+            message, code = _error_fields(data)
+            raise ExpertUnavailableError(self._card.expert_id, message, code=code)
+        return data
+
+    def _error(self, kind: type[ExpertCallError], message: str) -> ExpertCallError:
+        return kind(self._card.expert_id, message)
+
+    @contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.TimeoutException as error:
+            raise self._error(ExpertTimeoutError, _named(error)) from error
+        except httpx2.RemoteProtocolError as error:
+            raise self._error(ExpertProtocolError, _named(error)) from error
+        except httpx2.TransportError as error:
+            raise self._error(ExpertUnavailableError, _named(error)) from error
+
+    def _refusal(self, response: httpx2.Response, content: bytes) -> ExpertCallError:
+        expert, status = self._card.expert_id, response.status_code
+        message, code = _refusal_fields(status, content)
+        if status in (401, 403):
+            # The provider's own words often quote the end of the key.
+            message = f"the provider refused our credentials (status {status})"
+        if status == 429:
+            after = _seconds(response.headers.get("retry-after"))
+            return ExpertRateLimitedError(
+                expert, message, status=status, code=code, retry_after_s=after
+            )
+        return _class_of(status)(expert, message, status=status, code=code)
+
+
+def _class_of(status: int) -> type[ExpertCallError]:
+    if status in (401, 403):
+        return ExpertAuthError
+    if status in (408, 504):
+        return ExpertTimeoutError
+    return ExpertUnavailableError if status >= 500 else ExpertRejectedError
+
+
+def _refusal_fields(status: int, content: bytes) -> tuple[str, str | None]:
+    try:
+        data = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return f"answered with status {status}", None
+    return _error_fields(data) if isinstance(data, dict) else (f"answered {status}", None)
+
+
+def _error_fields(data: Json) -> tuple[str, str | None]:
+    error = data.get("error") or data.get("detail") or {}
+    if not isinstance(error, dict):
+        return str(error)[:_MAX_ERROR_CHARS], None
+    code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
+    return str(error.get("message") or "no message")[:_MAX_ERROR_CHARS], code
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:
+        return None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
