@@ -32,7 +32,8 @@ def with_exploration(
     uniform_A = np.ones_like(probabilities_A) if among_A is None else among_A.astype(np.float64)
     if not uniform_A.any():
         uniform_A = np.ones_like(probabilities_A)
-    return (1 - epsilon) * probabilities_A + epsilon * uniform_A / uniform_A.sum()
+    mixed_A: Floats = (1 - epsilon) * probabilities_A + epsilon * uniform_A / uniform_A.sum()
+    return mixed_A
 
 
 def draw(probabilities_A: Floats, uniform: float) -> int:

@@ -67,7 +67,7 @@ def make_encoder(name: str) -> Encoder:
     Raises:
         RoutingError: No encoder has that name; the message lists those that exist.
     """
-    return cast(Encoder, encoder_class(name)())
+    return encoder_class(name)()
 
 
 def encoder_class(name: str) -> type[Encoder]:

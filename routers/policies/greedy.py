@@ -28,7 +28,7 @@ class GreedyUtilityPolicy:
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         utility_A = utilities(candidates, preference)
         among_A = np.where(good_enough(candidates, preference), utility_A, -np.inf)
-        order = np.lexsort((candidates.experts, _filled_cost(candidates), -among_A))
+        order = np.lexsort((np.array(candidates.experts), _filled_cost(candidates), -among_A))
         probabilities_A = np.zeros(len(candidates.experts))
         probabilities_A[order[0]] = 1.0
         return probabilities_A, utility_A

@@ -1,0 +1,106 @@
+"""A wrapper that makes an estimator's qualities mean what they say."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+
+from routers.base import Estimator
+from routers.errors import TableError
+from routers.estimators.folds import group_folds, others
+from routers.estimators.observed import Observed, observed
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
+from routers.states import fitted, join_states, part_state
+
+_FOLDS = 5
+_FEWEST_OUTCOMES = 50
+_STRENGTH = 20.0
+_GRID = np.linspace(0.0, 1.0, 513)
+
+
+class CalibratedEstimator:
+    """Isotonic regression of the observed scores on what another estimator predicts, per expert.
+
+    The curve is fitted on predictions for rows (and whole groups of near-identical rows) that the
+    estimator had not seen, and drawn through the centre of each constant step, so that requests
+    which the estimator tells apart are not made equal (Oron & Flournoy, "Centered isotonic
+    regression", 2017). A step of n outcomes is weighed against 20 of the estimator's own word. An
+    expert with fewer than 50 outcomes is left as it is.
+
+    Args:
+        inner: The estimator to correct, unfitted; None takes the default one.
+    """
+
+    name = "calibrated"
+
+    def __init__(self, inner: Estimator | None = None) -> None:
+        self.inner = inner or make_estimator(DEFAULT_ESTIMATOR)
+        self._curve_AG: Floats | None = None
+
+    def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
+        outcomes = observed(features, table)
+        unseen_NA = self._predict_unseen(features, table, rng)
+        result = type(self)(self.inner.fit(features, table, rng))
+        result._curve_AG = np.stack(
+            [_curve(unseen_NA[:, expert], outcomes, expert) for expert in range(len(table.experts))]
+        )
+        return result
+
+    def predict(self, features: FeatureBatch) -> Estimates:
+        curve_AG = fitted(self._curve_AG)
+        raw = self.inner.predict(features)
+        place_NA = np.nan_to_num(raw.quality_NA) * (len(_GRID) - 1)
+        left_NA = np.minimum(place_NA.astype(np.intp), len(_GRID) - 2)
+        experts_A = np.arange(len(raw.experts))
+        low_NA, high_NA = curve_AG[experts_A, left_NA], curve_AG[experts_A, left_NA + 1]
+        quality_NA = low_NA + (place_NA - left_NA) * (high_NA - low_NA)
+        quality_NA = np.where(np.isnan(raw.quality_NA), np.nan, quality_NA)
+        return Estimates(
+            raw.experts, quality_NA, raw.stderr_NA, raw.output_tokens_NA, raw.latency_s_NA
+        )
+
+    def state(self) -> State:
+        own = {"kind": self.inner.name}, {"curve": fitted(self._curve_AG)}
+        return join_states(own, {"inner": self.inner.state()})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        inner = estimator_class(state[0]["kind"]).from_state(part_state(state, "inner"))
+        result = cls(inner)
+        result._curve_AG = state[1]["curve"]
+        return result
+
+    def _predict_unseen(
+        self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator
+    ) -> Floats:
+        """Predictions for rows left out of the fit, shape (N, A); NaN where there are none."""
+        unseen_NA = np.full(table.score_NA.shape, np.nan)
+        for fold in group_folds(table.groups, _FOLDS, rng):
+            known = others(fold, len(table))
+            try:
+                trial = self.inner.fit(features.take(known), table.take(known), rng)
+            except TableError:
+                # Too little is left without this fold, say one task of two: it can't be judged.
+                continue
+            unseen_NA[fold] = trial.predict(features.take(fold)).quality_NA
+        return unseen_NA
+
+
+def _curve(predicted_N: Floats, outcomes: Observed, expert: int) -> Floats:
+    """Calibrated quality at each point of the grid, non-decreasing."""
+    weight_N = outcomes.weight_NA[:, expert]
+    usable_N = (weight_N > 0) & ~np.isnan(predicted_N)
+    if usable_N.sum() < _FEWEST_OUTCOMES:
+        return _GRID
+    raw_N, weight_N = predicted_N[usable_N], weight_N[usable_N]
+    score_N = outcomes.score_NA[usable_N, expert]
+    fit_N = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(raw_N, score_N, weight_N)
+    _, step_of_N = np.unique(fit_N, return_inverse=True)
+    mass_S = np.bincount(step_of_N, weight_N)
+    centre_S = np.bincount(step_of_N, weight_N * raw_N) / mass_S
+    level_S = np.bincount(step_of_N, weight_N * fit_N) / mass_S
+    level_S = (mass_S * level_S + _STRENGTH * centre_S) / (mass_S + _STRENGTH)
+    return np.interp(_GRID, centre_S, np.maximum.accumulate(level_S))

@@ -1,0 +1,115 @@
+"""Quality from a table over task categories: which task is this, and who is good at it?"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from routers.errors import TableError
+from routers.estimators.denoise import trusted_labels
+from routers.estimators.effort import EffortModel
+from routers.estimators.observed import observed
+from routers.estimators.prototype import PrototypeTable
+from routers.estimators.softmax import SoftmaxClassifier
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.states import fitted, join_states, part_state
+
+
+class CategoryEstimator:
+    r"""Composition of Experts, soft: a classifier of tasks, then a table of task × expert.
+
+    .. math:: \hat q_a(x) = \sum_c p(c|x)\,\mu_{ca}
+
+    Where the classifier is at a loss (normalised entropy of p above `most_entropy`), the expert's
+    mean over all tasks stands in, so that such requests go to the best generalist. Labels that
+    their neighbours contradict are left out first; `dropped_share` says how many.
+
+    Args:
+        most_entropy: Threshold of normalised entropy, in (0, 1]; 1 never falls back.
+
+    Source: Jain et al., "Composition of Experts: A Modular Compound AI System Leveraging Large
+    Language Models", 2024.
+    """
+
+    name = "category"
+
+    def __init__(self, most_entropy: float = 0.7) -> None:
+        self.most_entropy = most_entropy
+        self.categories: tuple[str, ...] = ()
+        self.dropped_share = 0.0
+        self._classifier: SoftmaxClassifier | None = None
+        self._table: PrototypeTable | None = None
+        self._effort: EffortModel | None = None
+
+    def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
+        outcomes = observed(features, table)
+        result = type(self)(self.most_entropy)
+        result.categories = tuple(sorted({task for task in table.tasks if task is not None}))
+        if len(result.categories) < 2:
+            raise TableError(
+                "the category estimator needs task labels of at least two tasks, this table has "
+                f"{len(result.categories)}; use the cluster estimator"
+            )
+        index = {category: place for place, category in enumerate(result.categories)}
+        labels_N = np.array([index.get(task or "", -1) for task in table.tasks])
+        labelled = np.flatnonzero(labels_N >= 0)
+        groups = np.asarray(table.groups, dtype=object)[labelled].tolist()
+        vectors_ND = features.vectors_ND[labelled].astype(np.float64)
+        trusted = trusted_labels(vectors_ND, labels_N[labelled], groups)
+        result.dropped_share = float(1 - trusted.mean())
+        result._classifier = SoftmaxClassifier.fit(
+            vectors_ND[trusted],
+            labels_N[labelled][trusted],
+            [group for group, keep in zip(groups, trusted, strict=True) if keep],
+            len(result.categories),
+            rng,
+        )
+        member_NC = np.zeros((len(table), len(result.categories)))
+        rows = labelled[trusted]
+        member_NC[rows, labels_N[rows]] = 1.0
+        result._table = PrototypeTable.of(member_NC, outcomes)
+        result._effort = EffortModel().fit(features, table)
+        return result
+
+    def predict(self, features: FeatureBatch) -> Estimates:
+        table = fitted(self._table)
+        share_NC = self.category_shares(features)
+        quality_NA, stderr_NA = table.mix(share_NC)
+        lost_N1 = _normalised_entropy(share_NC)[:, None] > self.most_entropy
+        quality_NA = np.where(lost_N1, table.pool_A, quality_NA)
+        return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+
+    def category_shares(self, features: FeatureBatch) -> Floats:
+        """P(category | request), shape (N, len(categories)), each row summing to 1."""
+        return fitted(self._classifier).probabilities(features.vectors_ND.astype(np.float64))
+
+    def state(self) -> State:
+        params = {
+            "most_entropy": self.most_entropy,
+            "categories": list(self.categories),
+            "dropped_share": self.dropped_share,
+        }
+        parts = {
+            "classifier": fitted(self._classifier).state(),
+            "table": fitted(self._table).state(),
+            "effort": fitted(self._effort).state(),
+        }
+        return join_states((params, {}), parts)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        params = state[0]
+        result = cls(params["most_entropy"])
+        result.categories = tuple(params["categories"])
+        result.dropped_share = params["dropped_share"]
+        result._classifier = SoftmaxClassifier.from_state(part_state(state, "classifier"))
+        result._table = PrototypeTable.from_state(part_state(state, "table"))
+        result._effort = EffortModel.from_state(part_state(state, "effort"))
+        return result
+
+
+def _normalised_entropy(share_NC: Floats) -> Floats:
+    log_NC = np.log(np.maximum(share_NC, np.finfo(np.float64).tiny))
+    entropy_N: Floats = -(share_NC * log_NC).sum(axis=1) / np.log(share_NC.shape[1])
+    return entropy_N

@@ -1,0 +1,63 @@
+"""Task labels that their neighbourhood contradicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from routers.records import Floats
+
+_NEIGHBOURS = 15
+_OWN_SHARE = 0.1
+_OTHER_SHARE = 0.5
+_BLOCK = 512
+
+
+def trusted_labels(
+    vectors_ND: Floats, labels_N: npt.NDArray[np.intp], groups: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Which labels to believe, by a leave-one-out vote of the 15 nearest rows of other groups.
+
+    A label is doubted when less than a tenth of the neighbours share it while at least half agree
+    on another one. At least half of each label's rows are kept, whatever the vote, so that no task
+    disappears.
+
+    Args:
+        vectors_ND: Unit vectors.
+        labels_N: Label of each row, >= 0.
+        groups: Near-identical rows, which must not vote for each other.
+    """
+    if len(labels_N) <= _NEIGHBOURS:
+        return np.ones(len(labels_N), dtype=bool)
+    _, group_N = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    count = int(labels_N.max()) + 1
+    votes = [
+        _votes(vectors_ND, labels_N, group_N, slice(start, start + _BLOCK), count)
+        for start in range(0, len(labels_N), _BLOCK)
+    ]
+    votes_NC = np.concatenate(votes)
+    own_N = votes_NC[np.arange(len(labels_N)), labels_N]
+    trusted_N: npt.NDArray[np.bool_] = (own_N >= _OWN_SHARE) | (votes_NC.max(axis=1) < _OTHER_SHARE)
+    for label in range(count):
+        mine_N = labels_N == label
+        if trusted_N[mine_N].sum() < mine_N.sum() / 2:
+            trusted_N |= mine_N
+    return trusted_N
+
+
+def _votes(
+    vectors_ND: Floats,
+    labels_N: npt.NDArray[np.intp],
+    group_N: npt.NDArray[np.intp],
+    block: slice,
+    count: int,
+) -> Floats:
+    alike_BN = vectors_ND[block] @ vectors_ND.T
+    alike_BN[group_N[block, None] == group_N] = -np.inf
+    near_BK = np.argpartition(alike_BN, -_NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
+    shares_BC = np.zeros((len(near_BK), count))
+    rows_B1 = np.arange(len(near_BK))[:, None]
+    np.add.at(shares_BC, (rows_B1, labels_N[near_BK]), 1 / _NEIGHBOURS)
+    return shares_BC

@@ -1,0 +1,108 @@
+"""How long an answer will be and how long it will take: the part that all estimators share."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+
+Mask = npt.NDArray[np.bool_]
+
+_PENALTY = 10.0
+_FEWEST_ROWS = 30
+
+
+class EffortModel:
+    """Ridge regression of log tokens and log seconds on the features, expert by expert.
+
+    The mean of a skewed quantity is above the exponential of its mean logarithm, and costs follow
+    the mean: so each expert's predictions are scaled to have the mean that was observed. An expert
+    with fewer than 30 observations gets its median everywhere; one with none gets NaN.
+    """
+
+    def __init__(self) -> None:
+        self._experts: tuple[str, ...] = ()
+        self._arrays: dict[str, Floats] = {}
+
+    def fit(self, features: FeatureBatch, table: OutcomeTable) -> Self:
+        fitted = type(self)()
+        fitted._experts = table.experts
+        design_ND = _design(features)
+        target_NB = np.log1p(np.hstack([table.output_tokens_NA, table.latency_s_NA]))
+        fitted._arrays = _fit_columns(design_ND, target_NB)
+        return fitted
+
+    def estimates(self, features: FeatureBatch, quality_NA: Floats, stderr_NA: Floats) -> Estimates:
+        """Quality, clipped to [0, 1], together with the tokens and seconds expected here."""
+        log_NB = _design(features) @ self._arrays["slope"] + self._arrays["intercept"]
+        bounded_NB = np.clip(log_NB, self._arrays["low"], self._arrays["high"])
+        effort_NB = np.expm1(bounded_NB) * self._arrays["scale"]
+        tokens_NA, latency_NA = np.split(effort_NB, 2, axis=1)
+        quality_NA = np.clip(quality_NA, 0.0, 1.0)
+        return Estimates(self._experts, quality_NA, stderr_NA, tokens_NA, latency_NA)
+
+    def state(self) -> State:
+        return {"experts": list(self._experts)}, dict(self._arrays)
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        model = cls()
+        model._experts = tuple(state[0]["experts"])
+        model._arrays = dict(state[1])
+        return model
+
+
+def _design(features: FeatureBatch) -> Floats:
+    log_prompt_N1 = np.log(features.prompt_tokens_N)[:, None]
+    return np.hstack([features.vectors_ND.astype(np.float64), log_prompt_N1])
+
+
+def _fit_columns(design_ND: Floats, target_NB: Floats) -> dict[str, Floats]:
+    """Slope (D, B) and, each (B,), intercept, scale to the observed mean and the range seen."""
+    width, columns = design_ND.shape[1], target_NB.shape[1]
+    slope_DB = np.zeros((width, columns))
+    intercept_B, low_B, high_B = (np.full(columns, np.nan) for _ in range(3))
+    scale_B = np.ones(columns)
+    for rows, members in _alike(~np.isnan(target_NB)):
+        if not rows.any():
+            continue
+        seen_NB = target_NB[rows][:, members]
+        low_B[members], high_B[members] = seen_NB.min(axis=0), seen_NB.max(axis=0)
+        intercept_B[members] = np.median(seen_NB, axis=0)
+        if rows.sum() >= _FEWEST_ROWS:
+            slope, intercept_B[members] = _ridge(design_ND[rows], seen_NB)
+            slope_DB[:, members] = slope
+            scale_B[members] = _scale(design_ND[rows] @ slope + intercept_B[members], seen_NB)
+    return {
+        "slope": slope_DB,
+        "intercept": intercept_B,
+        "scale": scale_B,
+        "low": low_B,
+        "high": high_B,
+    }
+
+
+def _alike(seen_NB: Mask) -> list[tuple[Mask, list[int]]]:
+    # Experts that answered the same rows share one factorisation.
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(seen_NB.shape[1]):
+        patterns.setdefault(np.packbits(seen_NB[:, column]).tobytes(), []).append(column)
+    return [(seen_NB[:, members[0]], members) for members in patterns.values()]
+
+
+def _ridge(design_ND: Floats, target_NB: Floats) -> tuple[Floats, Floats]:
+    mean_D, mean_B = design_ND.mean(axis=0), target_NB.mean(axis=0)
+    centred_ND = design_ND - mean_D
+    gram_DD = centred_ND.T @ centred_ND + _PENALTY * np.eye(design_ND.shape[1])
+    slope_DB = np.linalg.solve(gram_DD, centred_ND.T @ (target_NB - mean_B))
+    return slope_DB, mean_B - mean_D @ slope_DB
+
+
+def _scale(predicted_NB: Floats, target_NB: Floats) -> Floats:
+    predicted = np.expm1(predicted_NB).mean(axis=0)
+    seen = np.expm1(target_NB).mean(axis=0)
+    scale_B: Floats = np.divide(seen, predicted, out=np.ones_like(seen), where=predicted > 0)
+    return scale_B

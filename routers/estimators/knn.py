@@ -1,0 +1,202 @@
+"""Quality from the nearest logged queries, softly weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from routers.estimators.effort import EffortModel
+from routers.estimators.folds import group_folds, others
+from routers.estimators.observed import Observed, choice_error, observed
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
+from routers.states import fitted, join_states, part_state
+
+_BLOCK = 256
+_FOLDS = 5
+_JUDGED_ROWS = 3000
+_CANDIDATES = (10, 25, 50, 100, 200, 400)
+_DEFAULT_K = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Memory:
+    """The logged queries, and per query the sums that a weighted mean is made of.
+
+    Attributes:
+        vectors_ND: One vector per query.
+        outcomes: What was observed.
+        moments_NB: w, w·y, w·y² and w² side by side, shape (N, 4A).
+    """
+
+    vectors_ND: Vectors
+    outcomes: Observed
+    moments_NB: Floats
+
+    @classmethod
+    def of(cls, vectors_ND: Vectors, outcomes: Observed) -> Self:
+        weight_NA, score_NA = outcomes.weight_NA, outcomes.score_NA
+        parts = [weight_NA, weight_NA * score_NA, weight_NA * score_NA**2, weight_NA**2]
+        return cls(np.ascontiguousarray(vectors_ND), outcomes, np.hstack(parts))
+
+    def take(self, rows: npt.NDArray[np.intp]) -> _Memory:
+        return _Memory.of(self.vectors_ND[rows], self.outcomes.take(rows))
+
+
+class KnnEstimator:
+    r"""Regression of each expert's score on its k nearest logged queries.
+
+    .. math:: \hat q_a(x) = \frac{n_a \bar y_a + s\,\mu_a}{n_a + s}, \quad
+        w_{ia} = e^{\beta (z_i \cdot z - \max_j z_j \cdot z)} / p_{ia}
+
+    where the neighbours' observed scores have weighted mean ȳ and effective number n, and μ is the
+    expert's mean over everything. It never classifies the best expert: where several are equally
+    right, the label that such a classifier learns is arbitrary.
+
+    Args:
+        k: Neighbours; None picks the number by cross-validation.
+        sharpness: β, how fast weight falls with cosine similarity.
+        shrinkage: s > 0, how many neighbours the expert's overall mean counts as.
+        most_rows: Of a larger table a random sample is remembered, to keep decisions fast.
+    """
+
+    name = "knn"
+
+    def __init__(
+        self,
+        k: int | None = None,
+        sharpness: float = 6.0,
+        shrinkage: float = 10.0,
+        most_rows: int = 20_000,
+    ) -> None:
+        self.k = k
+        self.sharpness = sharpness
+        self.shrinkage = shrinkage
+        self.most_rows = most_rows
+        self._memory: _Memory | None = None
+        self._effort: EffortModel | None = None
+
+    def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
+        memory = _Memory.of(features.vectors_ND, observed(features, table))
+        groups = np.asarray(table.groups, dtype=object)
+        if len(table) > self.most_rows:
+            rows = np.sort(rng.choice(len(table), self.most_rows, replace=False))
+            memory, groups = memory.take(rows), groups[rows]
+        k = self.k or self._best_k(memory, groups.tolist(), rng)
+        result = type(self)(k, self.sharpness, self.shrinkage, self.most_rows)
+        result._memory = memory
+        result._effort = EffortModel().fit(features, table)
+        return result
+
+    def predict(self, features: FeatureBatch) -> Estimates:
+        memory, k = fitted(self._memory), self.k or _DEFAULT_K
+        quality_NA = np.empty((len(features), len(memory.outcomes.mean_A)))
+        stderr_NA = np.empty_like(quality_NA)
+        for block, near_BK, alike_BK in _nearest(features.vectors_ND, memory.vectors_ND, k):
+            quality_NA[block], stderr_NA[block] = self._local_mean(memory, near_BK, alike_BK)
+        return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+
+    def state(self) -> State:
+        memory = fitted(self._memory)
+        params = {
+            "k": self.k,
+            "sharpness": self.sharpness,
+            "shrinkage": self.shrinkage,
+            "most_rows": self.most_rows,
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "vectors": memory.vectors_ND,
+            "score": memory.outcomes.score_NA,
+            "weight": memory.outcomes.weight_NA,
+            "mean": memory.outcomes.mean_A,
+        }
+        return join_states((params, arrays), {"effort": fitted(self._effort).state()})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        params, arrays = state
+        result = cls(params["k"], params["sharpness"], params["shrinkage"], params["most_rows"])
+        outcomes = Observed(arrays["score"], arrays["weight"], arrays["mean"])
+        result._memory = _Memory.of(arrays["vectors"], outcomes)
+        result._effort = EffortModel.from_state(part_state(state, "effort"))
+        return result
+
+    def _local_mean(
+        self, memory: _Memory, near_BK: npt.NDArray[np.intp], alike_BK: Vectors
+    ) -> tuple[Floats, Floats]:
+        """Shrunk mean of the neighbours' scores and its standard error, each (B, A)."""
+        kernel_B1K = np.exp(self.sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))[
+            :, None, :
+        ]
+        moments_BKB = memory.moments_NB[near_BK]
+        split = 3 * len(memory.outcomes.mean_A)
+        sums_BB = (kernel_B1K @ moments_BKB[:, :, :split])[:, 0]
+        mass_BA, total_BA, square_BA = np.split(sums_BB, 3, axis=1)
+        squared_mass_BA = (kernel_B1K**2 @ moments_BKB[:, :, split:])[:, 0]
+        local_BA, local_square_BA = _ratio(total_BA, mass_BA), _ratio(square_BA, mass_BA)
+        return self._shrink(
+            _ratio(mass_BA**2, squared_mass_BA),
+            local_BA,
+            np.maximum(local_square_BA - local_BA**2, 0.0),
+            memory.outcomes.mean_A,
+        )
+
+    def _shrink(
+        self, effective_BA: Floats, local_BA: Floats, variance_BA: Floats, mean_A: Floats
+    ) -> tuple[Floats, Floats]:
+        strength_BA = effective_BA + self.shrinkage
+        quality_BA = (effective_BA * local_BA + self.shrinkage * mean_A) / strength_BA
+        prior_variance_A = mean_A * (1 - mean_A)
+        spread_BA = (effective_BA * variance_BA + self.shrinkage * prior_variance_A) / strength_BA
+        return quality_BA, np.sqrt(spread_BA / strength_BA)
+
+    def _best_k(self, memory: _Memory, groups: list[str], rng: np.random.Generator) -> int:
+        folds = group_folds(groups, _FOLDS, rng)
+        candidates = [k for k in _CANDIDATES if k < len(groups) / 2]
+        if not folds or not candidates:
+            return min(_DEFAULT_K, len(groups))
+        errors_k = np.zeros(len(candidates))
+        for fold in folds:
+            judged = np.sort(rng.permutation(fold)[: _JUDGED_ROWS // len(folds)])
+            errors_k += self._errors(memory, others(fold, len(groups)), judged, candidates)
+        return candidates[int(np.argmin(errors_k))]
+
+    def _errors(
+        self,
+        memory: _Memory,
+        known: npt.NDArray[np.intp],
+        judged: npt.NDArray[np.intp],
+        candidates: list[int],
+    ) -> Floats:
+        """Error on the rows `judged` with the rows `known` as memory, for each candidate k."""
+        part = memory.take(known)
+        truth = memory.outcomes.take(judged)
+        predicted_kNA = np.empty((len(candidates), *truth.score_NA.shape))
+        queries_ND = memory.vectors_ND[judged]
+        for block, near_BK, alike_BK in _nearest(queries_ND, part.vectors_ND, candidates[-1]):
+            for index, k in enumerate(candidates):
+                local = self._local_mean(part, near_BK[:, :k], alike_BK[:, :k])
+                predicted_kNA[index, block] = local[0]
+        return np.array([choice_error(predicted_NA, truth) for predicted_NA in predicted_kNA])
+
+
+def _nearest(
+    queries_ND: Vectors, vectors_ND: Vectors, k: int
+) -> Iterator[tuple[slice, npt.NDArray[np.intp], Vectors]]:
+    """Block by block of queries: the k nearest rows, nearest first, and their likeness."""
+    k = min(k, len(vectors_ND))
+    for start in range(0, len(queries_ND), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        alike_BN = queries_ND[block] @ vectors_ND.T
+        near_BK = np.argpartition(alike_BN, len(vectors_ND) - k, axis=1)[:, -k:]
+        alike_BK = np.take_along_axis(alike_BN, near_BK, axis=1)
+        order_BK = np.argsort(-alike_BK, axis=1)
+        nearest_BK = np.take_along_axis(near_BK, order_BK, axis=1)
+        yield block, nearest_BK, np.take_along_axis(alike_BK, order_BK, axis=1)
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -1,0 +1,67 @@
+"""A table of quality per region of the request space and expert, shrunk where data is thin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from routers.estimators.observed import Observed
+from routers.records import Floats, State
+
+STRENGTH = 20.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrototypeTable:
+    r"""Quality of each expert in each of `R` regions, by empirical Bayes.
+
+    .. math:: \mu_{ra} = \frac{n_{ra} \bar y_{ra} + s (\mu_a + \delta_r)}{n_{ra} + s}
+
+    An expert with few outcomes in a region is taken to be as good there as the pool would have one
+    expect: its own mean, moved by how much easier δ the region is for everybody.
+
+    Attributes:
+        mean_RA: The table μ, in [0, 1].
+        stderr_RA: Its standard error.
+        pool_A: Each expert's mean over all regions: the row for a request that fits no region.
+    """
+
+    mean_RA: Floats
+    stderr_RA: Floats
+    pool_A: Floats
+
+    @classmethod
+    def of(cls, membership_NR: Floats, outcomes: Observed, strength: float = STRENGTH) -> Self:
+        """The table of regions with the memberships given (0 or 1, or shares of each row)."""
+        weight_NA, score_NA, pool_A = outcomes.weight_NA, outcomes.score_NA, outcomes.mean_A
+        mass_RA = membership_NR.T @ weight_NA
+        total_RA = membership_NR.T @ (weight_NA * score_NA)
+        squares_RA = (membership_NR**2).T @ weight_NA**2
+        effective_RA = _ratio(mass_RA**2, squares_RA)
+        local_RA = _ratio(total_RA, mass_RA)
+        surplus_RA = np.where(mass_RA > 0, effective_RA * (local_RA - pool_A), 0.0)
+        ease_R1 = surplus_RA.sum(axis=1, keepdims=True) / (
+            effective_RA.sum(axis=1, keepdims=True) + strength
+        )
+        prior_RA = np.clip(pool_A + ease_R1, 0.0, 1.0)
+        mean_RA = (effective_RA * local_RA + strength * prior_RA) / (effective_RA + strength)
+        # Scores in [0, 1] vary at most as a coin of the same mean does.
+        stderr_RA = np.sqrt(mean_RA * (1 - mean_RA) / (effective_RA + strength))
+        return cls(mean_RA, stderr_RA, pool_A)
+
+    def mix(self, share_NR: Floats) -> tuple[Floats, Floats]:
+        """Quality and its standard error, each (N, A), for requests partly in several regions."""
+        return share_NR @ self.mean_RA, np.sqrt(share_NR**2 @ self.stderr_RA**2)
+
+    def state(self) -> State:
+        return {}, {"mean": self.mean_RA, "stderr": self.stderr_RA, "pool": self.pool_A}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        return cls(state[1]["mean"], state[1]["stderr"], state[1]["pool"])
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
