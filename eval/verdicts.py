@@ -1,0 +1,208 @@
+"""Says in plain words whether a router pays, with the intervals that the claim rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.comparison import Offer, RouterResult, Slice, Verdict
+from eval.curves import relative
+from eval.differences import compared, is_logged
+from eval.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
+from eval.operating import Setting
+from eval.replay import Traffic
+from eval.slices import slices
+from routers.records import OutcomeTable
+
+MARGIN = 0.01
+"""Quality that counts as none lost: one point of a hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """What a router has to beat: the best single expert, and what asking it always led to."""
+
+    expert: str
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    quality: float
+    best_quality: float
+    offer: Offer
+
+    @property
+    def delta_ci(self) -> Interval | None:
+        return self.offer.ci95.get("delta_quality")
+
+    @property
+    def save_ci(self) -> Interval | None:
+        return self.offer.ci95.get("cost_save")
+
+    @property
+    def grade(self) -> str:
+        """`better`, `as good` (within the margin), `worse`, or `unclear`."""
+        if self.delta_ci is None:
+            return "unclear"
+        if self.delta_ci.low > 0:
+            return "better"
+        if self.delta_ci.high < 0:
+            return "worse"
+        return "as good" if self.delta_ci.low >= -MARGIN else "unclear"
+
+    @property
+    def cheaper(self) -> bool:
+        return self.save_ci is not None and self.save_ci.low > 0
+
+    @property
+    def dearer(self) -> bool:
+        return self.save_ci is not None and self.save_ci.high < 0
+
+
+def judge(
+    name: str,
+    table: OutcomeTable,
+    traffic: Sequence[Traffic],
+    settings: Sequence[Setting],
+    rival: Rival,
+    bootstrap: ClusterBootstrap,
+) -> Verdict:
+    """Judge a router on the test side at the settings that training chose.
+
+    `yes`: cheaper, with an interval of quality that stays above minus one point; or better at no
+    higher cost. `likely`: cheaper and no worse by the mean, but the interval reaches lower. `no`:
+    worse, or neither better nor cheaper. `unclear`: anything else.
+
+    Args:
+        name: The router.
+        table: The test side.
+        traffic: What each setting of it led to.
+        settings: Which ones it may run at; the verdict is about the first.
+        rival: What it has to beat.
+        bootstrap: Over the groups of `table`.
+    """
+    chosen, logged = traffic[settings[0].index], is_logged(table)
+    offers = [_offer(each, traffic[each.index], rival, logged, bootstrap) for each in settings]
+    means = compared(chosen, rival.traffic, "quality", logged=logged).means
+    facts = _Facts(*means, offers[0])
+    only = _only_expert(chosen, table)
+    pays = "no" if only == rival.expert else _pays(facts)
+    return Verdict(
+        pays=pays,
+        sentence=_sentence(name, pays, facts, rival.expert, only),
+        offers=tuple(offers),
+        slices=slices(table, chosen, rival.traffic, bootstrap),
+    )
+
+
+def _offer(
+    setting: Setting, traffic: Traffic, rival: Rival, logged: bool, bootstrap: ClusterBootstrap
+) -> Offer:
+    quality = compared(traffic, rival.traffic, "quality", logged=logged)
+    cost = compared(traffic, rival.traffic, "cost", logged=logged)
+    save = relative(-cost.difference, cost.means[1])
+    known = {"delta_quality": quality.interval(bootstrap)}
+    if not math.isnan(save):
+        cost_B2 = cost.replicates(bootstrap)
+        known["cost_save"] = percentile_interval(1 - ratio(cost_B2[:, 0], cost_B2[:, 1]))
+    ci95 = {name: interval for name, interval in known.items() if interval is not None}
+    return Offer(setting.given_up, setting.index, quality.difference, save, ci95)
+
+
+def _pays(facts: _Facts) -> str:
+    if facts.grade == "worse":
+        return "no"
+    if facts.grade == "better":
+        return "unclear" if facts.dearer else "yes"
+    if math.isnan(facts.offer.cost_save):
+        return "unclear"
+    if not facts.cheaper:
+        return "no"
+    if facts.grade == "as good":
+        return "yes"
+    return "likely" if facts.offer.delta_quality >= 0 else "unclear"
+
+
+def _only_expert(traffic: Traffic, table: OutcomeTable) -> str | None:
+    top = int(traffic.share_A.argmax())
+    return table.experts[top] if traffic.share_A[top] > 1 - 1e-9 else None
+
+
+def _sentence(name: str, pays: str, facts: _Facts, best: str, only: str | None) -> str:
+    if only == best:
+        return f"{name} sends everything to {best}, the best single expert: nothing is gained."
+    claim = {
+        "better": "is better than",
+        "as good": "is as good as",
+        "worse": "is worse than",
+        "unclear": "is neither clearly better nor clearly worse than",
+    }[facts.grade]
+    quality = (
+        f"quality {facts.quality:.1%} against {facts.best_quality:.1%}, "
+        f"{_points(facts.offer.delta_quality)}{_range(facts.delta_ci, _signed)}"
+    )
+    return f"{name} {claim} always asking {best} ({quality}){_cost(facts)}."
+
+
+def _cost(facts: _Facts) -> str:
+    if math.isnan(facts.offer.cost_save):
+        return "; what it costs is unknown"
+    if facts.offer.cost_save >= 0:
+        return f" at {facts.offer.cost_save:.0%} lower cost{_range(facts.save_ci, _percent)}"
+    turned = facts.save_ci and Interval(-facts.save_ci.high, -facts.save_ci.low)
+    return f" at {-facts.offer.cost_save:.0%} higher cost{_range(turned, _percent)}"
+
+
+def _points(delta: float) -> str:
+    return f"{100 * delta:+.1f} points".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}".replace("-", "−")
+
+
+def _range(interval: Interval | None, show: Callable[[float], str]) -> str:
+    if interval is None:
+        return ""
+    return f", 95% interval {show(interval.low)} to {show(interval.high)}"
+
+
+def recommend(settings: Mapping[str, Setting]) -> str:
+    """The router to run: the largest saving among those that held their quality in training.
+
+    Where none held it, the one that came nearest; nothing of the test side is looked at.
+    """
+
+    def rank(name: str) -> tuple[bool, float, float]:
+        setting = settings[name]
+        save = 0.0 if math.isnan(setting.cost_save) else setting.cost_save
+        gain = -1.0 if math.isnan(setting.quality_gain) else setting.quality_gain
+        return (setting.safe, save, gain) if setting.safe else (False, gain, save)
+
+    return max(settings, key=rank)
+
+
+def headline(router: RouterResult) -> str:
+    """The finding on the recommended router in one or two sentences."""
+    opening = {
+        "yes": "Routing pays here",
+        "likely": "Routing probably pays here",
+        "unclear": "Whether routing pays here is unclear",
+        "no": "Routing does not pay here",
+    }[router.verdict.pays]
+    lost = [part for part in router.verdict.slices if part.finding == "loses"]
+    return f"{opening}: {router.verdict.sentence}{_losses(lost)}"
+
+
+def _losses(lost: Sequence[Slice]) -> str:
+    if not lost:
+        return ""
+    worst = sorted(lost, key=lambda part: part.delta)
+    named = ", ".join(f"{part.task} ({_points(part.delta)})" for part in worst[:5])
+    return f" It loses on {named}{', and more' if len(worst) > 5 else ''}."
