@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
+from routers.features import answers_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _longest_answer(case: _Case) -> float | None:
         None if window is None else max(window - case.prompt_tokens, 0),
     )
     known = [bound for bound in bounds if bound is not None]
-    return min(known) * int(case.request.params.get("n") or 1) if known else None
+    return min(known) * answers_wanted(case.request) if known else None
 
 
 _CHECKS: tuple[Callable[[_Case], str | None], ...] = (

@@ -32,6 +32,11 @@ def estimate_prompt_tokens(request: ChatRequest) -> float:
     return estimate_tokens(request.text) + extra / _BYTES_PER_TOKEN
 
 
+def answers_wanted(request: ChatRequest) -> int:
+    """How many answers to one prompt are asked for (`n`), >= 1."""
+    return max(int(request.params.get("n") or 1), 1)
+
+
 class Featurizer:
     """Texts to features, through an encoder.
 

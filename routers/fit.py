@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from routers.records import OutcomeTable
-from routers.router import Router
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from routers.artifacts import with_content_version
+from routers.base import Estimator
+from routers.candidates import Typical
+from routers.errors import TableError
+from routers.estimators.calibrated import CalibratedEstimator
+from routers.features import Featurizer
+from routers.policies.greedy import GreedyUtilityPolicy
+from routers.records import FeatureBatch, Floats, OutcomeTable
+from routers.registry import DEFAULT_ENCODER, make_encoder, make_estimator
+from routers.router import UNTRAINED_VERSION, Router
 
 
 def fit_router(
@@ -12,7 +26,7 @@ def fit_router(
     table: OutcomeTable,
     *,
     seed: int,
-    encoder: str = "tfidf",
+    encoder: str = DEFAULT_ENCODER,
     epsilon: float = 0.0,
     calibrate: bool = True,
 ) -> Router:
@@ -28,7 +42,101 @@ def fit_router(
         calibrate: Whether predictions are corrected by isotonic regression, out of fold.
 
     Raises:
-        TableError: Fewer than two experts, or no score observed.
+        TableError: Fewer than two experts were observed, or the estimator lacks something.
         RoutingError: Unknown estimator or encoder.
     """
-    raise NotImplementedError
+    unfitted = make_estimator(estimator)
+    if calibrate:
+        unfitted = CalibratedEstimator(unfitted)
+    _check_experts(table)
+    table = table.take(np.argsort(np.array(table.query_ids)))
+    # How sums are split over threads changes their last digits, and with them the version.
+    with threadpool_limits(limits=1):
+        featurizer, features, fitted = _fit(unfitted, encoder, table, seed)
+    typical = _typical(features, table)
+    router = Router(
+        name=name,
+        version=UNTRAINED_VERSION,
+        featurizer=featurizer,
+        estimator=fitted,
+        policy=GreedyUtilityPolicy(),
+        epsilon=epsilon,
+        typical_prompt_tokens=typical.prompt_tokens,
+        typical_output_tokens=typical.output_tokens,
+        typical_latency_s=typical.latency_s,
+        metadata={
+            "estimator": estimator,
+            "calibrated": calibrate,
+            "encoder": encoder,
+            "seed": seed,
+            "rows": len(table),
+            "scores": int((~np.isnan(table.score_NA)).sum()),
+            "experts": list(table.experts),
+            "data_sha256": data_hash(table),
+            "code_version": _code_version(),
+        },
+    )
+    return with_content_version(router)
+
+
+def data_hash(table: OutcomeTable) -> str:
+    """SHA-256 of everything in `table`, the same in whatever order its rows are."""
+    table = table.take(np.argsort(np.array(table.query_ids)))
+    digest = hashlib.sha256()
+    for words in (table.query_ids, table.prompts, table.tasks, table.groups, table.experts):
+        digest.update("\x1f".join("\x00" if word is None else word for word in words).encode())
+        digest.update(b"\x1e")
+    for values_NA in (
+        table.score_NA,
+        table.prompt_tokens_NA,
+        table.output_tokens_NA,
+        table.cost_usd_NA,
+        table.latency_s_NA,
+        table.propensity_NA,
+    ):
+        # Every NaN has the same bits here, wherever it came from.
+        digest.update(np.where(np.isnan(values_NA), np.nan, values_NA).astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _check_experts(table: OutcomeTable) -> None:
+    seen_A = (~np.isnan(table.score_NA)).any(axis=0)
+    if not seen_A.any():
+        raise TableError("no score is observed in this table, so there is nothing to learn")
+    if seen_A.sum() < 2:
+        only = table.experts[int(np.argmax(seen_A))]
+        raise TableError(
+            f"only expert {only!r} has observed scores; a router needs at least two to choose from"
+        )
+
+
+def _fit(
+    unfitted: Estimator, encoder: str, table: OutcomeTable, seed: int
+) -> tuple[Featurizer, FeatureBatch, Estimator]:
+    encoder_rng, estimator_rng = np.random.default_rng(seed).spawn(2)
+    featurizer = Featurizer(make_encoder(encoder)).fit(table.prompts, encoder_rng)
+    features = featurizer.transform(table.prompts)
+    return featurizer, features, unfitted.fit(features, table, estimator_rng)
+
+
+def _typical(features: FeatureBatch, table: OutcomeTable) -> Typical:
+    prompt_tokens = float(np.median(features.prompt_tokens_N))
+    output_tokens = _median(table.output_tokens_NA)
+    slowest = [_median(table.latency_s_NA[:, expert]) for expert in range(len(table.experts))]
+    return Typical(
+        prompt_tokens,
+        max(output_tokens, 1.0) if output_tokens > 0 else Typical().output_tokens,
+        max((seconds for seconds in slowest if seconds > 0), default=float("nan")),
+    )
+
+
+def _median(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _code_version() -> str:
+    try:
+        return version("pointsman")
+    except PackageNotFoundError:
+        return "unknown"

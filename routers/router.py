@@ -9,8 +9,14 @@ from typing import Any
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.base import Estimator, Policy
-from routers.eligible import Constraints
-from routers.features import Featurizer
+from routers.candidates import Typical, row_of, weigh
+from routers.eligible import Constraints, eligible
+from routers.encoders import HashingEncoder
+from routers.errors import NoEligibleExpertError
+from routers.estimators.prior import PriorEstimator
+from routers.explore import draw, with_exploration
+from routers.features import Featurizer, estimate_prompt_tokens
+from routers.policies.greedy import GreedyUtilityPolicy, good_enough
 from routers.records import Decision, Estimates, Preference
 
 UNTRAINED_VERSION = "prior"
@@ -49,6 +55,12 @@ class Router:
         """What is expected of each expert that was trained on, one row per text."""
         return self.estimator.predict(self.featurizer.transform(texts))
 
+    @property
+    def typical(self) -> Typical:
+        return Typical(
+            self.typical_prompt_tokens, self.typical_output_tokens, self.typical_latency_s
+        )
+
     def decide(
         self,
         request: ChatRequest,
@@ -62,6 +74,10 @@ class Router:
     ) -> Decision:
         """Choose the expert for `request`.
 
+        An expert that is expected to miss `constraints.max_latency_s` is excluded too; one whose
+        latency is unknown stays, flagged `latency_unknown:<id>`. Experts below
+        `preference.min_quality` are not explored while any other is above it.
+
         Args:
             request: What is asked.
             cards: The live pool, in any order.
@@ -74,9 +90,71 @@ class Router:
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
         """
-        raise NotImplementedError
+        prompt_tokens = estimate_prompt_tokens(request)
+        able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
+        expected = row_of(self.estimate([request.text]), 0) if able else {}
+        able, slow = _split_by_latency(able, expected, constraints.max_latency_s)
+        excluded |= slow
+        if not able:
+            raise NoEligibleExpertError(excluded)
+        candidates, unseen = weigh(
+            request, prompt_tokens, able, cards, expected, self.typical, preference.prefer
+        )
+        probabilities_A, utility_A = self.policy.distribution(candidates, preference)
+        among_A = good_enough(candidates, preference)
+        probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
+        flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
+        if constraints.max_latency_s is not None:
+            unknown = [card.expert_id for card in able if _latency(expected, card) is None]
+            flags += _flags("latency_unknown", unknown)
+        return Decision(
+            router=self.name,
+            version=self.version,
+            policy=policy_name,
+            preference=preference,
+            candidates=candidates,
+            excluded=excluded,
+            utility_A=utility_A,
+            probabilities_A=probabilities_A,
+            draw=uniform,
+            chosen=draw(probabilities_A, uniform),
+            flags=flags,
+        )
 
 
 def untrained_router(name: str, epsilon: float = 0.0) -> Router:
     """A router that knows nothing but the quality priors on the cards, and says so."""
-    raise NotImplementedError
+    return Router(
+        name=name,
+        version=UNTRAINED_VERSION,
+        featurizer=Featurizer(HashingEncoder()),
+        estimator=PriorEstimator(),
+        policy=GreedyUtilityPolicy(),
+        epsilon=epsilon,
+    )
+
+
+def _split_by_latency(
+    able: tuple[ExpertCard, ...],
+    expected: Mapping[str, tuple[float, float, float, float]],
+    ceiling_s: float | None,
+) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
+    if ceiling_s is None:
+        return able, {}
+    slow = {
+        card.expert_id: f"expected to take {seconds:.3g} s, the ceiling is {ceiling_s:g} s"
+        for card in able
+        if (seconds := _latency(expected, card)) is not None and seconds > ceiling_s
+    }
+    return tuple(card for card in able if card.expert_id not in slow), slow
+
+
+def _latency(
+    expected: Mapping[str, tuple[float, float, float, float]], card: ExpertCard
+) -> float | None:
+    seconds = expected[card.expert_id][3] if card.expert_id in expected else float("nan")
+    return seconds if seconds == seconds else None
+
+
+def _flags(what: str, expert_ids: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{what}:{expert_id}" for expert_id in expert_ids)

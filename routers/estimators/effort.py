@@ -40,9 +40,11 @@ class EffortModel:
         log_NB = _design(features) @ self._arrays["slope"] + self._arrays["intercept"]
         bounded_NB = np.clip(log_NB, self._arrays["low"], self._arrays["high"])
         effort_NB = np.expm1(bounded_NB) * self._arrays["scale"]
-        tokens_NA, latency_NA = np.split(effort_NB, 2, axis=1)
+        count = len(self._experts)
         quality_NA = np.clip(quality_NA, 0.0, 1.0)
-        return Estimates(self._experts, quality_NA, stderr_NA, tokens_NA, latency_NA)
+        return Estimates(
+            self._experts, quality_NA, stderr_NA, effort_NB[:, :count], effort_NB[:, count:]
+        )
 
     def state(self) -> State:
         return {"experts": list(self._experts)}, dict(self._arrays)

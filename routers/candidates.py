@@ -1,0 +1,125 @@
+"""The eligible experts of one request with everything that a policy weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experts.cards import ExpertCard
+from experts.messages import ChatRequest
+from routers.features import answers_wanted
+from routers.penalties import penalties
+from routers.records import Candidates, Estimates, Floats
+
+# An expert nobody has seen may be anywhere: the spread of a broad distribution over [0, 1].
+PRIOR_STDERR = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """One typical request, which costs and latencies are measured against.
+
+    Attributes:
+        prompt_tokens: Median prompt, > 0.
+        output_tokens: Median answer, > 0; stands in where an estimator knows none.
+        latency_s: Median seconds of the slowest expert; NaN when unknown.
+    """
+
+    prompt_tokens: float = 500.0
+    output_tokens: float = 300.0
+    latency_s: float = float("nan")
+
+    def dearest_usd(self, pool: Sequence[ExpertCard]) -> float:
+        """Price of one typical request to the dearest expert; 1 where all are free or unknown."""
+        prices = [card.prices for card in pool if card.prices is not None]
+        dollars = [price.expected_usd(self.prompt_tokens, self.output_tokens) for price in prices]
+        return max(dollars, default=0.0) or 1.0
+
+
+def row_of(estimates: Estimates, row: int) -> dict[str, tuple[float, float, float, float]]:
+    """Quality, its standard error, output tokens and seconds by expert id, one request's row."""
+    columns = (
+        estimates.quality_NA[row],
+        estimates.stderr_NA[row],
+        estimates.output_tokens_NA[row],
+        estimates.latency_s_NA[row],
+    )
+    listed = zip(*(column.tolist() for column in columns), strict=True)
+    return dict(zip(estimates.experts, listed, strict=True))
+
+
+def weigh(
+    request: ChatRequest,
+    prompt_tokens: float,
+    able: Sequence[ExpertCard],
+    pool: Sequence[ExpertCard],
+    expected: Mapping[str, tuple[float, float, float, float]],
+    typical: Typical,
+    prefer: Mapping[str, float],
+) -> tuple[Candidates, tuple[str, ...]]:
+    """Put together what is expected of each eligible expert and what it costs.
+
+    Args:
+        request: What is asked; its `max_tokens` bounds the answer.
+        prompt_tokens: Estimated tokens of the prompt.
+        able: The eligible cards, sorted by id.
+        pool: All cards, eligible or not: what costs are scaled by does not vary by request.
+        expected: From `row_of`; an expert that is missing or NaN there has its card's prior.
+        typical: What costs and latencies are measured against.
+        prefer: Soft preferences, see `penalties`.
+
+    Returns:
+        The candidates, and the ids of those that only their cards' priors speak for.
+    """
+    nothing = (float("nan"),) * 4
+    expected_A4 = np.array([expected.get(card.expert_id, nothing) for card in able])
+    quality_A, stderr_A, output_A, latency_A = expected_A4.T.copy()
+    unseen_A = np.isnan(quality_A)
+    prior_A = np.array([card.quality_prior for card in able])
+    output_A = _bounded(output_A * answers_wanted(request), request, able)
+    assumed_A = _bounded(np.full(len(able), typical.output_tokens), request, able)
+    output_or_typical_A = np.where(np.isnan(output_A), assumed_A, output_A)
+    candidates = Candidates(
+        experts=tuple(card.expert_id for card in able),
+        quality_A=np.where(unseen_A, prior_A, quality_A),
+        stderr_A=np.where(unseen_A | np.isnan(stderr_A), PRIOR_STDERR, stderr_A),
+        cost_usd_A=np.array(
+            [
+                _cost(card, prompt_tokens, tokens)
+                for card, tokens in zip(able, output_or_typical_A.tolist(), strict=True)
+            ]
+        ),
+        latency_s_A=latency_A,
+        output_tokens_A=output_A,
+        penalty_A=penalties(able, prefer),
+        cost_scale_usd=typical.dearest_usd(pool),
+        latency_scale_s=_latency_scale(latency_A, typical.latency_s),
+    )
+    unseen = (card.expert_id for card, flag in zip(able, unseen_A, strict=True) if flag)
+    return candidates, tuple(unseen)
+
+
+def _bounded(output_A: Floats, request: ChatRequest, able: Sequence[ExpertCard]) -> Floats:
+    limits = [
+        min(
+            float("inf") if limit is None else limit * answers_wanted(request)
+            for limit in (request.max_tokens, card.max_output_tokens)
+        )
+        for card in able
+    ]
+    return np.minimum(output_A, limits)
+
+
+def _cost(card: ExpertCard, prompt_tokens: float, output_tokens: float) -> float:
+    if card.prices is None:
+        return float("nan")
+    return card.prices.expected_usd(prompt_tokens, output_tokens)
+
+
+def _latency_scale(latency_A: Floats, typical_s: float) -> float:
+    if typical_s > 0:
+        return typical_s
+    known_A = latency_A[latency_A > 0]
+    return float(known_A.max()) if known_A.size else 1.0
