@@ -1,0 +1,139 @@
+"""Every error a client can see, and the one table from domain errors to HTTP.
+
+GatewayError
+├── ConfigError (ValueError)     a configuration that can't be used; the command line prints it
+├── LedgerError                  the book can't be written or read
+└── ApiError                     an answer to the client: status, type, code, param
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experts.errors import (
+    EngineStartError,
+    ExpertAuthError,
+    ExpertCallError,
+    ExpertConfigError,
+    ExpertError,
+    ExpertProtocolError,
+    ExpertRateLimitedError,
+    ExpertRejectedError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+)
+from routers.errors import ArtifactError, NoEligibleExpertError, RoutingError, TableError
+
+
+class GatewayError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(GatewayError, ValueError):
+    """The configuration can't be used; the message names file, key and value."""
+
+
+class LedgerError(GatewayError):
+    """The ledger can't be written or read just now."""
+
+
+class ApiError(GatewayError):
+    """What the client gets instead of an answer.
+
+    Attributes:
+        status: HTTP status.
+        message: One sentence that says what to do.
+        type: OpenAI's error type.
+        code: A short machine-readable code, or None.
+        param: The field of the request at fault, or None.
+        headers: Extra response headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",  # noqa: A002 - the wire's word
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error body."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class AllExpertsFailedError(GatewayError):
+    """Every attempt failed.
+
+    Attributes:
+        causes: In the order they were tried, never empty.
+        decision_id: Under which the ledger holds the attempts.
+    """
+
+    def __init__(self, causes: tuple[ExpertCallError, ...], decision_id: str) -> None:
+        super().__init__("; ".join(str(cause) for cause in causes))
+        self.causes = causes
+        self.decision_id = decision_id
+
+
+STATUS: dict[type[Exception], tuple[int, str, str]] = {
+    ExpertTimeoutError: (504, "upstream_error", "upstream_timeout"),
+    ExpertRateLimitedError: (429, "rate_limit_error", "upstream_rate_limited"),
+    ExpertUnavailableError: (502, "upstream_error", "upstream_unavailable"),
+    ExpertAuthError: (502, "upstream_error", "upstream_auth"),
+    ExpertProtocolError: (502, "upstream_error", "upstream_protocol"),
+    ExpertRejectedError: (400, "invalid_request_error", "rejected_by_expert"),
+    ExpertCallError: (502, "upstream_error", "upstream_error"),
+    ExpertConfigError: (500, "server_error", "expert_config"),
+    EngineStartError: (503, "server_error", "engine_not_running"),
+    ExpertError: (502, "upstream_error", "upstream_error"),
+    NoEligibleExpertError: (400, "invalid_request_error", "no_eligible_expert"),
+    TableError: (400, "invalid_request_error", "unusable_outcomes"),
+    ArtifactError: (500, "server_error", "router_artifact"),
+    RoutingError: (500, "server_error", "routing_failed"),
+    LedgerError: (503, "server_error", "ledger_unavailable"),
+    ConfigError: (500, "server_error", "config"),
+    GatewayError: (500, "server_error", "internal_error"),
+}
+"""Exception class to (status, OpenAI type, code); a test walks every class."""
+
+
+def api_error(error: Exception) -> ApiError:
+    """The answer to the client for any error of ours; unknown ones say nothing of their cause."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, AllExpertsFailedError):
+        return _all_failed(error)
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            status, type_, code = STATUS[kind]
+            return ApiError(status, str(error), type=type_, code=_code(error, code))
+    return ApiError(500, "internal error", type="server_error", code="internal_error")
+
+
+def _all_failed(error: AllExpertsFailedError) -> ApiError:
+    last = api_error(error.causes[-1])
+    if len(error.causes) > 1:
+        last = ApiError(last.status, str(error), type=last.type, code=last.code)
+    last.headers["x-pointsman-decision-id"] = error.decision_id
+    for cause in error.causes:
+        if isinstance(cause, ExpertRateLimitedError) and last.status == 429:
+            last.headers["retry-after"] = str(max(1, round(cause.retry_after_s or 1)))
+    return last
+
+
+def _code(error: Exception, otherwise: str) -> str:
+    # A client that handles context_length_exceeded must get to see it.
+    return getattr(error, "code", None) or otherwise
