@@ -1,0 +1,86 @@
+"""What a client asks: the chat request, whom it names, and its wishes. Checked, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from experts.messages import ChatRequest
+from gateway.errors import ApiError
+
+HEADER_PREFIX = "x-pointsman-"
+_HEADER_ONLY = {"x-pointsman-debug"}
+
+
+class Wishes(BaseModel):
+    """The `pointsman` object of a body, or `x-pointsman-<name>` headers of the same names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str | None = None
+    max_cost_usd: float | None = Field(None, gt=0)
+    max_latency_ms: float | None = Field(None, gt=0)
+    min_quality: float | None = Field(None, ge=0, le=1)
+    experts: tuple[str, ...] | None = Field(None, min_length=1)
+    tags: dict[str, str] = Field(default_factory=dict, max_length=32)
+    session: str | None = Field(None, min_length=1, max_length=200)
+    prefer: dict[Literal["cost", "latency", "size", "recency", "local"], float] = Field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One chat request as the service takes it.
+
+    Attributes:
+        request: What the experts get to see.
+        model: The `model` field as the client wrote it.
+        wire: Which API it came through, e.g. "openai.chat".
+        key_name: Whose key it came with.
+        wishes: Its wishes.
+    """
+
+    request: ChatRequest
+    model: str
+    wire: str
+    key_name: str
+    wishes: Wishes = field(default_factory=Wishes)
+
+
+def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
+    """Wishes of the body's `pointsman` object, completed by headers; the body wins.
+
+    Raises:
+        ApiError: 400 naming the field that is wrong.
+    """
+    if body is not None and not isinstance(body, dict):
+        raise ApiError(400, "pointsman: must be an object", param="pointsman")
+    try:
+        return Wishes.model_validate({**_from_headers(headers), **(body or {})})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        path = ".".join(["pointsman", *(str(part) for part in fault["loc"])])
+        raise ApiError(400, f"{path}: {fault['msg']}", param=path) from error
+
+
+def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    wishes: dict[str, Any] = {}
+    for name, value in headers.items():
+        if name.startswith(HEADER_PREFIX) and name not in _HEADER_ONLY:
+            field_name = name.removeprefix(HEADER_PREFIX).replace("-", "_")
+            wishes[field_name] = _header_value(field_name, value)
+    return wishes
+
+
+def _header_value(name: str, value: str) -> Any:
+    """`a,b` for lists, `a=1,b=2` for mappings."""
+    if name == "experts":
+        return tuple(part.strip() for part in value.split(","))
+    if name in ("tags", "prefer"):
+        pairs = (part.partition("=") for part in value.split(","))
+        return {key.strip(): item.strip() for key, _, item in pairs}
+    return value

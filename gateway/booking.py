@@ -1,0 +1,167 @@
+"""One request's entries in the ledger: opened before the call, closed exactly once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from experts.cards import NANO_PER_USD, ExpertCard
+from experts.errors import ExpertCallError
+from experts.messages import Usage
+from gateway.ask import Ask
+from gateway.ids import new_id, now
+from gateway.ledger import tables
+from gateway.ledger.rows import (
+    Row,
+    decision_row,
+    kept_text,
+    price_id,
+    prompt_digest,
+    token_columns,
+)
+from gateway.ledger.store import Ledger
+from routers.records import Decision
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One upstream call while it runs."""
+
+    attempt_id: str
+    card: ExpertCard
+    parent_id: str | None
+    started: float = field(default_factory=time.monotonic)
+    first_token_s: float | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    has_children: bool = False
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    def cost_nanousd(self) -> int | None:
+        """Own cost; None is unknown. A composition's cost is that of its children."""
+        if self.has_children:
+            return 0
+        if self.card.prices is None or self.usage is None:
+            return None
+        return self.card.prices.cost_nanousd(self.usage)
+
+
+class Booking:
+    """Books one request: request, decision, attempts with results, request result.
+
+    The sum of the attempts' costs is the request's cost by construction; an unknown one is left
+    out and said (`cost_complete`).
+
+    Attributes:
+        usage: Tokens of the answer that was delivered, once it is complete.
+    """
+
+    def __init__(self, ledger: Ledger, ask: Ask, decision: Decision, text_mode: str) -> None:
+        self.request_id = new_id("req")
+        self.decision_id = new_id("dec")
+        self.attempts = 0
+        self.cost_nanousd = 0
+        self.cost_complete = True
+        self.usage: Usage | None = None
+        self._ledger = ledger
+        self._ask = ask
+        self._decision = decision
+        self._text_mode = text_mode
+        self._started = time.monotonic()
+        self._opening: list[Row] = [self._request_row()]
+        self._opening.append(decision_row(self.decision_id, self.request_id, now(), decision))
+        self._closed = False
+
+    @property
+    def cost_usd(self) -> float:
+        return self.cost_nanousd / NANO_PER_USD
+
+    @property
+    def latency_s(self) -> float:
+        return time.monotonic() - self._started
+
+    async def begin(self, card: ExpertCard, parent: Attempt | None = None) -> Attempt:
+        """Record an attempt (and, with the first one, the decision) before it is made."""
+        attempt = Attempt(new_id("att"), card, parent.attempt_id if parent else None)
+        if parent:
+            parent.has_children = True
+        values = {
+            "attempt_id": attempt.attempt_id,
+            "decision_id": self.decision_id,
+            "parent_id": attempt.parent_id,
+            "ordinal": self.attempts,
+            "at": now(),
+            "expert_id": card.expert_id,
+            "price_id": price_id(card.expert_id, card.prices) if card.prices else None,
+        }
+        self.attempts += 1
+        opening, self._opening = self._opening, []
+        await self._ledger.commit([*opening, Row(tables.attempt, values)])
+        attempt.started = time.monotonic()
+        return attempt
+
+    def end(self, attempt: Attempt, status: str, error: ExpertCallError | None = None) -> None:
+        """Record how an attempt ended and what it cost; never waits."""
+        cost = attempt.cost_nanousd()
+        if cost is None:
+            # A call that failed before a token was counted is a call nobody bills.
+            self.cost_complete &= status == "failed" and attempt.usage is None
+        self.cost_nanousd += cost or 0
+        if status == "ok" and attempt.parent_id is None:
+            self.usage = attempt.usage
+        values = {
+            "attempt_id": attempt.attempt_id,
+            "at": now(),
+            "status": status,
+            "error_kind": error and error.kind,
+            "error": error and str(error),
+            "http_status": error and error.status,
+            **token_columns(attempt.usage),
+            "cost_nanousd": cost,
+            "wasted": status != "ok",
+            "first_token_s": attempt.first_token_s,
+            "latency_s": attempt.elapsed_s,
+            "finish_reason": attempt.finish_reason,
+        }
+        self._ledger.append([Row(tables.attempt_result, values)])
+
+    def close(
+        self, status: int, error_kind: str | None, answered_by: str | None, answer: str
+    ) -> None:
+        """Record how the request ended. Later calls change nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        values = {
+            "request_id": self.request_id,
+            "at": now(),
+            "status": status,
+            "error_kind": error_kind,
+            "answered_by": answered_by,
+            "cost_nanousd": self.cost_nanousd,
+            "cost_complete": self.cost_complete,
+            "latency_s": self.latency_s,
+            "answer": kept_text(answer, self._text_mode),
+        }
+        rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values)]
+        self._ledger.append(rows)
+
+    def _request_row(self) -> Row:
+        ask, wishes = self._ask, self._ask.wishes
+        values = {
+            "request_id": self.request_id,
+            "at": now(),
+            "key_name": ask.key_name,
+            "wire": ask.wire,
+            "model_asked": ask.model,
+            "stream": ask.request.stream,
+            "session": wishes.session,
+            "tags": wishes.tags,
+            "prompt_sha256": prompt_digest(ask.request, self._text_mode),
+            "prompt": kept_text(ask.request.text, self._text_mode),
+        }
+        return Row(tables.request, values)

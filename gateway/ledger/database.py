@@ -1,0 +1,106 @@
+"""Opens the ledger's database, SQLite or PostgreSQL, and brings its schema up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from gateway.errors import ConfigError, LedgerError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
+
+
+def open_database(url: str, *, durable: bool = True) -> Engine:
+    """Connect, migrate, return the engine.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user@host/name`.
+        durable: SQLite waits for the disk at each commit; PostgreSQL always does.
+
+    Raises:
+        ConfigError: The URL is of no kind we know.
+        LedgerError: The database can't be opened or migrated.
+    """
+    engine = connect(url, durable=durable)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                # Several workers start at once; one migrates, the others wait and find it done.
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7406)")
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise LedgerError(f"the ledger at {_shown(url)} can't be opened: {error}") from error
+    return engine
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """`open_database` for as long as the context is open."""
+    engine = open_database(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def connect(url: str, *, durable: bool = True) -> Engine:
+    """An engine for `url`, its schema as it is."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(f"ledger.url {url!r} is no database URL") from error
+    base = parsed.drivername.split("+")[0]
+    if base not in _DRIVERS:
+        raise ConfigError(f"ledger.url must be sqlite:// or postgresql://, got {base!r}")
+    if base != "sqlite":
+        return create_engine(parsed.set(drivername=_DRIVERS[base]), pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": 30})
+    _tune_sqlite(engine, "FULL" if durable else "NORMAL")
+    return engine
+
+
+def _tune_sqlite(engine: Engine, synchronous: str) -> None:
+    @event.listens_for(engine, "connect")
+    def pragmas(connection: Any, _record: object) -> None:
+        # The driver's own transaction start would let two processes migrate at once.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "busy_timeout=30000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def reader(engine: Engine) -> Engine:
+    """The same database for queries: never waits for, nor holds up, the writer."""
+    return engine.execution_options(reads=True)
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

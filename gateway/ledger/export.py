@@ -1,0 +1,137 @@
+"""Logged outcomes as the rows of an outcome table, ready to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from experts.cards import NANO_PER_USD
+from gateway.errors import LedgerError
+from gateway.ledger.database import reader
+from gateway.ledger.tables import (
+    attempt,
+    attempt_result,
+    decision,
+    outcome,
+    request,
+    request_result,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What came out of the ledger.
+
+    Attributes:
+        rows: One per scored answer, in the outcome table's columns.
+        left_out: Reason to how many scored answers could not be used.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    left_out: Mapping[str, int]
+
+
+def export_outcomes(
+    engine: Engine, *, objective: str = "quality", tags: Mapping[str, str] | None = None
+) -> Export:
+    """Scored answers of the ledger, the newest score of each decision.
+
+    Requests that carry the tag `query_id` (as `collect` sends them) share a query, so that several
+    experts' answers stand in one row of the table; every other request is a query of its own, with
+    the propensity of the decision that chose its expert.
+
+    Args:
+        engine: The ledger.
+        objective: Which outcomes count.
+        tags: Only requests that carry all of these.
+
+    Raises:
+        LedgerError: No scored answer with its prompt is there.
+    """
+    left_out: dict[str, int] = {}
+    by_cell: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in _scored(engine, objective):
+        if not _has_tags(record["tags"], tags or {}):
+            continue
+        reason = _unusable(record)
+        if reason:
+            left_out[reason] = left_out.get(reason, 0) + 1
+            continue
+        row = _row(record)
+        by_cell[row["query_id"], row["model"]] = row
+    if not by_cell:
+        why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        raise LedgerError(f"the ledger holds no scored answer to learn from{why and f' ({why})'}")
+    return Export(tuple(by_cell.values()), left_out)
+
+
+def _scored(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
+    """Oldest first, so that a later score of the same cell replaces an earlier one."""
+    delivered = (attempt.c.decision_id == decision.c.decision_id) & attempt.c.parent_id.is_(None)
+    query = (
+        select(
+            request.c.request_id,
+            request.c.prompt,
+            request.c.tags,
+            decision.c.expert_id,
+            decision.c.propensity,
+            request_result.c.answered_by,
+            request_result.c.latency_s,
+            attempt_result.c.cost_nanousd,
+            attempt_result.c.input_tokens,
+            attempt_result.c.cache_read_tokens,
+            attempt_result.c.cache_write_tokens,
+            attempt_result.c.output_tokens,
+            attempt_result.c.reasoning_tokens,
+            outcome.c.score,
+        )
+        .join(decision, decision.c.request_id == request.c.request_id)
+        .join(outcome, outcome.c.decision_id == decision.c.decision_id)
+        .join(request_result, request_result.c.request_id == request.c.request_id)
+        .join(attempt, delivered)
+        .join(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
+        .where(outcome.c.objective == objective, attempt_result.c.status == "ok")
+        .order_by(outcome.c.at, outcome.c.outcome_id)
+    )
+    with reader(engine).connect() as connection:
+        for row in connection.execution_options(yield_per=1000).execute(query):
+            yield dict(row._mapping)
+
+
+def _has_tags(carried: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(carried.get(name) == value for name, value in wanted.items())
+
+
+def _unusable(record: Mapping[str, Any]) -> str | None:
+    if record["prompt"] is None:
+        return "without its prompt (ledger.text keeps none)"
+    if record["answered_by"] != record["expert_id"]:
+        # The fallback's answer was not drawn, so it has no propensity to learn with.
+        return "answered by a fallback"
+    return None
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    tags = record["tags"]
+    cost = record["cost_nanousd"]
+    return {
+        "query_id": tags.get("query_id", record["request_id"]),
+        "task": tags.get("task"),
+        "prompt": record["prompt"],
+        "model": record["answered_by"],
+        "score": record["score"],
+        "prompt_tokens": _sum(record, "input_tokens", "cache_read_tokens", "cache_write_tokens"),
+        "completion_tokens": _sum(record, "output_tokens", "reasoning_tokens"),
+        "cost_usd": None if cost is None else cost / NANO_PER_USD,
+        "latency_s": record["latency_s"],
+        "propensity": record["propensity"],
+        "split": tags.get("split"),
+    }
+
+
+def _sum(record: Mapping[str, Any], *names: str) -> int | None:
+    values = [record[name] for name in names]
+    return None if None in values else sum(values)

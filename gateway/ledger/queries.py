@@ -1,0 +1,216 @@
+"""What the ledger can be asked. Reads only, and never on the request path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row, Select, Table, func, select
+
+from experts.cards import NANO_PER_USD
+from gateway.ledger.database import reader
+from gateway.ledger.rows import decision_of
+from gateway.ledger.tables import (
+    attempt,
+    attempt_result,
+    decision,
+    outcome,
+    price,
+    request,
+    request_result,
+)
+from routers.explain import explain
+from routers.explore import draw
+
+
+class LedgerReader:
+    """Queries for pages, commands and `GET /v1/decisions/{id}`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = reader(engine)
+
+    def has_decision(self, decision_id: str) -> bool:
+        query = select(decision.c.decision_id).where(decision.c.decision_id == decision_id)
+        return bool(self._all(query))
+
+    def decision(self, decision_id: str) -> dict[str, Any] | None:
+        """The whole record of one decision, or None: candidates, attempts, cost tree, outcomes."""
+        found = self._all(select(decision).where(decision.c.decision_id == decision_id))
+        if not found:
+            return None
+        record = _plain(found[0])
+        request_id = record["request_id"]
+        asked = self._all(select(request).where(request.c.request_id == request_id))
+        ended = self._all(select(request_result).where(request_result.c.request_id == request_id))
+        attempts = self._attempts(decision_id)
+        decided = decision_of(record)
+        again = decided.candidates.experts[draw(decided.probabilities_A, decided.draw)]
+        return {
+            **record,
+            "request": _plain(asked[0]),
+            "result": _plain(ended[0]) if ended else None,
+            "attempts": attempts,
+            "cost": _cost_tree(attempts),
+            "outcomes": self._outcomes(decision_id),
+            "explanation": explain(decided),
+            "replay": {"expert": again, "matches": again == decided.expert},
+        }
+
+    def _attempts(self, decision_id: str) -> list[dict[str, Any]]:
+        joined = attempt.outerjoin(
+            attempt_result, attempt.c.attempt_id == attempt_result.c.attempt_id
+        ).outerjoin(price, attempt.c.price_id == price.c.price_id)
+        ended = [column for column in attempt_result.c if column.name not in ("attempt_id", "at")]
+        query = (
+            select(attempt, *ended, price.c.source.label("price_source"))
+            .select_from(joined)
+            .where(attempt.c.decision_id == decision_id)
+            .order_by(attempt.c.ordinal)
+        )
+        return [_plain(row) for row in self._all(query)]
+
+    def _outcomes(self, decision_id: str) -> list[dict[str, Any]]:
+        query = select(outcome).where(outcome.c.decision_id == decision_id).order_by(outcome.c.at)
+        return [_plain(row) for row in self._all(query)]
+
+    def totals(self, since: float = 0.0) -> dict[str, Any]:
+        """Requests, failures, dollars (all and wasted), mean score and its count since a time."""
+        ended = request_result.c
+        query: Select[Any] = select(
+            func.count(),
+            func.count().filter(ended.status >= 400),
+            func.coalesce(func.sum(ended.cost_nanousd), 0),
+            func.count().filter(ended.cost_complete.is_(False)),
+        ).where(ended.at >= since)
+        requests, failed, cost, unpriced = tuple(self._all(query)[0])
+        wasted = select(func.coalesce(func.sum(attempt_result.c.cost_nanousd), 0)).where(
+            attempt_result.c.wasted.is_(True), attempt_result.c.at >= since
+        )
+        scored: Select[Any] = select(func.count(), func.avg(outcome.c.score)).where(
+            outcome.c.at >= since
+        )
+        outcomes, mean = tuple(self._all(scored)[0])
+        return {
+            "requests": requests,
+            "failed": failed,
+            "cost_usd": int(cost) / NANO_PER_USD,
+            "wasted_usd": int(self._all(wasted)[0][0]) / NANO_PER_USD,
+            "unpriced": unpriced,
+            "outcomes": outcomes,
+            "mean_score": None if mean is None else float(mean),
+        }
+
+    def by_expert(self, since: float = 0.0) -> list[dict[str, Any]]:
+        """Per answering expert: requests, dollars, seconds, mean score; busiest first."""
+        ended = request_result.c
+        scores = _latest_scores().subquery()
+        query = (
+            select(
+                ended.answered_by.label("expert"),
+                func.count().label("requests"),
+                func.sum(ended.cost_nanousd).label("cost_nanousd"),
+                func.avg(ended.latency_s).label("latency_s"),
+                func.count(scores.c.score).label("scored"),
+                func.avg(scores.c.score).label("score"),
+            )
+            .select_from(request_result)
+            .outerjoin(decision, decision.c.request_id == ended.request_id)
+            .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
+            .where(ended.answered_by.is_not(None), ended.at >= since)
+            .group_by(ended.answered_by)
+            .order_by(func.count().desc())
+        )
+        return [_with_dollars(row) for row in self._all(query)]
+
+    def recent(self, limit: int = 25) -> list[dict[str, Any]]:
+        """The newest requests with who answered, why and for how much."""
+        ended = request_result.c
+        query = (
+            select(
+                request.c.at,
+                request.c.model_asked,
+                request.c.key_name,
+                request.c.prompt,
+                decision.c.decision_id,
+                decision.c.policy,
+                decision.c.propensity,
+                ended.status,
+                ended.answered_by,
+                ended.cost_nanousd,
+                ended.cost_complete,
+                ended.latency_s,
+            )
+            .select_from(request)
+            .join(decision, decision.c.request_id == request.c.request_id)
+            .outerjoin(request_result, ended.request_id == request.c.request_id)
+            .order_by(request.c.at.desc())
+            .limit(limit)
+        )
+        return [_with_dollars(row) for row in self._all(query)]
+
+    def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def count(self, table: Table) -> int:
+        """Rows of one table."""
+        return int(self._all(select(func.count()).select_from(table))[0][0])
+
+
+def _latest_scores() -> Select[Any]:
+    """One score per decision: outcomes are append-only, the newest counts."""
+    newest = (
+        select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
+        .group_by(outcome.c.decision_id)
+        .subquery()
+    )
+    return (
+        select(outcome.c.decision_id, func.avg(outcome.c.score).label("score"))
+        .join(
+            newest,
+            (newest.c.decision_id == outcome.c.decision_id) & (newest.c.at == outcome.c.at),
+        )
+        .group_by(outcome.c.decision_id)
+    )
+
+
+def _cost_tree(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Dollars of a decision and of each attempt under it, children inside their parents."""
+    known = [a["cost_nanousd"] for a in attempts if a["cost_nanousd"] is not None]
+    wasted = [a["cost_nanousd"] or 0 for a in attempts if a["wasted"]]
+    return {
+        "total_usd": sum(known) / NANO_PER_USD,
+        "wasted_usd": sum(wasted) / NANO_PER_USD,
+        "complete": all(_is_priced(a) for a in attempts),
+        "attempts": _branches(attempts, None),
+    }
+
+
+def _branches(attempts: Sequence[dict[str, Any]], parent: str | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "attempt_id": a["attempt_id"],
+            "expert": a["expert_id"],
+            "status": a["status"] or "open",
+            "cost_usd": None if a["cost_nanousd"] is None else a["cost_nanousd"] / NANO_PER_USD,
+            "children": _branches(attempts, a["attempt_id"]),
+        }
+        for a in attempts
+        if a["parent_id"] == parent
+    ]
+
+
+def _is_priced(record: dict[str, Any]) -> bool:
+    failed_unbilled = record["status"] == "failed" and record["input_tokens"] is None
+    return record["cost_nanousd"] is not None or failed_unbilled
+
+
+def _plain(row: Row[Any]) -> dict[str, Any]:
+    # SQLAlchemy's column names are a subclass of str, which JSON writers refuse as keys.
+    return {str(name): value for name, value in row._mapping.items()}
+
+
+def _with_dollars(row: Row[Any]) -> dict[str, Any]:
+    record = _plain(row)
+    nano = record.pop("cost_nanousd")
+    return {**record, "cost_usd": None if nano is None else int(nano) / NANO_PER_USD}

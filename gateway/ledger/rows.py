@@ -1,0 +1,176 @@
+"""Records to ledger rows: the only place that knows both. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from sqlalchemy import Table
+
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Usage
+from gateway.ledger import tables
+from routers.records import Candidates, Decision, Floats, Preference
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row to insert. `once` rows carry a content hash as key and may exist already."""
+
+    table: Table
+    values: Mapping[str, Any]
+    once: bool = False
+
+
+def decision_row(decision_id: str, request_id: str, at: float, decision: Decision) -> Row:
+    """A decision with all that it weighed; `decision_of` is the inverse."""
+    candidates = decision.candidates
+    values = {
+        "decision_id": decision_id,
+        "request_id": request_id,
+        "at": at,
+        "router": decision.router,
+        "version": decision.version,
+        "policy": decision.policy,
+        "preference": plain(decision.preference),
+        "candidates": {
+            "experts": list(candidates.experts),
+            "quality": numbers(candidates.quality_A),
+            "stderr": numbers(candidates.stderr_A),
+            "cost_usd": numbers(candidates.cost_usd_A),
+            "latency_s": numbers(candidates.latency_s_A),
+            "output_tokens": numbers(candidates.output_tokens_A),
+            "penalty": numbers(candidates.penalty_A),
+            "utility": numbers(decision.utility_A),
+            "probability": numbers(decision.probabilities_A),
+            "cost_scale_usd": _number(candidates.cost_scale_usd),
+            "latency_scale_s": _number(candidates.latency_scale_s),
+        },
+        "excluded": dict(decision.excluded),
+        "draw": decision.draw,
+        "expert_id": decision.expert,
+        "propensity": decision.propensity,
+        "flags": list(decision.flags),
+    }
+    return Row(tables.decision, values)
+
+
+def decision_of(values: Mapping[str, Any]) -> Decision:
+    """A decision from its row, to be explained or drawn again."""
+    weighed = values["candidates"]
+    candidates = Candidates(
+        experts=tuple(weighed["experts"]),
+        quality_A=_array(weighed["quality"]),
+        stderr_A=_array(weighed["stderr"]),
+        cost_usd_A=_array(weighed["cost_usd"]),
+        latency_s_A=_array(weighed["latency_s"]),
+        output_tokens_A=_array(weighed["output_tokens"]),
+        penalty_A=_array(weighed["penalty"]),
+        cost_scale_usd=_float(weighed["cost_scale_usd"]),
+        latency_scale_s=_float(weighed["latency_scale_s"]),
+    )
+    return Decision(
+        router=values["router"],
+        version=values["version"],
+        policy=values["policy"],
+        preference=Preference(**values["preference"]),
+        candidates=candidates,
+        excluded=values["excluded"],
+        utility_A=_array(weighed["utility"]),
+        probabilities_A=_array(weighed["probability"]),
+        draw=values["draw"],
+        chosen=weighed["experts"].index(values["expert_id"]),
+        flags=tuple(values["flags"]),
+    )
+
+
+def _array(values: list[float | None]) -> Floats:
+    return np.array([_float(value) for value in values], dtype=np.float64)
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def card_row(card: ExpertCard, at: float) -> Row:
+    """A card, once per content."""
+    content = plain(card)
+    values = {"card_id": digest(content), "at": at, "expert_id": card.expert_id, "card": content}
+    return Row(tables.expert_card, values, once=True)
+
+
+def price_id(expert_id: str, prices: Prices) -> str:
+    """Names these prices of this expert: a hash, so that a changed price is another row."""
+    return digest([expert_id, plain(prices)])
+
+
+def price_row(expert_id: str, prices: Prices, at: float) -> Row:
+    """A price snapshot, once per content."""
+    key = {"price_id": price_id(expert_id, prices), "at": at, "expert_id": expert_id}
+    return Row(tables.price, {**key, **plain(prices)}, once=True)
+
+
+def token_columns(usage: Usage | None) -> dict[str, int | bool | None]:
+    """The disjoint token vector; NULL where nothing was counted."""
+    parts = ("input", "cache_read", "cache_write", "output", "reasoning")
+    counted = {f"{part}_tokens": getattr(usage, part, None) for part in parts}
+    return {**counted, "tokens_estimated": usage is not None and usage.estimated}
+
+
+def kept_text(text: str, mode: str) -> str | None:
+    """What the ledger keeps of a prompt or an answer under `ledger.text`."""
+    if mode == "full":
+        return text
+    return redacted(text) if mode == "redacted" else None
+
+
+def prompt_digest(request: ChatRequest, mode: str) -> str | None:
+    """SHA-256 of the prompt, unless nothing of it may be kept."""
+    if mode == "none":
+        return None
+    return hashlib.sha256(request.text.encode()).hexdigest()
+
+
+_PRIVATE = (
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "[email]"),
+    (re.compile(r"\b(?:sk|pk|ghp|xox[a-z])[-_][\w-]{8,}"), "[secret]"),
+    (re.compile(r"\+?\d[\d ()/-]{7,}\d"), "[number]"),
+)
+
+
+def redacted(text: str) -> str:
+    """`text` without e-mail addresses, keys and long numbers (phones, cards, accounts)."""
+    for pattern, label in _PRIVATE:
+        text = pattern.sub(label, text)
+    return text
+
+
+def numbers(values: Floats) -> list[float | None]:
+    """An array as JSON: NaN, which JSON has not, becomes null."""
+    return [_number(value) for value in values]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """A frozen dataclass as JSON-able data with sets in a fixed order."""
+    data: dict[str, Any] = orjson.loads(orjson.dumps(asdict(record), default=_sorted_set))
+    return data
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of JSON-able content, whatever the order of its keys."""
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _sorted_set(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,155 @@
+"""The ledger's tables. Rows are only ever inserted: what comes later is a row in a later table."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+Id = String(48)
+Name = String(200)
+
+request = Table(
+    "request",
+    metadata,
+    Column("request_id", Id, primary_key=True),
+    Column("at", Float, nullable=False),  # seconds since 1970, UTC, as in every table
+    Column("key_name", Name, nullable=False),
+    Column("wire", String(40), nullable=False),
+    Column("model_asked", Name, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("session", Name),
+    Column("tags", JSON, nullable=False),
+    Column("prompt_sha256", String(64)),
+    Column("prompt", Text),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("decision_id", Id, primary_key=True),
+    Column("request_id", Id, ForeignKey("request.request_id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("router", Name, nullable=False),
+    Column("version", String(80), nullable=False),
+    Column("policy", Name, nullable=False),
+    Column("preference", JSON, nullable=False),
+    Column("candidates", JSON, nullable=False),
+    Column("excluded", JSON, nullable=False),
+    Column("draw", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("propensity", Float, nullable=False),
+    Column("flags", JSON, nullable=False),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("attempt_id", Id, primary_key=True),
+    Column("decision_id", Id, ForeignKey("decision.decision_id"), nullable=False),
+    Column("parent_id", Id),  # the attempt of the composition that asked, if one did
+    Column("ordinal", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("price_id", String(64)),  # NULL: the price is unknown
+)
+
+attempt_result = Table(
+    "attempt_result",
+    metadata,
+    Column("attempt_id", Id, ForeignKey("attempt.attempt_id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("status", String(20), nullable=False),  # ok, failed, cancelled
+    Column("error_kind", String(40)),
+    Column("error", Text),
+    Column("http_status", Integer),
+    Column("input_tokens", Integer),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("tokens_estimated", Boolean, nullable=False),
+    Column("cost_nanousd", BigInteger),  # NULL: unknown, never 0
+    Column("wasted", Boolean, nullable=False),
+    Column("first_token_s", Float),
+    Column("latency_s", Float, nullable=False),
+    Column("finish_reason", String(40)),
+)
+
+request_result = Table(
+    "request_result",
+    metadata,
+    Column("request_id", Id, ForeignKey("request.request_id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("status", Integer, nullable=False),  # HTTP; 499 when the client left
+    Column("error_kind", String(40)),
+    Column("answered_by", Name),
+    Column("cost_nanousd", BigInteger, nullable=False),  # of all attempts whose price is known
+    Column("cost_complete", Boolean, nullable=False),
+    Column("latency_s", Float, nullable=False),
+    Column("answer", Text),
+)
+
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("outcome_id", Id, primary_key=True),
+    Column("decision_id", Id, ForeignKey("decision.decision_id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("objective", Name, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("source", Name, nullable=False),
+    Column("comment", Text),
+)
+
+expert_card = Table(
+    "expert_card",
+    metadata,
+    Column("card_id", String(64), primary_key=True),  # hash of the card
+    Column("at", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("card", JSON, nullable=False),
+)
+
+price = Table(
+    "price",
+    metadata,
+    Column("price_id", String(64), primary_key=True),  # hash of expert and prices
+    Column("at", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("input", Float, nullable=False),  # US dollars per million tokens
+    Column("output", Float, nullable=False),
+    Column("cache_read", Float),
+    Column("cache_write", Float),
+    Column("request", Float, nullable=False),
+    Column("source", Text, nullable=False),
+)
+
+router_version = Table(
+    "router_version",
+    metadata,
+    Column("event_id", Id, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("router", Name, nullable=False),
+    Column("version", String(80), nullable=False),
+    Column("event", String(20), nullable=False),  # served: a gateway began to use it
+    Column("manifest", JSON, nullable=False),
+)
+
+Index("request_at", request.c.at)
+Index("decision_request", decision.c.request_id)
+Index("attempt_decision", attempt.c.decision_id)
+Index("outcome_decision", outcome.c.decision_id)

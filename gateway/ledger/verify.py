@@ -1,0 +1,202 @@
+"""Proves the ledger: sums hold, references resolve, nothing is missing or out of order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, Table, func, select
+
+from experts.cards import Prices
+from experts.messages import Usage
+from gateway.ledger import tables
+from gateway.ledger.database import reader
+from gateway.ledger.tables import (
+    attempt,
+    attempt_result,
+    decision,
+    outcome,
+    price,
+    request,
+    request_result,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify_ledger` found.
+
+    Attributes:
+        rows: Table name to its number of rows.
+        faults: One sentence each, with the id at fault; empty when the ledger holds.
+        open_attempts: Attempts without a result: under way, or cut off by a crash.
+        unpriced: Attempts whose price is unknown.
+    """
+
+    rows: Mapping[str, int]
+    faults: tuple[str, ...]
+    open_attempts: int
+    unpriced: int
+
+
+def verify_ledger(engine: Engine, most: int = 100) -> Verdict:
+    """Check everything; at most `most` faults are listed."""
+    faults: list[str] = []
+    with reader(engine).connect() as connection:
+        for check in _CHECKS:
+            for fault in check(connection):
+                if len(faults) < most:
+                    faults.append(fault)
+        rows = {table.name: _count(connection, table) for table in tables.metadata.sorted_tables}
+        ended = select(attempt_result.c.attempt_id)
+        still_open = select(func.count()).where(attempt.c.attempt_id.not_in(ended))
+        unpriced = select(func.count()).where(attempt.c.price_id.is_(None))
+        return Verdict(
+            rows,
+            tuple(faults),
+            int(connection.execute(still_open).scalar_one()),
+            int(connection.execute(unpriced).scalar_one()),
+        )
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def _dangling(connection: Connection) -> Iterator[str]:
+    """References that the database would refuse, were its foreign keys ever off."""
+    for child, column, parent in (
+        (decision, decision.c.request_id, request.c.request_id),
+        (attempt, attempt.c.decision_id, decision.c.decision_id),
+        (attempt, attempt.c.parent_id, attempt.alias("parent").c.attempt_id),
+        (attempt, attempt.c.price_id, price.c.price_id),
+        (attempt_result, attempt_result.c.attempt_id, attempt.c.attempt_id),
+        (request_result, request_result.c.request_id, request.c.request_id),
+        (outcome, outcome.c.decision_id, decision.c.decision_id),
+    ):
+        key = next(iter(child.primary_key))
+        query = select(key, column).where(column.is_not(None), column.not_in(select(parent)))
+        for row in connection.execute(query):
+            yield f"{child.name} {row[0]} refers to {column.name} {row[1]}, which is not there"
+
+
+def _undecided(connection: Connection) -> Iterator[str]:
+    """Every request has exactly one decision."""
+    counted = func.count(decision.c.decision_id)
+    query = (
+        select(request.c.request_id, counted)
+        .outerjoin(decision, decision.c.request_id == request.c.request_id)
+        .group_by(request.c.request_id)
+        .having(counted != 1)
+    )
+    for row in connection.execute(query):
+        yield f"request {row[0]} has {row[1]} decisions instead of one"
+
+
+def _sums(connection: Connection) -> Iterator[str]:
+    """The costs of the attempts add up to the cost of the request."""
+    total = func.coalesce(func.sum(attempt_result.c.cost_nanousd), 0)
+    query = (
+        select(request_result.c.request_id, request_result.c.cost_nanousd, total)
+        .join(decision, decision.c.request_id == request_result.c.request_id)
+        .outerjoin(attempt, attempt.c.decision_id == decision.c.decision_id)
+        .outerjoin(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
+        .group_by(request_result.c.request_id, request_result.c.cost_nanousd)
+        .having(total != request_result.c.cost_nanousd)
+    )
+    for row in connection.execute(query):
+        yield f"request {row[0]} is booked at {row[1]} nano-dollars, its attempts at {row[2]}"
+
+
+def _costs(connection: Connection) -> Iterator[str]:
+    """Every cost is its tokens times the price it names; a composition's own cost is nothing."""
+    parents = select(attempt.c.parent_id).where(attempt.c.parent_id.is_not(None))
+    query = (
+        select(attempt, attempt_result, price)
+        .join(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
+        .join(price, price.c.price_id == attempt.c.price_id)
+        .where(attempt_result.c.input_tokens.is_not(None), attempt.c.attempt_id.not_in(parents))
+    )
+    for row in _streamed(connection, query):
+        expected = _prices(row).cost_nanousd(_usage(row))
+        booked = row[attempt_result.c.cost_nanousd]
+        if booked != expected:
+            name = row[attempt.c.attempt_id]
+            yield f"attempt {name} is booked at {booked} nano-dollars, its tokens cost {expected}"
+
+
+def _prices(row: Any) -> Prices:
+    columns = ("input", "output", "cache_read", "cache_write", "request")
+    return Prices(**{name: row[price.c[name]] for name in columns})
+
+
+def _usage(row: Any) -> Usage:
+    parts = ("input", "cache_read", "cache_write", "output", "reasoning")
+    return Usage(**{name: row[attempt_result.c[f"{name}_tokens"]] for name in parts})
+
+
+def _propensities(connection: Connection) -> Iterator[str]:
+    """Probabilities sum to one, and the propensity is that of the expert drawn."""
+    columns = (
+        decision.c.decision_id,
+        decision.c.candidates,
+        decision.c.expert_id,
+        decision.c.propensity,
+    )
+    for row in _streamed(connection, select(*columns)):
+        weighed = row[decision.c.candidates]
+        shares = dict(zip(weighed["experts"], weighed["probability"], strict=True))
+        name = row[decision.c.decision_id]
+        if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
+            yield f"decision {name} has probabilities that sum to {sum(shares.values())}"
+        drawn = shares.get(row[decision.c.expert_id], 0.0)
+        if drawn <= 0 or not math.isclose(drawn, row[decision.c.propensity], abs_tol=1e-9):
+            logged = row[decision.c.propensity]
+            yield f"decision {name} logs propensity {logged} for a draw that had {drawn}"
+
+
+def _order(connection: Connection) -> Iterator[str]:
+    """Nothing is asked before it is decided, nothing ends before it begins."""
+    # Clocks step back a little now and then; what is looked for is a wrong order of writing.
+    slack_s = 1.0
+    pairs = (
+        (request, decision, request.c.request_id == decision.c.request_id),
+        (decision, attempt, decision.c.decision_id == attempt.c.decision_id),
+        (attempt, attempt_result, attempt.c.attempt_id == attempt_result.c.attempt_id),
+    )
+    for first, then, joined in pairs:
+        key = next(iter(then.primary_key))
+        query = select(key).select_from(first.join(then, joined))
+        for row in connection.execute(query.where(then.c.at < first.c.at - slack_s)):
+            yield f"{then.name} {row[0]} is older than its {first.name}"
+
+
+def _ranges(connection: Connection) -> Iterator[str]:
+    """Scores lie in [0, 1], costs and tokens are not negative."""
+    query = select(outcome.c.outcome_id).where((outcome.c.score < 0) | (outcome.c.score > 1))
+    for row in connection.execute(query):
+        yield f"outcome {row[0]} has a score outside 0 to 1"
+    for column in attempt_result.c:
+        if column.name.endswith("_tokens") or column.name == "cost_nanousd":
+            negative = select(attempt_result.c.attempt_id).where(column < 0)
+            for row in connection.execute(negative):
+                yield f"attempt {row[0]} has a negative {column.name}"
+
+
+def _streamed(connection: Connection, query: Select[Any]) -> Iterator[Any]:
+    result = connection.execution_options(yield_per=1000).execute(query)
+    for row in result:
+        yield row._mapping
+
+
+_CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
+    _dangling,
+    _undecided,
+    _sums,
+    _costs,
+    _propensities,
+    _order,
+    _ranges,
+)

