@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ class Reply:
         headers: Extra response headers.
         usage: Token counts to report; None reports none.
         finish: Its finish reason; None never sends one.
-        cut_after: Close the connection after so many chunks.
-        stall_after: Send nothing more after so many chunks, until the client leaves.
+        cut_after: Close the connection after so many chunks; half-way if not streamed.
+        stall_after: Send nothing more after so many chunks, until the client leaves; an answer
+            that is not streamed sends nothing at all.
         tool_calls: Tool calls to answer with.
     """
 
@@ -65,7 +66,7 @@ class FakeProvider:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while request := await _read_request(reader):
                 headers, body = request
                 self.headers.append(headers)
@@ -73,7 +74,10 @@ class FakeProvider:
                 reply = self.script.popleft() if self.script else self.otherwise
                 if not await self._reply(reply, body, reader, writer):
                     break
-        writer.close()
+            writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
 
     async def _reply(
         self,
@@ -87,12 +91,21 @@ class FakeProvider:
             _send_whole(writer, reply.status, {"error": reply.error}, reply.headers)
             await writer.drain()
             return True
-        pieces = list(_chunks(reply, body)) if body.get("stream") else [_whole(reply, body)]
-        if not body.get("stream") and reply.cut_after is None and reply.stall_after is None:
-            _send_whole(writer, 200, pieces[0], reply.headers)
-            await writer.drain()
-            return True
-        return await self._stream(reply, pieces, reader, writer)
+        if body.get("stream"):
+            return await self._stream(reply, list(_chunks(reply, body)), reader, writer)
+        if reply.stall_after is not None:
+            return await self._stall(reader)
+        data = orjson.dumps(_whole(reply, body))
+        writer.write(_head(200, {"content-type": "application/json", **reply.headers}, len(data)))
+        writer.write(data if reply.cut_after is None else data[: len(data) // 2])
+        await writer.drain()
+        return reply.cut_after is None
+
+    async def _stall(self, reader: asyncio.StreamReader) -> bool:
+        self.stalled.set()
+        await reader.read()
+        self.left.set()
+        return False
 
     async def _stream(
         self,
@@ -106,10 +119,7 @@ class FakeProvider:
             if index == reply.cut_after:
                 return False
             if index == reply.stall_after:
-                self.stalled.set()
-                await reader.read()
-                self.left.set()
-                return False
+                return await self._stall(reader)
             text = piece if isinstance(piece, str) else orjson.dumps(piece).decode()
             data = f"data: {text}\n\n".encode()
             writer.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -142,7 +152,10 @@ async def _stop(server: asyncio.Server) -> None:
     running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in running:
         task.cancel()
-    await asyncio.wait(running, timeout=5) if running else None
+    if running:
+        await asyncio.wait(running, timeout=5)
+    # Aborted transports close their sockets in the loop's next round.
+    await asyncio.sleep(0)
 
 
 async def _read_request(

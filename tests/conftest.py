@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from experts.base import Expert
+from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, fake_provider
+from experts.openai_compatible import OpenAICompatibleExpert
+from gateway.app import build_gateway, create_app
+from gateway.ledger.database import opened
+from gateway.ledger.queries import LedgerReader
+from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.running import background_server
+from gateway.settings import Settings
+from gateway.state import Gateway
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
@@ -35,3 +49,62 @@ def provider() -> Iterator[FakeProvider]:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway that answers at `url`; `client` talks to it."""
+
+    url: str
+    gateway: Gateway
+    client: httpx2.Client
+
+    def ask(self, model: str = "auto", text: str = "Hi", **fields: Any) -> httpx2.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+        return self.client.post("/v1/chat/completions", json=body)
+
+    def record(self, answer: httpx2.Response) -> dict[str, Any]:
+        decision_id = answer.headers["x-pointsman-decision-id"]
+        found: dict[str, Any] = self.client.get(f"/v1/decisions/{decision_id}").json()
+        return found
+
+    def verified(self) -> Verdict:
+        with opened(self.gateway.settings.ledger_url) as engine:
+            return verify_ledger(engine)
+
+    def totals(self) -> dict[str, Any]:
+        with opened(self.gateway.settings.ledger_url) as engine:
+            return LedgerReader(engine).totals()
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start gateways over given experts; settings sections as keyword arguments."""
+    with ExitStack() as stack:
+
+        def start(experts: Mapping[str, Expert], **sections: Any) -> Served:
+            entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
+            ledger = {"url": f"sqlite:///{tmp_path}/ledger.db", **sections.pop("ledger", {})}
+            settings = Settings.model_validate(
+                {"experts": entries, "ledger": ledger, "data_dir": str(tmp_path), **sections}
+            )
+            gateway = build_gateway(settings, experts, seed=1)
+            url = stack.enter_context(background_server(create_app(gateway)))
+            client = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
+            return Served(url, gateway, stack.enter_context(client))
+
+        yield start
+
+
+@pytest.fixture
+def remote() -> Callable[..., Expert]:
+    """An expert behind a loopback provider."""
+
+    def make(name: str, url: str, prices: Prices | None = None, **card: Any) -> Expert:
+        priced = prices or Prices(1.0, 2.0)
+        return OpenAICompatibleExpert(ExpertCard(name, prices=priced, **card), url, "m")
+
+    return make

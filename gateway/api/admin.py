@@ -1,0 +1,74 @@
+"""`/admin/*`: what the operator may see and change while the gateway runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from gateway.api.chat_in import parse_body
+from gateway.errors import ApiError, ConfigError
+from gateway.router_store import Promotion
+from gateway.state import Gateway, gateway_of, read_body
+
+api = APIRouter(prefix="/admin")
+
+
+@api.get("/routers")
+async def list_routers(request: Request) -> Response:
+    """Every router: the version that serves, the promoted one, all there are."""
+    gateway = gateway_of(request)
+    gateway.keyring.check_admin(request)
+    names = sorted({*gateway.serving.current, *gateway.store.names()})
+    return _json({name: _about(gateway, name) for name in names})
+
+
+@api.post("/routers/{name}/promote")
+async def promote(request: Request, name: str) -> Response:
+    """Serve `{"version": ...}` from now on, without a restart."""
+    gateway = gateway_of(request)
+    gateway.keyring.check_admin(request)
+    version = parse_body(await read_body(request)).get("version")
+    if not isinstance(version, str) or not version:
+        raise ApiError(400, "version: must name a version of the router", param="version")
+    return await _moved(gateway, name, lambda: gateway.store.promote(name, version))
+
+
+@api.post("/routers/{name}/rollback")
+async def rollback(request: Request, name: str) -> Response:
+    """Serve again what served before."""
+    gateway = gateway_of(request)
+    gateway.keyring.check_admin(request)
+    return await _moved(gateway, name, lambda: gateway.store.rollback(name))
+
+
+async def _moved(gateway: Gateway, name: str, move: Any) -> Response:
+    def change() -> Promotion:
+        try:
+            promotion: Promotion = move()
+        except ConfigError as error:
+            raise ApiError(404, str(error), code="router_not_found") from error
+        gateway.serving.refresh()
+        return promotion
+
+    await anyio.to_thread.run_sync(change)
+    return _json(_about(gateway, name))
+
+
+def _about(gateway: Gateway, name: str) -> dict[str, Any]:
+    promotion = gateway.store.promoted(name)
+    serving = gateway.serving.current.get(name)
+    return {
+        "serving": serving.version if serving else None,
+        "promoted": promotion.version if promotion else None,
+        "promoted_at": promotion.at if promotion else None,
+        "history": list(promotion.history) if promotion else [],
+        "versions": gateway.store.versions(name),
+        "refused": gateway.serving.refused.get(name),
+    }
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

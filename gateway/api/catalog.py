@@ -1,0 +1,60 @@
+"""`GET /v1/models`: every name that the endpoint answers to, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from experts.cards import ExpertCard
+from gateway.errors import ApiError
+from gateway.state import Gateway, gateway_of
+
+api = APIRouter()
+
+
+@api.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    """Routers, policies, experts and aliases."""
+    gateway = gateway_of(request)
+    gateway.keyring.check(request)
+    data = [_model(gateway, name) for name in gateway.decider.names.listed()]
+    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
+
+
+@api.get("/v1/models/{name:path}")
+async def get_model(request: Request, name: str) -> Response:
+    """One of them."""
+    gateway = gateway_of(request)
+    gateway.keyring.check(request)
+    if name not in gateway.decider.names.listed():
+        raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
+    return Response(orjson.dumps(_model(gateway, name)), media_type="application/json")
+
+
+def _model(gateway: Gateway, name: str) -> dict[str, Any]:
+    target = gateway.decider.names.resolve(name)
+    common = {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+    if target.expert is not None:
+        return {
+            **common,
+            "pointsman": {"kind": "expert", **_card(gateway.pool.card(target.expert))},
+        }
+    router = gateway.serving.get(target.router or "")
+    about = {"kind": "router", "router": router.name, "version": router.version}
+    return {**common, "pointsman": {**about, "policy": target.policy}}
+
+
+def _card(card: ExpertCard) -> dict[str, Any]:
+    prices = card.prices
+    return {
+        "expert": card.expert_id,
+        "description": card.description,
+        "context_tokens": card.context_tokens,
+        "local": card.local,
+        "tools": card.tools,
+        "usd_per_mtok_input": prices and prices.input,
+        "usd_per_mtok_output": prices and prices.output,
+        "price_source": prices and prices.source,
+    }

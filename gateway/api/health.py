@@ -1,0 +1,42 @@
+"""Health for load balancers and figures for Prometheus."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from gateway.state import gateway_of
+
+api = APIRouter()
+
+
+@api.get("/health/live")
+async def live() -> Response:
+    """The process runs."""
+    return _json(200, {"status": "live"})
+
+
+@api.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""
+    gateway = gateway_of(request)
+    behind = gateway.ledger.pending > gateway.settings.ledger.max_pending
+    routers = {name: router.version for name, router in gateway.serving.current.items()}
+    body = {
+        "status": "ledger_behind" if behind else "ready",
+        "experts": sorted(gateway.pool.experts),
+        "routers": routers,
+        "refused_routers": dict(gateway.serving.refused),
+        "ledger_pending_rows": gateway.ledger.pending,
+    }
+    return _json(503 if behind else 200, body)
+
+
+@api.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus's text format; without a key, since it names neither keys nor prompts."""
+    return Response(gateway_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _json(status: int, content: object) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")

@@ -1,0 +1,127 @@
+"""Settings to a running application: the one place where things are wired together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import numpy as np
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from experts.base import Expert
+from experts.errors import ExpertError
+from gateway.api import admin, catalog, chat, feedback, health
+from gateway.api.access import Keyring
+from gateway.dashboard import pages
+from gateway.deciding import Decider
+from gateway.errors import ApiError, GatewayError, api_error
+from gateway.ids import new_id, now
+from gateway.ledger import tables
+from gateway.ledger.database import open_database
+from gateway.ledger.queries import LedgerReader
+from gateway.ledger.rows import Row, card_row, price_row
+from gateway.ledger.store import Ledger
+from gateway.metrics import Metrics
+from gateway.pool import Pool
+from gateway.router_store import RouterStore
+from gateway.service import Service
+from gateway.serving import ServingRouters
+from gateway.settings import Settings
+from gateway.state import Gateway
+from routers.errors import RoutingError
+
+_log = logging.getLogger(__name__)
+
+
+def build_gateway(
+    settings: Settings, experts: Mapping[str, Expert], *, seed: int | None = None
+) -> Gateway:
+    """Open the ledger, load the routers, and put everything together.
+
+    Raises:
+        ConfigError, LedgerError: Something that is configured can't be used.
+    """
+    strict = settings.ledger.durability == "strict"
+    engine = open_database(settings.ledger_url, durable=strict)
+    ledger = Ledger(engine, strict=strict, max_pending=settings.ledger.max_pending)
+    pool = Pool(dict(experts))
+    store = RouterStore(settings.data_dir / "routers")
+    serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
+    serving.refresh()
+    metrics = Metrics(ledger)
+    decider = Decider(settings, pool, serving, metrics, np.random.default_rng(seed))
+    service = Service(settings, pool, decider, ledger, metrics)
+    _record_pool(ledger, pool)
+    reader = LedgerReader(engine)
+    keyring = Keyring(settings.keys)
+    return Gateway(
+        settings, keyring, pool, store, serving, decider, service, ledger, reader, metrics
+    )
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The ASGI application; it closes the gateway when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch_routers, gateway)
+            yield
+            tasks.cancel_scope.cancel()
+        await gateway.pool.aclose()
+        await anyio.to_thread.run_sync(gateway.ledger.close)
+
+    app = FastAPI(title="Pointsman", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app.state.gateway = gateway
+    for module in (chat, catalog, feedback, health, admin, pages):
+        app.include_router(module.api)
+    for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
+        app.add_exception_handler(kind, _error_response)
+    return app
+
+
+async def _watch_routers(gateway: Gateway) -> None:
+    serving: dict[str, str] = {}
+    while True:
+        for name, router in gateway.serving.current.items():
+            if serving.get(name) != router.version:
+                serving[name] = router.version
+                _record_version(gateway.ledger, name, router.version, dict(router.metadata))
+        await anyio.sleep(gateway.settings.routing.reload_s)
+        await anyio.to_thread.run_sync(gateway.serving.refresh)
+
+
+def _record_version(ledger: Ledger, name: str, version: str, manifest: dict[str, object]) -> None:
+    values = {
+        "event_id": new_id("rtv"),
+        "at": now(),
+        "router": name,
+        "version": version,
+        "event": "served",
+        "manifest": manifest,
+    }
+    ledger.append([Row(tables.router_version, values)])
+
+
+def _record_pool(ledger: Ledger, pool: Pool) -> None:
+    for card in pool.cards:
+        prices = [price_row(card.expert_id, card.prices, now())] if card.prices else []
+        ledger.append([card_row(card, now()), *prices])
+
+
+async def _error_response(_request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = ApiError(error.status_code, str(error.detail), code="http_error")
+    failure = api_error(error)
+    if failure.status >= 500:
+        _log.warning("answered %d: %s", failure.status, failure.message)
+    return Response(
+        orjson.dumps(failure.body()),
+        failure.status,
+        headers=failure.headers,
+        media_type="application/json",
+    )

@@ -1,0 +1,78 @@
+"""`GET /`: what is being asked, who answers, what it costs, and the trade-off measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jinja2
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from gateway.dashboard.chart import frontier_chart
+from gateway.dashboard.money import dollars
+from gateway.ids import now
+from gateway.state import Gateway, gateway_of
+
+api = APIRouter()
+_DAY_S = 86_400
+_PAGES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_HEADERS = {
+    # Prompts are shown: nothing on the page may run, load or be framed.
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+@api.get("/")
+async def dashboard(request: Request) -> Response:
+    """The dashboard; a browser asks for the password, which is an admin key."""
+    gateway = gateway_of(request)
+    gateway.keyring.check_admin(request)
+    page = await anyio.to_thread.run_sync(render, gateway)
+    return Response(page, media_type="text/html; charset=utf-8", headers=_HEADERS)
+
+
+def render(gateway: Gateway) -> str:
+    """The whole page as HTML."""
+    today = gateway.reader.totals(now() - _DAY_S)
+    experts = gateway.reader.by_expert()
+    most = max((row["requests"] for row in experts), default=1)
+    return _PAGES.get_template("dashboard.html").render(
+        totals=gateway.reader.totals(),
+        today=today,
+        experts=[{**row, "share": row["requests"] / most} for row in experts],
+        recent=gateway.reader.recent(),
+        routers=gateway.serving.current,
+        refused=gateway.serving.refused,
+        in_flight=gateway.metrics.in_flight,
+        chart=frontier_chart(latest_comparison(gateway)),
+        ago=ago,
+        dollars=dollars,
+    )
+
+
+def latest_comparison(gateway: Gateway) -> dict[str, Any] | None:
+    """The newest comparison that `evaluate` or `demo` left in the data directory, if any."""
+    path = gateway.settings.data_dir / "comparison.json"
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = orjson.loads(path.read_bytes())
+    return content
+
+
+def ago(at: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    seconds = max(0.0, now() - at)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,190 @@
+"""Steps 3 and 4 of the trip: names and wishes to one decision, that never costs a 5xx."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import anyio
+import numpy as np
+
+from experts.cards import ExpertCard
+from gateway.ask import Ask
+from gateway.errors import ApiError
+from gateway.metrics import Metrics
+from gateway.naming import Names, Target
+from gateway.pool import Pool
+from gateway.serving import ServingRouters
+from gateway.settings import Settings
+from routers.eligible import Constraints
+from routers.errors import NoEligibleExpertError
+from routers.policies.greedy import PRESETS
+from routers.records import Decision, Preference
+from routers.router import Router, untrained_router
+
+_log = logging.getLogger(__name__)
+EXPLICIT = "explicit"
+_ALL_ABILITIES = frozenset({"text", "image", "audio", "file"})
+
+
+class Decider:
+    """Turns an `Ask` into a `Decision`.
+
+    Args:
+        rng: The only source of chance in the gateway.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        serving: ServingRouters,
+        metrics: Metrics,
+        rng: np.random.Generator,
+    ) -> None:
+        self._routing = settings.routing
+        self._aliases = settings.aliases
+        self._pool = pool
+        self._serving = serving
+        self._metrics = metrics
+        self._rng = rng
+        self._by_name = untrained_router(EXPLICIT)
+        self._policies = {**PRESETS, **self._configured()}
+        if self._routing.policy not in self._policies:
+            raise ApiError(500, f"routing.policy {self._routing.policy!r} is not configured")
+
+    def _configured(self) -> dict[str, Preference]:
+        return {name: p.preference() for name, p in self._routing.policies.items()}
+
+    @property
+    def names(self) -> Names:
+        """Everything the `model` field may say just now."""
+        return Names(
+            self._pool.experts,
+            self._aliases,
+            self._serving.current,
+            self._policies,
+            self._routing.router,
+        )
+
+    async def decide(self, ask: Ask) -> Decision:
+        """Who answers.
+
+        Raises:
+            ApiError: The model or the policy does not exist.
+            NoEligibleExpertError: Nobody can serve the request under its constraints.
+        """
+        target = self.names.resolve(ask.model)
+        constraints = self._constraints(ask)
+        if target.expert is not None:
+            return self._explicit(ask, target.expert, constraints)
+        assert target.router is not None  # noqa: S101 - a target names one or the other
+        policy, preference = self._preference(ask, target)
+        began = time.perf_counter()
+        try:
+            return await self._routed(ask, target.router, policy, preference, constraints)
+        finally:
+            self._metrics.decide.observe(time.perf_counter() - began)
+
+    async def _routed(
+        self,
+        ask: Ask,
+        router_name: str,
+        policy: str,
+        preference: Preference,
+        constraints: Constraints,
+    ) -> Decision:
+        router = self._serving.get(router_name)
+        uniform = float(self._rng.random())
+
+        def decide(with_router: Router) -> Decision:
+            return with_router.decide(
+                ask.request,
+                self._pool.cards,
+                preference=preference,
+                policy_name=policy,
+                constraints=constraints,
+                unhealthy={},
+                uniform=uniform,
+            )
+
+        try:
+            with anyio.fail_after(self._routing.decide_s):
+                return await anyio.to_thread.run_sync(decide, router, abandon_on_cancel=True)
+        except NoEligibleExpertError:
+            raise
+        except Exception:  # noqa: BLE001 - an answer matters more than the reason
+            # Whatever is wrong with a learned router, the request can still be answered.
+            _log.exception("router %s@%s failed", router_name, router.version)
+            return self._default(decide(untrained_router(router_name)))
+
+    def _default(self, decision: Decision) -> Decision:
+        """The same eligible experts, but the configured default one answers."""
+        experts = decision.candidates.experts
+        wanted = self._routing.default_expert
+        chosen = experts.index(wanted) if wanted in experts else decision.chosen
+        certain = np.zeros(len(experts))
+        certain[chosen] = 1.0
+        return replace(
+            decision,
+            chosen=chosen,
+            probabilities_A=certain,
+            flags=(*decision.flags, "router_failed"),
+        )
+
+    def _explicit(self, ask: Ask, expert_id: str, constraints: Constraints) -> Decision:
+        """The expert that was named, whatever its card says it can do; price ceilings hold."""
+        card = _unlimited(self._pool.card(expert_id))
+        return self._by_name.decide(
+            ask.request,
+            [card],
+            preference=Preference(),
+            policy_name=EXPLICIT,
+            constraints=constraints,
+            unhealthy={},
+            uniform=0.0,
+        )
+
+    def _constraints(self, ask: Ask) -> Constraints:
+        wishes = ask.wishes
+        allowed: frozenset[str] | None = None
+        if wishes.experts is not None:
+            allowed = frozenset(self._aliases.get(name, name) for name in wishes.experts)
+            unknown = sorted(allowed - set(self._pool.experts))
+            if unknown:
+                raise ApiError(
+                    400,
+                    f"pointsman.experts: no expert is called {', '.join(map(repr, unknown))}",
+                    param="pointsman.experts",
+                )
+        latency_s = None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000
+        return Constraints(allowed, wishes.max_cost_usd, latency_s)
+
+    def _preference(self, ask: Ask, target: Target) -> tuple[str, Preference]:
+        wishes = ask.wishes
+        name = target.policy or wishes.policy or self._routing.policy
+        if name not in self._policies:
+            known = ", ".join(sorted(self._policies))
+            raise ApiError(
+                400,
+                f"pointsman.policy: {name!r} does not exist; there are {known}",
+                param="pointsman.policy",
+            )
+        base = self._policies[name]
+        soft: dict[str, float] = dict(wishes.prefer.items())
+        weight = base.cost_weight if target.cost_weight is None else target.cost_weight
+        return name, replace(
+            base,
+            cost_weight=weight + soft.pop("cost", 0.0),
+            latency_weight=base.latency_weight + soft.pop("latency", 0.0),
+            min_quality=base.min_quality if wishes.min_quality is None else wishes.min_quality,
+            prefer={**base.prefer, **soft},
+        )
+
+
+def _unlimited(card: ExpertCard) -> ExpertCard:
+    # A client that names an expert knows what it can do better than a default on a card.
+    return replace(
+        card, tools=True, structured_output=True, modalities=_ALL_ABILITIES, context_tokens=None
+    )

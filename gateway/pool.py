@@ -1,0 +1,103 @@
+"""Builds the experts that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from experts.base import Expert
+from experts.calculator import CalculatorExpert
+from experts.cards import ExpertCard, Prices
+from experts.openai_compatible import OpenAICompatibleExpert
+from experts.packaged import PACKAGED
+from experts.pricing import catalogue_prices, prices_from_rates
+from gateway.local import Endpoint, Endpoints
+from gateway.settings import (
+    CalculatorSettings,
+    ExpertSettings,
+    PackagedExpert,
+    RemoteExpert,
+    Settings,
+    secret,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The experts by id. Immutable: a changed pool is a new one."""
+
+    experts: Mapping[str, Expert]
+
+    @property
+    def cards(self) -> tuple[ExpertCard, ...]:
+        return tuple(self.experts[name].card for name in sorted(self.experts))
+
+    def card(self, expert_id: str) -> ExpertCard:
+        return self.experts[expert_id].card
+
+    async def aclose(self) -> None:
+        for expert in self.experts.values():
+            await expert.aclose()
+
+
+def build_experts(settings: Settings, endpoints: Endpoints) -> dict[str, Expert]:
+    """One expert per entry; packaged ones talk to their engine's endpoint.
+
+    Raises:
+        ConfigError: A secret's environment variable is not set.
+        ExpertConfigError: An expert lacks what it needs.
+    """
+    return {entry.id: _build(entry, endpoints) for entry in settings.experts}
+
+
+def _build(entry: ExpertSettings, endpoints: Endpoints) -> Expert:
+    if isinstance(entry, PackagedExpert):
+        return _packaged(entry, endpoints[entry.id])
+    if isinstance(entry, CalculatorSettings):
+        return CalculatorExpert(_calculator_card(entry.id))
+    return _remote(entry)
+
+
+def _remote(entry: RemoteExpert) -> Expert:
+    prices = entry.prices.prices() if entry.prices else _looked_up(entry.catalogue)
+    prompt = entry.prompt.prompt() if entry.prompt else None
+    return OpenAICompatibleExpert(
+        entry.card(prices, prompt),
+        entry.base_url,
+        entry.model or entry.id,
+        api_key=secret(entry.api_key) if entry.api_key else None,
+        connect_s=entry.connect_s,
+    )
+
+
+def _looked_up(catalogue: str | None) -> Prices | None:
+    return catalogue_prices(catalogue, datetime.now(UTC)) if catalogue else None
+
+
+def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
+    model = PACKAGED[entry.package]
+    card = ExpertCard(
+        expert_id=entry.id,
+        description=model.description,
+        prices=prices_from_rates(endpoint.rates, entry.usd_per_hour),
+        context_tokens=model.context_tokens,
+        local=True,
+        quality_prior=model.quality_prior,
+        params_active_b=model.params_b,
+        params_total_b=model.params_b,
+        released=model.released,
+        tags={"licence": model.licence},
+        prompt=model.prompt,
+    )
+    return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
+
+
+def _calculator_card(expert_id: str) -> ExpertCard:
+    return ExpertCard(
+        expert_id=expert_id,
+        description="Exact arithmetic and unit conversion, nothing else.",
+        prices=Prices(0, 0, source="runs in the gateway"),
+        local=True,
+        quality_prior=0.1,
+    )

@@ -1,0 +1,117 @@
+"""The trip of one request, on one screen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import anyio
+
+from experts.messages import Collector, Event
+from gateway.ask import Ask
+from gateway.booking import Booking
+from gateway.deciding import Decider
+from gateway.errors import LedgerError, api_error
+from gateway.execute import Execution
+from gateway.ledger.store import Ledger
+from gateway.metrics import Metrics
+from gateway.pool import Pool
+from gateway.settings import Settings
+from routers.records import Decision
+
+_log = logging.getLogger(__name__)
+CLIENT_LEFT = 499
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer under way: who decided what, the books, and the events to relay."""
+
+    decision: Decision
+    booking: Booking
+    execution: Execution
+    events: AsyncGenerator[Event, None]
+
+
+class Service:
+    """Everything a chat request goes through after parsing and before rendering."""
+
+    def __init__(
+        self, settings: Settings, pool: Pool, decider: Decider, ledger: Ledger, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._decider = decider
+        self._ledger = ledger
+        self._metrics = metrics
+
+    async def answer(self, ask: Ask) -> Answer:
+        """Decide, put it on record, ask the expert; returns when the answer has begun.
+
+        Raises:
+            ApiError, NoEligibleExpertError: The request can't be served as it is asked.
+            AllExpertsFailedError: Everyone who was asked failed.
+            LedgerError: It can't be put on record, so nobody was asked.
+        """
+        deadline = anyio.current_time() + self._seconds(ask)
+        await self._in_time(deadline, self._ledger.admit)
+        decision = await self._decider.decide(ask)
+        booking = Booking(self._ledger, ask, decision, self._settings.ledger.text)
+        execution = Execution(
+            self._pool.experts, decision, booking, self._settings.limits, deadline
+        )
+        answer = Answer(decision, booking, execution, self._settled(ask, execution, booking))
+        answer.events = await _begun(answer.events)
+        return answer
+
+    async def _settled(
+        self, ask: Ask, execution: Execution, booking: Booking
+    ) -> AsyncGenerator[Event, None]:
+        """The events, and when they end in whatever way, the books closed."""
+        self._metrics.begin()
+        collected = Collector()
+        status, kind = CLIENT_LEFT, "client_left"
+        events = execution.events(ask.request)
+        try:
+            async for event in events:
+                collected.add(event)
+                yield event
+            status, kind = 200, ""
+        except Exception as error:
+            failure = api_error(error)
+            status, kind = failure.status, failure.code or failure.type
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await events.aclose()
+            text = collected.completion().text
+            booking.close(status, kind or None, execution.answered_by, text)
+            self._metrics.observe(ask, booking, execution.answered_by, status)
+
+    def _seconds(self, ask: Ask) -> float:
+        total = self._settings.limits.total_s
+        wished = ask.wishes.max_latency_ms
+        return total if wished is None else min(total, wished / 1000)
+
+    async def _in_time(self, deadline: float, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
+                await step()
+        except TimeoutError as error:
+            raise LedgerError("the ledger is behind; try again shortly") from error
+
+
+async def _begun(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """Wait for the first event, so that a failure before it can still change the status."""
+    first = await anext(events, None)
+
+    async def rest() -> AsyncGenerator[Event, None]:
+        async with aclosing(events):
+            if first is not None:
+                yield first
+                async for event in events:
+                    yield event
+
+    return rest()
