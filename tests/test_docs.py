@@ -1,0 +1,115 @@
+"""The documents say what is true: every setting, route, command and link is in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+from typer.main import get_command
+
+from gateway.api import admin, catalog, chat, feedback, health
+from gateway.ask import Wishes
+from gateway.cli.main import app
+from gateway.ledger import tables
+from gateway.settings import (
+    CalculatorSettings,
+    CardSettings,
+    KeySettings,
+    LedgerSettings,
+    LimitSettings,
+    PackagedExpert,
+    PolicySettings,
+    PricesSettings,
+    PromptSettings,
+    RemoteExpert,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+    load_settings,
+)
+from routers.registry import estimator_names
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SECTIONS: list[type[BaseModel]] = [
+    Settings,
+    ServerSettings,
+    KeySettings,
+    RoutingSettings,
+    PolicySettings,
+    LimitSettings,
+    LedgerSettings,
+    CardSettings,
+    RemoteExpert,
+    PackagedExpert,
+    CalculatorSettings,
+    PricesSettings,
+    PromptSettings,
+]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_setting_is_documented(section: type[BaseModel]) -> None:
+    text = read("docs/configuration.md")
+    missing = [name for name in section.model_fields if not re.search(rf"[`.]{name}\b", text)]
+    assert missing == []
+
+
+def test_every_wish_and_route_is_documented() -> None:
+    text = read("docs/http.md")
+    assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
+    for module in (chat, catalog, feedback, health, admin):
+        for route in module.api.routes:
+            path = getattr(route, "path", "").replace(":path", "").replace("_id", "")
+            shown = path.replace("{name}/rollback", "{name}/promote")
+            assert shown in text.replace("`...", ""), path
+
+
+def test_every_table_is_documented() -> None:
+    text = read("docs/ledger.md")
+    assert [name for name in tables.metadata.tables if f"`{name}`" not in text] == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = read("README.md")
+    command = get_command(app)
+    names = list(getattr(command, "commands", {}))
+    assert [name for name in names if f"pointsman {name}" not in text] == []
+
+
+def test_every_estimator_is_documented() -> None:
+    text = read("docs/methods.md")
+    assert [name for name in estimator_names() if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    assert load_settings(path).experts
+
+
+def test_the_written_out_default_is_the_default() -> None:
+    assert load_settings(ROOT / "config/local.yaml") == Settings()
+
+
+def test_the_compose_file_names_what_is_there() -> None:
+    compose = yaml.safe_load(read("docker-compose.yml"))
+    gateway = compose["services"]["gateway"]
+    config = gateway["command"][-1].replace("/etc/pointsman/", "config/")
+    settings = load_settings(ROOT / config)
+    assert {"postgres", "gateway"} == set(compose["services"])
+    wanted = {settings.ledger.url, *(key.key for key in settings.keys)}
+    assert {name.removeprefix("env:") for name in wanted} == set(gateway["environment"])
