@@ -1,0 +1,49 @@
+"""`pointsman collect`: every expert answers every prompt; graded, booked, written to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eval.sources import write_outcomes
+from gateway.cli.chat import ApiKey, Url
+from gateway.cli.console import say
+from gateway.cli.endpoint import some_gateway
+from gateway.cli.gather import expert_ids, gather
+from gateway.cli.serve import Config
+from gateway.collecting import read_prompts
+from gateway.errors import ConfigError
+from gateway.ids import new_id
+from gateway.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(collect)
+
+
+def collect(
+    prompts: Annotated[Path, typer.Option(help="JSONL: query_id, prompt, task?, split?, check?.")],
+    experts: Annotated[str, typer.Option(help="Ids with commas between, or all.")] = "all",
+    out: Annotated[Path | None, typer.Option(help=".parquet, .csv or .jsonl file.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time per expert.")] = 2,
+    url: Url = None,
+    key: ApiKey = None,
+    config: Config = None,
+) -> None:
+    """Ask every expert every prompt through the endpoint; the ledger books all of it."""
+    asked = read_prompts(prompts)
+    tags = {"collection": new_id("col")}
+    with some_gateway(url, load_settings(config)) as base:
+        models = expert_ids(base, key) if experts == "all" else experts.split(",")
+        gathered = gather(
+            base, asked, models, key=key, max_tokens=max_tokens, concurrency=concurrency, tags=tags
+        )
+    say(f"{len(gathered.rows)} answers booked under the tag collection={tags['collection']}")
+    if out is not None:
+        say(f"written to {write_outcomes(gathered.rows, out)}")
+    if gathered.failures:
+        raise ConfigError(f"{len(gathered.failures)} calls failed; first: {gathered.failures[0]}")

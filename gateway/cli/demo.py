@@ -1,0 +1,33 @@
+"""`pointsman demo`: the main job on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.console import out as console
+from gateway.cli.console import say
+from gateway.cli.routers import AsJson
+from gateway.cli.table import show_comparison
+from gateway.demo.run import run_demo
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for report, ledger and routers.")] = Path("out"),
+    json: AsJson = False,
+) -> None:
+    """Start real local experts, ask them through the endpoint, learn who is good at what."""
+    began = time.monotonic()
+    comparison, paths = run_demo(out)
+    show_comparison(comparison, paths, json)
+    say(f"done in {time.monotonic() - began:.0f} s")
+    if not json:
+        console.print(f"look around: pointsman ledger stats --ledger sqlite:///{out}/ledger.db")

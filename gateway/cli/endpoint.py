@@ -1,0 +1,56 @@
+"""Where a command finds the gateway: one that runs, or one started for as long as it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from experts.supervisor import EngineState
+from gateway.cli.console import say
+from gateway.local import local_engines
+from gateway.running import background_server, make_app
+from gateway.settings import Settings
+
+
+def local_url(settings: Settings) -> str:
+    """Where `pointsman serve` with these settings listens on this machine."""
+    return f"http://127.0.0.1:{settings.server.port}"
+
+
+def is_up(url: str) -> bool:
+    """Whether a gateway answers at `url`."""
+    try:
+        answer = httpx2.get(f"{url}/health/live", timeout=1.0, trust_env=False)
+    except httpx2.TransportError:
+        return False
+    return answer.status_code == 200
+
+
+@contextmanager
+def running_gateway(settings: Settings, *, seed: int | None = None) -> Iterator[str]:
+    """Start local engines and a gateway, yield its URL, stop both."""
+    with (
+        local_engines(settings, announce) as endpoints,
+        background_server(make_app(settings, endpoints, seed=seed)) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def some_gateway(url: str | None, settings: Settings) -> Iterator[str]:
+    """The gateway at `url`; or the one that serves these settings; or a new one."""
+    if url is not None:
+        yield url.rstrip("/")
+    elif is_up(local_url(settings)):
+        yield local_url(settings)
+    else:
+        say("no gateway runs here: starting one for this command")
+        with running_gateway(settings) as own:
+            yield own
+
+
+def announce(state: EngineState) -> None:
+    """One line per change of a local engine."""
+    say(f"  engine {state.expert_id}: {state.status}")

@@ -1,0 +1,51 @@
+"""`pointsman evaluate`: routers trained on one table and judged on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from eval.compare import compare
+from eval.prices import read_prices
+from eval.report import write_report
+from eval.splits import read_train_test
+from gateway.cli.console import err
+from gateway.cli.routers import AsJson
+from gateway.cli.table import show_comparison
+from routers.registry import estimator_names
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    train: Annotated[Path, typer.Option(help="Outcome table to learn from.")],
+    test: Annotated[Path, typer.Option(help="Outcome table to judge by; may be the same file.")],
+    routers: Annotated[str, typer.Option(help="Estimators with commas between, or all.")] = "all",
+    report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/evaluate"),
+    prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Quality against cost of learned routers beside single experts, chance and the oracle."""
+    tables = read_train_test(train, test, seed=seed)
+    names = list(estimator_names()) if routers == "all" else routers.split(",")
+    with Progress(console=err) as progress:
+        bar = progress.add_task("starting", total=1.0)
+        comparison = compare(
+            tables.train,
+            tables.test,
+            names,
+            prices=read_prices(prices) if prices else None,
+            seed=seed,
+            data=tables.data,
+            notes=tables.notes,
+            progress=lambda what, done: progress.update(bar, description=what, completed=done),
+        )
+    paths = write_report(comparison, report, title=f"Routers on {test.stem}")
+    show_comparison(comparison, paths, json)

@@ -1,0 +1,46 @@
+"""Collecting with progress bars, for the commands that collect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import anyio
+import httpx2
+
+from gateway.cli.console import progress_bar
+from gateway.collecting import Collected, Collector, Prompt
+from gateway.errors import ConfigError
+
+
+def expert_ids(url: str, key: str | None) -> list[str]:
+    """The experts of a running gateway, sorted."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=10.0, trust_env=False)
+    if answer.status_code != 200:
+        raise ConfigError(f"{url} does not list its models: {answer.json()['error']['message']}")
+    about = [model["pointsman"] for model in answer.json()["data"]]
+    return sorted({each["expert"] for each in about if each["kind"] == "expert"})
+
+
+def gather(
+    url: str,
+    prompts: Sequence[Prompt],
+    models: Sequence[str],
+    *,
+    key: str | None = None,
+    max_tokens: int,
+    concurrency: int,
+    tags: Mapping[str, str],
+) -> Collected:
+    """Collect with one bar per model."""
+    with progress_bar() as progress:
+        bars = {model: progress.add_task(model, total=len(prompts)) for model in models}
+        collector = Collector(
+            url,
+            key=key,
+            max_tokens=max_tokens,
+            concurrency=concurrency,
+            tags=tags,
+            on_answer=lambda model: progress.advance(bars[model]),
+        )
+        return anyio.run(collector.collect, prompts, models)

@@ -1,0 +1,100 @@
+"""`pointsman ledger`: look into the book, take outcomes out of it, prove it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eval.sources import write_outcomes
+from gateway.cli.console import out, say, show_json, show_table
+from gateway.cli.routers import AsJson
+from gateway.cli.serve import Config
+from gateway.cli.train import parse_tags
+from gateway.dashboard.money import dollars
+from gateway.errors import LedgerError
+from gateway.ledger.database import opened
+from gateway.ledger.export import export_outcomes
+from gateway.ledger.queries import LedgerReader
+from gateway.ledger.verify import verify_ledger
+from gateway.settings import load_settings
+
+commands = typer.Typer(help="The append-only book.", no_args_is_help=True)
+Url = Annotated[str | None, typer.Option("--ledger", help="Database URL; default: configured.")]
+Tag = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
+
+
+@commands.command()
+def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
+    """Requests, dollars and scores, in all and per expert."""
+    with opened(_url(ledger, config)) as engine:
+        reader = LedgerReader(engine)
+        totals, experts = reader.totals(), reader.by_expert()
+    if json:
+        show_json({"totals": totals, "experts": experts})
+        return
+    out.print(
+        f"{totals['requests']} requests ({totals['failed']} failed), {dollars(totals['cost_usd'])} "
+        f"({dollars(totals['wasted_usd'])} wasted), {totals['outcomes']} scores"
+    )
+    show_table(
+        "by expert",
+        {
+            "expert": "left",
+            "requests": "right",
+            "cost": "right",
+            "seconds": "right",
+            "score": "right",
+        },
+        [
+            [
+                row["expert"],
+                str(row["requests"]),
+                dollars(row["cost_usd"]),
+                f"{row['latency_s']:.2f}",
+                "unknown" if row["score"] is None else f"{row['score']:.3f}",
+            ]
+            for row in experts
+        ],
+    )
+
+
+@commands.command()
+def export(
+    out_file: Annotated[Path, typer.Option("--out", help=".parquet, .csv or .jsonl file.")],
+    tag: Tag = None,
+    objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
+    ledger: Url = None,
+    config: Config = None,
+) -> None:
+    """Scored answers as an outcome table."""
+    with opened(_url(ledger, config)) as engine:
+        exported = export_outcomes(engine, objective=objective, tags=parse_tags(tag))
+    for reason, count in exported.left_out.items():
+        say(f"left out: {count} scored answers {reason}")
+    out.print(f"{len(exported.rows)} rows in {write_outcomes(exported.rows, out_file)}")
+
+
+@commands.command()
+def verify(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
+    """Prove that sums hold and nothing is missing; exit code 1 when something does not hold."""
+    with opened(_url(ledger, config)) as engine:
+        verdict = verify_ledger(engine)
+    if json:
+        show_json(asdict(verdict))
+    else:
+        rows = ", ".join(f"{count} {name}" for name, count in verdict.rows.items())
+        out.print(f"rows: {rows}")
+        out.print(f"open attempts: {verdict.open_attempts}; of unknown price: {verdict.unpriced}")
+        for fault in verdict.faults:
+            out.print(f"  {fault}", soft_wrap=True)
+    if verdict.faults:
+        raise LedgerError(f"the ledger does not hold: {len(verdict.faults)} faults")
+    if not json:
+        out.print("the ledger holds")
+
+
+def _url(given: str | None, config: Path | None) -> str:
+    return given or load_settings(config).ledger_url

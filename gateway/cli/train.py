@@ -1,0 +1,79 @@
+"""`pointsman train`: a router from a file of outcomes or from the ledger."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eval.sources import read_outcomes, write_outcomes
+from gateway.cli.console import out, say, show_json
+from gateway.cli.routers import AsJson
+from gateway.cli.serve import Config
+from gateway.errors import ConfigError
+from gateway.ledger.database import opened
+from gateway.ledger.export import export_outcomes
+from gateway.router_store import RouterStore
+from gateway.settings import load_settings
+from routers.artifacts import save_router
+from routers.fit import fit_router
+from routers.records import OutcomeTable
+from routers.registry import DEFAULT_ESTIMATOR
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)
+
+
+def train(
+    router: Annotated[str, typer.Option(help="What the router is called.")] = "default",
+    data: Annotated[Path | None, typer.Option(help="Outcome table: parquet, csv, jsonl.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    estimator: Annotated[str, typer.Option(help="knn, ridge, ...")] = DEFAULT_ESTIMATOR,
+    epsilon: Annotated[float, typer.Option(min=0, max=1, help="Share of exploration.")] = 0.02,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Write here instead.")] = None,
+    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Fit a router and publish it as a version; `routers promote` makes it serve."""
+    if (data is None) == (ledger is None):
+        raise ConfigError("train needs one of --data FILE and --ledger URL")
+    if promote and out_dir is not None:
+        raise ConfigError("--promote and --out exclude each other: only published versions serve")
+    table = read_outcomes(data).table if data else ledger_table(str(ledger), parse_tags(tag))
+    say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
+    fitted = fit_router(router, estimator, table, seed=seed, epsilon=epsilon)
+    store = RouterStore(load_settings(config).data_dir / "routers")
+    version = save_router(fitted, out_dir) if out_dir else store.publish(fitted)
+    if promote:
+        store.promote(router, version)
+    about = {"router": router, "version": version, "queries": len(table), "promoted": promote}
+    if json:
+        show_json(about)
+    else:
+        out.print(f"{router}@{version}{' now serves' if promote else ''}")
+
+
+def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
+    """The scored answers of a ledger as a table, by way of the file format that everyone reads."""
+    with opened(url) as engine:
+        exported = export_outcomes(engine, tags=tags)
+    for reason, count in exported.left_out.items():
+        say(f"left out: {count} scored answers {reason}")
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
+
+
+def parse_tags(given: list[str] | None) -> dict[str, str]:
+    """`name=value` options as a mapping."""
+    pairs = [tag.partition("=") for tag in given or ()]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ConfigError(f"--tag {name!r} must look like name=value")
+    return {name: value for name, _, value in pairs}

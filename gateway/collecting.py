@@ -1,0 +1,216 @@
+"""Asks experts through the endpoint, grades their answers and books the grades."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import orjson
+
+from eval.errors import GraderConfigError
+from eval.graders.base import Check
+from eval.graders.checks import grade, parse_check
+from gateway.errors import ConfigError
+
+_TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One line of a prompts file.
+
+    Attributes:
+        query_id: Unique in its file.
+        text: The user's message.
+        task: Which kind it is, None unknown.
+        split: Which part of the data it belongs to, None unsaid.
+        check: What a right answer is; None leaves answers unscored.
+    """
+
+    query_id: str
+    text: str
+    task: str | None
+    split: str | None
+    check: Check | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Answers gathered.
+
+    Attributes:
+        rows: One per answer, in the outcome table's columns, with `response` and `decision_id`.
+        failures: One sentence per call that gave no answer.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    failures: tuple[str, ...]
+
+
+def read_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read a JSONL file of prompts.
+
+    Raises:
+        ConfigError: The file, the line and the field that is wrong.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
+    prompts = tuple(
+        _prompt(line, f"'{path}' line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    )
+    if not prompts:
+        raise ConfigError(f"'{path}' holds no prompts")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.query_id in seen:
+            raise ConfigError(f"'{path}': query_id {prompt.query_id!r} is given twice")
+        seen.add(prompt.query_id)
+    return prompts
+
+
+def _prompt(line: str, where: str) -> Prompt:
+    try:
+        data = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{where} is no JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must be an object")
+    for name in ("query_id", "prompt"):
+        if not isinstance(data.get(name), str) or not data[name].strip():
+            raise ConfigError(f"{where}: {name} must be a non-empty string")
+    for name in ("task", "split"):
+        if not isinstance(data.get(name), str | None):
+            raise ConfigError(f"{where}: {name} must be a string")
+    try:
+        check = parse_check(data["check"]) if data.get("check") else None
+    except GraderConfigError as error:
+        raise ConfigError(f"{where}: check.{error}") from error
+    return Prompt(data["query_id"], data["prompt"], data.get("task"), data.get("split"), check)
+
+
+class Collector:
+    """Sends prompts to one gateway, several at a time per model.
+
+    Args:
+        url: The gateway, without `/v1`.
+        key: API key, None where none is needed.
+        max_tokens: Longest answer asked for.
+        concurrency: Requests under way per model.
+        tags: Put on every request, so that the ledger can tell this collection from others.
+        on_answer: Told the model after each finished call.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        max_tokens: int = 256,
+        concurrency: int = 2,
+        tags: Mapping[str, str] | None = None,
+        on_answer: Callable[[str], None] | None = None,
+    ) -> None:
+        self._url = url
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._max_tokens = max_tokens
+        self._concurrency = concurrency
+        self._tags = dict(tags or {})
+        self._on_answer = on_answer or (lambda _model: None)
+        self._rows: list[dict[str, Any]] = []
+        self._failures: list[str] = []
+
+    async def collect(self, prompts: Sequence[Prompt], models: Sequence[str]) -> Collected:
+        """Ask every model every prompt, grade, send the grades as feedback."""
+        async with (
+            httpx2.AsyncClient(
+                base_url=self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False
+            ) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for model in models:
+                queue = iter(prompts)
+                for _ in range(self._concurrency):
+                    tasks.start_soon(self._work, client, model, queue)
+        return Collected(tuple(self._rows), tuple(self._failures))
+
+    async def _work(self, client: httpx2.AsyncClient, model: str, queue: Any) -> None:
+        for prompt in queue:
+            try:
+                self._rows.append(await self._ask(client, model, prompt))
+            except (httpx2.HTTPError, _RefusedError) as error:
+                what = str(error) or type(error).__name__
+                self._failures.append(f"{prompt.query_id} to {model}: {what}")
+            self._on_answer(model)
+
+    async def _ask(self, client: httpx2.AsyncClient, model: str, prompt: Prompt) -> dict[str, Any]:
+        answer = await _post(client, "/v1/chat/completions", self._body(model, prompt))
+        data = answer.json()
+        text = data["choices"][0]["message"]["content"] or ""
+        decision_id = answer.headers["x-pointsman-decision-id"]
+        cost = answer.headers["x-pointsman-cost-usd"]
+        return {
+            "query_id": prompt.query_id,
+            "task": prompt.task,
+            "prompt": prompt.text,
+            "model": answer.headers["x-pointsman-expert"],
+            "score": await self._score(client, prompt, decision_id, text),
+            "prompt_tokens": data["usage"]["prompt_tokens"],
+            "completion_tokens": data["usage"]["completion_tokens"],
+            "cost_usd": None if cost == "unknown" else float(cost),
+            "latency_s": answer.elapsed.total_seconds(),
+            "split": prompt.split,
+            "response": text,
+            "decision_id": decision_id,
+        }
+
+    def _body(self, model: str, prompt: Prompt) -> dict[str, Any]:
+        tags = {"query_id": prompt.query_id, **self._tags}
+        for name in ("task", "split"):
+            if (value := getattr(prompt, name)) is not None:
+                tags[name] = value
+        return {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt.text}],
+            "max_tokens": self._max_tokens,
+            "temperature": 0,
+            "pointsman": {"tags": tags},
+        }
+
+    async def _score(
+        self, client: httpx2.AsyncClient, prompt: Prompt, decision_id: str, text: str
+    ) -> float | None:
+        if prompt.check is None:
+            return None
+        verdict = grade(prompt.check, text)
+        if verdict.score is not None:
+            body = {
+                "decision_id": decision_id,
+                "score": verdict.score,
+                "source": f"grader:{prompt.check.kind}",
+                "comment": verdict.reason,
+            }
+            await _post(client, "/v1/feedback", body)
+        return verdict.score
+
+
+class _RefusedError(Exception):
+    """The gateway answered with an error."""
+
+
+async def _post(client: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> httpx2.Response:
+    answer = await client.post(path, json=body)
+    if answer.status_code != 200:
+        try:
+            said = answer.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            said = answer.text[:200]
+        raise _RefusedError(f"status {answer.status_code}: {said}")
+    return answer

@@ -1,0 +1,194 @@
+"""The main job end to end: ask, log, learn, compare, with real models on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from rich.progress import Progress
+
+from eval.compare import compare
+from eval.comparison import Comparison, MeasuredPoint
+from eval.intervals import ClusterBootstrap, percentile_interval
+from eval.report import ReportPaths, write_report
+from eval.sources import write_outcomes
+from eval.splits import TrainTest, read_train_test
+from experts.cards import Prices
+from gateway.cli.console import err, say
+from gateway.cli.endpoint import running_gateway
+from gateway.cli.gather import expert_ids, gather
+from gateway.collecting import Collected, Prompt, read_prompts
+from gateway.errors import GatewayError
+from gateway.ids import new_id
+from gateway.ledger.database import opened
+from gateway.ledger.export import export_outcomes
+from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.router_store import RouterStore
+from gateway.settings import Settings
+from routers.fit import fit_router
+from routers.registry import estimator_names
+
+MAX_TOKENS = 24
+_CONCURRENCY = 2
+_SWAP_S = 30.0
+_SEED = 0
+
+
+class DemoError(GatewayError):
+    """The demo can't go on; the message says what it found."""
+
+
+def run_demo(out: Path) -> tuple[Comparison, ReportPaths]:
+    """Run the main job and write its report into `out`.
+
+    Raises:
+        DemoError: An expert gave no answers, or the ledger does not hold afterwards.
+    """
+    settings = demo_settings(out)
+    prompts = read_prompts(Path(str(files("gateway.demo").joinpath("prompts.jsonl"))))
+    run = new_id("run")
+    say(f"[bold]1/5[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
+    with running_gateway(settings, seed=_SEED) as url:
+        experts = expert_ids(url, None)
+        say(f"[bold]2/5[/] asking {', '.join(experts)} {len(prompts)} prompts through {url}/v1")
+        _complete(_ask(url, prompts, experts, {"demo": run, "phase": "collect"}))
+        say("[bold]3/5[/] learning from the ledger and comparing on held-out prompts")
+        tables = _tables(settings, run, out / "outcomes.parquet")
+        comparison = _compare(tables, _prices(url))
+        version = _promote(settings, comparison, tables)
+        _await_version(url, version)
+        held_out = [prompt for prompt in prompts if prompt.split == "test"]
+        say(f"[bold]4/5[/] router {version[:12]} serves; sending it {len(held_out)} prompts")
+        live = _ask(url, held_out, ["auto"], {"demo": run, "phase": "auto"})
+        comparison = comparison.with_measured(_measured(_complete(live)))
+    say("[bold]5/5[/] proving the ledger and writing the report")
+    verdict = _verified(settings)
+    paths = write_report(comparison, out, title="Pointsman demo", notes=_notes(verdict, prompts))
+    shutil.copyfile(paths.metrics, settings.data_dir / "comparison.json")
+    return comparison, paths
+
+
+def demo_settings(out: Path) -> Settings:
+    """The local pool with everything it writes under `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    ledger = {"url": f"sqlite:///{out}/ledger.db"}
+    return Settings.model_validate({"data_dir": out / "data", "ledger": ledger})
+
+
+def _ask(
+    url: str, prompts: Sequence[Prompt], models: Sequence[str], tags: Mapping[str, str]
+) -> Collected:
+    return gather(url, prompts, models, max_tokens=MAX_TOKENS, concurrency=_CONCURRENCY, tags=tags)
+
+
+def _complete(collected: Collected) -> Collected:
+    if collected.failures:
+        count, first = len(collected.failures), collected.failures[0]
+        raise DemoError(f"{count} calls gave no answer; the first: {first}")
+    return collected
+
+
+def _tables(settings: Settings, run: str, path: Path) -> TrainTest:
+    """The graded answers of this run, read back from the ledger."""
+    with opened(settings.ledger_url) as engine:
+        exported = export_outcomes(engine, tags={"demo": run, "phase": "collect"})
+    write_outcomes(exported.rows, path)
+    return read_train_test(path, path, seed=_SEED)
+
+
+def _prices(url: str) -> dict[str, Prices | None]:
+    listed = httpx2.get(f"{url}/v1/models", trust_env=False).json()["data"]
+    cards = (model["pointsman"] for model in listed if model["pointsman"]["kind"] == "expert")
+    return {card["expert"]: _price(card) for card in cards}
+
+
+def _price(card: Mapping[str, Any]) -> Prices | None:
+    if card["usd_per_mtok_input"] is None:
+        return None
+    return Prices(card["usd_per_mtok_input"], card["usd_per_mtok_output"])
+
+
+def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparison:
+    with Progress(console=err) as progress:
+        bar = progress.add_task("learning", total=1.0)
+        return compare(
+            tables.train,
+            tables.test,
+            estimator_names(),
+            prices=prices,
+            seed=_SEED,
+            data=tables.data,
+            notes=tables.notes,
+            progress=lambda what, done: progress.update(bar, description=what, completed=done),
+        )
+
+
+def _promote(settings: Settings, comparison: Comparison, tables: TrainTest) -> str:
+    """Train the router that the training side recommends, and make it the one that serves."""
+    name = settings.routing.router
+    router = fit_router(
+        name,
+        comparison.recommended,
+        tables.train,
+        seed=_SEED,
+        epsilon=settings.routing.epsilon,
+    )
+    store = RouterStore(settings.data_dir / "routers")
+    return store.promote(name, store.publish(router)).version
+
+
+def _await_version(url: str, version: str) -> None:
+    """Wait until the gateway, which was never stopped, serves `version`."""
+    until = time.monotonic() + _SWAP_S
+    while time.monotonic() < until:
+        ready = httpx2.get(f"{url}/health/ready", trust_env=False).json()
+        if version in ready["routers"].values():
+            return
+        time.sleep(0.1)
+    raise DemoError(f"the gateway did not take up router version {version} in {_SWAP_S:.0f} s")
+
+
+def _measured(live: Collected) -> MeasuredPoint:
+    """What the endpoint itself achieved: graded answers and booked dollars."""
+    rows = live.rows
+    counts = Counter(row["model"] for row in rows)
+    bootstrap = ClusterBootstrap([row["query_id"] for row in rows], seed=_SEED)
+    columns = [[float(row[name]) for row in rows] for name in ("score", "cost_usd")]
+    values_KN = np.array(columns)
+    replicates_KB = bootstrap.means(values_KN, np.ones_like(values_KN))
+    intervals = (percentile_interval(replicates_B) for replicates_B in replicates_KB)
+    named = zip(("quality", "cost_usd"), intervals, strict=True)
+    return MeasuredPoint(
+        "auto, live",
+        float(values_KN[0].mean()),
+        float(values_KN[1].mean()),
+        {expert: count / len(rows) for expert, count in counts.items()},
+        {name: (interval.low, interval.high) for name, interval in named if interval},
+    )
+
+
+def _verified(settings: Settings) -> Verdict:
+    with opened(settings.ledger_url) as engine:
+        verdict = verify_ledger(engine)
+    if verdict.faults:
+        raise DemoError(f"the ledger does not hold: {verdict.faults[0]}")
+    return verdict
+
+
+def _notes(verdict: Verdict, prompts: Sequence[Prompt]) -> list[str]:
+    kinds = len({prompt.task for prompt in prompts})
+    return [
+        f"{len(prompts)} prompts of {kinds} kinds written for this demo; every expert answered "
+        "each of them through the endpoint, at temperature 0.",
+        "'auto, live' sent the held-out prompts through the running endpoint; all other rows are "
+        "computed from the answers every expert gave.",
+        "Prices of local experts follow from their measured speed at a configured price per hour.",
+        f"The ledger was verified afterwards: {verdict.rows['attempt']} attempts, no fault.",
+    ]
