@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from eval.comparison import Comparison, MeasuredPoint, Point
 from eval.intervals import Interval
 from eval.metrics_json import to_json
-from eval.report import ReportPaths
+from eval.report import Paths
 from gateway.cli.console import out, show_json, show_table
 
 _COLUMNS = {
@@ -20,7 +20,7 @@ _COLUMNS = {
 }
 
 
-def show_comparison(comparison: Comparison, paths: ReportPaths, json: bool = False) -> None:
+def show_comparison(comparison: Comparison, paths: Paths, json: bool = False) -> None:
     """Print what was found, where the report is, and the finding in one sentence."""
     if json:
         show_json(to_json(comparison))

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
 from eval.intervals import ClusterBootstrap, percentile_interval
-from eval.report import ReportPaths, write_report
+from eval.report import Paths, write_report
 from eval.sources import write_outcomes
 from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
@@ -45,7 +45,7 @@ class DemoError(GatewayError):
     """The demo can't go on; the message says what it found."""
 
 
-def run_demo(out: Path) -> tuple[Comparison, ReportPaths]:
+def run_demo(out: Path) -> tuple[Comparison, Paths]:
     """Run the main job and write its report into `out`.
 
     Raises:
