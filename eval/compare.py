@@ -26,8 +26,9 @@ from eval.replay import COST_WEIGHTS, always
 from eval.training import Trained, train_router
 from eval.verdicts import Rival, headline, judge, recommend
 from experts.cards import Prices
-from routers.errors import RoutingError
+from routers.errors import TableError
 from routers.records import Floats, OutcomeTable
+from routers.registry import estimator_names
 
 Progress = Callable[[str, float], None]
 
@@ -67,6 +68,10 @@ def compare(
     tell = progress or (lambda what, done: None)
     if not estimators or not len(train) or not len(test):
         raise ComparisonError("a comparison needs a router, queries to learn from, and a test")
+    unknown = sorted(set(estimators) - set(estimator_names()))
+    if unknown:
+        known = ", ".join(estimator_names())
+        raise ComparisonError(f"there is no router {unknown[0]!r}; known are {known}")
     pool = make_pool(train, test, prices)
     alone = singles(pool.train)
     cost_weights = COST_WEIGHTS if pool.costs_known else (0.0,)
@@ -108,7 +113,7 @@ def _train_all(
         tell(f"router {name}", 0.9 * done / len(estimators))
         try:
             trained.append(train_router(name, pool, alone.best, cost_weights, seed))
-        except RoutingError as error:
+        except TableError as error:
             failures.append(f"Router {name} could not be trained: {error}")
     if not trained:
         raise ComparisonError("; ".join(failures))

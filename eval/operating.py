@@ -11,7 +11,7 @@ import numpy.typing as npt
 from eval.baselines import single
 from eval.curves import relative
 from eval.differences import Compared, compared, is_logged, joined
-from eval.replay import Traffic, candidates_per_query, choices, measure
+from eval.replay import Traffic, candidates_per_query, cards_of, choices, measure
 from eval.splits import split_groups
 from experts.cards import Prices
 from routers.errors import TableError
@@ -69,9 +69,8 @@ def sweep(
     cost_weights: Sequence[float],
 ) -> Sweep:
     """Replay a router on a table, once per cost weight, through its own policy."""
-    features = router.featurizer.transform(table.prompts)
-    estimates = router.estimator.predict(features)
-    queries = candidates_per_query(router, estimates, features.prompt_tokens_N, prices)
+    estimates = router.estimate(table.prompts)
+    queries = candidates_per_query(router, table.prompts, estimates, cards_of(prices))
     traffic = [
         measure(table, choices(router.policy, queries, Preference(cost_weight=weight)))
         for weight in cost_weights

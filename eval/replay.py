@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.intervals import ratio
-from experts.cards import Prices
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Message
 from routers.base import Policy
+from routers.candidates import row_of, weigh
+from routers.features import estimate_prompt_tokens
 from routers.records import Candidates, Estimates, Floats, OutcomeTable, Preference
 from routers.router import Router
 
@@ -25,8 +28,6 @@ COST_WEIGHTS: tuple[float, ...] = (
     *np.geomspace(3.0, 1e4, 12).tolist(),
 )
 """The sweep: from quality whatever it costs to the cheapest expert whatever its quality."""
-
-_NO_QUALITY_KNOWN = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,65 +100,45 @@ def always(table: OutcomeTable, columns_N: npt.ArrayLike) -> Floats:
     return probabilities_NA
 
 
+def cards_of(prices: Mapping[str, Prices | None]) -> tuple[ExpertCard, ...]:
+    """Cards that say nothing but what an expert costs, sorted by id."""
+    return tuple(ExpertCard(expert, prices=prices[expert]) for expert in sorted(prices))
+
+
+def request_of(prompt: str) -> ChatRequest:
+    """A recorded prompt as the request that would have carried it."""
+    return ChatRequest((Message("user", prompt),))
+
+
 def candidates_per_query(
-    router: Router,
-    estimates: Estimates,
-    prompt_tokens_N: Floats,
-    prices: Mapping[str, Prices | None],
+    router: Router, prompts: Sequence[str], estimates: Estimates, cards: Sequence[ExpertCard]
 ) -> list[Candidates]:
-    """What the policy would weigh for each query, every expert eligible.
+    """What the policy weighs for each query when it is served, every expert eligible.
 
     Args:
         router: Whose typical request sets the scales.
-        estimates: For N queries.
-        prompt_tokens_N: Estimated prompt tokens.
-        prices: Expert to its prices; None or absent is unknown.
+        prompts: Of N queries.
+        estimates: What is expected of each expert on them.
+        cards: Every expert, sorted by id, with its prices.
     """
-    order = np.argsort(np.array(estimates.experts, dtype=object))
-    experts = tuple(estimates.experts[column] for column in order)
-    output_NA = estimates.output_tokens_NA[:, order]
-    output_NA = np.where(np.isnan(output_NA), router.typical_output_tokens, output_NA)
-    pool = [prices.get(expert) for expert in experts]
-    expected = [
-        _expected(price, prompt_tokens_N, output_N)
-        for price, output_N in zip(pool, output_NA.T, strict=True)
-    ]
-    cost_NA = np.stack(expected, axis=1)
-    quality_NA = estimates.quality_NA[:, order]
-    quality_NA = np.where(np.isnan(quality_NA), _NO_QUALITY_KNOWN, quality_NA)
-    cost_scale, latency_scale = _scales(router, pool)
+    requests = [request_of(prompt) for prompt in prompts]
     return [
-        Candidates(
-            experts=experts,
-            quality_A=quality_NA[row],
-            stderr_A=estimates.stderr_NA[row, order],
-            cost_usd_A=cost_NA[row],
-            latency_s_A=estimates.latency_s_NA[row, order],
-            output_tokens_A=output_NA[row],
-            penalty_A=np.zeros(len(experts)),
-            cost_scale_usd=cost_scale,
-            latency_scale_s=latency_scale,
-        )
-        for row in range(len(quality_NA))
+        weigh(
+            request,
+            estimate_prompt_tokens(request),
+            cards,
+            cards,
+            row_of(estimates, row),
+            router.typical,
+            {},
+        )[0]
+        for row, request in enumerate(requests)
     ]
 
 
 def choices(policy: Policy, queries: Sequence[Candidates], preference: Preference) -> Floats:
     """P(expert | query) under a policy, shape (N, A), columns as `candidates.experts`."""
     return np.stack([policy.distribution(query, preference)[0] for query in queries])
-
-
-def _expected(price: Prices | None, prompt_N: Floats, output_N: Floats) -> Floats:
-    if price is None:
-        return np.full(len(prompt_N), np.nan)
-    return (prompt_N * price.input + output_N * price.output) / 1e6 + price.request
-
-
-def _scales(router: Router, pool: Sequence[Prices | None]) -> tuple[float, float]:
-    typical = router.typical_prompt_tokens, router.typical_output_tokens
-    costs = [price.expected_usd(*typical) for price in pool if price is not None]
-    latency = router.typical_latency_s
-    return max(costs, default=0.0) or 1.0, latency if latency > 0 else 1.0
 
 
 def _per_query(values_NA: Floats, weight_NA: Floats) -> tuple[Floats, Floats]:

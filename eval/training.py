@@ -10,8 +10,8 @@ import numpy as np
 
 from eval.operating import Setting, Sweep, choose_settings, sweep
 from eval.pool import Pool
-from experts.cards import ExpertCard, Prices
-from experts.messages import ChatRequest, Message
+from eval.replay import cards_of, request_of
+from experts.cards import Prices
 from routers.eligible import Constraints
 from routers.fit import fit_router
 from routers.records import Preference
@@ -68,8 +68,8 @@ def decision_us_p50(
     router: Router, prompts: Sequence[str], prices: Mapping[str, Prices | None]
 ) -> float:
     """Median microseconds that `Router.decide` takes for one prompt."""
-    cards = [ExpertCard(expert, prices=price) for expert, price in prices.items()]
-    requests = [ChatRequest((Message("user", prompt),)) for prompt in prompts]
+    cards = cards_of(prices)
+    requests = [request_of(prompt) for prompt in prompts]
     times = []
     for request in [requests[0], *requests]:
         started = time.perf_counter()

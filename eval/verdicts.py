@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.comparison import Offer, RouterResult, Slice, Verdict
@@ -13,6 +13,7 @@ from eval.intervals import ClusterBootstrap, Interval, percentile_interval, rati
 from eval.operating import Setting
 from eval.replay import Traffic
 from eval.slices import slices
+from eval.wordings import percent, percent_range, points, points_range
 from routers.records import OutcomeTable
 
 MARGIN = 0.01
@@ -139,38 +140,25 @@ def _sentence(name: str, pays: str, facts: _Facts, best: str, only: str | None) 
         "worse": "is worse than",
         "unclear": "is neither clearly better nor clearly worse than",
     }[facts.grade]
-    quality = (
-        f"quality {facts.quality:.1%} against {facts.best_quality:.1%}, "
-        f"{_points(facts.offer.delta_quality)}{_range(facts.delta_ci, _signed)}"
-    )
+    offer = facts.offer
+    gained = f"{points(offer.delta_quality)} points{_interval(points_range(facts.delta_ci))}"
+    quality = f"quality {percent(facts.quality)} against {percent(facts.best_quality)}: {gained}"
     return f"{name} {claim} always asking {best} ({quality}){_cost(facts)}."
 
 
 def _cost(facts: _Facts) -> str:
-    if math.isnan(facts.offer.cost_save):
+    save, interval = facts.offer.cost_save, facts.save_ci
+    if math.isnan(save):
         return "; what it costs is unknown"
-    if facts.offer.cost_save >= 0:
-        return f" at {facts.offer.cost_save:.0%} lower cost{_range(facts.save_ci, _percent)}"
-    turned = facts.save_ci and Interval(-facts.save_ci.high, -facts.save_ci.low)
-    return f" at {-facts.offer.cost_save:.0%} higher cost{_range(turned, _percent)}"
+    if save < 0 and interval is not None:
+        interval = Interval(-interval.high, -interval.low)
+    which = "lower" if save >= 0 else "higher"
+    known = _interval(percent_range(interval, 0), " (", ")")
+    return f" at {percent(abs(save), 0)} {which} cost{known}"
 
 
-def _points(delta: float) -> str:
-    return f"{100 * delta:+.1f} points".replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def _percent(value: float) -> str:
-    return f"{value:.0%}".replace("-", "−")
-
-
-def _range(interval: Interval | None, show: Callable[[float], str]) -> str:
-    if interval is None:
-        return ""
-    return f", 95% interval {show(interval.low)} to {show(interval.high)}"
+def _interval(text: str, start: str = ", ", end: str = "") -> str:
+    return f"{start}95% interval {text}{end}" if text else ""
 
 
 def recommend(settings: Mapping[str, Setting]) -> str:
@@ -204,5 +192,5 @@ def _losses(lost: Sequence[Slice]) -> str:
     if not lost:
         return ""
     worst = sorted(lost, key=lambda part: part.delta)
-    named = ", ".join(f"{part.task} ({_points(part.delta)})" for part in worst[:5])
+    named = ", ".join(f"“{part.task}” ({points(part.delta)})" for part in worst[:5])
     return f" It loses on {named}{', and more' if len(worst) > 5 else ''}."

@@ -1,0 +1,195 @@
+"""Draws the cost–quality frontier: routers as curves, experts and baselines as points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from eval.comparison import Comparison, MeasuredPoint, RouterResult
+from eval.curves import upper_hull
+from eval.labels import Label, place_labels, shortened
+from eval.pictures import (
+    GRID,
+    INK,
+    MEASURED,
+    MUTED,
+    PAPER,
+    ROUTER_COLORS,
+    Dot,
+    draw_bars,
+    plain,
+    reach,
+    style,
+    to_png,
+    to_svg,
+)
+from eval.quality_rows import draw_rows
+from eval.wordings import PER, tick_usd
+from routers.records import Floats
+
+BASELINE_MARKS = {
+    "random": ("X", "random expert"),
+    "task_oracle": ("^", "best expert per task label"),
+    "oracle": ("D", "oracle: the best answer each time"),
+}
+_LOG_SPAN = 30.0
+_Spots = list[tuple[float, float]]
+
+
+def frontier_png(comparison: Comparison, path: Path) -> None:
+    """Write the picture as PNG, 1800 pixels wide."""
+    to_png(draw_frontier(comparison, titled=True), path)
+
+
+def frontier_svg(comparison: Comparison) -> str:
+    """The picture as an inline SVG element; see `pictures.to_svg`."""
+    return to_svg(draw_frontier(comparison), "frontier", "Quality over cost")
+
+
+def draw_frontier(comparison: Comparison, *, titled: bool = False) -> Figure:
+    """Quality over cost; quality alone, in rows, where costs are unknown.
+
+    The cost axis is logarithmic when the dearest point costs over 30 times the cheapest.
+    """
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    ax = figure.add_subplot()
+    if titled:
+        count = comparison.data["n_test"]
+        figure.suptitle(
+            f"Cost and quality on {count:,} held-out queries", x=0.01, ha="left", color=INK
+        )
+    if comparison.costs_known:
+        _draw_plane(ax, comparison)
+    else:
+        draw_rows(ax, comparison, {name: text for name, (_, text) in BASELINE_MARKS.items()})
+    return figure
+
+
+def _draw_plane(ax: Axes, comparison: Comparison) -> None:
+    style(ax, f"Cost, US dollars per {PER:,} queries", "Quality, mean score in %")
+    _scale(ax, _all_costs(comparison))
+    labels: list[Label] = []
+    dots = _draw_singles(ax, comparison, labels)
+    curves: _Spots = []
+    for index, router in enumerate(comparison.routers):
+        recommended = router.name == comparison.recommended
+        curves += _draw_router(ax, router, index, recommended, labels)
+    dots += _draw_baselines(ax, comparison, labels)
+    for point in comparison.measured:
+        dots += _draw_measured(ax, point, labels)
+    ax.margins(x=0.06, y=0.07)
+    ax.legend(loc="lower right", fontsize=8.5, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
+    important_first = sorted(labels, key=lambda label: (not label.must, not label.bold, -label.y))
+    place_labels(ax, important_first, dots, curves)
+
+
+def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spots:
+    found = {name: Dot.of(single.point) for name, single in comparison.singles.items()}
+    dots = {name: dot for name, dot in found.items() if dot is not None}
+    best = comparison.baselines["best_single"].expert
+    others = [dot for name, dot in dots.items() if name != best]
+    xs, ys = [dot.x for dot in others], [dot.y for dot in others]
+    ax.scatter(xs, ys, s=22, color=MUTED, alpha=0.75, lw=0, zorder=2, label="one expert alone")
+    labels += [Label(dot.x, dot.y, name, MUTED) for name, dot in dots.items() if name != best]
+    if best is not None and best in dots:
+        dot = dots[best]
+        draw_bars(ax, dot, INK)
+        ax.scatter(dot.x, dot.y, s=130, marker="*", color=INK, zorder=5, label="best single expert")
+        labels.append(Label(dot.x, dot.y, best, INK, bold=True, must=True))
+    everyone = list(dots.values())
+    mixed = _hull_line(np.array([dot.x for dot in everyone]), np.array([dot.y for dot in everyone]))
+    ax.plot(*mixed, ls=(0, (4, 3)), lw=1.1, color=MUTED, zorder=1, label="mixing experts blindly")
+    return [(dot.x, dot.y) for dot in everyone]
+
+
+def _draw_router(
+    ax: Axes, router: RouterResult, index: int, recommended: bool, labels: list[Label]
+) -> _Spots:
+    color = ROUTER_COLORS[index % len(ROUTER_COLORS)]
+    dots = [dot for point in router.points if (dot := Dot.of(point)) is not None]
+    cost, quality = np.array([dot.x for dot in dots]), np.array([dot.y for dot in dots])
+    hull = upper_hull(cost, quality)
+    width, alpha, size = (2.4, 1.0, 14) if recommended else (1.4, 0.7, 8)
+    name = f"router {shortened(router.name)}" + (" (recommended)" if recommended else "")
+    curve = _hull_line(cost, quality)
+    ax.plot(*curve, color=color, lw=width, alpha=alpha, zorder=4, label=plain(name))
+    ax.scatter(hull.cost_V, hull.quality_V, s=size, color=color, alpha=alpha, zorder=4)
+    vertices = list(zip(hull.cost_V.tolist(), hull.quality_V.tolist(), strict=True))
+    if recommended:
+        _draw_band(ax, [dot for dot in dots if (dot.x, dot.y) in vertices], color)
+        _draw_operating_point(ax, router, color, labels)
+    return list(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
+
+
+def _draw_band(ax: Axes, dots: Sequence[Dot], color: str) -> None:
+    known = [(dot.x, dot.y, dot.y_error) for dot in dots if dot.y_error is not None]
+    xs = [x for x, _, _ in known]
+    low, high = [y - e[0] for _, y, e in known], [y + e[1] for _, y, e in known]
+    ax.fill_between(xs, low, high, color=color, alpha=0.13, lw=0, zorder=1)
+
+
+def _draw_operating_point(ax: Axes, router: RouterResult, color: str, labels: list[Label]) -> None:
+    dot, offer = Dot.of(router.operating_point), router.verdict.offer
+    if dot is None:
+        return
+    draw_bars(ax, dot, color)
+    ax.scatter(dot.x, dot.y, s=95, facecolors=PAPER, edgecolors=color, lw=2.2, zorder=5)
+    change = f"{100 * offer.delta_quality:+.1f} points, {-100 * offer.cost_save:+.0f}% cost"
+    labels.append(Label(dot.x, dot.y, change.replace("-", "−"), color, bold=True, must=True))
+
+
+def _draw_baselines(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spots:
+    drawn = []
+    for name, (marker, text) in BASELINE_MARKS.items():
+        baseline = comparison.baselines.get(name)
+        dot = Dot.of(baseline.point) if baseline else None
+        if dot is not None:
+            ax.scatter(dot.x, dot.y, s=48, marker=marker, color=INK, zorder=5, lw=0)
+            labels.append(Label(dot.x, dot.y, text, INK, must=True))
+            drawn.append((dot.x, dot.y))
+    return drawn
+
+
+def _draw_measured(ax: Axes, point: MeasuredPoint, labels: list[Label]) -> _Spots:
+    if point.cost_usd is None:
+        return []
+    x_error = reach(point.cost_usd, point.ci95.get("cost_usd"), PER)
+    y_error = reach(point.quality, point.ci95.get("quality"), 100)
+    dot = Dot(PER * point.cost_usd, 100 * point.quality, x_error, y_error)
+    draw_bars(ax, dot, MEASURED)
+    ax.scatter(dot.x, dot.y, s=70, marker="s", color=MEASURED, zorder=6, lw=0)
+    labels.append(Label(dot.x, dot.y, point.name, MEASURED, bold=True, must=True))
+    return [(dot.x, dot.y)]
+
+
+def _scale(ax: Axes, costs: Sequence[float]) -> None:
+    if min(costs) > 0 and max(costs) > _LOG_SPAN * min(costs):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(tick_usd(value))))
+
+
+def _all_costs(comparison: Comparison) -> list[float]:
+    points = [single.point for single in comparison.singles.values()]
+    points += [point for router in comparison.routers for point in router.points]
+    points += [b.point for name, b in comparison.baselines.items() if name in BASELINE_MARKS]
+    costs = [PER * point.cost_usd for point in points if not math.isnan(point.cost_usd)]
+    return costs + [PER * p.cost_usd for p in comparison.measured if p.cost_usd is not None]
+
+
+def _hull_line(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+    """The hull between its vertices, sampled so that it is right on a logarithmic axis too."""
+    hull = upper_hull(cost, quality)
+    if len(hull.cost_V) < 2:
+        return hull.cost_V, hull.quality_V
+    steps = zip(hull.cost_V, hull.cost_V[1:], strict=False)
+    grid = np.concatenate([np.linspace(left, right, 60) for left, right in steps])
+    return grid, hull.quality_at(grid)
