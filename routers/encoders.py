@@ -46,6 +46,8 @@ class HashingEncoder:
         return self
 
     def encode(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimensions), dtype=np.float32)
         dense: Vectors = self._vectorizer.transform(texts).toarray().astype(np.float32)
         return dense
 

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import IsotonicRegression
+from sklearn.isotonic import isotonic_regression
 
 from routers.base import Estimator
 from routers.errors import TableError
@@ -24,6 +24,7 @@ _FEWEST_OUTCOMES = 50
 # is chosen, and loses up to a point of quality.
 _SHARED_STRENGTH = 20.0
 _EXPERT_STRENGTH = 1000.0
+_LEAST_STEP = 1e-9
 _GRID = np.linspace(0.0, 1.0, 513)
 
 
@@ -111,14 +112,15 @@ def _curve(
 ) -> Floats:
     if usable_NA.sum() < _FEWEST_OUTCOMES:
         return base_G
-    raw_N, score_N = unseen_NA[usable_NA], outcomes.score_NA[usable_NA]
+    raw_U, place_N = np.unique(unseen_NA[usable_NA], return_inverse=True)
     weight_N = outcomes.weight_NA[usable_NA]
-    isotonic = IsotonicRegression(y_min=0.0, y_max=1.0).fit(raw_N, score_N, weight_N)
-    fit_N = isotonic.predict(raw_N)
-    _, step_of_N = np.unique(fit_N, return_inverse=True)
-    mass_S = np.bincount(step_of_N, weight_N)
-    centre_S = np.bincount(step_of_N, weight_N * raw_N) / mass_S
-    level_S = np.bincount(step_of_N, weight_N * fit_N) / mass_S
+    mass_U = np.bincount(place_N, weight_N)
+    score_U = np.bincount(place_N, weight_N * outcomes.score_NA[usable_NA]) / mass_U
+    level_U = isotonic_regression(score_U, sample_weight=mass_U, y_min=0.0, y_max=1.0)
+    step_of_U = np.cumsum(np.diff(level_U, prepend=level_U[0]) > _LEAST_STEP)
+    mass_S = np.bincount(step_of_U, mass_U)
+    centre_S = np.bincount(step_of_U, mass_U * raw_U) / mass_S
+    level_S = np.bincount(step_of_U, mass_U * level_U) / mass_S
     base_S = np.interp(centre_S, _GRID, base_G)
     level_S = (mass_S * level_S + strength * base_S) / (mass_S + strength)
     return np.interp(_GRID, centre_S, np.maximum.accumulate(level_S))

@@ -64,9 +64,11 @@ class ClusterEstimator:
     def predict(self, features: FeatureBatch) -> Estimates:
         table, effort = fitted(self._table), fitted(self._effort)
         share_NSR = self._shares(self._alike(features.vectors_ND))
-        flat_NR = share_NSR.reshape(len(features), -1) / len(self._centres_SRD)
+        seeds, count, _ = self._centres_SRD.shape
+        flat_NR = share_NSR.reshape(len(features), seeds * count) / seeds
         quality_NA, stderr_NA = table.mix(flat_NR)
-        return effort.estimates(features, quality_NA, stderr_NA * np.sqrt(len(self._centres_SRD)))
+        # The same outcomes fill the tables of every seed, so averaging them makes none surer.
+        return effort.estimates(features, quality_NA, stderr_NA * np.sqrt(seeds))
 
     def state(self) -> State:
         params = {

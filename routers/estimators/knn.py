@@ -20,6 +20,7 @@ _FOLDS = 5
 _JUDGED_ROWS = 3000
 _CANDIDATES = (10, 25, 50, 100, 200, 400)
 _DEFAULT_K = 100
+_LEAST_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,7 @@ class KnnEstimator:
     r"""Regression of each expert's score on its k nearest logged queries.
 
     .. math:: \hat q_a(x) = \frac{n_a \bar y_a + s\,\mu_a}{n_a + s}, \quad
-        w_{ia} = e^{\beta (z_i \cdot z - \max_j z_j \cdot z)} / p_{ia}
+        w_{ia} = (e^{\beta z_i \cdot z} - e^{\beta z_k \cdot z}) / p_{ia}
 
     where the neighbours' observed scores have weighted mean ȳ and effective number n, and μ is the
     expert's mean over everything. It never classifies the best expert: where several are equally
@@ -68,7 +69,7 @@ class KnnEstimator:
     def __init__(
         self,
         k: int | None = None,
-        sharpness: float = 6.0,
+        sharpness: float = 3.0,
         shrinkage: float = 10.0,
         most_rows: int = 20_000,
     ) -> None:
@@ -128,9 +129,7 @@ class KnnEstimator:
         self, memory: _Memory, near_BK: npt.NDArray[np.intp], alike_BK: Vectors
     ) -> tuple[Floats, Floats]:
         """Shrunk mean of the neighbours' scores and its standard error, each (B, A)."""
-        kernel_B1K = np.exp(self.sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))[
-            :, None, :
-        ]
+        kernel_B1K = _kernel(alike_BK, self.sharpness)[:, None, :]
         moments_BKM = memory.moments_NM[near_BK]
         count = len(memory.outcomes.mean_A)
         sums_BM = (kernel_B1K @ moments_BKM[:, :, : 3 * count])[:, 0]
@@ -197,6 +196,15 @@ def _nearest(
         order_BK = np.argsort(-alike_BK, axis=1)
         nearest_BK = np.take_along_axis(near_BK, order_BK, axis=1)
         yield block, nearest_BK, np.take_along_axis(alike_BK, order_BK, axis=1)
+
+
+def _kernel(alike_BK: Vectors, sharpness: float) -> Floats:
+    kernel_BK = np.exp(sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))
+    # The weight runs out at the k-th neighbour: which of equally near rows comes k-th is chance,
+    # and must not matter. The rest keeps a query whose neighbours are all equally near from having
+    # none.
+    kernel_BK = kernel_BK - kernel_BK[:, -1:] + _LEAST_WEIGHT
+    return kernel_BK
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

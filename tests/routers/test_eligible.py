@@ -1,0 +1,153 @@
+"""Who can serve a request at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Message
+from routers.eligible import Constraints, eligible
+
+FREE = Prices(0.0, 0.0)
+
+
+def request(max_tokens: int | None = None, **params: Any) -> ChatRequest:
+    return ChatRequest((Message("user", "How long is a day?"),), max_tokens, params=params)
+
+
+def reason(
+    card: ExpertCard,
+    asked: ChatRequest | None = None,
+    *,
+    tokens: float = 100.0,
+    unhealthy: dict[str, str] | None = None,
+    **limits: Any,
+) -> str | None:
+    able, reasons = eligible(
+        asked or request(), tokens, [card], unhealthy or {}, Constraints(**limits)
+    )
+    assert (card in able) == (card.expert_id not in reasons)
+    return reasons.get(card.expert_id)
+
+
+def test_an_expert_without_limits_can_serve_anything_plain() -> None:
+    assert reason(ExpertCard("a")) is None
+
+
+def test_prompt_and_answer_must_fit_the_context_window() -> None:
+    card = ExpertCard("a", context_tokens=150)
+    assert reason(card, request(max_tokens=50)) is None
+    assert "151 tokens" in (reason(card, request(max_tokens=51)) or "")
+    assert reason(card, tokens=149) is None
+    assert reason(card, tokens=150) is not None
+
+
+def test_what_it_cannot_read_is_named() -> None:
+    picture = Message("user", ({"type": "image_url", "image_url": {"url": "data:"}},))
+    assert reason(ExpertCard("a"), ChatRequest((picture,))) == "cannot read image"
+    seeing = ExpertCard("a", modalities=frozenset({"text", "image"}))
+    assert reason(seeing, ChatRequest((picture,))) is None
+
+
+def test_tools_and_schemas_need_experts_that_take_them() -> None:
+    tools = request(tools=[{"type": "function", "function": {"name": "f"}}])
+    assert reason(ExpertCard("a"), tools) == "cannot call tools"
+    assert reason(ExpertCard("a", tools=True), tools) is None
+    schema = request(response_format={"type": "json_object"})
+    assert reason(ExpertCard("a"), schema) == "does not honour response_format"
+    assert reason(ExpertCard("a", structured_output=True), schema) is None
+
+
+def test_only_allowed_experts_are_asked() -> None:
+    assert reason(ExpertCard("a"), allow=frozenset({"a"})) is None
+    assert reason(ExpertCard("a"), allow=frozenset({"b"})) == "not among the experts allowed"
+    assert reason(ExpertCard("a"), allow=frozenset()) is not None
+
+
+def test_an_unhealthy_expert_is_out_with_its_own_reason() -> None:
+    assert reason(ExpertCard("a"), unhealthy={"a": "circuit open", "b": "down"}) == "circuit open"
+
+
+def test_the_ceiling_holds_for_the_longest_answer_that_may_come() -> None:
+    card = ExpertCard("a", prices=Prices(1.0, 10.0), max_output_tokens=1000)
+    worst = (100 * 1.0 + 1000 * 10.0) / 1e6
+    assert reason(card, max_cost_usd=worst) is None
+    assert "ceiling" in (reason(card, max_cost_usd=worst * 0.99) or "")
+    assert reason(card, request(max_tokens=10), max_cost_usd=worst * 0.1) is None
+
+
+def test_the_ceiling_counts_every_answer_that_is_asked_for() -> None:
+    card = ExpertCard("a", prices=Prices(0.0, 10.0))
+    asked = request(max_tokens=100, n=3)
+    assert reason(card, asked, max_cost_usd=0.003) is None
+    assert reason(card, asked, max_cost_usd=0.0029) is not None
+
+
+def test_the_context_window_bounds_an_answer_that_nothing_else_bounds() -> None:
+    card = ExpertCard("a", prices=Prices(0.0, 10.0), context_tokens=200)
+    assert reason(card, max_cost_usd=0.001) is None
+    assert reason(card, max_cost_usd=0.0009) is not None
+
+
+def test_under_a_ceiling_neither_unknown_prices_nor_endless_answers_pass() -> None:
+    assert "unknown" in (reason(ExpertCard("a"), max_cost_usd=1.0) or "")
+    endless = ExpertCard("a", prices=Prices(1.0, 1.0))
+    assert "bounds" in (reason(endless, max_cost_usd=1.0) or "")
+    assert reason(ExpertCard("a", prices=FREE), max_cost_usd=0.0) is None
+
+
+def test_without_a_ceiling_an_unknown_price_is_no_obstacle() -> None:
+    assert reason(ExpertCard("a")) is None
+
+
+CARDS = st.lists(
+    st.builds(
+        ExpertCard,
+        expert_id=st.sampled_from([f"e{i}" for i in range(8)]),
+        context_tokens=st.one_of(st.none(), st.integers(1, 2000)),
+        tools=st.booleans(),
+        prices=st.one_of(st.none(), st.builds(Prices, st.floats(0, 9), st.floats(0, 9))),
+        max_output_tokens=st.one_of(st.none(), st.integers(1, 500)),
+    ),
+    max_size=8,
+    unique_by=lambda card: card.expert_id,
+)
+LIMITS = st.builds(
+    Constraints,
+    allow=st.one_of(st.none(), st.frozensets(st.sampled_from([f"e{i}" for i in range(8)]))),
+    max_cost_usd=st.one_of(st.none(), st.floats(0, 0.01)),
+)
+
+
+@given(CARDS, LIMITS, st.floats(1, 3000), st.randoms(use_true_random=False))
+def test_every_expert_is_either_able_or_has_a_reason_whatever_the_order(
+    cards: list[ExpertCard], limits: Constraints, tokens: float, shuffler: Any
+) -> None:
+    able, reasons = eligible(request(), tokens, cards, {}, limits)
+    ids = [card.expert_id for card in able]
+    assert ids == sorted(ids)
+    assert sorted([*ids, *reasons]) == sorted(card.expert_id for card in cards)
+    shuffled = list(cards)
+    shuffler.shuffle(shuffled)
+    assert eligible(request(), tokens, shuffled, {}, limits) == (able, reasons)
+
+
+@given(CARDS, LIMITS, st.floats(1, 3000))
+def test_a_looser_ceiling_never_excludes_more(
+    cards: list[ExpertCard], limits: Constraints, tokens: float
+) -> None:
+    able, _ = eligible(request(), tokens, cards, {}, limits)
+    loose = Constraints(limits.allow, None)
+    able_then, _ = eligible(request(), tokens, cards, {}, loose)
+    assert {card.expert_id for card in able} <= {card.expert_id for card in able_then}
+
+
+@pytest.mark.parametrize("cards", [[], [ExpertCard("a")]], ids=["empty pool", "none allowed"])
+def test_nobody_eligible_is_an_answer_and_no_error(cards: list[ExpertCard]) -> None:
+    able, reasons = eligible(request(), 10.0, cards, {}, Constraints(allow=frozenset()))
+    assert able == ()
+    assert set(reasons) == {card.expert_id for card in cards}
