@@ -20,7 +20,7 @@ _FOLDS = 5
 _JUDGED_ROWS = 3000
 _CANDIDATES = (10, 25, 50, 100, 200, 400)
 _DEFAULT_K = 100
-_LEAST_WEIGHT = 1e-4
+_LEAST_WEIGHT = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,12 +199,11 @@ def _nearest(
 
 
 def _kernel(alike_BK: Vectors, sharpness: float) -> Floats:
-    kernel_BK = np.exp(sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))
+    falling_BK: Floats = np.exp(sharpness * (alike_BK - alike_BK[:, :1]).astype(np.float64))
     # The weight runs out at the k-th neighbour: which of equally near rows comes k-th is chance,
     # and must not matter. The rest keeps a query whose neighbours are all equally near from having
     # none.
-    kernel_BK = kernel_BK - kernel_BK[:, -1:] + _LEAST_WEIGHT
-    return kernel_BK
+    return falling_BK - falling_BK[:, -1:] + _LEAST_WEIGHT
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

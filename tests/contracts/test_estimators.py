@@ -117,7 +117,8 @@ def test_prediction_is_pure_and_row_by_row(unfitted: Estimator, world: OutcomeTa
     np.testing.assert_array_equal(everything(fitted, features), together)
     np.testing.assert_array_equal(features.vectors_ND, vectors_before)
     rows = [everything(fitted, features.take(np.array([row]))) for row in range(12)]
-    np.testing.assert_allclose(np.concatenate(rows, axis=1), together, atol=1e-6)
+    # Products of one row and of many differ in the last digit, and so may the k-th neighbour.
+    np.testing.assert_allclose(np.concatenate(rows, axis=1), together, atol=1e-4)
 
 
 def test_nothing_asked_is_nothing_answered(unfitted: Estimator, world: OutcomeTable) -> None:
