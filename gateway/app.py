@@ -23,7 +23,7 @@ from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
 from gateway.ledger.queries import LedgerReader
-from gateway.ledger.rows import Row, card_row, price_row
+from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
 from gateway.metrics import Metrics
 from gateway.pool import Pool
@@ -55,7 +55,7 @@ def build_gateway(
     metrics = Metrics(ledger)
     decider = Decider(settings, pool, serving, metrics, np.random.default_rng(seed))
     service = Service(settings, pool, decider, ledger, metrics)
-    _record_pool(ledger, pool)
+    _record_cards(ledger, pool)
     reader = LedgerReader(engine)
     keyring = Keyring(settings.keys)
     return Gateway(
@@ -107,10 +107,8 @@ def _record_version(ledger: Ledger, name: str, version: str, manifest: dict[str,
     ledger.append([Row(tables.router_version, values)])
 
 
-def _record_pool(ledger: Ledger, pool: Pool) -> None:
-    for card in pool.cards:
-        prices = [price_row(card.expert_id, card.prices, now())] if card.prices else []
-        ledger.append([card_row(card, now()), *prices])
+def _record_cards(ledger: Ledger, pool: Pool) -> None:
+    ledger.append([card_row(card, now()) for card in pool.cards])
 
 
 async def _error_response(_request: Request, error: Exception) -> Response:

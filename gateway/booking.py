@@ -16,7 +16,7 @@ from gateway.ledger.rows import (
     Row,
     decision_row,
     kept_text,
-    price_id,
+    price_row,
     prompt_digest,
     token_columns,
 )
@@ -89,6 +89,7 @@ class Booking:
         attempt = Attempt(new_id("att"), card, parent.attempt_id if parent else None)
         if parent:
             parent.has_children = True
+        prices = [price_row(card.expert_id, card.prices, now())] if card.prices else []
         values = {
             "attempt_id": attempt.attempt_id,
             "decision_id": self.decision_id,
@@ -96,11 +97,11 @@ class Booking:
             "ordinal": self.attempts,
             "at": now(),
             "expert_id": card.expert_id,
-            "price_id": price_id(card.expert_id, card.prices) if card.prices else None,
+            "price_id": prices[0].values["price_id"] if prices else None,
         }
         self.attempts += 1
         opening, self._opening = self._opening, []
-        await self._ledger.commit([*opening, Row(tables.attempt, values)])
+        await self._ledger.commit([*opening, *prices, Row(tables.attempt, values)])
         attempt.started = time.monotonic()
         return attempt
 

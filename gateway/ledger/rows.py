@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -104,15 +105,15 @@ def card_row(card: ExpertCard, at: float) -> Row:
     return Row(tables.expert_card, values, once=True)
 
 
-def price_id(expert_id: str, prices: Prices) -> str:
-    """Names these prices of this expert: a hash, so that a changed price is another row."""
-    return digest([expert_id, plain(prices)])
-
-
 def price_row(expert_id: str, prices: Prices, at: float) -> Row:
-    """A price snapshot, once per content."""
-    key = {"price_id": price_id(expert_id, prices), "at": at, "expert_id": expert_id}
+    """A price snapshot, once per content: a changed price is another row."""
+    key = {"price_id": _price_id(expert_id, prices), "at": at, "expert_id": expert_id}
     return Row(tables.price, {**key, **plain(prices)}, once=True)
+
+
+@lru_cache(maxsize=4096)
+def _price_id(expert_id: str, prices: Prices) -> str:
+    return digest([expert_id, plain(prices)])
 
 
 def token_columns(usage: Usage | None) -> dict[str, int | bool | None]:

@@ -93,7 +93,6 @@ def booked(ledger: Ledger, decision: Decision, usage: Usage | None = None, **tag
         booking.close(200, None, card.expert_id, "Hello")
         await ledger.flush()
 
-    ledger.append([price_row("cheap", Prices(1, 2), now())])
     asyncio.run(run())
     return booking
 
@@ -124,7 +123,6 @@ def test_opening_twice_changes_nothing(url: str) -> None:
 
 def test_the_decision_is_on_disk_before_the_call(ledger: Ledger, url: str) -> None:
     booking = Booking(ledger, an_ask(), a_decision(), "full")
-    ledger.append([price_row("cheap", Prices(1, 2), now())])
     asyncio.run(_begin(booking))
     with opened(url) as elsewhere:
         record = LedgerReader(elsewhere).decision(booking.decision_id)
