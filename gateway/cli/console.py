@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-out = Console(highlight=False)
+_PIPED_WIDTH = 120
+# Without a terminal there is no width to fit: 80 columns would break every table in a log.
+_WIDTH = None if sys.stdout.isatty() else _PIPED_WIDTH
+out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

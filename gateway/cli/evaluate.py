@@ -34,7 +34,7 @@ def evaluate(
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
     tables = read_train_test(train, test, seed=seed)
-    names = list(estimator_names()) if routers == "all" else routers.split(",")
+    names = learned_estimators() if routers == "all" else routers.split(",")
     with Progress(console=err) as progress:
         bar = progress.add_task("starting", total=1.0)
         comparison = compare(
@@ -49,3 +49,8 @@ def evaluate(
         )
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)
+
+
+def learned_estimators() -> list[str]:
+    """Every estimator that learns; the prior, which goes by the cards alone, does not."""
+    return [name for name in estimator_names() if name != "prior"]

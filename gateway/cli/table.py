@@ -11,6 +11,7 @@ from eval.metrics_json import to_json
 from eval.report import Paths
 from gateway.cli.console import out, show_json, show_table
 
+_MOST_SINGLES = 6
 _COLUMNS = {
     "who answers": "left",
     "quality": "right",
@@ -34,9 +35,10 @@ def show_comparison(comparison: Comparison, paths: Paths, json: bool = False) ->
 
 
 def _rows(comparison: Comparison) -> Iterator[list[str]]:
-    for expert, single in sorted(
-        comparison.singles.items(), key=lambda item: item[1].point.quality
-    ):
+    ranked = sorted(comparison.singles.items(), key=lambda item: item[1].point.quality)
+    if len(ranked) > _MOST_SINGLES:
+        yield [f"({len(ranked) - _MOST_SINGLES} experts of lower quality)", "", "", "", ""]
+    for expert, single in ranked[-_MOST_SINGLES:]:
         yield _row(f"always {expert}", single.point)
     for name in ("random", "prompt_length", "task_oracle"):
         if name in comparison.baselines:
@@ -82,4 +84,6 @@ def _cost(usd: float) -> str:
 
 def _shares(share: Mapping[str, float]) -> str:
     top = sorted(share.items(), key=lambda item: -item[1])[:3]
-    return ", ".join(f"{expert} {part:.0%}" for expert, part in top)
+    if len(share) == 1 or top[0][1] < 0.1:
+        return ""
+    return ", ".join(f"{expert} {part:.0%}" for expert, part in top if part >= 0.005)

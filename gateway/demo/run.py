@@ -23,6 +23,7 @@ from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
 from gateway.cli.console import err, say
 from gateway.cli.endpoint import running_gateway
+from gateway.cli.evaluate import learned_estimators
 from gateway.cli.gather import expert_ids, gather
 from gateway.collecting import Collected, Prompt, read_prompts
 from gateway.errors import GatewayError
@@ -33,7 +34,6 @@ from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
 from gateway.settings import Settings
 from routers.fit import fit_router
-from routers.registry import estimator_names
 
 MAX_TOKENS = 24
 _CONCURRENCY = 2
@@ -121,7 +121,7 @@ def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparis
         return compare(
             tables.train,
             tables.test,
-            estimator_names(),
+            learned_estimators(),
             prices=prices,
             seed=_SEED,
             data=tables.data,
