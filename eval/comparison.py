@@ -191,8 +191,7 @@ class Comparison:
         baselines: By name: best_single, cheapest, random, zero_router, task_oracle,
             prompt_length, oracle; those that the data does not allow are absent.
         singles: Every expert alone.
-        recommended: Name of the router to run, chosen on the training side; None if none pays
-            there.
+        recommended: Name of the router to run, chosen on the training side.
         headline: The finding in one sentence.
         notes: What a reader must know of the data, as whole sentences.
         measured: Further points, measured elsewhere.

@@ -15,22 +15,22 @@ from eval.comparison import Comparison, MeasuredPoint, RouterResult
 from eval.curves import upper_hull
 from eval.labels import Label, place_labels, shortened
 from eval.pictures import (
-    GRID,
+    DPI,
     INK,
     MEASURED,
     MUTED,
     PAPER,
-    ROUTER_COLORS,
     Dot,
     draw_bars,
     plain,
     reach,
+    router_color,
     style,
     to_png,
     to_svg,
 )
 from eval.quality_rows import draw_rows
-from eval.wordings import PER, tick_usd
+from eval.wordings import PER, points, signed, tick_usd
 from routers.records import Floats
 
 BASELINE_MARKS = {
@@ -39,6 +39,7 @@ BASELINE_MARKS = {
     "oracle": ("D", "oracle: the best answer each time"),
 }
 _LOG_SPAN = 30.0
+_MOST_LABELS = 36
 _Spots = list[tuple[float, float]]
 
 
@@ -57,13 +58,12 @@ def draw_frontier(comparison: Comparison, *, titled: bool = False) -> Figure:
 
     The cost axis is logarithmic when the dearest point costs over 30 times the cheapest.
     """
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    figure = Figure(figsize=(10, 6.2), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     if titled:
-        count = comparison.data["n_test"]
-        figure.suptitle(
-            f"Cost and quality on {count:,} held-out queries", x=0.01, ha="left", color=INK
-        )
+        what = "Cost and quality" if comparison.costs_known else "Quality"
+        title = f"{what} on {comparison.data['n_test']:,} held-out queries"
+        figure.suptitle(title, x=0.01, ha="left", color=INK)
     if comparison.costs_known:
         _draw_plane(ax, comparison)
     else:
@@ -84,9 +84,11 @@ def _draw_plane(ax: Axes, comparison: Comparison) -> None:
     for point in comparison.measured:
         dots += _draw_measured(ax, point, labels)
     ax.margins(x=0.06, y=0.07)
-    ax.legend(loc="lower right", fontsize=8.5, facecolor=PAPER, edgecolor=GRID, labelcolor=INK)
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False, labelcolor=INK)
     important_first = sorted(labels, key=lambda label: (not label.must, not label.bold, -label.y))
-    place_labels(ax, important_first, dots, curves)
+    place_labels(ax, important_first, dots, curves, most=_MOST_LABELS)
 
 
 def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spots:
@@ -100,7 +102,7 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
     if best is not None and best in dots:
         dot = dots[best]
         draw_bars(ax, dot, INK)
-        ax.scatter(dot.x, dot.y, s=130, marker="*", color=INK, zorder=5, label="best single expert")
+        ax.scatter(dot.x, dot.y, s=130, marker="*", color=INK, zorder=6, label="best single expert")
         labels.append(Label(dot.x, dot.y, best, INK, bold=True, must=True))
     everyone = list(dots.values())
     mixed = _hull_line(np.array([dot.x for dot in everyone]), np.array([dot.y for dot in everyone]))
@@ -111,7 +113,7 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
 def _draw_router(
     ax: Axes, router: RouterResult, index: int, recommended: bool, labels: list[Label]
 ) -> _Spots:
-    color = ROUTER_COLORS[index % len(ROUTER_COLORS)]
+    color = router_color(index)
     dots = [dot for point in router.points if (dot := Dot.of(point)) is not None]
     cost, quality = np.array([dot.x for dot in dots]), np.array([dot.y for dot in dots])
     hull = upper_hull(cost, quality)
@@ -139,9 +141,12 @@ def _draw_operating_point(ax: Axes, router: RouterResult, color: str, labels: li
     if dot is None:
         return
     draw_bars(ax, dot, color)
-    ax.scatter(dot.x, dot.y, s=95, facecolors=PAPER, edgecolors=color, lw=2.2, zorder=5)
-    change = f"{100 * offer.delta_quality:+.1f} points, {-100 * offer.cost_save:+.0f}% cost"
-    labels.append(Label(dot.x, dot.y, change.replace("-", "−"), color, bold=True, must=True))
+    label = "recommended setting, 95% intervals"
+    ring = ax.scatter(dot.x, dot.y, s=95, facecolors=PAPER, edgecolors=color, lw=2.2, zorder=5)
+    ring.set_label(label)
+    if offer.delta_quality or offer.cost_save:
+        change = f"{points(offer.delta_quality)} points, {signed(-100 * offer.cost_save, 0)}% cost"
+        labels.append(Label(dot.x, dot.y, change, color, bold=True, must=True))
 
 
 def _draw_baselines(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spots:

@@ -54,17 +54,20 @@ def place_labels(
     labels: Sequence[Label],
     points: Iterable[tuple[float, float]],
     curves: Iterable[tuple[float, float]] = (),
+    *,
+    most: int = 36,
 ) -> int:
-    """Write the labels, most important first; those that find no room are left out.
+    """Write labels, most important first; those that find no room are left out.
 
     Args:
         ax: Where to; its limits and scales must be final.
         labels: By falling importance.
         points: All points that text must not cover, in data coordinates.
         curves: Points along curves, which text covers only if it must.
+        most: How many to write at most.
 
     Returns:
-        How many labels found no room.
+        How many were written.
     """
     figure = ax.get_figure(root=True)
     if figure is None:
@@ -74,10 +77,11 @@ def place_labels(
     room = _Room(ax.get_window_extent())
     room.taken = [_around(ax, point, _POINT_HALF * pixels) for point in points]
     room.avoided = [_around(ax, point, pixels) for point in curves]
-    legend = ax.get_legend()
-    if legend is not None:
-        room.taken.append(legend.get_window_extent())
-    return sum(not _place(ax, label, room) for label in labels)
+    written = 0
+    for label in labels:
+        if written < most and _place(ax, label, room):
+            written += 1
+    return written
 
 
 class _Room:
@@ -105,7 +109,7 @@ def _place(ax: Axes, label: Label, room: _Room) -> bool:
             box = _box(spot, anchor, size, pixels)
             if room.has(box, crossing=crossing):
                 _move(text, spot)
-                room.taken.append(box.expanded(1.02, 1.1))
+                room.taken.append(box.expanded(1.05, 1.15))
                 return True
     if label.must:
         room.taken.append(size)
@@ -154,7 +158,7 @@ def _move(text: Annotation, spot: Spot) -> None:
     text.xyann = (dx, dy)
     text.set_horizontalalignment(horizontal)  # type: ignore[arg-type]
     text.set_verticalalignment(vertical)  # type: ignore[arg-type]
-    if text.arrow_patch is not None and abs(dx) + abs(dy) > 1.9 * _DISTANCES[0]:
+    if text.arrow_patch is not None and max(abs(dx), abs(dy)) > _DISTANCES[1]:
         text.arrow_patch.set_alpha(0.7)
 
 

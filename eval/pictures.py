@@ -21,8 +21,21 @@ from eval.comparison import Point
 from eval.wordings import PER
 
 INK, MUTED, GRID, PAPER, MEASURED = "#1c2024", "#6c757d", "#e3e6ea", "#fefefe", "#c1121f"
+DPI = 180
 ROUTER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#9b4f96", "#b8860b", "#3f8fd2", "#7a5c00")
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper", MEASURED: "--live"}
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    MEASURED: "--live",
+    **{color: f"--router-{index}" for index, color in enumerate(ROUTER_COLORS)},
+}
+
+
+def router_color(index: int) -> str:
+    """The colour of the router at that place in a comparison."""
+    return ROUTER_COLORS[index % len(ROUTER_COLORS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +107,7 @@ def style(ax: Axes, x_label: str, y_label: str) -> None:
 def to_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG on white."""
     with _unknown_letters_allowed():
-        figure.savefig(path, format="png", dpi=180, facecolor=PAPER)
+        figure.savefig(path, format="png", dpi=DPI, facecolor=PAPER)
 
 
 def to_svg(figure: Figure, salt: str, title: str) -> str:

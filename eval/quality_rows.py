@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from eval.comparison import Comparison
 from eval.labels import shortened
-from eval.pictures import INK, MEASURED, MUTED, ROUTER_COLORS, plain, reach, style
+from eval.pictures import INK, MEASURED, MUTED, plain, reach, router_color, style
 
 _MOST_ROWS = 28
 _Row = tuple[str, float, tuple[float, float] | None, str]
@@ -47,8 +47,7 @@ def _rows(comparison: Comparison, baselines: Mapping[str, str]) -> list[_Row]:
         if name in comparison.baselines
     ]
     for index, router in enumerate(comparison.routers):
-        color = ROUTER_COLORS[index % len(ROUTER_COLORS)]
-        points.append((f"router {router.name}", router.operating_point, color))
+        points.append((f"router {router.name}", router.operating_point, router_color(index)))
     for name, point, color in points:
         interval = point.ci95.get("quality")
         pair = None if interval is None else (interval.low, interval.high)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from eval.comparison import Comparison, RouterResult
 from eval.frontier import frontier_png, frontier_svg
 from eval.metrics_json import to_json
-from eval.pictures import ROUTER_COLORS
+from eval.pictures import router_color
 from eval.reliability import reliability_svg
 from eval.report_rows import (
     calibration_rows,
@@ -153,8 +153,7 @@ def _calibration(comparison: Comparison, best: RouterResult) -> dict[str, Any]:
     if best.calibration is None:
         return {"calibration": None, "reliability": None}
     index = [router.name for router in comparison.routers].index(best.name)
-    color = ROUTER_COLORS[index % len(ROUTER_COLORS)]
-    svg = reliability_svg(best.calibration, best.calibration_chosen, color)
+    svg = reliability_svg(best.calibration, best.calibration_chosen, router_color(index))
     table = calibration_rows(best.calibration, best.calibration_chosen)
     return {"calibration": table, "reliability": Markup(svg)}  # noqa: S704
 

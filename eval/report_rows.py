@@ -83,7 +83,7 @@ def _router_row(comparison: Comparison, index: int) -> Row:
     return replace(
         _with_offer(_with_figures(row, router.figures, router.ci95), router.verdict.offer),
         kind=kind,
-        color=ROUTER_COLORS[index % len(ROUTER_COLORS)],
+        color=f"var(--router-{index % len(ROUTER_COLORS)})",
         detail=_router_detail(router),
         pays=router.verdict.pays,
     )

@@ -19,6 +19,8 @@ from routers.records import OutcomeTable
 MARGIN = 0.01
 """Quality that counts as none lost: one point of a hundred."""
 
+_BEARABLE_LOSS = 0.02
+
 
 @dataclass(frozen=True, slots=True)
 class Rival:
@@ -185,7 +187,19 @@ def headline(router: RouterResult) -> str:
         "no": "Routing does not pay here",
     }[router.verdict.pays]
     lost = [part for part in router.verdict.slices if part.finding == "loses"]
-    return f"{opening}: {router.verdict.sentence}{_losses(lost)}"
+    text = f"{opening}: {router.verdict.sentence}{_losses(lost)}"
+    return text if router.verdict.pays in ("yes", "likely") else text + _thrifty(router)
+
+
+def _thrifty(router: RouterResult) -> str:
+    """What the setting that may lose two points saves, if it saves anything."""
+    offer = next((o for o in router.verdict.offers if o.given_up >= _BEARABLE_LOSS), None)
+    if offer is None or not offer.cost_save > router.verdict.offer.cost_save:
+        return ""
+    return (
+        f" For those ready to lose {100 * offer.given_up:g} points, another setting saves "
+        f"{percent(offer.cost_save, 0)} of the cost ({points(offer.delta_quality)} points here)."
+    )
 
 
 def _losses(lost: Sequence[Slice]) -> str:
