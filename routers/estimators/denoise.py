@@ -10,8 +10,8 @@ import numpy.typing as npt
 from routers.records import Floats
 
 _NEIGHBOURS = 15
-_OWN_SHARE = 0.1
-_OTHER_SHARE = 0.5
+_MAJORITY = 0.5
+_AGAINST_IT = 0.5
 _BLOCK = 512
 
 
@@ -20,8 +20,8 @@ def trusted_labels(
 ) -> npt.NDArray[np.bool_]:
     """Which labels to believe, by a leave-one-out vote of the 15 nearest rows of other groups.
 
-    A label is doubted when less than a tenth of the neighbours share it while at least half agree
-    on another one. At least half of each label's rows are kept, whatever the vote, so that no task
+    A label is doubted when at least half of the neighbours agree on another one, and less than
+    half as many share it. A label that would lose most of its rows keeps them all, so that no task
     disappears.
 
     Args:
@@ -39,7 +39,8 @@ def trusted_labels(
     ]
     votes_NC = np.concatenate(votes)
     own_N = votes_NC[np.arange(len(labels_N)), labels_N]
-    trusted_N: npt.NDArray[np.bool_] = (own_N >= _OWN_SHARE) | (votes_NC.max(axis=1) < _OTHER_SHARE)
+    top_N = votes_NC.max(axis=1)
+    trusted_N: npt.NDArray[np.bool_] = (own_N >= _AGAINST_IT * top_N) | (top_N < _MAJORITY)
     for label in range(count):
         mine_N = labels_N == label
         if trusted_N[mine_N].sum() < mine_N.sum() / 2:
