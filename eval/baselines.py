@@ -57,8 +57,8 @@ def singles(train: OutcomeTable) -> Singles:
     order = np.lexsort((np.where(np.isnan(cost_A), np.inf, cost_A), -_or(quality_A, -np.inf)))
     known_A = _or(np.where(enough_A, cost_A, np.nan), np.inf)
     cheapest = int(np.argmin(known_A)) if np.isfinite(known_A).any() else None
-    pair = weak_and_strong(quality_A, cost_A)
-    return Singles(quality_A, cost_A, int(order[0]), cheapest, pair)
+    best = int(order[0])
+    return Singles(quality_A, cost_A, best, cheapest, weak_and_strong(quality_A, cost_A, best))
 
 
 def single(table: OutcomeTable, column: int) -> Floats:

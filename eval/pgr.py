@@ -93,20 +93,20 @@ def _curve(
     return PgrCurve(np.append(0.0, share), np.append(0.0, pgr))
 
 
-def weak_and_strong(quality_A: Floats, cost_A: Floats) -> tuple[int, int] | None:
+def weak_and_strong(quality_A: Floats, cost_A: Floats, strong: int) -> tuple[int, int] | None:
     """The pair of experts that the curve is drawn between, by column; the rest of a pool is left.
 
-    Strong is the best single expert; weak the cheapest, or the worst where costs are unknown or
-    the cheapest is the best. None when all are equally good.
+    Weak is the cheapest expert, or the worst where costs are unknown or the cheapest is no worse
+    than the strong one. None when all are equally good.
 
     Args:
         quality_A: Mean quality of each on the training side; NaN for those not in question.
         cost_A: Mean cost of each; NaN unknown.
+        strong: Column of the best single expert.
     """
     usable: npt.NDArray[np.bool_] = ~np.isnan(quality_A)
     if usable.sum() < 2:
         return None
-    strong = int(np.nanargmax(quality_A))
     weak = int(np.nanargmin(quality_A))
     if not np.isnan(cost_A[usable]).any():
         cheapest = int(np.nanargmin(np.where(usable, cost_A, np.nan)))
