@@ -164,7 +164,8 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 def _read_part(directory: Path, manifest: Mapping[str, Any], part: str) -> bytes:
     path = directory / _file(part)
     content = _read(path)
-    if _hash(content) != manifest.get(part, {}).get("sha256"):
+    described = manifest.get(part)
+    if not isinstance(described, dict) or _hash(content) != described.get("sha256"):
         raise ArtifactError(f"'{path}' is damaged: its hash is not the one in the manifest")
     try:
         load_arrays(content)
