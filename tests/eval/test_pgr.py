@@ -94,7 +94,8 @@ def test_weights_count_queries_as_often_as_drawn() -> None:
 
 def test_replicates_scatter_around_the_estimate() -> None:
     rng = np.random.default_rng(1)
-    weak, strong = (rng.random(300) < 0.6) * 1.0, (rng.random(300) < 0.8) * 1.0
+    weak = (rng.random(300) < 0.6).astype(np.float64)
+    strong = (rng.random(300) < 0.8).astype(np.float64)
     advantage = strong - weak + rng.normal(size=300)
     bootstrap = ClusterBootstrap([str(i) for i in range(300)], seed=0, replicates=200)
     drawn = apgr_replicates(advantage, weak, strong, bootstrap.weights())

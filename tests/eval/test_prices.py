@@ -18,7 +18,8 @@ MakeTable = Callable[..., OutcomeTable]
 
 def tokens(seed: int, shape: tuple[int, int]) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(seed)
-    return rng.integers(1, 2000, shape) * 1.0, rng.integers(1, 900, shape) * 1.0
+    prompt, output = rng.integers(1, 2000, shape), rng.integers(1, 900, shape)
+    return prompt.astype(np.float64), output.astype(np.float64)
 
 
 @pytest.mark.parametrize(("read", "write"), [(2.5, 10.0), (0.0, 0.3), (15.0, 75.0), (1e-4, 5e-4)])
