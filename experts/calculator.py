@@ -29,9 +29,9 @@ _AFTER = frozenset((
 ))  # fmt: skip
 _INSTRUCTION = _BEFORE | frozenset((
     "alone", "an", "and", "any", "as", "back", "but", "digits", "don't", "else", "exact",
-    "explain", "explanation", "final", "integer", "just", "no", "not", "nothing", "number",
+    "explain", "explanation", "final", "in", "integer", "just", "no", "not", "nothing", "number",
     "numbers", "numeral", "numerals", "only", "output", "provide", "reply", "respond",
-    "return", "show", "single", "state", "unit", "units", "use", "with", "without", "words",
+    "return", "show", "single", "state", "unit", "units", "use", "with", "without",
     "working", "write",
 ))  # fmt: skip
 _POLITE = re.compile(

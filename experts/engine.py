@@ -27,14 +27,15 @@ class EngineSpec:
     Attributes:
         expert_id: Also the model's name on the wire.
         model_path: A GGUF file.
-        threads: CPU threads of one engine, >= 1.
+        threads: CPU threads of one engine. They wait for each other at every step, so on a busy
+            machine, or beside another engine, one thread is faster than two.
         context_tokens: Longest prompt and answer together, per slot.
         slots: Requests answered at once; more wait their turn.
     """
 
     expert_id: str
     model_path: Path
-    threads: int = 2
+    threads: int = 1
     context_tokens: int = 4096
     slots: int = 2
 

@@ -67,6 +67,7 @@ def _params(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.verbosity = 2  # warnings and errors: the log must not grow with the traffic
     params.cache_ram_mib = 0  # slots keep their own prefix; more would grow without need
     params.cache_idle_slots = False
+    params.swa_full = True  # or models with sliding windows (Gemma) read a shared prefix anew
     params.reuse_port = True  # the parent keeps the port reserved between restarts
     # A page in a browser on this machine could reach the port: it may not read answers, nor see
     # what others asked.

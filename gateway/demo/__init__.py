@@ -1,0 +1,1 @@
+"""The demo: prompts with checkable answers, and the run that learns from them."""
