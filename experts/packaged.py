@@ -10,7 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
+from experts.cards import FewShotPrompt
 from experts.errors import ExpertConfigError
+from experts.packaged_prompts import GEMMA_270M
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class PackagedModel:
         instruct: True for a chat model, False for a base model that needs a few-shot prompt.
         licence: Under which terms the weights may be used.
         released: ISO date on which the model was published.
+        description: One sentence for people.
+        quality_prior: Guess of its quality in [0, 1] until outcomes say more.
+        prompt: How a base model is asked; None for a chat model.
     """
 
     name: str
@@ -38,6 +43,9 @@ class PackagedModel:
     instruct: bool
     licence: str
     released: str
+    description: str
+    quality_prior: float
+    prompt: FewShotPrompt | None = None
 
 
 PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
@@ -55,6 +63,8 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
                 instruct=True,
                 licence="Apache-2.0",
                 released="2024-11-01",
+                description="SmolLM2 135M Instruct: a very small chat model, on the CPU.",
+                quality_prior=0.4,
             ),
             PackagedModel(
                 name="gemma-3-270m",
@@ -66,6 +76,9 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
                 instruct=False,
                 licence="Gemma Terms of Use",
                 released="2025-08-14",
+                description="Gemma 3 270M: a small base model asked with examples, on the CPU.",
+                quality_prior=0.45,
+                prompt=GEMMA_270M,
             ),
         )
     }

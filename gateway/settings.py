@@ -118,7 +118,7 @@ class PackagedExpert(Frozen):
     package: str
     id: str = ""
     usd_per_hour: float = Field(0.05, gt=0)
-    threads: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
     slots: int = Field(2, ge=1)
 
     @model_validator(mode="before")
