@@ -53,9 +53,7 @@ def draw(probabilities_A: Floats, uniform: float) -> int:
     if not 0 <= uniform < 1:
         raise ValueError(f"the uniform number must be in [0, 1), got {uniform!r}")
     cumulative_A = np.cumsum(probabilities_A)
-    picked = int(np.searchsorted(cumulative_A, uniform * cumulative_A[-1], side="right"))
-    last_possible = int(np.flatnonzero(probabilities_A)[-1])
-    return min(picked, last_possible)
+    return int(np.searchsorted(cumulative_A, uniform * cumulative_A[-1], side="right"))
 
 
 def _check_distribution(probabilities_A: Floats) -> None:

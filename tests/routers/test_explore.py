@@ -47,6 +47,12 @@ def test_the_ends_of_the_unit_interval_skip_impossible_indices(uniform: float) -
     assert draw(np.array([0.0, 1.0, 0.0]), uniform) == 1
 
 
+@given(MASSES, st.floats(-1e-7, 1e-7))
+def test_rounding_never_draws_past_the_last_expert(masses_A: Floats, off: float) -> None:
+    probabilities_A = masses_A / masses_A.sum() * (1 + off)
+    assert probabilities_A[draw(probabilities_A, 1 - 2**-53)] > 0
+
+
 @given(MASSES)
 def test_draws_are_as_frequent_as_their_propensity(masses_A: Floats) -> None:
     probabilities_A = masses_A / masses_A.sum()

@@ -98,6 +98,12 @@ def test_costs_are_prices_times_the_prompt_and_the_expected_answer() -> None:
     assert decision.candidates.cost_scale_usd == pytest.approx((1000 * 10 + 500 * 20) / 1e6)
 
 
+def test_what_costs_are_measured_against_does_not_depend_on_who_is_eligible() -> None:
+    all_able = decide(router(), pool()).candidates
+    one_able = decide(router(), pool(), unhealthy={"b": "down"}).candidates
+    assert one_able.cost_scale_usd == all_able.cost_scale_usd
+
+
 def test_a_price_change_needs_no_training() -> None:
     same = router()
     assert decide(same, pool(a=CHEAP, b=DEAR), text="x" * 4000, cost_weight=0.3).expert == "b"
