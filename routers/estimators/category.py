@@ -45,28 +45,21 @@ class CategoryEstimator:
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
         result = type(self)(self.most_entropy)
-        result.categories = tuple(sorted({task for task in table.tasks if task is not None}))
-        if len(result.categories) < 2:
-            raise TableError(
-                "the category estimator needs task labels of at least two tasks, this table has "
-                f"{len(result.categories)}; use the cluster estimator"
-            )
+        result.categories = _categories(table)
         index = {category: place for place, category in enumerate(result.categories)}
-        labels_N = np.array([index.get(task or "", -1) for task in table.tasks])
+        labels_N = np.array([-1 if task is None else index[task] for task in table.tasks])
         labelled = np.flatnonzero(labels_N >= 0)
-        groups = np.asarray(table.groups, dtype=object)[labelled].tolist()
-        vectors_ND = features.vectors_ND[labelled].astype(np.float64)
-        trusted = trusted_labels(vectors_ND, labels_N[labelled], groups)
-        result.dropped_share = float(1 - trusted.mean())
-        result._classifier = SoftmaxClassifier.fit(
-            vectors_ND[trusted],
-            labels_N[labelled][trusted],
-            [group for group, keep in zip(groups, trusted, strict=True) if keep],
-            len(result.categories),
-            rng,
+        groups = np.array(table.groups)
+        vectors_ND = features.vectors_ND.astype(np.float64)
+        trusted = trusted_labels(
+            vectors_ND[labelled], labels_N[labelled], groups[labelled].tolist()
         )
-        member_NC = np.zeros((len(table), len(result.categories)))
+        result.dropped_share = float(1 - trusted.mean())
         rows = labelled[trusted]
+        result._classifier = SoftmaxClassifier.fit(
+            vectors_ND[rows], labels_N[rows], groups[rows].tolist(), len(index), rng
+        )
+        member_NC = np.zeros((len(table), len(index)))
         member_NC[rows, labels_N[rows]] = 1.0
         result._table = PrototypeTable.of(member_NC, outcomes)
         result._effort = EffortModel().fit(features, table)
@@ -107,6 +100,16 @@ class CategoryEstimator:
         result._table = PrototypeTable.from_state(part_state(state, "table"))
         result._effort = EffortModel.from_state(part_state(state, "effort"))
         return result
+
+
+def _categories(table: OutcomeTable) -> tuple[str, ...]:
+    found = tuple(sorted({task for task in table.tasks if task is not None}))
+    if len(found) < 2:
+        raise TableError(
+            "the category estimator needs task labels of at least two tasks, this table has "
+            f"{len(found)}; use the cluster estimator"
+        )
+    return found
 
 
 def _normalised_entropy(share_NC: Floats) -> Floats:

@@ -13,6 +13,7 @@ _NEIGHBOURS = 15
 _MAJORITY = 0.5
 _AGAINST_IT = 0.5
 _BLOCK = 512
+_MOST_VOTERS = 20_000
 
 
 def trusted_labels(
@@ -22,7 +23,7 @@ def trusted_labels(
 
     A label is doubted when at least half of the neighbours agree on another one, and less than
     half as many share it. A label that would lose most of its rows keeps them all, so that no task
-    disappears.
+    disappears. In a table of more than 20,000 rows only every so many rows have a vote.
 
     Args:
         vectors_ND: Unit vectors.
@@ -33,11 +34,13 @@ def trusted_labels(
         return np.ones(len(labels_N), dtype=bool)
     _, group_N = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     count = int(labels_N.max()) + 1
-    votes = [
-        _votes(vectors_ND, labels_N, group_N, slice(start, start + _BLOCK), count)
-        for start in range(0, len(labels_N), _BLOCK)
-    ]
-    votes_NC = np.concatenate(votes)
+    voters = slice(None, None, -(-len(labels_N) // _MOST_VOTERS))
+    votes_NC = np.concatenate(
+        [
+            _votes(vectors_ND, labels_N, group_N, slice(start, start + _BLOCK), voters, count)
+            for start in range(0, len(labels_N), _BLOCK)
+        ]
+    )
     own_N = votes_NC[np.arange(len(labels_N)), labels_N]
     top_N = votes_NC.max(axis=1)
     trusted_N: npt.NDArray[np.bool_] = (own_N >= _AGAINST_IT * top_N) | (top_N < _MAJORITY)
@@ -53,12 +56,13 @@ def _votes(
     labels_N: npt.NDArray[np.intp],
     group_N: npt.NDArray[np.intp],
     block: slice,
+    voters: slice,
     count: int,
 ) -> Floats:
-    alike_BN = vectors_ND[block] @ vectors_ND.T
-    alike_BN[group_N[block, None] == group_N] = -np.inf
-    near_BK = np.argpartition(alike_BN, -_NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
+    alike_BV = vectors_ND[block] @ vectors_ND[voters].T
+    alike_BV[group_N[block, None] == group_N[voters]] = -np.inf
+    near_BK = np.argpartition(alike_BV, -_NEIGHBOURS, axis=1)[:, -_NEIGHBOURS:]
     shares_BC = np.zeros((len(near_BK), count))
     rows_B1 = np.arange(len(near_BK))[:, None]
-    np.add.at(shares_BC, (rows_B1, labels_N[near_BK]), 1 / _NEIGHBOURS)
+    np.add.at(shares_BC, (rows_B1, labels_N[voters][near_BK]), 1 / _NEIGHBOURS)
     return shares_BC

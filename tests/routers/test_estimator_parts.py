@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from routers.errors import RoutingError, TableError
+from routers.estimators import denoise
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.estimators.category import CategoryEstimator
 from routers.estimators.cluster import ClusterEstimator
@@ -225,6 +226,17 @@ def test_rows_of_one_group_do_not_vouch_for_each_other() -> None:
     together = ["copies"] * 20 + apart[20:]
     assert trusted_labels(vectors_ND.astype(np.float64), labels_N, apart)[:20].all()
     assert not trusted_labels(vectors_ND.astype(np.float64), labels_N, together)[:20].any()
+
+
+def test_in_a_large_table_a_part_of_the_rows_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denoise, "_MOST_VOTERS", 50)
+    truth_N = np.arange(201) % 2
+    vectors_ND = unit(np.eye(2)[truth_N] + rng().normal(0, 0.1, (201, 2)))
+    labels_N = truth_N.copy()
+    labels_N[7] = 0
+    groups = [str(i) for i in range(201)]
+    trusted_N = trusted_labels(vectors_ND.astype(np.float64), labels_N, groups)
+    assert np.flatnonzero(~trusted_N).tolist() == [7]
 
 
 def test_no_task_disappears_because_its_labels_are_doubted() -> None:
