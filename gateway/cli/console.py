@@ -1,23 +1,13 @@
-"""How commands talk: tables and progress for people, JSON for programs."""
+"""How commands talk: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 _PIPED_WIDTH = 120
@@ -45,19 +35,3 @@ def show_table(title: str, columns: Mapping[str, str], rows: list[list[str]]) ->
     for row in rows:
         table.add_row(*row)
     out.print(table)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Bars with count, elapsed and remaining time, on standard error."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err) as progress:
-        yield progress

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from eval.compare import compare
 from eval.prices import read_prices
 from eval.report import write_report
 from eval.splits import read_train_test
-from gateway.cli.console import err
+from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.table import show_comparison
 from routers.registry import estimator_names
@@ -35,8 +34,7 @@ def evaluate(
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
     tables = read_train_test(train, test, seed=seed)
     names = learned_estimators() if routers == "all" else routers.split(",")
-    with Progress(console=err) as progress:
-        bar = progress.add_task("starting", total=1.0)
+    with stages() as progress:
         comparison = compare(
             tables.train,
             tables.test,
@@ -45,7 +43,7 @@ def evaluate(
             seed=seed,
             data=tables.data,
             notes=tables.notes,
-            progress=lambda what, done: progress.update(bar, description=what, completed=done),
+            progress=progress,
         )
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 import httpx2
 
-from gateway.cli.console import progress_bar
+from gateway.cli.progress import counting
 from gateway.collecting import Collected, Collector, Prompt
 from gateway.errors import ConfigError
 
@@ -32,15 +32,14 @@ def gather(
     concurrency: int,
     tags: Mapping[str, str],
 ) -> Collected:
-    """Collect with one bar per model."""
-    with progress_bar() as progress:
-        bars = {model: progress.add_task(model, total=len(prompts)) for model in models}
+    """Collect with one count per model."""
+    with counting(models, len(prompts)) as step:
         collector = Collector(
             url,
             key=key,
             max_tokens=max_tokens,
             concurrency=concurrency,
             tags=tags,
-            on_answer=lambda model: progress.advance(bars[model]),
+            on_answer=step,
         )
         return anyio.run(collector.collect, prompts, models)

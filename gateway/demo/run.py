@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from rich.progress import Progress
 
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
@@ -21,10 +20,11 @@ from eval.report import Paths, write_report
 from eval.sources import write_outcomes
 from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
-from gateway.cli.console import err, say
+from gateway.cli.console import say
 from gateway.cli.endpoint import running_gateway
 from gateway.cli.evaluate import learned_estimators
 from gateway.cli.gather import expert_ids, gather
+from gateway.cli.progress import stages
 from gateway.collecting import Collected, Prompt, read_prompts
 from gateway.errors import GatewayError
 from gateway.ids import new_id
@@ -116,8 +116,7 @@ def _price(card: Mapping[str, Any]) -> Prices | None:
 
 
 def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparison:
-    with Progress(console=err) as progress:
-        bar = progress.add_task("learning", total=1.0)
+    with stages() as progress:
         return compare(
             tables.train,
             tables.test,
@@ -126,7 +125,7 @@ def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparis
             seed=_SEED,
             data=tables.data,
             notes=tables.notes,
-            progress=lambda what, done: progress.update(bar, description=what, completed=done),
+            progress=progress,
         )
 
 
