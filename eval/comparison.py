@@ -64,14 +64,15 @@ class Offer:
     """What a router saves for one who is ready to lose some quality.
 
     Attributes:
-        given_up: Quality one is ready to lose against the best single expert, in [0, 1].
+        given_up: Quality one is ready to lose against the best single expert, in [0, 1]; None for
+            the setting to run, which should lose none and strikes the best balance.
         point: Index of the setting among the router's points, chosen without the test side.
         delta_quality: What was gained (lost, if negative) on the test side.
         cost_save: Share of the best single expert's cost saved there; NaN unknown.
         ci95: `delta_quality` and `cost_save` to their 95 % intervals.
     """
 
-    given_up: float
+    given_up: float | None
     point: int
     delta_quality: float
     cost_save: float
@@ -85,7 +86,7 @@ class Verdict:
     Attributes:
         pays: `yes`, `likely`, `unclear` or `no`.
         sentence: The same in plain words, with figures.
-        offers: The setting it is about, which gives up nothing, and those that give up more.
+        offers: The setting it is about, then the cheapest for each loss one may be ready for.
         slices: Task by task, the most frequent first.
     """
 

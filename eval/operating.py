@@ -22,7 +22,10 @@ from routers.router import Router
 GIVE_UP: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05)
 """How much quality one may be ready to give up for a lower cost; a setting is chosen for each."""
 
-_SPARE_STDERRS = 0.5
+WORTH = 0.1
+"""Quality that saving the whole cost is worth, where a balance must be struck: ten points."""
+
+_SPARE_STDERRS = 1.0
 _LARGE = 3000
 _HELD_OUT = 1500
 _FOLDS = 3
@@ -48,18 +51,26 @@ class Setting:
     """A point of a sweep, and what it promised where it was chosen.
 
     Attributes:
-        given_up: Quality that may be lost against the best single expert, in [0, 1].
+        given_up: Quality that may be lost against the best single expert, in [0, 1]; None for the
+            setting to run, which loses none and strikes the best balance.
         index: Which cost weight.
         quality_gain: Quality over the best single expert's there; NaN when it could not be tried.
         cost_save: Share of the best single expert's cost saved there; NaN unknown.
-        safe: Whether no more than that was lost there, with half a standard error to spare.
+        safe: Whether no more than that was lost there, with one standard error to spare.
     """
 
-    given_up: float
+    given_up: float | None
     index: int
     quality_gain: float
     cost_save: float
     safe: bool
+
+    @property
+    def balance(self) -> float:
+        """Quality gained plus what the saving is worth; -1 when it could not be tried."""
+        if np.isnan(self.quality_gain):
+            return -1.0
+        return self.quality_gain + WORTH * float(np.nan_to_num(self.cost_save))
 
 
 def sweep(
@@ -86,12 +97,12 @@ def choose_settings(
     best: int,
     seed: int,
 ) -> tuple[Setting, ...]:
-    """The cheapest setting for each loss of quality in `GIVE_UP`, by cross-validation.
+    """The setting to run, then the cheapest for each loss of quality in `GIVE_UP`.
 
     The router is fitted to one part of the training side and tried on the other, three times over
     or, on large tables, once. A setting counts when it loses no more than allowed against the best
-    single expert, with half a standard error to spare; when none does, the one of the highest
-    quality is taken.
+    single expert, with one standard error to spare; when none does, the one of the highest quality
+    is taken. The one to run is, of those that lose nothing, the one of the best `balance`.
 
     Args:
         estimator: What the router is made of.
@@ -101,7 +112,7 @@ def choose_settings(
         best: Column of the best single expert.
         seed: Source of all randomness.
     """
-    losses = GIVE_UP if len(cost_weights) > 1 else GIVE_UP[:1]
+    losses = (None, *GIVE_UP) if len(cost_weights) > 1 else (None,)
     quality: list[list[Compared]] = [[] for _ in cost_weights]
     cost: list[list[Compared]] = [[] for _ in cost_weights]
     logged = is_logged(train)
@@ -117,7 +128,7 @@ def choose_settings(
             quality[index].append(compared(traffic, alone, "quality", logged=logged))
             cost[index].append(compared(traffic, alone, "cost", logged=logged))
     found = _Tried([joined(parts) for parts in quality], [joined(parts) for parts in cost])
-    return tuple(found.cheapest_safe(given_up) for given_up in losses)
+    return tuple(found.setting(given_up) for given_up in losses)
 
 
 class _Tried:
@@ -126,14 +137,15 @@ class _Tried:
         self.stderr_K = np.array([each.stderr for each in quality])
         self.save_K = np.array([relative(-each.difference, each.means[1]) for each in cost])
 
-    def cheapest_safe(self, given_up: float) -> Setting:
-        safe_K = self.gain_K >= _SPARE_STDERRS * self.stderr_K - given_up
-        rank_K = np.nan_to_num(-self.save_K)
+    def setting(self, given_up: float | None) -> Setting:
+        safe_K = self.gain_K >= _SPARE_STDERRS * self.stderr_K - (given_up or 0.0)
+        save_K = np.nan_to_num(self.save_K)
         if safe_K.any():
-            index = int(np.flatnonzero(safe_K)[np.argmin(rank_K[safe_K])])
+            wanted_K = self.gain_K + WORTH * save_K if given_up is None else save_K
         else:
-            worst_first_K = np.nan_to_num(self.gain_K, nan=-np.inf)
-            index = int(np.lexsort((rank_K, -worst_first_K))[0])
+            wanted_K = self.gain_K
+        among_K = np.where(safe_K | ~safe_K.any(), np.nan_to_num(wanted_K, nan=-np.inf), -np.inf)
+        index = int(np.lexsort((-save_K, -among_K))[0])
         gain, save = float(self.gain_K[index]), float(self.save_K[index])
         return Setting(given_up, index, gain, save, bool(safe_K[index]))
 

@@ -155,26 +155,23 @@ def _against(row: Row, quality: float, cost: float, best: Point) -> Row:
 
 
 def offer_rows(router: RouterResult) -> list[dict[str, str]]:
-    """What each loss of quality saves, settings that are the same only once."""
-    found, seen = [], set()
-    for offer in router.verdict.offers:
-        if offer.point in seen:
-            continue
-        seen.add(offer.point)
-        found.append(
-            {
-                "given_up": "nothing" if not offer.given_up else _up_to(offer.given_up),
-                "weight": f"{router.points[offer.point].setting:.3g}",
-                "delta": points(offer.delta_quality),
-                "delta_range": points_range(offer.ci95.get("delta_quality")),
-                "save": percent(offer.cost_save, 0),
-                "save_range": percent_range(offer.ci95.get("cost_save"), 0),
-            }
-        )
-    return found
+    """The recommended setting, then what each loss of quality saves."""
+    return [
+        {
+            "given_up": _ready_to_lose(offer.given_up),
+            "weight": f"{router.points[offer.point].setting:.3g}",
+            "delta": points(offer.delta_quality),
+            "delta_range": points_range(offer.ci95.get("delta_quality")),
+            "save": percent(offer.cost_save, 0),
+            "save_range": percent_range(offer.ci95.get("cost_save"), 0),
+        }
+        for offer in router.verdict.offers
+    ]
 
 
-def _up_to(given_up: float) -> str:
+def _ready_to_lose(given_up: float | None) -> str:
+    if not given_up:
+        return "best balance, recommended" if given_up is None else "nothing, as cheap as can be"
     count = 100 * given_up
     return f"{count:g} point{'s' if count != 1 else ''}"
 

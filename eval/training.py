@@ -28,8 +28,8 @@ class Trained:
         name: The estimator it is made of.
         fit_s: Seconds to train it.
         decide_us_p50: Median microseconds of one decision, from the request to the expert.
-        settings: The cost weight to run it at for each loss in `GIVE_UP`, chosen on the training
-            side.
+        settings: The cost weight to run it at, then one for each loss in `GIVE_UP`, all chosen on
+            the training side.
         sweep: What it does on the test side.
     """
 

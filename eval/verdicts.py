@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from eval.comparison import Offer, RouterResult, Slice, Verdict
 from eval.curves import relative
 from eval.differences import compared, is_logged
@@ -20,6 +22,7 @@ MARGIN = 0.01
 """Quality that counts as none lost: one point of a hundred."""
 
 _BEARABLE_LOSS = 0.02
+_GOOD_DEAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +167,15 @@ def _interval(text: str, start: str = ", ", end: str = "") -> str:
 
 
 def recommend(settings: Mapping[str, Setting]) -> str:
-    """The router to run: the largest saving among those that held their quality in training.
+    """The router to run: the best balance among those that held their quality in training.
 
     Where none held it, the one that came nearest; nothing of the test side is looked at.
     """
 
-    def rank(name: str) -> tuple[bool, float, float]:
+    def rank(name: str) -> tuple[bool, float]:
         setting = settings[name]
-        save = 0.0 if math.isnan(setting.cost_save) else setting.cost_save
         gain = -1.0 if math.isnan(setting.quality_gain) else setting.quality_gain
-        return (setting.safe, save, gain) if setting.safe else (False, gain, save)
+        return (setting.safe, setting.balance if setting.safe else gain)
 
     return max(settings, key=rank)
 
@@ -192,14 +194,16 @@ def headline(router: RouterResult) -> str:
 
 
 def _thrifty(router: RouterResult) -> str:
-    """What the setting that may lose two points saves, if it saves anything."""
-    offer = next((o for o in router.verdict.offers if o.given_up >= _BEARABLE_LOSS), None)
-    if offer is None or not offer.cost_save > router.verdict.offer.cost_save:
-        return ""
-    return (
-        f" For those ready to lose {100 * offer.given_up:g} points, another setting saves "
-        f"{percent(offer.cost_save, 0)} of the cost ({points(offer.delta_quality)} points here)."
-    )
+    """The smallest bearable loss that saves a good deal more."""
+    enough = _GOOD_DEAL + np.nan_to_num(router.verdict.offer.cost_save)
+    for offer in router.verdict.offers[1:]:
+        if 0 < (offer.given_up or 0) <= _BEARABLE_LOSS and offer.cost_save >= enough:
+            return (
+                f" For those ready to lose up to {100 * (offer.given_up or 0):g} points, another "
+                f"setting saves {percent(offer.cost_save, 0)} of the cost "
+                f"({points(offer.delta_quality)} points here)."
+            )
+    return ""
 
 
 def _losses(lost: Sequence[Slice]) -> str:
