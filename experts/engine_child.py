@@ -21,7 +21,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve one model until the parent goes away or SIGTERM comes; returns the exit code."""
+    """Serve one model until the parent goes away or SIGTERM comes, then end the process.
+
+    Returns:
+        The exit code, if it could not start.
+    """
     args = _parser().parse_args(argv)
     stop = threading.Event()
     _stop_on_sigterm(stop)
@@ -32,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"the local engine is missing ({error}); run: {INSTALL_HINT}\n")
         return 3
     try:
-        server = xllamacpp.Server(_params(xllamacpp, args))
+        server = xllamacpp.Server(_params(xllamacpp, args))  # noqa: F841 (it serves while it lives)
     except RuntimeError as error:
         sys.stderr.write(f"llama.cpp can't serve {args.model}: {error}\n")
         return 1
     stop.wait()
-    del server  # joins its threads and closes its port
-    return 0
+    # The server's own way to end was seen to hang, and there is nothing to save.
+    os._exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

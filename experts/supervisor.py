@@ -222,7 +222,8 @@ class _Keeper:
         self._change(status=EngineStatus.READY)
         self._started_once.set()
         code = self.engine.wait_exit()
-        self._change(status=EngineStatus.DOWN, last_error=f"ended with exit code {code}")
+        if not self._stopping.is_set():
+            self._change(status=EngineStatus.DOWN, last_error=f"ended with exit code {code}")
         return self._timing.clock() - ready_at
 
     def _note_failed_start(self, error: EngineStartError) -> None:
