@@ -28,6 +28,7 @@ from eval.pictures import (
     style,
     to_png,
     to_svg,
+    unknown_letters_allowed,
 )
 from eval.quality_rows import draw_rows
 from eval.wordings import PER, points, signed, tick_usd
@@ -65,7 +66,8 @@ def draw_frontier(comparison: Comparison, *, titled: bool = False) -> Figure:
         title = f"{what} on {comparison.data['n_test']:,} held-out queries"
         figure.suptitle(title, x=0.01, ha="left", color=INK)
     if comparison.costs_known:
-        _draw_plane(ax, comparison)
+        with unknown_letters_allowed():
+            _draw_plane(ax, comparison)
     else:
         draw_rows(ax, comparison, {name: text for name, (_, text) in BASELINE_MARKS.items()})
     return figure

@@ -106,7 +106,7 @@ def style(ax: Axes, x_label: str, y_label: str) -> None:
 
 def to_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG on white."""
-    with _unknown_letters_allowed():
+    with unknown_letters_allowed():
         figure.savefig(path, format="png", dpi=DPI, facecolor=PAPER)
 
 
@@ -119,7 +119,7 @@ def to_svg(figure: Figure, salt: str, title: str) -> str:
         title: What a screen reader says; plain text without markup.
     """
     buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}), _unknown_letters_allowed():
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}), unknown_letters_allowed():
         figure.savefig(buffer, format="svg", transparent=True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -132,7 +132,8 @@ def to_svg(figure: Figure, salt: str, title: str) -> str:
 
 
 @contextmanager
-def _unknown_letters_allowed() -> Iterator[None]:
+def unknown_letters_allowed() -> Iterator[None]:
+    """Draw letters that the font lacks as boxes, without a warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield

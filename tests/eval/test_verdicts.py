@@ -107,14 +107,15 @@ def setting(gain: float, save: float, safe: bool) -> Setting:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"a": setting(0.01, 0.3, True), "b": setting(0.09, 0.2, True)}, "a"),
+        ({"a": setting(0.01, 0.5, True), "b": setting(0.03, 0.2, True)}, "a"),
+        ({"a": setting(0.01, 0.5, True), "b": setting(0.05, 0.2, True)}, "b"),
         ({"a": setting(0.01, 0.9, False), "b": setting(0.0, 0.0, True)}, "b"),
         ({"a": setting(-0.02, 0.9, False), "b": setting(-0.01, 0.1, False)}, "b"),
         ({"a": setting(np.nan, np.nan, False), "b": setting(-0.5, 0.1, False)}, "b"),
         ({"a": setting(0.01, np.nan, True), "b": setting(0.02, np.nan, True)}, "b"),
     ],
 )
-def test_the_recommended_router_is_the_safe_one_that_saves_most(
+def test_the_recommended_router_has_the_best_balance_of_the_safe_ones(
     settings: dict[str, Setting], expected: str
 ) -> None:
     assert recommend(settings) == expected
