@@ -17,9 +17,9 @@ NOT_MINE = "I only answer arithmetic and unit conversion questions."
 _SENTENCE_END = re.compile(r"[.!?;]+(?=\s|$)|\n+")
 _BEFORE = frozenset((
     "a", "answer", "ask", "calculate", "can", "compute", "could", "determine", "do", "does",
-    "equal", "equals", "evaluate", "find", "for", "give", "hello", "hey", "hi", "how", "i",
-    "is", "it", "know", "let", "me", "much", "need", "now", "of", "ok", "out", "please",
-    "problem", "question", "quick", "quickly", "result", "say", "simplify", "so", "solve",
+    "equal", "equals", "evaluate", "find", "following", "for", "give", "hello", "hey",
+    "hi", "how", "i", "is", "it", "know", "let", "me", "much", "need", "now", "of", "ok", "out",
+    "please", "problem", "question", "quick", "quickly", "result", "say", "simplify", "so", "solve",
     "tell", "thank", "thanks", "the", "this", "to", "us", "value", "want", "we", "what",
     "what's", "whats", "will", "work", "would", "you", "your",
 ))  # fmt: skip

@@ -41,7 +41,7 @@ _REWRITES = tuple(
         (r"\bmultiply (.+?) (?:by|and|with) (.+)", r"(\1)*(\2)"),
         (r"\bdivide (.+?) by (.+)", r"(\1)/(\2)"),
         (r"\bsquare root of\b", " sqrt "),
-        (r"\b(?:a |one )?(half|third|quarter) of\b", r" \1 "),
+        (r"\b(?:a |1 )?(half|third|quarter) of\b", r" \1 "),
         (r"\b(?:multiplied by|times)\b", "*"),
         (r"\bdivided by\b", "/"),
         (r"\bplus\b", "+"),

@@ -204,8 +204,8 @@ class _Keeper:
                 self._change(status=EngineStatus.STARTING, restarts=self.state.restarts + 1)
         finally:
             self.engine.stop()
-            self._change(status=EngineStatus.STOPPED)
             self._started_once.set()
+            self._change(status=EngineStatus.STOPPED)
 
     def _serve(self) -> float:
         """One life of the engine; how many seconds it was ready."""

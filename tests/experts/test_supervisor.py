@@ -193,6 +193,7 @@ def test_changes_are_told_one_at_a_time() -> None:
 
     def listen(state: EngineState) -> None:
         assert telling.acquire(blocking=False)
+        threading.Event().wait(0.01)  # long enough for the others to come in between
         stage.changes.put(state)
         telling.release()
 
