@@ -64,3 +64,9 @@ def test_figures_stay_within_their_bounds(predicted: np.ndarray, scores: np.ndar
     bias = abs(predicted.mean() - scores.mean())
     assert found.ece >= bias - 1e-9
     assert found.ece_mass >= bias - 1e-9
+
+
+def test_certainty_belongs_to_the_last_bin() -> None:
+    found = calibration(np.array([0.95, 1.0]), np.array([1.0, 1.0]))
+    assert found is not None
+    assert [b.count for b in found.bins] == [2]

@@ -64,6 +64,7 @@ def test_figures_lie_inside_their_intervals_and_bounds(found: Comparison) -> Non
         assert 0 <= router.figures["hypervolume"] <= 1
         assert 0 <= router.figures["aiq"] <= 1
         assert router.figures["delta_aiq_vs_zero_router"] > 0
+        assert router.figures["apgr"] > 0.55
         assert router.fit_s > 0
         assert router.decide_us_p50 > 1
     oracle = found.baselines["oracle"]
