@@ -45,10 +45,12 @@ class Collected:
     Attributes:
         rows: One per answer, in the outcome table's columns, with `response` and `decision_id`.
         failures: One sentence per call that gave no answer.
+        kept: Pairs that were known and so not asked.
     """
 
     rows: tuple[dict[str, Any], ...]
     failures: tuple[str, ...]
+    kept: int = 0
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
@@ -106,6 +108,7 @@ class Collector:
         concurrency: Requests under way per model.
         tags: Put on every request, so that the ledger can tell this collection from others.
         on_answer: Told the model after each finished call.
+        known: Pairs of query id and model that are not to be asked again.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Collector:
         concurrency: int = 2,
         tags: Mapping[str, str] | None = None,
         on_answer: Callable[[str], None] | None = None,
+        known: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         self._url = url
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -124,6 +128,8 @@ class Collector:
         self._concurrency = concurrency
         self._tags = dict(tags or {})
         self._on_answer = on_answer or (lambda _model: None)
+        self._known = known
+        self._kept = 0
         self._rows: list[dict[str, Any]] = []
         self._failures: list[str] = []
 
@@ -139,16 +145,22 @@ class Collector:
                 queue = iter(prompts)
                 for _ in range(self._concurrency):
                     tasks.start_soon(self._work, client, model, queue)
-        return Collected(tuple(self._rows), tuple(self._failures))
+        return Collected(tuple(self._rows), tuple(self._failures), self._kept)
 
     async def _work(self, client: httpx2.AsyncClient, model: str, queue: Any) -> None:
         for prompt in queue:
-            try:
-                self._rows.append(await self._ask(client, model, prompt))
-            except (httpx2.HTTPError, _RefusedError) as error:
-                what = str(error) or type(error).__name__
-                self._failures.append(f"{prompt.query_id} to {model}: {what}")
+            if (prompt.query_id, model) in self._known:
+                self._kept += 1
+            else:
+                await self._try(client, model, prompt)
             self._on_answer(model)
+
+    async def _try(self, client: httpx2.AsyncClient, model: str, prompt: Prompt) -> None:
+        try:
+            self._rows.append(await self._ask(client, model, prompt))
+        except (httpx2.HTTPError, _RefusedError) as error:
+            what = str(error) or type(error).__name__
+            self._failures.append(f"{prompt.query_id} to {model}: {what}")
 
     async def _ask(self, client: httpx2.AsyncClient, model: str, prompt: Prompt) -> dict[str, Any]:
         answer = await _post(client, "/v1/chat/completions", self._body(model, prompt))

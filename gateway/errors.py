@@ -3,6 +3,7 @@
 GatewayError
 ├── ConfigError (ValueError)     a configuration that can't be used; the command line prints it
 ├── LedgerError                  the book can't be written or read
+│   └── NothingToLearnError      it holds no scored answer of the kind asked for
 └── ApiError                     an answer to the client: status, type, code, param
 """
 
@@ -36,6 +37,10 @@ class ConfigError(GatewayError, ValueError):
 
 class LedgerError(GatewayError):
     """The ledger can't be written or read just now."""
+
+
+class NothingToLearnError(LedgerError):
+    """The ledger holds no scored answer that fits."""
 
 
 class ApiError(GatewayError):
@@ -103,6 +108,7 @@ STATUS: dict[type[Exception], tuple[int, str, str]] = {
     TableError: (400, "invalid_request_error", "unusable_outcomes"),
     ArtifactError: (500, "server_error", "router_artifact"),
     RoutingError: (500, "server_error", "routing_failed"),
+    NothingToLearnError: (404, "invalid_request_error", "no_outcomes"),
     LedgerError: (503, "server_error", "ledger_unavailable"),
     ConfigError: (500, "server_error", "config"),
     GatewayError: (500, "server_error", "internal_error"),

@@ -16,7 +16,9 @@ from gateway.cli.serve import Config
 from gateway.collecting import read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id
-from gateway.settings import load_settings
+from gateway.ledger.database import opened
+from gateway.ledger.export import scored_pairs
+from gateway.settings import Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +31,9 @@ def collect(
     experts: Annotated[str, typer.Option(help="Ids with commas between, or all.")] = "all",
     out: Annotated[Path | None, typer.Option(help=".parquet, .csv or .jsonl file.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    collection: Annotated[
+        str | None, typer.Option(help="Name; what it has scored already is not asked again.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time per expert.")] = 2,
     url: Url = None,
     key: ApiKey = None,
@@ -36,14 +41,32 @@ def collect(
 ) -> None:
     """Ask every expert every prompt through the endpoint; the ledger books all of it."""
     asked = read_prompts(prompts)
-    tags = {"collection": new_id("col")}
-    with some_gateway(url, load_settings(config)) as base:
+    settings = load_settings(config)
+    tags = {"collection": collection or new_id("col")}
+    with some_gateway(url, settings) as base:
         models = expert_ids(base, key) if experts == "all" else experts.split(",")
         gathered = gather(
-            base, asked, models, key=key, max_tokens=max_tokens, concurrency=concurrency, tags=tags
+            base,
+            asked,
+            models,
+            key=key,
+            max_tokens=max_tokens,
+            concurrency=concurrency,
+            tags=tags,
+            known=_known(settings, tags) if collection else frozenset(),
         )
     say(f"{len(gathered.rows)} answers booked under the tag collection={tags['collection']}")
+    if gathered.kept:
+        say(
+            f"{gathered.kept} were booked there before and not asked again; all of them: "
+            f"pointsman ledger export --tag collection={collection} --out FILE"
+        )
     if out is not None:
         say(f"written to {write_outcomes(gathered.rows, out)}")
     if gathered.failures:
         raise ConfigError(f"{len(gathered.failures)} calls failed; first: {gathered.failures[0]}")
+
+
+def _known(settings: Settings, tags: dict[str, str]) -> frozenset[tuple[str, str]]:
+    with opened(settings.ledger_url) as engine:
+        return scored_pairs(engine, tags)

@@ -22,11 +22,12 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for report, ledger and routers.")] = Path("out"),
+    fresh: Annotated[bool, typer.Option(help="Ask again what an earlier run asked.")] = False,
     json: AsJson = False,
 ) -> None:
     """Start real local experts, ask them through the endpoint, learn who is good at what."""
     began = time.monotonic()
-    comparison, paths = run_demo(out)
+    comparison, paths = run_demo(out, fresh=fresh)
     show_comparison(comparison, paths, json)
     say(f"done in {time.monotonic() - began:.0f} s")
     if not json:

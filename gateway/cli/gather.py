@@ -31,8 +31,9 @@ def gather(
     max_tokens: int,
     concurrency: int,
     tags: Mapping[str, str],
+    known: frozenset[tuple[str, str]] = frozenset(),
 ) -> Collected:
-    """Collect with one count per model."""
+    """Collect with one count per model; pairs of query and model in `known` are not asked."""
     with counting(models, len(prompts)) as step:
         collector = Collector(
             url,
@@ -41,5 +42,6 @@ def gather(
             concurrency=concurrency,
             tags=tags,
             on_answer=step,
+            known=known,
         )
         return anyio.run(collector.collect, prompts, models)

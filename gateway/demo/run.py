@@ -29,13 +29,14 @@ from gateway.collecting import Collected, Prompt, read_prompts
 from gateway.errors import GatewayError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
-from gateway.ledger.export import export_outcomes
+from gateway.ledger.export import export_outcomes, scored_pairs
+from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
 from gateway.settings import Settings
 from routers.fit import fit_router
 
-MAX_TOKENS = 24
+MAX_TOKENS = 16
 _CONCURRENCY = 2
 _SWAP_S = 30.0
 _SEED = 0
@@ -45,28 +46,33 @@ class DemoError(GatewayError):
     """The demo can't go on; the message says what it found."""
 
 
-def run_demo(out: Path) -> tuple[Comparison, Paths]:
+def run_demo(out: Path, *, fresh: bool = False) -> tuple[Comparison, Paths]:
     """Run the main job and write its report into `out`.
+
+    Answers that an earlier run collected from the same experts stand in the ledger under the same
+    collection and are not asked for again, unless `fresh`; so a run that was cut off goes on.
 
     Raises:
         DemoError: An expert gave no answers, or the ledger does not hold afterwards.
     """
     settings = demo_settings(out)
     prompts = read_prompts(Path(str(files("gateway.demo").joinpath("prompts.jsonl"))))
-    run = new_id("run")
     say(f"[bold]1/5[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
     with running_gateway(settings, seed=_SEED) as url:
         experts = expert_ids(url, None)
         say(f"[bold]2/5[/] asking {', '.join(experts)} {len(prompts)} prompts through {url}/v1")
-        _complete(_ask(url, prompts, experts, {"demo": run, "phase": "collect"}))
+        collection = {"collection": _collection(url, prompts, fresh)}
+        kept = _complete(_ask(url, prompts, experts, collection, settings)).kept
+        if kept:
+            say(f"  {kept} answers were in the ledger from an earlier run; --fresh asks again")
         say("[bold]3/5[/] learning from the ledger and comparing on held-out prompts")
-        tables = _tables(settings, run, out / "outcomes.parquet")
+        tables = _tables(settings, collection, out / "outcomes.parquet")
         comparison = _compare(tables, _prices(url))
         version = _promote(settings, comparison, tables)
         _await_version(url, version)
         held_out = [prompt for prompt in prompts if prompt.split == "test"]
         say(f"[bold]4/5[/] router {version[:12]} serves; sending it {len(held_out)} prompts")
-        live = _ask(url, held_out, ["auto"], {"demo": run, "phase": "auto"})
+        live = _ask(url, held_out, ["auto"], {"live": new_id("run")}, settings)
         comparison = comparison.with_measured(_measured(_complete(live)))
     say("[bold]5/5[/] proving the ledger and writing the report")
     verdict = _verified(settings)
@@ -82,10 +88,34 @@ def demo_settings(out: Path) -> Settings:
     return Settings.model_validate({"data_dir": out / "data", "ledger": ledger})
 
 
+def _collection(url: str, prompts: Sequence[Prompt], fresh: bool) -> str:
+    """A name for these prompts asked of these experts: the same again is the same collection."""
+    if fresh:
+        return new_id("col")
+    listed = httpx2.get(f"{url}/v1/models", trust_env=False).json()["data"]
+    experts = [model["pointsman"] for model in listed if model["pointsman"]["kind"] == "expert"]
+    asked = [[prompt.query_id, prompt.text, repr(prompt.check)] for prompt in prompts]
+    return f"col-{digest([asked, experts, MAX_TOKENS])[:32]}"
+
+
 def _ask(
-    url: str, prompts: Sequence[Prompt], models: Sequence[str], tags: Mapping[str, str]
+    url: str,
+    prompts: Sequence[Prompt],
+    models: Sequence[str],
+    tags: Mapping[str, str],
+    settings: Settings,
 ) -> Collected:
-    return gather(url, prompts, models, max_tokens=MAX_TOKENS, concurrency=_CONCURRENCY, tags=tags)
+    with opened(settings.ledger_url) as engine:
+        known = scored_pairs(engine, tags)
+    return gather(
+        url,
+        prompts,
+        models,
+        max_tokens=MAX_TOKENS,
+        concurrency=_CONCURRENCY,
+        tags=tags,
+        known=known,
+    )
 
 
 def _complete(collected: Collected) -> Collected:
@@ -95,10 +125,10 @@ def _complete(collected: Collected) -> Collected:
     return collected
 
 
-def _tables(settings: Settings, run: str, path: Path) -> TrainTest:
-    """The graded answers of this run, read back from the ledger."""
+def _tables(settings: Settings, collection: Mapping[str, str], path: Path) -> TrainTest:
+    """The graded answers of this collection, read back from the ledger."""
     with opened(settings.ledger_url) as engine:
-        exported = export_outcomes(engine, tags={"demo": run, "phase": "collect"})
+        exported = export_outcomes(engine, tags=collection)
     write_outcomes(exported.rows, path)
     return read_train_test(path, path, seed=_SEED)
 
@@ -161,8 +191,8 @@ def _measured(live: Collected) -> MeasuredPoint:
     bootstrap = ClusterBootstrap([row["query_id"] for row in rows], seed=_SEED)
     columns = [[float(row[name]) for row in rows] for name in ("score", "cost_usd")]
     values_KN = np.array(columns)
-    replicates_KB = bootstrap.means(values_KN, np.ones_like(values_KN))
-    intervals = (percentile_interval(replicates_B) for replicates_B in replicates_KB)
+    replicates_BK = bootstrap.means(values_KN, np.ones_like(values_KN))
+    intervals = (percentile_interval(replicates_B) for replicates_B in replicates_BK.T)
     named = zip(("quality", "cost_usd"), intervals, strict=True)
     return MeasuredPoint(
         "auto, live",

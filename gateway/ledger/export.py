@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from experts.cards import NANO_PER_USD
-from gateway.errors import LedgerError
+from gateway.errors import NothingToLearnError
 from gateway.ledger.database import reader
 from gateway.ledger.tables import (
     attempt,
@@ -49,7 +49,7 @@ def export_outcomes(
         tags: Only requests that carry all of these.
 
     Raises:
-        LedgerError: No scored answer with its prompt is there.
+        NothingToLearnError: No scored answer with its prompt is there.
     """
     left_out: dict[str, int] = {}
     by_cell: dict[tuple[str, str], dict[str, Any]] = {}
@@ -64,8 +64,19 @@ def export_outcomes(
         by_cell[row["query_id"], row["model"]] = row
     if not by_cell:
         why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-        raise LedgerError(f"the ledger holds no scored answer to learn from{why and f' ({why})'}")
+        raise NothingToLearnError(
+            f"the ledger holds no scored answer to learn from{why and f' ({why})'}"
+        )
     return Export(tuple(by_cell.values()), left_out)
+
+
+def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Query and expert of every scored answer to a request that carries all of `tags`."""
+    try:
+        rows = export_outcomes(engine, tags=tags).rows
+    except NothingToLearnError:
+        return frozenset()
+    return frozenset((row["query_id"], row["model"]) for row in rows)
 
 
 def _scored(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
