@@ -34,8 +34,11 @@ lint: $(DEV_STAMP)
 check-wheel: $(DEV_STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --quiet --wheel --outdir dist
-	$(BIN)/python -m zipfile --list dist/*.whl | grep -q gateway/dashboard/templates/dashboard.html
-	$(BIN)/python -m zipfile --list dist/*.whl | grep -q gateway/ledger/migrations/env.py
+	@for file in gateway/dashboard/templates/dashboard.html gateway/ledger/migrations/env.py \
+	    gateway/demo/prompts.jsonl eval/templates/report.html.j2; do \
+	  $(BIN)/python -m zipfile --list dist/*.whl | grep -q "$$file" \
+	    || { echo "the wheel lacks $$file"; exit 1; }; \
+	done
 
 check: lint test check-wheel
 
