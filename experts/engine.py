@@ -27,8 +27,8 @@ class EngineSpec:
     Attributes:
         expert_id: Also the model's name on the wire.
         model_path: A GGUF file.
-        threads: CPU threads of one engine. They wait for each other at every step, so on a busy
-            machine, or beside another engine, one thread is faster than two.
+        threads: CPU threads of one engine. Two serve one request sooner than one, but several
+            engines side by side get more done with one thread each.
         context_tokens: Longest prompt and answer together, per slot.
         slots: Requests answered at once; more wait their turn.
     """

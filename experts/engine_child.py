@@ -66,6 +66,7 @@ def _params(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.n_ctx = args.context * args.slots  # llama.cpp divides the total among the slots
     for pool in (params.cpuparams, params.cpuparams_batch):
         pool.n_threads = args.threads
+        pool.poll = 0  # waiting threads sleep: spinning ones starve each other on a busy machine
     params.warmup = False
     params.offline = True
     params.verbosity = 2  # warnings and errors: the log must not grow with the traffic
