@@ -109,4 +109,6 @@ _QUIET: dict[str, Any] = {
     "log_level": "warning",
     "access_log": False,
     "timeout_graceful_shutdown": 5,
+    # A worker that still imports is not a worker that hangs.
+    "timeout_worker_healthcheck": 60,
 }

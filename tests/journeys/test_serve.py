@@ -1,0 +1,123 @@
+"""`pointsman serve` as a process: workers, a clean end, and a violent one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from experts.fake_provider import FakeProvider, Reply
+from gateway.ledger.database import opened
+from gateway.ledger.verify import Verdict, verify_ledger
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def config_in(folder: Path, provider: FakeProvider) -> Path:
+    path = folder / "config.yaml"
+    expert = {"id": "small", "base_url": provider.url, "prices": {"input": 1, "output": 2}}
+    ledger = {"url": f"sqlite:///{folder}/ledger.db"}
+    path.write_text(
+        json.dumps({"experts": [expert], "ledger": ledger, "data_dir": str(folder / "data")})
+    )
+    return path
+
+
+@contextmanager
+def serving(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port = free_port()
+    words = ["serve", "--config", str(config), "--port", str(port), *options]
+    process = subprocess.Popen([sys.executable, "-m", "gateway.cli.main", *words])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 30
+        while not answers(url):
+            assert process.poll() is None, "the gateway ended instead of serving"
+            assert time.monotonic() < until, "the gateway did not come up"
+        yield url, process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health/ready", timeout=1, trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def ask(url: str, text: str = "Hi") -> int:
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=30, trust_env=False)
+    return answer.status_code
+
+
+def verdict_in(folder: Path) -> Verdict:
+    with opened(f"sqlite:///{folder}/ledger.db") as engine:
+        return verify_ledger(engine)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_serves_and_ends_with_everything_booked(
+    tmp_path: Path, provider: FakeProvider, workers: str
+) -> None:
+    with serving(config_in(tmp_path, provider), "--workers", workers) as (url, process):
+        assert [ask(url) for _ in range(20)] == [200] * 20
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+    verdict = verdict_in(tmp_path)
+    assert verdict.faults == ()
+    assert (verdict.rows["request_result"], verdict.open_attempts) == (20, 0)
+
+
+def test_a_killed_gateway_leaves_no_call_without_its_decision(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    provider.script.extend([Reply(), Reply(stall_after=0)])
+    config = config_in(tmp_path, provider)
+    with serving(config) as (url, process):
+        assert ask(url, "first") == 200
+        lost = threading.Thread(target=ignore_failure, args=(url,))
+        lost.start()
+        assert provider.stalled.wait(timeout=10)
+        os.kill(process.pid, signal.SIGKILL)
+        lost.join()
+    verdict = verdict_in(tmp_path)
+    assert verdict.faults == ()
+    assert verdict.rows["decision"] == len(provider.bodies) == 2
+    assert verdict.open_attempts == 1
+    with serving(config) as (url, _):
+        assert ask(url, "after the crash") == 200
+
+
+def ignore_failure(url: str) -> None:
+    with suppress(httpx2.TransportError):
+        ask(url, "lost")
+
+
+def test_a_config_that_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("routing: {epsilon: 2}")
+    words = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(path)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "c.yaml" in ended.stderr
+    assert "epsilon" in ended.stderr
