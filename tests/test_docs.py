@@ -67,9 +67,8 @@ def test_every_wish_and_route_is_documented() -> None:
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
     for module in (chat, catalog, feedback, health, admin):
         for route in module.api.routes:
-            path = getattr(route, "path", "").replace(":path", "").replace("_id", "")
-            shown = path.replace("{name}/rollback", "{name}/promote")
-            assert shown in text.replace("`...", ""), path
+            path = getattr(route, "path", "").replace(":path", "")
+            assert f"{path}`" in text, path
 
 
 def test_every_table_is_documented() -> None:
