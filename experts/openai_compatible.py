@@ -86,8 +86,9 @@ class OpenAICompatibleExpert:
 
     async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[Event, None]:
         open_choices: set[int] = {0}
+        read = self._dialect.reader()
         async for payload in sse_data(response.aiter_lines()):
-            for event in self._dialect.events(self._parsed(payload)):
+            for event in read(self._parsed(payload)):
                 if isinstance(event, Finish):
                     open_choices.discard(event.choice)
                 yield event
@@ -95,7 +96,7 @@ class OpenAICompatibleExpert:
             raise self._error(ExpertProtocolError, "the stream ended before the answer did")
 
     def _whole(self, content: bytes) -> list[Event]:
-        events = list(self._dialect.events(self._parsed(content)))
+        events = list(self._dialect.reader()(self._parsed(content)))
         if not any(isinstance(event, Finish) for event in events):
             raise self._error(ExpertProtocolError, "the answer has no finished choice")
         return events

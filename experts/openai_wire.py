@@ -5,7 +5,7 @@ Two dialects: chat completions, and legacy completions for base models that need
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ _COMPLETION_PARAMS = (
 )
 
 
+Reader = Callable[[Json], Iterator[Event]]
+
+
 class Dialect(Protocol):
     """How one kind of OpenAI endpoint is asked and read."""
 
@@ -29,8 +32,8 @@ class Dialect(Protocol):
 
     def body(self, request: ChatRequest, model: str) -> dict[str, Any]: ...
 
-    def events(self, data: Json) -> Iterator[Event]:
-        """Events of one answer or of one chunk of a stream."""
+    def reader(self) -> Reader:
+        """Reads one answer: called with the whole of it, or with chunk after chunk."""
         ...
 
 
@@ -49,7 +52,10 @@ class ChatDialect:
             body["max_tokens"] = request.max_tokens
         return _with_stream(body, request)
 
-    def events(self, data: Json) -> Iterator[Event]:
+    def reader(self) -> Reader:
+        return self._events
+
+    def _events(self, data: Json) -> Iterator[Event]:
         for choice in data.get("choices") or ():
             index = int(choice.get("index") or 0)
             piece = choice.get("delta") or choice.get("message") or {}
@@ -85,14 +91,22 @@ class CompletionsDialect:
             body["max_tokens"] = request.max_tokens
         return _with_stream(body, request)
 
-    def events(self, data: Json) -> Iterator[Event]:
-        for choice in data.get("choices") or ():
-            index = int(choice.get("index") or 0)
-            if choice.get("text"):
-                yield Delta(str(choice["text"]), index)
-            if choice.get("finish_reason"):
-                yield Finish(str(choice["finish_reason"]), index)
-        yield from usage_events(data)
+    def reader(self) -> Reader:
+        begun: set[int] = set()
+
+        def events(data: Json) -> Iterator[Event]:
+            for choice in data.get("choices") or ():
+                index, text = int(choice.get("index") or 0), str(choice.get("text") or "")
+                # The answer follows a colon, so it begins with the space between them.
+                text = text if index in begun else text.lstrip()
+                if text:
+                    begun.add(index)
+                    yield Delta(text, index)
+                if choice.get("finish_reason"):
+                    yield Finish(str(choice["finish_reason"]), index)
+            yield from usage_events(data)
+
+        return events
 
 
 def message_json(message: Message) -> dict[str, Any]:

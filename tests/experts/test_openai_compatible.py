@@ -174,7 +174,7 @@ def base_card() -> ExpertCard:
 def test_a_base_model_continues_the_prompt_of_its_card(provider: FakeProvider) -> None:
     provider.otherwise = Reply(" Lima")
     completion = answered(provider.url, ask("Capital of Peru?", max_tokens=5), base_card())
-    assert completion.text == " Lima"
+    assert completion.text == "Lima"
     sent = provider.bodies[0]
     assert sent["prompt"] == "Answer.\n\nQ: 1+1?\nA: 2\n\nQ: Capital of Peru?\nA:"
     assert "\nQ:" in sent["stop"]
