@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 from eval.errors import SourceError
 from experts.cards import Prices
@@ -70,6 +69,9 @@ def _fit_one(table: OutcomeTable, column: int) -> PriceFit | None:
 def _fit_tokens(cost_N: Floats, tokens_N2: Floats) -> PriceFit:
     scale_2 = np.maximum(np.abs(tokens_N2).max(axis=0), 1.0)
     cost_scale = float(cost_N.max()) or 1.0
+    # Half a second to load, and only this function needs it.
+    from scipy.optimize import nnls
+
     scaled_2, _ = nnls(tokens_N2 / scale_2, cost_N / cost_scale)
     usd_per_token_2 = scaled_2 * cost_scale / scale_2
     residual = _residual(cost_N - tokens_N2 @ usd_per_token_2, cost_N)

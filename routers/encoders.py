@@ -6,12 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.utils.extmath import randomized_svd
 
 from routers.form import FORM_FEATURES, forms
 from routers.records import Floats, State, Vectors
@@ -40,16 +38,18 @@ class HashingEncoder:
 
     def __init__(self, dimensions: int = 64) -> None:
         self.dimensions = dimensions
-        self._vectorizer = HashingVectorizer(n_features=dimensions, norm="l2")
 
     def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Self:
         return self
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        if not texts:
-            return np.zeros((0, self.dimensions), dtype=np.float32)
-        dense: Vectors = self._vectorizer.transform(texts).toarray().astype(np.float32)
-        return dense
+        vectors_ND = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        for vector_D, text in zip(vectors_ND, texts, strict=True):
+            for term, count in Counter(_terms(text)).items():
+                code = crc32(term.encode(errors="replace"))
+                # Half of the terms count downwards, so that terms in one place cancel on average.
+                vector_D[code % self.dimensions] += count if code & 0x10000 else -count
+        return _unit(vectors_ND)
 
     def state(self) -> State:
         return {"dimensions": self.dimensions}, {}
@@ -148,6 +148,10 @@ class TfidfSvdEncoder:
         values = np.concatenate([_unit(weights[None])[0] for _, weights in rows])
         places = np.concatenate([places for places, _ in rows])
         shape = (len(counts), len(self._place))
+        # Only training needs these, and they take longer to load than a gateway to start.
+        from scipy.sparse import csr_matrix
+        from sklearn.utils.extmath import randomized_svd
+
         matrix = csr_matrix((values, places, starts), shape=shape)
         dimensions = min(self.dimensions, *shape)
         seed = int(rng.integers(2**31))

@@ -12,7 +12,6 @@ from gateway.cli.console import out as console
 from gateway.cli.console import say
 from gateway.cli.routers import AsJson
 from gateway.cli.table import show_comparison
-from gateway.demo.run import run_demo
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +25,9 @@ def demo(
     json: AsJson = False,
 ) -> None:
     """Start real local experts, ask them through the endpoint, learn who is good at what."""
+    # Drawing takes most of a second to load, which no other command should wait for.
+    from gateway.demo.run import run_demo
+
     began = time.monotonic()
     comparison, paths = run_demo(out, fresh=fresh)
     show_comparison(comparison, paths, json)

@@ -9,7 +9,6 @@ import typer
 
 from eval.compare import compare
 from eval.prices import read_prices
-from eval.report import write_report
 from eval.splits import read_train_test
 from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
@@ -32,6 +31,9 @@ def evaluate(
     json: AsJson = False,
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
+    # Drawing takes most of a second to load, which no other command should wait for.
+    from eval.report import write_report
+
     tables = read_train_test(train, test, seed=seed)
     names = learned_estimators() if routers == "all" else routers.split(",")
     with stages() as progress:

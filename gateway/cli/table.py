@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from eval.comparison import Comparison, MeasuredPoint, Point
 from eval.intervals import Interval
 from eval.metrics_json import to_json
-from eval.report import Paths
 from gateway.cli.console import out, show_json, show_table
+
+if TYPE_CHECKING:
+    from eval.report import Paths
 
 _MOST_SINGLES = 6
 _COLUMNS = {

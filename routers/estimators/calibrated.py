@@ -6,7 +6,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import isotonic_regression
 
 from routers.base import Estimator
 from routers.errors import TableError
@@ -116,6 +115,9 @@ def _curve(
     weight_N = outcomes.weight_NA[usable_NA]
     mass_U = np.bincount(place_N, weight_N)
     score_U = np.bincount(place_N, weight_N * outcomes.score_NA[usable_NA]) / mass_U
+    # Only training needs it, and it takes longer to load than a gateway to start.
+    from sklearn.isotonic import isotonic_regression
+
     level_U = isotonic_regression(score_U, sample_weight=mass_U, y_min=0.0, y_max=1.0)
     step_of_U = np.cumsum(np.diff(level_U, prepend=level_U[0]) > _LEAST_STEP)
     mass_S = np.bincount(step_of_U, mass_U)
