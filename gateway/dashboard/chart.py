@@ -58,7 +58,7 @@ def frontier_chart(comparison: Mapping[str, Any] | None) -> Chart | None:
     everything = [p for points in (*sweeps.values(), list(singles.values())) for p in points]
     if not everything:
         return None
-    place = _Scale(everything)
+    place = _Scale(everything, [cost for cost, _ in singles.values()])
     lines = tuple(_line(name, points, place) for name, points in sweeps.items() if points)
     marks = tuple(place.mark(point, name) for name, point in singles.items())
     return Chart(lines, marks, place.x_ticks(), place.y_ticks())
@@ -89,13 +89,12 @@ def _line(name: str, points: Sequence[Point], place: _Scale) -> Line:
 class _Scale:
     """Dollars per thousand queries to x, quality to y."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[Point], single_costs: Sequence[float]) -> None:
         costs = [cost * 1000 for cost, _ in points]
         qualities = [quality for _, quality in points]
-        positive = [cost for cost in costs if cost > 0]
-        # A free expert has no place on a log axis, so it stands a step left of the cheapest.
-        self._log = bool(positive) and max(positive) > 30 * min(positive)
-        self._floor = min(positive) / 3 if positive else 1.0
+        # Where an expert is free there is no log axis to put it on.
+        self._log = min(single_costs) > 0 and max(single_costs) > 30 * min(single_costs)
+        self._floor = min(single_costs) * 1000
         self._low_x, self._high_x = self._axis(min(costs)), self._axis(max(costs))
         margin = 0.05 * (max(qualities) - min(qualities)) or 0.05
         self._low_y = max(0.0, min(qualities) - margin)

@@ -45,11 +45,11 @@ def render(gateway: Gateway) -> str:
     """The whole page as HTML."""
     today = gateway.reader.totals(now() - _DAY_S)
     experts = gateway.reader.by_expert()
-    most = max((row["requests"] for row in experts), default=1)
+    answered = sum(row["requests"] for row in experts) or 1
     return _PAGES.get_template("dashboard.html").render(
         totals=gateway.reader.totals(),
         today=today,
-        experts=[{**row, "share": row["requests"] / most} for row in experts],
+        experts=[{**row, "share": row["requests"] / answered} for row in experts],
         recent=gateway.reader.recent(),
         routers=gateway.serving.current,
         refused=gateway.serving.refused,
