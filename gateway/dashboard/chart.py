@@ -56,7 +56,7 @@ def frontier_chart(comparison: Mapping[str, Any] | None) -> Chart | None:
     sweeps = {name: _points(router["points"]) for name, router in comparison["routers"].items()}
     singles = _singles(comparison)
     everything = [p for points in (*sweeps.values(), list(singles.values())) for p in points]
-    if not everything:
+    if not singles:
         return None
     place = _Scale(everything, [cost for cost, _ in singles.values()])
     lines = tuple(_line(name, points, place) for name, points in sweeps.items() if points)

@@ -41,7 +41,7 @@ def test_dearer_is_further_right_and_better_is_higher() -> None:
 
 def test_without_a_comparison_or_costs_there_is_no_chart() -> None:
     assert frontier_chart(None) is None
-    nothing = {"routers": {}, "singles": {}, "baselines": {}}
+    nothing: dict[str, Any] = {"routers": {}, "singles": {}, "baselines": {}}
     assert frontier_chart(nothing) is None
 
 
