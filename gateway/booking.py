@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import anyio
+
 from experts.cards import NANO_PER_USD, ExpertCard
 from experts.errors import ExpertCallError
 from experts.messages import Usage
@@ -22,6 +24,10 @@ from gateway.ledger.rows import (
 )
 from gateway.ledger.store import Ledger
 from routers.records import Decision
+
+NOT_SENT = "not_sent"
+UNBILLED = ("failed", NOT_SENT)
+"""Ends of an attempt that cost nothing unless tokens were counted."""
 
 
 @dataclass(slots=True)
@@ -101,7 +107,12 @@ class Booking:
         }
         self.attempts += 1
         opening, self._opening = self._opening, []
-        await self._ledger.commit([*opening, *prices, Row(tables.attempt, values)])
+        try:
+            await self._ledger.commit([*opening, *prices, Row(tables.attempt, values)])
+        except anyio.get_cancelled_exc_class():
+            # The client left while the disk was waited for: what was announced is not made.
+            self.end(attempt, NOT_SENT)
+            raise
         attempt.started = time.monotonic()
         return attempt
 
@@ -109,8 +120,8 @@ class Booking:
         """Record how an attempt ended and what it cost; never waits."""
         cost = attempt.cost_nanousd()
         if cost is None:
-            # A call that failed before a token was counted is a call nobody bills.
-            self.cost_complete &= status == "failed" and attempt.usage is None
+            # A call that was not made, or failed before a token was counted, is billed by nobody.
+            self.cost_complete &= status in UNBILLED and attempt.usage is None
         self.cost_nanousd += cost or 0
         if status == "ok" and attempt.parent_id is None:
             self.usage = attempt.usage

@@ -9,6 +9,7 @@ import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.access import Key
 from gateway.api.chat_in import parse_body
 from gateway.errors import ApiError
 from gateway.ids import new_id, now
@@ -27,7 +28,7 @@ async def feedback(request: Request) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     values = outcome_values(parse_body(await read_body(request)), key.name)
-    await _require_decision(gateway, values["decision_id"])
+    await _require_decision(gateway, values["decision_id"], key)
     outcome_id = new_id("out")
     row = Row(tables.outcome, {"outcome_id": outcome_id, "at": now(), **values})
     await gateway.ledger.commit([row])
@@ -39,12 +40,9 @@ async def feedback(request: Request) -> Response:
 async def get_decision(request: Request, decision_id: str) -> Response:
     """Everything the ledger knows of one decision."""
     gateway = gateway_of(request)
-    gateway.keyring.check(request)
-    await gateway.ledger.flush()
-    record = await anyio.to_thread.run_sync(gateway.reader.decision, decision_id)
-    if record is None:
-        raise _no_decision(decision_id)
-    return _json(record)
+    key = gateway.keyring.check(request)
+    await _require_decision(gateway, decision_id, key)
+    return _json(await anyio.to_thread.run_sync(gateway.reader.decision, decision_id))
 
 
 def outcome_values(body: Mapping[str, Any], key_name: str) -> dict[str, Any]:
@@ -96,10 +94,12 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-async def _require_decision(gateway: Gateway, decision_id: str) -> None:
-    # Feedback may overtake the decision's own row when the ledger is relaxed.
+async def _require_decision(gateway: Gateway, decision_id: str, key: Key) -> None:
+    """A decision is its own key's affair, and the admins'; to others it does not exist."""
+    # A client may ask before the decision's own row is written.
     await gateway.ledger.flush()
-    if not await anyio.to_thread.run_sync(gateway.reader.has_decision, decision_id):
+    owner = await anyio.to_thread.run_sync(gateway.reader.key_of, decision_id)
+    if owner is None or not (key.admin or key.name == owner):
         raise _no_decision(decision_id)
 
 

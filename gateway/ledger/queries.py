@@ -29,9 +29,15 @@ class LedgerReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = reader(engine)
 
-    def has_decision(self, decision_id: str) -> bool:
-        query = select(decision.c.decision_id).where(decision.c.decision_id == decision_id)
-        return bool(self._all(query))
+    def key_of(self, decision_id: str) -> str | None:
+        """Name of the key whose request it was, None if there is no such decision."""
+        query = (
+            select(request.c.key_name)
+            .join(decision, decision.c.request_id == request.c.request_id)
+            .where(decision.c.decision_id == decision_id)
+        )
+        found = self._all(query)
+        return str(found[0][0]) if found else None
 
     def decision(self, decision_id: str) -> dict[str, Any] | None:
         """The whole record of one decision, or None: candidates, attempts, cost tree, outcomes."""
@@ -201,8 +207,8 @@ def _branches(attempts: Sequence[dict[str, Any]], parent: str | None) -> list[di
 
 
 def _is_priced(record: dict[str, Any]) -> bool:
-    failed_unbilled = record["status"] == "failed" and record["input_tokens"] is None
-    return record["cost_nanousd"] is not None or failed_unbilled
+    unbilled = record["status"] in ("failed", "not_sent") and record["input_tokens"] is None
+    return record["cost_nanousd"] is not None or unbilled
 
 
 def _plain(row: Row[Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ attempt_result = Table(
     metadata,
     Column("attempt_id", Id, ForeignKey("attempt.attempt_id"), primary_key=True),
     Column("at", Float, nullable=False),
-    Column("status", String(20), nullable=False),  # ok, failed, cancelled
+    Column("status", String(20), nullable=False),  # ok, failed, cancelled, not_sent
     Column("error_kind", String(40)),
     Column("error", Text),
     Column("http_status", Integer),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -133,6 +134,26 @@ def test_the_decision_is_on_disk_before_the_call(ledger: Ledger, url: str) -> No
 
 async def _begin(booking: Booking) -> None:
     await booking.begin(CHEAP)
+
+
+def test_a_client_that_leaves_before_the_disk_answers_leaves_no_open_attempt(
+    ledger: Ledger,
+) -> None:
+    booking = Booking(ledger, an_ask(), a_decision(CHEAP), "full")
+
+    async def leave() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await booking.begin(CHEAP)
+        booking.close(499, "client_left", None, "")
+        await ledger.flush()
+
+    anyio.run(leave)
+    record = LedgerReader(ledger.engine).decision(booking.decision_id)
+    assert record is not None
+    assert record["attempts"][0]["status"] == "not_sent"
+    assert record["cost"]["complete"] is True
+    assert verify_ledger(ledger.engine).open_attempts == 0
 
 
 def test_a_booked_request_reads_back_whole(ledger: Ledger) -> None:

@@ -177,6 +177,25 @@ def test_a_missing_or_wrong_key_is_401_everywhere(
     assert served.client.get("/admin/routers", headers=boss).status_code == 200
     assert served.client.get("/", headers=team).status_code == 403
     assert served.client.get("/health/live").status_code == 200
+    path = f"/v1/decisions/{answer.headers['x-pointsman-decision-id']}"
+    seen = [served.client.get(path, headers=headers).status_code for headers in (team, boss)]
+    assert seen == [200, 200]
+
+
+def test_a_decision_is_nobody_elses_affair(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    keys = [{"name": name, "key": f"{name}-key-1"} for name in ("red", "blue")]
+    served = serve({"small": remote("small", provider.url)}, keys=keys)
+    red, blue = ({"authorization": f"Bearer {key['key']}"} for key in keys)
+    body = {"model": "small", "messages": [{"role": "user", "content": "secret"}]}
+    answer = served.client.post("/v1/chat/completions", json=body, headers=red)
+    decision_id = answer.headers["x-pointsman-decision-id"]
+    assert served.client.get(f"/v1/decisions/{decision_id}", headers=red).status_code == 200
+    assert served.client.get(f"/v1/decisions/{decision_id}", headers=blue).status_code == 404
+    score = {"decision_id": decision_id, "score": 0}
+    assert served.client.post("/v1/feedback", json=score, headers=blue).status_code == 404
+    assert served.client.post("/v1/feedback", json=score, headers=red).status_code == 200
 
 
 def test_a_host_header_opens_nothing(serve: Serve, remote: Remote, provider: FakeProvider) -> None:
