@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
@@ -27,12 +26,27 @@ CLIENT_LEFT = 499
 
 @dataclass(slots=True)
 class Answer:
-    """An answer under way: who decided what, the books, and the events to relay."""
+    """An answer under way: who decided what, the books, and the events to relay.
+
+    Whoever holds it calls `aclose` when nobody wants it any more, read or not.
+    """
 
     decision: Decision
     booking: Booking
     execution: Execution
-    events: AsyncGenerator[Event, None]
+    source: AsyncGenerator[Event, None]
+    first: Event | None = None
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """All events, the one that was waited for included."""
+        if self.first is not None:
+            yield self.first
+            async for event in self.source:
+                yield event
+
+    async def aclose(self) -> None:
+        """Stop the work behind the answer, if it still goes on."""
+        await self.source.aclose()
 
 
 class Service:
@@ -63,7 +77,8 @@ class Service:
             self._pool.experts, decision, booking, self._settings.limits, deadline
         )
         answer = Answer(decision, booking, execution, self._settled(ask, execution, booking))
-        answer.events = await _begun(answer.events)
+        # Waiting for the first event, so that a failure before it can still change the status.
+        answer.first = await anext(answer.source, None)
         return answer
 
     async def _settled(
@@ -101,17 +116,3 @@ class Service:
                 await step()
         except TimeoutError as error:
             raise LedgerError("the ledger is behind; try again shortly") from error
-
-
-async def _begun(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """Wait for the first event, so that a failure before it can still change the status."""
-    first = await anext(events, None)
-
-    async def rest() -> AsyncGenerator[Event, None]:
-        async with aclosing(events):
-            if first is not None:
-                yield first
-                async for event in events:
-                    yield event
-
-    return rest()

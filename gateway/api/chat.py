@@ -36,7 +36,7 @@ async def chat_completions(request: Request) -> Response:
         answer = await unless_disconnected(request, lambda: gateway.service.answer(ask))
     except ClientLeftError:
         return Response(status_code=CLIENT_LEFT)
-    return EventStream(_pieces(answer, include_usage), _headers(answer, debug))
+    return EventStream(_pieces(answer, include_usage), _headers(answer, debug), answer.aclose)
 
 
 @api.post("/v1/route")
@@ -50,7 +50,7 @@ async def route(request: Request) -> Response:
 
 async def _whole(service: Service, ask: Ask, debug: bool) -> Response:
     answer = await service.answer(ask)
-    completion = await collect(answer.events)
+    completion = await collect(answer.events())
     body = completion_json(_envelope(answer), completion, answer.booking.usage or Usage())
     headers = {**_headers(answer, debug), "x-pointsman-cost-usd": _cost_text(answer)}
     return Response(body, headers=headers, media_type="application/json")
@@ -60,14 +60,12 @@ async def _pieces(answer: Answer, include_usage: bool) -> AsyncGenerator[bytes, 
     """An answer as server-sent events; one that breaks ends in an error event, without [DONE]."""
     writer = ChunkWriter(_envelope(answer))
     try:
-        async for event in answer.events:
+        async for event in answer.events():
             for chunk in writer.write(event):
                 yield chunk
     except (GatewayError, ExpertError) as error:
         yield sse(api_error(error).body())
         return
-    finally:
-        await answer.events.aclose()
     if include_usage:
         booking = answer.booking
         cost = booking.cost_usd if booking.cost_complete else None

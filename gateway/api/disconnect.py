@@ -45,16 +45,28 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
 
 
 class EventStream(Response):
-    """Sends each piece as it comes, and stops the work behind it when the client is gone."""
+    """Sends each piece as it comes, and stops the work behind it when the client is gone.
+
+    Args:
+        pieces: What to send.
+        headers: Response headers.
+        close: Called once at the end, however it came, even if no piece was ever asked for.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
         # Caches and proxies such as nginx would hold a stream back without these two.
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(headers={**headers, **unbuffered})
         del self.headers["content-length"]
         self._pieces = pieces
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -70,6 +82,7 @@ class EventStream(Response):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._pieces.aclose()
+                await self._close()
 
     async def _send_all(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}

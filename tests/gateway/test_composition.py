@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, MutableMapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -14,6 +14,7 @@ from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertCallError, ExpertUnavailableError
 from experts.fakes import Ending, Hold, ScriptedExpert, says
 from experts.messages import ChatRequest, Event, Message, Usage, collect
+from gateway.api.disconnect import EventStream
 from gateway.ask import Ask
 from gateway.errors import AllExpertsFailedError
 
@@ -143,10 +144,40 @@ def test_a_stream_that_was_begun_is_not_begun_again_elsewhere(serve: Serve) -> N
 
     async def run() -> list[Event]:
         answer = await served.gateway.service.answer(an_ask("auto", stream=True))
-        first = await anext(answer.events)
+        events = answer.events()
+        first = await anext(events)
         with pytest.raises(AllExpertsFailedError):
-            await anext(answer.events)
+            await anext(events)
         return [first]
 
     assert len(anyio.run(run)) == 1
     assert spare.calls == []
+
+
+def test_a_stream_nobody_came_for_is_closed_without_being_read(serve: Serve) -> None:
+    hold = Hold()
+    slow = scripted("slow", [*says("a b")[:1], hold])
+    served = serve({"slow": slow})
+
+    async def gone() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def nobody(_message: MutableMapping[str, Any]) -> None:
+        raise OSError("the socket is closed")
+
+    async def run() -> None:
+        answer = await served.gateway.service.answer(an_ask("slow", stream=True))
+        response = EventStream(_never(), {}, answer.aclose)
+        with suppress(BaseExceptionGroup):
+            await response({"type": "http"}, gone, nobody)
+        await served.gateway.ledger.flush()
+
+    anyio.run(run)
+    assert slow.calls[0].ending is Ending.CLOSED
+    (row,) = served.gateway.reader.recent(1)
+    assert row["status"] == 499
+
+
+async def _never() -> AsyncGenerator[bytes, None]:
+    raise AssertionError("nobody asked for a piece")
+    yield b""
