@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from gateway.errors import ApiError
 
 HEADER_PREFIX = "x-pointsman-"
 _HEADER_ONLY = {"x-pointsman-debug"}
+
+Soft = Literal["cost", "latency", "size", "recency", "local"]
+Weight = Annotated[float, Field(ge=0, le=1000)]
 
 
 class Wishes(BaseModel):
@@ -27,9 +30,7 @@ class Wishes(BaseModel):
     experts: tuple[str, ...] | None = Field(None, min_length=1)
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session: str | None = Field(None, min_length=1, max_length=200)
-    prefer: dict[Literal["cost", "latency", "size", "recency", "local"], float] = Field(
-        default_factory=dict
-    )
+    prefer: dict[Soft, Weight] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

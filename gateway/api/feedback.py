@@ -19,6 +19,7 @@ from gateway.state import Gateway, gateway_of, read_body
 
 api = APIRouter()
 _FIELDS = ("decision_id", "score", "source", "objective", "comment")
+_SOURCE_KINDS = ("grader", "key", "tensorzero")
 _TENSORZERO = ("metric_name", "value", "inference_id", "episode_id", "tags", "dryrun")
 
 
@@ -104,7 +105,9 @@ async def _require_decision(gateway: Gateway, decision_id: str, key: Key) -> Non
 
 
 def _source_kind(source: str) -> str:
-    return source.partition(":")[0][:20]
+    """A label of few values: clients may write anything they like as source."""
+    kind = source.partition(":")[0]
+    return kind if kind in _SOURCE_KINDS else "other"
 
 
 def _no_decision(decision_id: str) -> ApiError:

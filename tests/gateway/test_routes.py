@@ -80,6 +80,7 @@ def test_nobody_eligible_is_400_with_every_reason(served: Any) -> None:
         ({"policy": "reckless"}, "pointsman.policy"),
         ({"min_quality": 2}, "pointsman.min_quality"),
         ({"prefer": {"colour": 1}}, "pointsman.prefer.colour.[key]"),
+        ({"prefer": {"cost": -1}}, "pointsman.prefer.cost"),
         ([1], "pointsman"),
     ],
 )
@@ -167,6 +168,17 @@ def test_metrics_count_requests_and_dollars(served: Any) -> None:
     assert 'pointsman_requests_total{expert="small",status="200"} 1.0' in text
     assert "pointsman_requests_in_flight 0.0" in text
     assert 'pointsman_cost_usd_total{expert="small"} 1.4e-06' in text
+
+
+def test_what_clients_write_never_makes_new_metrics(served: Any) -> None:
+    decision_id = served.ask("small").headers["x-pointsman-decision-id"]
+    for source in ("grader:exact", "mallory-1", "mallory-2"):
+        body = {"decision_id": decision_id, "score": 1, "source": source}
+        assert served.client.post("/v1/feedback", json=body).status_code == 200
+    text = served.client.get("/metrics").text
+    assert 'pointsman_outcomes_total{source="grader"} 1.0' in text
+    assert 'pointsman_outcomes_total{source="other"} 2.0' in text
+    assert "mallory" not in text
 
 
 def test_an_unknown_path_has_an_error_body_of_the_same_shape(served: Any) -> None:
