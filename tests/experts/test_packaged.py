@@ -107,6 +107,6 @@ def test_a_part_that_is_not_installed_is_reported_as_missing(
 
 
 def test_a_base_model_is_told_from_a_chat_model_by_its_prompt() -> None:
-    assert {name: model.instruct for name, model in PACKAGED.items()} == {
+    assert {name: model.prompt is None for name, model in PACKAGED.items()} == {
         name: model.prompt is None for name, model in PACKAGED.items()
     }
