@@ -106,7 +106,9 @@ def test_a_part_that_is_not_installed_is_reported_as_missing(
         packaged_model(GEMMA, tmp_path)
 
 
-def test_a_base_model_is_told_from_a_chat_model_by_its_prompt() -> None:
-    assert {name: model.prompt is None for name, model in PACKAGED.items()} == {
-        name: model.prompt is None for name, model in PACKAGED.items()
-    }
+def test_the_base_model_has_a_prompt_and_the_chat_model_has_none() -> None:
+    assert PACKAGED["smollm2-135m-instruct"].prompt is None
+    prompt = PACKAGED[GEMMA].prompt
+    assert prompt is not None
+    assert prompt.render("Who?").endswith("Question: Who?\nAnswer:")
+    assert "\nQuestion:" in prompt.stop
