@@ -30,7 +30,7 @@ from gateway.pool import Pool
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 from gateway.state import Gateway
 from routers.errors import RoutingError
 

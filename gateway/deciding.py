@@ -16,7 +16,7 @@ from gateway.metrics import Metrics
 from gateway.naming import Names, Target
 from gateway.pool import Pool
 from gateway.serving import ServingRouters
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 from routers.eligible import Constraints
 from routers.errors import NoEligibleExpertError
 from routers.policies.greedy import PRESETS

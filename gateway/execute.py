@@ -12,7 +12,7 @@ from experts.errors import ExpertCallError, ExpertTimeoutError, Retry
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from gateway.booking import Attempt, Booking
 from gateway.errors import AllExpertsFailedError, LedgerError
-from gateway.settings import LimitSettings
+from gateway.settings.limits import LimitSettings
 from routers.features import estimate_tokens
 from routers.records import Decision
 

@@ -13,7 +13,8 @@ from experts.engine import EngineSpec
 from experts.packaged import PACKAGED, packaged_model
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
 from experts.supervisor import Listener, Supervisor
-from gateway.settings import PackagedExpert, Settings
+from gateway.settings.experts import PackagedExpert
+from gateway.settings.root import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
 from experts.pricing import catalogue_prices, prices_from_rates
 from gateway.local import Endpoint, Endpoints
-from gateway.settings import (
+from gateway.settings.base import secret
+from gateway.settings.experts import (
     CalculatorSettings,
     ExpertSettings,
     PackagedExpert,
     RemoteExpert,
-    Settings,
-    secret,
 )
+from gateway.settings.root import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from gateway.app import build_gateway, create_app
 from gateway.errors import ConfigError
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.pool import build_experts
-from gateway.settings import Settings, load_settings
+from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
 
 _CONFIG = "POINTSMAN_CONFIG"
 _ENDPOINTS = "POINTSMAN_ENDPOINTS"

@@ -17,7 +17,7 @@ from gateway.execute import Execution
 from gateway.ledger.store import Ledger
 from gateway.metrics import Metrics
 from gateway.pool import Pool
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 from routers.records import Decision
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from gateway.pool import Pool
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 
 
 @dataclass(frozen=True, slots=True)

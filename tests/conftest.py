@@ -21,7 +21,7 @@ from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.running import background_server
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 from gateway.state import Gateway
 
 _LOOPBACK = ("127.", "::1", "localhost")

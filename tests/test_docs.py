@@ -14,22 +14,21 @@ from gateway.api import admin, catalog, chat, feedback, health
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
-from gateway.settings import (
+from gateway.settings.access import KeySettings
+from gateway.settings.experts import (
     CalculatorSettings,
     CardSettings,
-    KeySettings,
-    LedgerSettings,
-    LimitSettings,
     PackagedExpert,
-    PolicySettings,
     PricesSettings,
     PromptSettings,
     RemoteExpert,
-    RoutingSettings,
-    ServerSettings,
-    Settings,
-    load_settings,
 )
+from gateway.settings.ledger import LedgerSettings
+from gateway.settings.limits import LimitSettings
+from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
+from gateway.settings.routing import PolicySettings, RoutingSettings
+from gateway.settings.server import ServerSettings
 from routers.registry import estimator_names
 
 ROOT = Path(__file__).parent.parent

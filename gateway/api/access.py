@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from gateway.errors import ApiError
-from gateway.settings import KeySettings, secret
+from gateway.settings.access import KeySettings
+from gateway.settings.base import secret
 
 _SHA256 = "sha256:"
 

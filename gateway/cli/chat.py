@@ -13,7 +13,7 @@ from gateway.cli.endpoint import some_gateway
 from gateway.cli.serve import Config
 from gateway.dashboard.money import dollars
 from gateway.errors import GatewayError
-from gateway.settings import load_settings
+from gateway.settings.load import load_settings
 
 Url = Annotated[str | None, typer.Option(help="A running gateway; default: the one configured.")]
 ApiKey = Annotated[str | None, typer.Option("--key", envvar="POINTSMAN_KEY", help="API key.")]

@@ -18,7 +18,8 @@ from gateway.errors import ConfigError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
 from gateway.ledger.export import scored_pairs
-from gateway.settings import Settings, load_settings
+from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
 
 
 def register(app: typer.Typer) -> None:

@@ -11,7 +11,7 @@ from experts.supervisor import EngineState
 from gateway.cli.console import say
 from gateway.local import local_engines
 from gateway.running import background_server, make_app
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 
 
 def local_url(settings: Settings) -> str:

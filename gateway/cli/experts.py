@@ -7,7 +7,8 @@ import typer
 from gateway.cli.console import show_json, show_table
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
-from gateway.settings import ExpertSettings, RemoteExpert, load_settings
+from gateway.settings.experts import ExpertSettings, RemoteExpert
+from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)
 

@@ -19,7 +19,7 @@ from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import verify_ledger
-from gateway.settings import load_settings
+from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The append-only book.", no_args_is_help=True)
 Url = Annotated[str | None, typer.Option("--ledger", help="Database URL; default: configured.")]

@@ -10,7 +10,7 @@ import typer
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.serve import Config
 from gateway.router_store import RouterStore
-from gateway.settings import load_settings
+from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]

@@ -11,7 +11,7 @@ from gateway.cli.console import say
 from gateway.cli.endpoint import announce
 from gateway.local import local_engines
 from gateway.running import check_exposure, serve_forever
-from gateway.settings import load_settings
+from gateway.settings.load import load_settings
 
 Config = Annotated[Path | None, typer.Option(help="YAML file; without it, the local pool.")]
 

@@ -16,7 +16,7 @@ from gateway.errors import ConfigError
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.router_store import RouterStore
-from gateway.settings import load_settings
+from gateway.settings.load import load_settings
 from routers.artifacts import save_router
 from routers.fit import fit_router
 from routers.records import OutcomeTable

@@ -33,7 +33,7 @@ from gateway.ledger.export import export_outcomes, scored_pairs
 from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 from routers.fit import fit_router
 
 MAX_TOKENS = 16

@@ -14,7 +14,7 @@ from gateway.errors import ConfigError
 from gateway.local import Endpoint, dump_endpoints, parse_endpoints
 from gateway.pool import build_experts
 from gateway.running import check_exposure
-from gateway.settings import Settings
+from gateway.settings.root import Settings
 
 RATES = Rates(140.0, 70.0, date(2026, 1, 2))
 

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.settings import RemoteExpert, Settings, load_settings, secret
+from gateway.settings.base import secret
+from gateway.settings.experts import RemoteExpert
+from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
 
 EXPERT = "{id: a, base_url: 'http://127.0.0.1:1/v1'}"
 

@@ -1,0 +1,1 @@
+"""Typed settings: one YAML file, frozen, every key checked, defaults in the classes."""

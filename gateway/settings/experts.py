@@ -1,0 +1,123 @@
+"""The `experts` section: one entry per expert, of one of several kinds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from experts.cards import ExpertCard, FewShotPrompt, Prices
+from gateway.settings.base import Frozen
+
+
+class PricesSettings(Frozen):
+    """US dollars per million tokens; `request` is dollars per call."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cache_read: float | None = Field(None, ge=0)
+    cache_write: float | None = Field(None, ge=0)
+    request: float = Field(0, ge=0)
+
+    def prices(self) -> Prices:
+        return Prices(
+            self.input, self.output, self.cache_read, self.cache_write, self.request, "config"
+        )
+
+
+class PromptSettings(Frozen):
+    """The few-shot prompt of a base model."""
+
+    preamble: str = ""
+    examples: tuple[tuple[str, str], ...]
+    question_prefix: str = "Q: "
+    answer_prefix: str = "A:"
+    stop: tuple[str, ...] = ("\nQ:", "\n\n")
+
+    def prompt(self) -> FewShotPrompt:
+        return FewShotPrompt(
+            self.preamble, self.examples, self.question_prefix, self.answer_prefix, self.stop
+        )
+
+
+class CardSettings(Frozen):
+    """What any expert's entry may say of it; see `experts.cards.ExpertCard`."""
+
+    id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.:/@+-]*$")
+    description: str = ""
+    prices: PricesSettings | None = None
+    context_tokens: int | None = Field(None, gt=0)
+    max_output_tokens: int | None = Field(None, gt=0)
+    modalities: frozenset[Literal["text", "image", "audio", "file"]] = frozenset({"text"})
+    tools: bool = False
+    structured_output: bool = False
+    local: bool = False
+    quality_prior: float = Field(0.5, ge=0, le=1)
+    params_active_b: float | None = Field(None, gt=0)
+    params_total_b: float | None = Field(None, gt=0)
+    released: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    def card(self, prices: Prices | None, prompt: FewShotPrompt | None = None) -> ExpertCard:
+        names = set(CardSettings.model_fields) - {"id", "prices"}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return ExpertCard(expert_id=self.id, prices=prices, prompt=prompt, **fields)
+
+
+class RemoteExpert(CardSettings):
+    """Any OpenAI-compatible URL: a provider, a vLLM server, another gateway."""
+
+    kind: Literal["openai"] = "openai"
+    base_url: str = Field(pattern=r"^https?://")
+    model: str = ""
+    api_key: str | None = None
+    catalogue: str | None = None
+    """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
+    prompt: PromptSettings | None = None
+    connect_s: float = Field(5, gt=0)
+
+
+class PackagedExpert(Frozen):
+    """A small model that comes as a Python package, served on this machine's CPU."""
+
+    kind: Literal["packaged"]
+    package: str
+    id: str = ""
+    usd_per_hour: float = Field(0.05, gt=0)
+    threads: int = Field(1, ge=1)
+    slots: int = Field(2, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_package(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("id"):
+            return {**data, "id": data.get("package", "")}
+        return data
+
+
+class CalculatorSettings(Frozen):
+    """Exact arithmetic and unit conversion, without a model."""
+
+    kind: Literal["calculator"]
+    id: str = "calculator"
+
+
+def _kind(data: Any) -> str:
+    return str(data.get("kind", "openai") if isinstance(data, dict) else data.kind)
+
+
+ExpertSettings = Annotated[
+    Annotated[RemoteExpert, Tag("openai")]
+    | Annotated[PackagedExpert, Tag("packaged")]
+    | Annotated[CalculatorSettings, Tag("calculator")],
+    Discriminator(_kind),
+]
+
+
+def local_pool() -> tuple[ExpertSettings, ...]:
+    """Experts that run on this machine, for when the configuration names none."""
+    return (
+        PackagedExpert(kind="packaged", package="smollm2-135m-instruct", id="smollm2"),
+        PackagedExpert(kind="packaged", package="gemma-3-270m", id="gemma"),
+        CalculatorSettings(kind="calculator"),
+    )

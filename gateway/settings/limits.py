@@ -1,0 +1,17 @@
+"""The `limits` section: seconds and counts that bound one request."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gateway.settings.base import Frozen
+
+
+class LimitSettings(Frozen):
+    """Seconds and counts that bound one request."""
+
+    total_s: float = Field(120, gt=0)
+    first_token_s: float = Field(60, gt=0)
+    idle_s: float = Field(30, gt=0)
+    max_attempts: int = Field(3, ge=1, le=16)
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)

@@ -1,0 +1,35 @@
+"""The `routing` section: how `auto` decides."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gateway.settings.base import Frozen
+from routers.records import Preference
+
+
+class PolicySettings(Frozen):
+    """One named trade-off, asked for as `auto:<name>`; see `routers.records.Preference`."""
+
+    cost_weight: float = Field(0, ge=0)
+    latency_weight: float = Field(0, ge=0)
+    min_quality: float = Field(0, ge=0, le=1)
+
+    def preference(self) -> Preference:
+        return Preference(self.cost_weight, self.latency_weight, self.min_quality)
+
+
+class RoutingSettings(Frozen):
+    """How `auto` decides."""
+
+    router: str = "default"
+    default_expert: str | None = None
+    """Who answers when the router itself fails; the first expert if not said."""
+    policy: str = "balanced"
+    policies: dict[str, PolicySettings] = Field(default_factory=dict)
+    epsilon: float = Field(0.02, ge=0, le=1)
+    """Share of decisions drawn uniformly, so that the ledger can teach; exact in the propensity."""
+    decide_s: float = Field(2.0, gt=0)
+    """A router later than this is replaced by the default expert."""
+    reload_s: float = Field(1.0, gt=0)
+    """How often the promoted version is looked for."""
