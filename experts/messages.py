@@ -141,13 +141,15 @@ class Delta:
         text: New text, possibly empty.
         choice: Which of the `n` answers it belongs to.
         tool_calls: Pieces of tool calls in OpenAI's streaming shape (with `index`).
-        fields: Other fields of the piece as sent (`refusal`, `reasoning_content`, ...).
+        reasoning: New text of the visible thought that comes before the answer.
+        fields: Other fields of the piece as sent (`refusal`, a thought's `signature`, ...).
         logprobs: The provider's `logprobs` object for this piece, if it sent one.
     """
 
     text: str = ""
     choice: int = 0
     tool_calls: tuple[Json, ...] = ()
+    reasoning: str = ""
     fields: Json = field(default_factory=dict)
     logprobs: Json | None = None
 
@@ -170,6 +172,7 @@ class Choice:
     text: str
     finish_reason: str | None
     tool_calls: tuple[Json, ...] = ()
+    reasoning: str = ""
     fields: Json = field(default_factory=dict)
     logprobs: Json | None = None
 
@@ -224,12 +227,14 @@ class _ChoiceParts:
     def __init__(self) -> None:
         self.reason: str | None = None
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._fields: dict[str, Any] = {}
         self._logprobs: dict[str, Any] | None = None
 
     def add(self, delta: Delta) -> None:
         self._texts.append(delta.text)
+        self._thoughts.append(delta.reasoning)
         for piece in delta.tool_calls:
             self._add_tool_call(piece)
         for name, value in delta.fields.items():
@@ -255,4 +260,11 @@ class _ChoiceParts:
 
     def choice(self) -> Choice:
         calls = tuple(call for _, call in sorted(self._calls.items()))
-        return Choice("".join(self._texts), self.reason, calls, dict(self._fields), self._logprobs)
+        return Choice(
+            "".join(self._texts),
+            self.reason,
+            calls,
+            "".join(self._thoughts),
+            dict(self._fields),
+            self._logprobs,
+        )

@@ -22,6 +22,8 @@ _COMPLETION_PARAMS = (
 )
 
 
+_KNOWN = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
+
 Reader = Callable[[Json], Iterator[Event]]
 
 
@@ -145,11 +147,12 @@ def _with_stream(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
 def _delta(piece: Json, index: int, logprobs: Json | None) -> Delta | None:
     text = piece.get("content") or ""
     calls = tuple(piece.get("tool_calls") or ())
-    known = ("role", "content", "tool_calls")
-    fields = {name: value for name, value in piece.items() if name not in known and value}
-    if not (text or calls or fields or logprobs):
+    # DeepSeek's word, and vLLM's newer one.
+    reasoning = piece.get("reasoning_content") or piece.get("reasoning") or ""
+    fields = {name: value for name, value in piece.items() if name not in _KNOWN and value}
+    if not (text or calls or reasoning or fields or logprobs):
         return None
-    return Delta(text, index, calls, fields, logprobs)
+    return Delta(text, index, calls, reasoning, fields, logprobs)
 
 
 def _earlier_turns(request: ChatRequest) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.messages import ChatRequest
+from gateway.api.access import Key
 from gateway.errors import ApiError
 
 HEADER_PREFIX = "x-pointsman-"
@@ -33,6 +34,9 @@ class Wishes(BaseModel):
     prefer: dict[Soft, Weight] = Field(default_factory=dict)
 
 
+NO_WISHES = Wishes()
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One chat request as the service takes it.
@@ -41,15 +45,17 @@ class Ask:
         request: What the experts get to see.
         model: The `model` field as the client wrote it.
         wire: Which API it came through, e.g. "openai.chat".
-        key_name: Whose key it came with.
+        key: Whose key it came with.
         wishes: Its wishes.
+        body: The body as it came, for what only its own wire format knows.
     """
 
     request: ChatRequest
     model: str
     wire: str
-    key_name: str
-    wishes: Wishes = field(default_factory=Wishes)
+    key: Key
+    wishes: Wishes = NO_WISHES
+    body: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
@@ -60,8 +66,11 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
     """
     if body is not None and not isinstance(body, dict):
         raise ApiError(400, "pointsman: must be an object", param="pointsman")
+    wished = {**_from_headers(headers), **(body or {})}
+    if not wished:
+        return NO_WISHES
     try:
-        return Wishes.model_validate({**_from_headers(headers), **(body or {})})
+        return Wishes.model_validate(wished)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         path = ".".join(["pointsman", *(str(part) for part in fault["loc"])])

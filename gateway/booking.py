@@ -167,7 +167,7 @@ class Booking:
         values = {
             "request_id": self.request_id,
             "at": now(),
-            "key_name": ask.key_name,
+            "key_name": ask.key.name,
             "wire": ask.wire,
             "model_asked": ask.model,
             "stream": ask.request.stream,

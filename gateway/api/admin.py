@@ -8,7 +8,7 @@ import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from gateway.api.chat_in import parse_body
+from gateway.api.body import parse_body
 from gateway.errors import ApiError, ConfigError
 from gateway.router_store import Promotion
 from gateway.state import Gateway, gateway_of, read_body

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from experts.messages import Completion, Delta, Event, Finish, Usage
+from gateway.api.front import Envelope
+from gateway.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What every chunk of one answer repeats."""
-
-    decision_id: str
-    expert: str
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def fields(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-{self.decision_id}",
-            "object": kind,
-            "created": self.created,
-            "model": self.expert,
-        }
+def _fields(envelope: Envelope, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{envelope.decision_id}",
+        "object": kind,
+        "created": envelope.created,
+        "model": envelope.expert,
+    }
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
@@ -51,6 +43,7 @@ def completion_json(envelope: Envelope, completion: Completion, usage: Usage) ->
                 "role": "assistant",
                 "content": choice.text if choice.text or not choice.tool_calls else None,
                 **({"tool_calls": list(choice.tool_calls)} if choice.tool_calls else {}),
+                **({"reasoning_content": choice.reasoning} if choice.reasoning else {}),
                 **choice.fields,
             },
             "logprobs": choice.logprobs,
@@ -59,7 +52,7 @@ def completion_json(envelope: Envelope, completion: Completion, usage: Usage) ->
         for index, choice in enumerate(completion.choices)
     ]
     body = {
-        **envelope.fields("chat.completion"),
+        **_fields(envelope, "chat.completion"),
         "choices": choices,
         "usage": usage_json(usage),
     }
@@ -67,10 +60,11 @@ def completion_json(envelope: Envelope, completion: Completion, usage: Usage) ->
 
 
 class ChunkWriter:
-    """Events to server-sent chunks, each complete as it is returned: nothing is held back."""
+    """Events to server-sent chunks."""
 
-    def __init__(self, envelope: Envelope) -> None:
-        self._fields = envelope.fields("chat.completion.chunk")
+    def __init__(self, envelope: Envelope, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._fields = _fields(envelope, "chat.completion.chunk")
         self._begun: set[int] = set()
 
     def write(self, event: Event) -> Iterator[bytes]:
@@ -84,10 +78,16 @@ class ChunkWriter:
         else:
             yield self._chunk(event.choice, _delta_json(event), logprobs=event.logprobs)
 
-    def usage(self, usage: Usage, cost_usd: float | None) -> bytes:
-        """The last chunk of a stream whose client asked for usage; `cost_usd` is our addition."""
-        body = {**usage_json(usage), "cost_usd": cost_usd}
-        return sse({**self._fields, "choices": [], "usage": body})
+    def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
+        """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
+        if self._include_usage:
+            body = {**usage_json(usage), "cost_usd": cost_usd}
+            yield sse({**self._fields, "choices": [], "usage": body})
+        yield DONE
+
+    def fail(self, failure: ApiError) -> Iterator[bytes]:
+        """An error event without `[DONE]`."""
+        yield sse(failure.body())
 
     def _chunk(
         self,
@@ -106,6 +106,8 @@ def _delta_json(delta: Delta) -> dict[str, Any]:
     body: dict[str, Any] = dict(delta.fields)
     if delta.text:
         body["content"] = delta.text
+    if delta.reasoning:
+        body["reasoning_content"] = delta.reasoning
     if delta.tool_calls:
         body["tool_calls"] = list(delta.tool_calls)
     return body

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.access import Key
-from gateway.api.chat_in import parse_body
+from gateway.api.body import parse_body
 from gateway.errors import ApiError
 from gateway.ids import new_id, now
 from gateway.ledger import tables

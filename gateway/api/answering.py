@@ -1,0 +1,114 @@
+"""Serves any `Front`: the one handler behind every route that asks an expert."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+
+import anyio
+from fastapi import Request, Response
+
+from experts.errors import ExpertError
+from experts.messages import Usage, collect
+from gateway.api.disconnect import ClientLeftError, EventStream, unless_disconnected
+from gateway.api.front import Envelope, Front
+from gateway.ask import Ask
+from gateway.errors import ApiError, GatewayError, api_error
+from gateway.service import CLIENT_LEFT, Answer, Service
+from gateway.state import gateway_of, read_body
+from routers.errors import RoutingError
+
+_log = logging.getLogger(__name__)
+# Parsing a megabyte takes milliseconds in which nobody else would be served.
+_PARSE_INLINE_BYTES = 256 * 1024
+
+
+async def respond(front: Front, request: Request) -> Response:
+    """Answer a request in the words of its wire format, errors included."""
+    try:
+        return await _respond(front, request)
+    except ClientLeftError:
+        return Response(status_code=CLIENT_LEFT)
+    except (GatewayError, ExpertError, RoutingError) as error:
+        return failed(front, api_error(error))
+
+
+def failed(front: Front, failure: ApiError) -> Response:
+    """An error as `front` writes it."""
+    if failure.status >= 500:
+        _log.warning("answered %d: %s", failure.status, failure.message)
+    return Response(
+        front.error(failure),
+        failure.status,
+        headers=failure.headers,
+        media_type="application/json",
+    )
+
+
+async def _respond(front: Front, request: Request) -> Response:
+    gateway = gateway_of(request)
+    key = gateway.keyring.check(request)
+    raw = await read_body(request)
+    if len(raw) > _PARSE_INLINE_BYTES:
+        ask = await anyio.to_thread.run_sync(front.parse, raw, request.headers, key)
+    else:
+        ask = front.parse(raw, request.headers, key)
+    debug = key.admin and request.headers.get("x-pointsman-debug") == "true"
+    if not ask.request.stream:
+        return await unless_disconnected(
+            request, lambda: _whole(front, gateway.service, ask, debug)
+        )
+    answer = await unless_disconnected(request, lambda: gateway.service.answer(ask))
+    return EventStream(_pieces(front, ask, answer), headers_of(answer, debug), answer.aclose)
+
+
+async def _whole(front: Front, service: Service, ask: Ask, debug: bool) -> Response:
+    answer = await service.answer(ask)
+    completion = await collect(answer.events())
+    body = front.whole(ask, envelope_of(answer), completion, answer.booking.usage or Usage())
+    headers = {**headers_of(answer, debug), "x-pointsman-cost-usd": _cost_text(answer)}
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def _pieces(front: Front, ask: Ask, answer: Answer) -> AsyncGenerator[bytes, None]:
+    """An answer as server-sent events; one that breaks ends in an error event."""
+    writer = front.writer(ask, envelope_of(answer))
+    try:
+        async for event in answer.events():
+            for piece in writer.write(event):
+                yield piece
+    except (GatewayError, ExpertError) as error:
+        for piece in writer.fail(api_error(error)):
+            yield piece
+        return
+    booking = answer.booking
+    cost = booking.cost_usd if booking.cost_complete else None
+    for piece in writer.end(booking.usage or Usage(), cost):
+        yield piece
+
+
+def envelope_of(answer: Answer) -> Envelope:
+    """What the answer says of itself."""
+    return Envelope(answer.booking.decision_id, answer.execution.answered_by or "")
+
+
+def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
+    """The `x-pointsman-*` headers that are known when an answer begins."""
+    decision = answer.decision
+    headers = {
+        "x-pointsman-decision-id": answer.booking.decision_id,
+        "x-pointsman-expert": answer.execution.answered_by or "",
+        "x-pointsman-router": decision.router,
+        "x-pointsman-attempts": str(answer.booking.attempts),
+    }
+    if debug:
+        headers["x-pointsman-version"] = decision.version
+        headers["x-pointsman-policy"] = decision.policy
+        headers["x-pointsman-propensity"] = f"{decision.propensity:.6g}"
+        headers["x-pointsman-flags"] = ",".join(decision.flags)
+    return headers
+
+
+def _cost_text(answer: Answer) -> str:
+    booking = answer.booking
+    return f"{booking.cost_usd:.9f}" if booking.cost_complete else "unknown"
