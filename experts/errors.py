@@ -3,27 +3,24 @@
 ExpertError
 ├── ExpertConfigError        it can't be built from what it was given
 ├── EngineStartError         a local engine did not come up
-└── ExpertCallError          one call failed; `.retry` says what may be tried next
+└── ExpertCallError          one call failed; `experts.taxonomy` says what may be tried next
+    ├── ExpertConnectionError    refused, reset, or hung up before a byte of the answer
     ├── ExpertTimeoutError       too slow to connect, to start or to go on
+    ├── ExpertUnavailableError   5xx, or an error in place of an answer
+    ├── ExpertProtocolError      an answer that is none: cut stream, broken JSON, a web page
+    ├── ExpertDivergedError      asked to go on with an answer, it gave another one
     ├── ExpertRateLimitedError   429; `.retry_after_s` if the provider said
-    ├── ExpertUnavailableError   refused, reset, 5xx
-    ├── ExpertRejectedError      the request itself is wrong for this expert (400, 404, 413, 422)
+    │   └── ExpertQuotaError         429 or 402, and waiting won't help: the account is used up
+    ├── ExpertBusyError          all its slots are taken and its queue is full; not called
+    ├── ExpertOutOfServiceError  it failed too often lately; not called
     ├── ExpertAuthError          our key is wrong (401, 403)
-    └── ExpertProtocolError      an answer that is none: cut stream, broken JSON
+    ├── ExpertNotFoundError      the provider does not know the model or the path (404)
+    └── ExpertRejectedError      the request itself is wrong for this expert (400, 422)
+        ├── ExpertContextError       too long for its window, or too large (413)
+        └── ExpertFilteredError      its content filter refused
 """
 
 from __future__ import annotations
-
-from enum import Enum
-
-
-class Retry(Enum):
-    """What may be tried after a failed call."""
-
-    OTHER_EXPERT = "other_expert"
-    """This expert can't just now; another one may."""
-    NEVER = "never"
-    """The request is at fault: every expert would refuse it."""
 
 
 class ExpertError(Exception):
@@ -42,34 +39,14 @@ class ExpertCallError(ExpertError):
     """One call to one expert failed.
 
     Attributes:
+        kind: Its row in `experts.taxonomy.HANDLING`.
         expert_id: Whose call it was.
         status: HTTP status of the upstream answer, None if there was none.
         code: The provider's own error code, e.g. `context_length_exceeded`, or None.
+        retry_after_s: Seconds after which it may be asked again, if anybody said.
     """
 
     kind = "call_failed"
-    retry = Retry.OTHER_EXPERT
-
-    def __init__(
-        self, expert_id: str, message: str, *, status: int | None = None, code: str | None = None
-    ) -> None:
-        super().__init__(f"{expert_id}: {message}")
-        self.expert_id = expert_id
-        self.message = message
-        self.status = status
-        self.code = code
-
-
-class ExpertTimeoutError(ExpertCallError):
-    """Too slow to connect, to send a first token, or between two tokens."""
-
-    kind = "timeout"
-
-
-class ExpertRateLimitedError(ExpertCallError):
-    """The provider asks us to slow down."""
-
-    kind = "rate_limited"
 
     def __init__(
         self,
@@ -80,28 +57,66 @@ class ExpertRateLimitedError(ExpertCallError):
         code: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(expert_id, message, status=status, code=code)
+        super().__init__(f"{expert_id}: {message}")
+        self.expert_id = expert_id
+        self.message = message
+        self.status = status
+        self.code = code
         self.retry_after_s = retry_after_s
 
 
+class ExpertConnectionError(ExpertCallError):
+    """No connection, or one that ended before a byte of the answer."""
+
+    kind = "connection"
+
+
+class ExpertTimeoutError(ExpertCallError):
+    """Too slow to connect, to send a first token, or between two tokens."""
+
+    kind = "timeout"
+
+
 class ExpertUnavailableError(ExpertCallError):
-    """Connection refused or reset, or a 5xx."""
+    """A 5xx, or an error object where an answer should be."""
 
     kind = "unavailable"
 
 
-class ExpertRejectedError(ExpertCallError):
-    """The expert understood and refused: the request is wrong, too long, or not for it."""
+class ExpertProtocolError(ExpertCallError):
+    """What came back is no answer: a stream cut before its end, or broken JSON."""
 
-    kind = "rejected"
-
-    @property
-    def retry(self) -> Retry:  # type: ignore[override]
-        """Another expert may have a larger window; anything else is the client's to mend."""
-        return Retry.OTHER_EXPERT if self.code in _OTHERS_MAY else Retry.NEVER
+    kind = "protocol"
 
 
-_OTHERS_MAY = {"context_length_exceeded", "exceed_context_size_error", "model_not_found"}
+class ExpertDivergedError(ExpertCallError):
+    """An answer begun again does not start like the part that was delivered already."""
+
+    kind = "diverged"
+
+
+class ExpertRateLimitedError(ExpertCallError):
+    """The provider asks us to slow down."""
+
+    kind = "rate_limited"
+
+
+class ExpertQuotaError(ExpertRateLimitedError):
+    """The account with the provider is used up."""
+
+    kind = "quota"
+
+
+class ExpertBusyError(ExpertCallError):
+    """As many calls as it may have at once are under way, and enough others wait."""
+
+    kind = "busy"
+
+
+class ExpertOutOfServiceError(ExpertCallError):
+    """It failed too often lately, so it is left alone for a while."""
+
+    kind = "out_of_service"
 
 
 class ExpertAuthError(ExpertCallError):
@@ -110,7 +125,25 @@ class ExpertAuthError(ExpertCallError):
     kind = "auth"
 
 
-class ExpertProtocolError(ExpertCallError):
-    """What came back is no answer: a stream cut before its end, or broken JSON."""
+class ExpertNotFoundError(ExpertCallError):
+    """The provider does not have what the configuration names."""
 
-    kind = "protocol"
+    kind = "not_found"
+
+
+class ExpertRejectedError(ExpertCallError):
+    """The expert understood and refused: the request is wrong."""
+
+    kind = "invalid_request"
+
+
+class ExpertContextError(ExpertRejectedError):
+    """Prompt and answer don't fit; an expert with a larger window may take them."""
+
+    kind = "context_length"
+
+
+class ExpertFilteredError(ExpertRejectedError):
+    """The provider's content filter refused the request."""
+
+    kind = "content_filter"

@@ -11,19 +11,15 @@ import orjson
 from experts.base import Call
 from experts.cards import ExpertCard
 from experts.errors import (
-    ExpertAuthError,
     ExpertCallError,
+    ExpertConnectionError,
     ExpertProtocolError,
-    ExpertRateLimitedError,
-    ExpertRejectedError,
     ExpertTimeoutError,
-    ExpertUnavailableError,
 )
 from experts.messages import ChatRequest, Event, Finish, Json
 from experts.openai_wire import ChatDialect, CompletionsDialect, Dialect
+from experts.refusals import error_in_answer, refusal
 from experts.sse import sse_data
-
-_MAX_ERROR_CHARS = 500
 
 
 class OpenAICompatibleExpert:
@@ -76,7 +72,10 @@ class OpenAICompatibleExpert:
                 "POST", self._dialect.path, content=body, headers=headers
             ) as response:
                 if response.status_code >= 400:
-                    raise self._refusal(response, await response.aread())
+                    content = await response.aread()
+                    raise refusal(
+                        self._card.expert_id, response.status_code, response.headers, content
+                    )
                 if "text/event-stream" in response.headers.get("content-type", ""):
                     async for event in self._streamed(response):
                         yield event
@@ -109,8 +108,7 @@ class OpenAICompatibleExpert:
         if not isinstance(data, dict):
             raise self._error(ExpertProtocolError, "sent JSON that is no object")
         if data.get("error"):
-            message, code = _error_fields(data)
-            raise ExpertUnavailableError(self._card.expert_id, message, code=code)
+            raise error_in_answer(self._card.expert_id, data)
         return data
 
     def _error(self, kind: type[ExpertCallError], message: str) -> ExpertCallError:
@@ -125,51 +123,7 @@ class OpenAICompatibleExpert:
         except httpx2.RemoteProtocolError as error:
             raise self._error(ExpertProtocolError, _named(error)) from error
         except httpx2.TransportError as error:
-            raise self._error(ExpertUnavailableError, _named(error)) from error
-
-    def _refusal(self, response: httpx2.Response, content: bytes) -> ExpertCallError:
-        expert, status = self._card.expert_id, response.status_code
-        message, code = _refusal_fields(status, content)
-        if status in (401, 403):
-            # The provider's own words often quote the end of the key.
-            message = f"the provider refused our credentials (status {status})"
-        if status == 429:
-            after = _seconds(response.headers.get("retry-after"))
-            return ExpertRateLimitedError(
-                expert, message, status=status, code=code, retry_after_s=after
-            )
-        return _class_of(status)(expert, message, status=status, code=code)
-
-
-def _class_of(status: int) -> type[ExpertCallError]:
-    if status in (401, 403):
-        return ExpertAuthError
-    if status in (408, 504):
-        return ExpertTimeoutError
-    return ExpertUnavailableError if status >= 500 else ExpertRejectedError
-
-
-def _refusal_fields(status: int, content: bytes) -> tuple[str, str | None]:
-    try:
-        data = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return f"answered with status {status}", None
-    return _error_fields(data) if isinstance(data, dict) else (f"answered {status}", None)
-
-
-def _error_fields(data: Json) -> tuple[str, str | None]:
-    error = data.get("error") or data.get("detail") or {}
-    if not isinstance(error, dict):
-        return str(error)[:_MAX_ERROR_CHARS], None
-    code = error.get("code") if isinstance(error.get("code"), str) else error.get("type")
-    return str(error.get("message") or "no message")[:_MAX_ERROR_CHARS], code
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header)) if header else None
-    except ValueError:
-        return None
+            raise self._error(ExpertConnectionError, _named(error)) from error
 
 
 def _named(error: Exception) -> str:

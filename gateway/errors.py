@@ -9,21 +9,17 @@ GatewayError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from experts.errors import (
     EngineStartError,
-    ExpertAuthError,
     ExpertCallError,
     ExpertConfigError,
     ExpertError,
-    ExpertProtocolError,
-    ExpertRateLimitedError,
-    ExpertRejectedError,
-    ExpertTimeoutError,
-    ExpertUnavailableError,
 )
+from experts.taxonomy import handling
 from routers.errors import ArtifactError, NoEligibleExpertError, RoutingError, TableError
 
 
@@ -94,13 +90,6 @@ class AllExpertsFailedError(GatewayError):
 
 
 STATUS: dict[type[Exception], tuple[int, str, str]] = {
-    ExpertTimeoutError: (504, "upstream_error", "upstream_timeout"),
-    ExpertRateLimitedError: (429, "rate_limit_error", "upstream_rate_limited"),
-    ExpertUnavailableError: (502, "upstream_error", "upstream_unavailable"),
-    ExpertAuthError: (502, "upstream_error", "upstream_auth"),
-    ExpertProtocolError: (502, "upstream_error", "upstream_protocol"),
-    ExpertRejectedError: (400, "invalid_request_error", "rejected_by_expert"),
-    ExpertCallError: (502, "upstream_error", "upstream_error"),
     ExpertConfigError: (500, "server_error", "expert_config"),
     EngineStartError: (503, "server_error", "engine_not_running"),
     ExpertError: (502, "upstream_error", "upstream_error"),
@@ -113,7 +102,7 @@ STATUS: dict[type[Exception], tuple[int, str, str]] = {
     ConfigError: (500, "server_error", "config"),
     GatewayError: (500, "server_error", "internal_error"),
 }
-"""Exception class to (status, OpenAI type, code); a test walks every class."""
+"""Exception class to (status, OpenAI type, code); `experts.taxonomy` has the failed calls."""
 
 
 def api_error(error: Exception) -> ApiError:
@@ -122,6 +111,8 @@ def api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, AllExpertsFailedError):
         return _all_failed(error)
+    if isinstance(error, ExpertCallError):
+        return _failed(error)
     for kind in type(error).__mro__:
         if kind in STATUS:
             status, type_, code = STATUS[kind]
@@ -129,14 +120,21 @@ def api_error(error: Exception) -> ApiError:
     return ApiError(500, "internal error", type="server_error", code="internal_error")
 
 
+def _failed(error: ExpertCallError) -> ApiError:
+    row = handling(error)
+    failure = ApiError(row.status, str(error), type=row.type, code=_code(error, row.code))
+    if row.status in (429, 503):
+        failure.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    return failure
+
+
 def _all_failed(error: AllExpertsFailedError) -> ApiError:
-    last = api_error(error.causes[-1])
+    last = _failed(error.causes[-1])
     if len(error.causes) > 1:
-        last = ApiError(last.status, str(error), type=last.type, code=last.code)
+        last = ApiError(
+            last.status, str(error), type=last.type, code=last.code, headers=last.headers
+        )
     last.headers["x-pointsman-decision-id"] = error.decision_id
-    for cause in error.causes:
-        if isinstance(cause, ExpertRateLimitedError) and last.status == 429:
-            last.headers["retry-after"] = str(max(1, round(cause.retry_after_s or 1)))
     return last
 
 

@@ -8,8 +8,9 @@ from contextlib import aclosing
 import anyio
 
 from experts.base import Call, Expert
-from experts.errors import ExpertCallError, ExpertTimeoutError, Retry
+from experts.errors import ExpertCallError, ExpertTimeoutError
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
+from experts.taxonomy import handling
 from gateway.booking import Attempt, Booking
 from gateway.errors import AllExpertsFailedError, LedgerError
 from gateway.settings.limits import LimitSettings
@@ -61,7 +62,7 @@ class Execution:
                         yield event
             except ExpertCallError as error:
                 failures.append(error)
-                if committed or error.retry is Retry.NEVER or self._too_late():
+                if committed or not handling(error).other or self._too_late():
                     break
             else:
                 return

@@ -11,12 +11,10 @@ from experts.base import Call, Expert
 from experts.cards import ExpertCard, FewShotPrompt
 from experts.errors import (
     ExpertAuthError,
-    ExpertCallError,
+    ExpertConnectionError,
     ExpertProtocolError,
     ExpertRateLimitedError,
-    ExpertRejectedError,
     ExpertUnavailableError,
-    Retry,
 )
 from experts.fake_provider import FakeProvider, Reply
 from experts.messages import ChatRequest, Completion, Event, Message, Usage, collect
@@ -93,33 +91,11 @@ def test_tool_calls_survive_both_ways(provider: FakeProvider) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(
-    ("reply", "error", "retry"),
-    [
-        (Reply(status=500), ExpertUnavailableError, Retry.OTHER_EXPERT),
-        (Reply(status=429), ExpertRateLimitedError, Retry.OTHER_EXPERT),
-        (Reply(status=401), ExpertAuthError, Retry.OTHER_EXPERT),
-        (Reply(status=400), ExpertRejectedError, Retry.NEVER),
-        (
-            Reply(status=400, error={"message": "long", "code": "context_length_exceeded"}),
-            ExpertRejectedError,
-            Retry.OTHER_EXPERT,
-        ),
-    ],
-    ids=["500", "429", "401", "400", "too_long"],
-)
-def test_refusals_have_their_own_class_and_advice(
-    provider: FakeProvider,
-    reply: Reply,
-    error: type[ExpertCallError],
-    retry: Retry,
-    stream: bool,
-) -> None:
-    provider.otherwise = reply
-    with pytest.raises(error) as caught:
+def test_a_refusal_is_an_error_with_its_status(provider: FakeProvider, stream: bool) -> None:
+    provider.otherwise = Reply(status=500)
+    with pytest.raises(ExpertUnavailableError) as caught:
         answered(provider.url, ask(stream=stream))
-    assert caught.value.retry is retry
-    assert caught.value.status == reply.status
+    assert caught.value.status == 500
 
 
 def test_the_words_of_a_refused_key_are_not_repeated(provider: FakeProvider) -> None:
@@ -149,8 +125,8 @@ def test_a_stream_that_ends_early_is_an_error_not_an_answer(
         answered(provider.url, ask(stream=True))
 
 
-def test_nobody_listening_is_unavailable() -> None:
-    with pytest.raises(ExpertUnavailableError):
+def test_nobody_listening_is_a_failed_connection() -> None:
+    with pytest.raises(ExpertConnectionError):
         answered("http://127.0.0.1:9/v1", ask())
 
 

@@ -7,7 +7,13 @@ import pytest
 import experts.errors
 import gateway.errors
 import routers.errors
-from experts.errors import ExpertRateLimitedError, ExpertTimeoutError, ExpertUnavailableError
+from experts.errors import (
+    ExpertCallError,
+    ExpertRateLimitedError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+)
+from experts.taxonomy import HANDLING
 from gateway.errors import STATUS, AllExpertsFailedError, ApiError, api_error
 
 CLASSES = [
@@ -20,7 +26,13 @@ CLASSES = [
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_of_ours_has_a_status_of_its_own(kind: type[Exception]) -> None:
-    assert kind in STATUS or kind in (ApiError, AllExpertsFailedError)
+    in_table = issubclass(kind, ExpertCallError) and kind.kind in HANDLING
+    assert in_table or kind in STATUS or kind in (ApiError, AllExpertsFailedError)
+
+
+def test_each_kind_of_failed_call_is_one_class() -> None:
+    kinds = [kind.kind for kind in CLASSES if issubclass(kind, ExpertCallError)]
+    assert sorted(kinds) == sorted(HANDLING)
 
 
 def test_an_error_that_is_not_ours_says_nothing_of_its_cause() -> None:

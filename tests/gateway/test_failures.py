@@ -49,7 +49,7 @@ def test_a_dead_expert_is_replaced_by_the_next_best(
     assert "the" in answer.text
     record = served.record(answer)
     assert [a["status"] for a in record["attempts"]] == ["failed", "ok"]
-    assert record["attempts"][0]["error_kind"] == "unavailable"
+    assert record["attempts"][0]["error_kind"] == "connection"
     assert record["attempts"][0]["wasted"] is True
     assert record["expert_id"] == "first"
     assert record["result"]["answered_by"] == "second"
@@ -62,10 +62,9 @@ def test_a_dead_expert_is_replaced_by_the_next_best(
     [
         (Reply(status=500), "unavailable"),
         (Reply(status=429), "rate_limited"),
-        (Reply(status=401), "auth"),
         (Reply(finish=None), "protocol"),
     ],
-    ids=["500", "429", "401", "no finish"],
+    ids=["500", "429", "no finish"],
 )
 def test_failures_before_the_first_token_fall_back(
     serve: Serve,
@@ -80,6 +79,15 @@ def test_failures_before_the_first_token_fall_back(
     answer = served.ask()
     assert answer.headers["x-pointsman-expert"] == "second"
     assert served.record(answer)["attempts"][0]["error_kind"] == kind
+
+
+def test_a_key_of_ours_that_is_wrong_is_told_not_routed_around(
+    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider
+) -> None:
+    provider.otherwise = Reply(status=401)
+    answer = pair(serve, remote, provider.url, spare.url).ask()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_auth")
+    assert spare.bodies == []
 
 
 def test_a_request_that_is_wrong_is_not_tried_elsewhere(
