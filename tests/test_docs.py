@@ -15,6 +15,7 @@ from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
 from gateway.settings.access import KeySettings
+from gateway.settings.execution import BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     CalculatorSettings,
     CardSettings,
@@ -40,6 +41,8 @@ SECTIONS: list[type[BaseModel]] = [
     RoutingSettings,
     PolicySettings,
     LimitSettings,
+    ExecutionSettings,
+    BreakerSettings,
     LedgerSettings,
     CardSettings,
     RemoteExpert,

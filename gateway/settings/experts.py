@@ -75,6 +75,8 @@ class RemoteExpert(CardSettings):
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
     prompt: PromptSettings | None = None
     connect_s: float = Field(5, gt=0)
+    max_concurrency: int | None = Field(None, ge=1)
+    """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
 
 
 class PackagedExpert(Frozen):

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.access import KeySettings
 from gateway.settings.base import Frozen, secret
+from gateway.settings.execution import BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
@@ -24,6 +25,8 @@ class Settings(Frozen):
     aliases: dict[str, str] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+    breaker: BreakerSettings = BreakerSettings()
     ledger: LedgerSettings = LedgerSettings()
     data_dir: Path = Path("data")
     """Routers, engine logs and measured rates."""

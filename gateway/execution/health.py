@@ -1,0 +1,113 @@
+"""Which experts are in service: one breaker for each, fed by how calls to it end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from experts.breaker import Breaker, BreakerRules, State
+from experts.errors import ExpertCallError, ExpertRateLimitedError
+from experts.taxonomy import handling
+
+_ALL_WELL: Mapping[str, str] = MappingProxyType({})
+_PAUSE_S = 0.5
+"""First pause after a 429 that does not say how long; it doubles while they follow each other."""
+
+
+class Health:
+    """The state of every expert as its callers see it. Lives on the event loop; never waits.
+
+    Args:
+        rules: When to open a breaker.
+        max_pause_s: Longest pause that a provider can ask for.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        rules: BreakerRules | None = None,
+        max_pause_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rules = rules or BreakerRules()
+        self._max_pause_s = max_pause_s
+        self._clock = clock
+        self._breakers: dict[str, Breaker] = {}
+        self._unsound: dict[str, Breaker] = {}
+        self._pauses: dict[str, int] = {}
+
+    def admit(self, expert_id: str) -> int | None:
+        """A ticket for one call, to be handed to `record` or `abandon`; None: don't call it."""
+        breaker = self._breakers.get(expert_id)
+        return (breaker or self._new(expert_id)).admit()
+
+    def record(
+        self, expert_id: str, error: ExpertCallError | None, ticket: int | None = None
+    ) -> None:
+        """How a call ended. An expert that refuses a request is in good health.
+
+        Without a ticket it counts only while the expert is in full service.
+        """
+        breaker = self._breakers.get(expert_id) or self._new(expert_id)
+        if ticket is None:
+            if not breaker.sound:
+                return
+            ticket = breaker.admit() or 0
+        if error is None:
+            breaker.succeeded(ticket)
+            if self._pauses:
+                self._pauses.pop(expert_id, None)
+            return
+        if isinstance(error, ExpertRateLimitedError):
+            breaker.cool(self._pause(expert_id, error))
+        if handling(error).counts:
+            breaker.failed(ticket)
+        else:
+            breaker.succeeded(ticket)
+        if not breaker.sound:
+            self._unsound[expert_id] = breaker
+
+    def abandon(self, expert_id: str, ticket: int) -> None:
+        """A call ended without telling anything: its client left, or another one was faster."""
+        self._breakers[expert_id].abandoned(ticket)
+
+    def wait_s(self, expert_id: str) -> float:
+        """Seconds until it may be called; 0 when it may be now."""
+        breaker = self._breakers.get(expert_id)
+        return breaker.wait_s() if breaker else 0.0
+
+    def state(self, expert_id: str) -> State:
+        """The state of its breaker."""
+        breaker = self._breakers.get(expert_id)
+        return breaker.state if breaker else State.CLOSED
+
+    def reasons(self) -> Mapping[str, str]:
+        """Experts that are out of service just now, and why: what routing leaves out."""
+        if not self._unsound:
+            return _ALL_WELL
+        found: dict[str, str] = {}
+        for expert_id, breaker in list(self._unsound.items()):
+            if (wait_s := breaker.wait_s()) > 0:
+                found[expert_id] = reason(breaker.state, wait_s)
+            elif breaker.state is State.CLOSED:
+                del self._unsound[expert_id]
+        return found
+
+    def _new(self, expert_id: str) -> Breaker:
+        breaker = self._breakers[expert_id] = Breaker(self._rules, self._clock)
+        return breaker
+
+    def _pause(self, expert_id: str, error: ExpertRateLimitedError) -> float:
+        if error.retry_after_s is not None:
+            return min(error.retry_after_s, self._max_pause_s)
+        before = self._pauses.get(expert_id, 0)
+        self._pauses[expert_id] = before + 1
+        return min(_PAUSE_S * 2.0 ** min(before, 30), self._max_pause_s)
+
+
+def reason(state: State, wait_s: float) -> str:
+    """Why nobody calls it, for people."""
+    if state is State.CLOSED:
+        return f"asked for a pause, {wait_s:.1f} s are left"
+    return f"failed too often, tried again in {wait_s:.1f} s"

@@ -1,0 +1,35 @@
+"""The `breaker` and `execution` sections: how a decision is carried out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from experts.breaker import BreakerRules
+from gateway.settings.base import Frozen
+
+
+class BreakerSettings(Frozen):
+    """When an expert is taken out of service, and for how long; see `experts.breaker`."""
+
+    failures: int = Field(5, ge=1)
+    rate: float = Field(0.5, gt=0, le=1)
+    window: int = Field(20, ge=1, le=1000)
+    open_s: float = Field(5, gt=0)
+    max_open_s: float = Field(120, gt=0)
+    probe_s: float = Field(60, gt=0)
+    max_pause_s: float = Field(60, gt=0)
+    """Longest pause after a 429, whatever the provider says."""
+
+    def rules(self) -> BreakerRules:
+        return BreakerRules(
+            self.failures, self.rate, self.window, self.open_s, self.max_open_s, self.probe_s
+        )
+
+
+class ExecutionSettings(Frozen):
+    """What happens between a decision and its answer."""
+
+    queue: int = Field(100, ge=0)
+    """Calls that may wait for a slot of one expert that has `max_concurrency`."""
+    queue_s: float = Field(10, gt=0)
+    """Longest wait for a slot."""
