@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from experts.errors import ExpertBusyError
+from gateway.execution.slots import Slots
+
+
+def running(scenario: Callable[[], Awaitable[Any]]) -> Any:
+    return anyio.run(scenario)
+
+
+async def settled() -> None:
+    """Let every task run until it waits."""
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
+
+
+class Line:
+    """Calls that wait for expert "e", and the order in which they were served."""
+
+    def __init__(self, slots: Slots, tasks: anyio.abc.TaskGroup) -> None:
+        self.slots = slots
+        self.tasks = tasks
+        self.served: list[str] = []
+        self.refused: list[str] = []
+
+    async def join(self, name: str) -> None:
+        self.tasks.start_soon(self._wait, name)
+        await settled()
+
+    async def _wait(self, name: str) -> None:
+        try:
+            await self.slots.acquire("e", name[0])
+        except ExpertBusyError:
+            self.refused.append(name)
+        else:
+            self.served.append(name)
+
+
+def test_an_expert_without_a_limit_is_never_full() -> None:
+    slots = Slots({})
+    assert all(slots.try_acquire("e") for _ in range(1000))
+    slots.release("e")
+
+
+def test_slots_are_taken_and_given_back() -> None:
+    slots = Slots({"e": 2})
+    assert [slots.try_acquire("e") for _ in range(3)] == [True, True, False]
+    slots.release("e")
+    assert slots.try_acquire("e")
+
+
+def test_keys_take_turns() -> None:
+    async def scenario() -> list[str]:
+        slots = Slots({"e": 1})
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            assert slots.try_acquire("e")
+            for name in ("a1", "a2", "a3", "b1", "c1", "b2"):
+                await line.join(name)
+            assert not slots.try_acquire("e"), "nobody overtakes the queue"
+            for _ in range(6):
+                slots.release("e")
+                await settled()
+        return line.served
+
+    assert running(scenario) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_a_full_queue_refuses_but_makes_room_for_a_key_that_has_less() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        slots = Slots({"e": 1}, queue=3)
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            assert slots.try_acquire("e")
+            for name in ("a1", "a2", "a3", "a4", "b1"):
+                await line.join(name)
+            assert slots.waiting("e") == 3
+            for _ in range(3):
+                slots.release("e")
+                await settled()
+        return line.refused, line.served
+
+    assert running(scenario) == (["a4", "a3"], ["a1", "b1", "a2"])
+
+
+def test_a_wait_that_is_too_long_is_refused_with_advice() -> None:
+    async def scenario() -> None:
+        slots = Slots({"e": 1}, wait_s=0.01)
+        assert slots.try_acquire("e")
+        with pytest.raises(ExpertBusyError) as caught:
+            await slots.acquire("e", "a")
+        assert caught.value.retry_after_s == 1
+        assert slots.waiting("e") == 0
+        slots.release("e")
+        assert slots.try_acquire("e")
+
+    running(scenario)
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["waiting", "just served"])
+def test_a_client_that_leaves_the_queue_takes_no_slot_along(served: bool) -> None:
+    async def scenario() -> None:
+        slots = Slots({"e": 1})
+        assert slots.try_acquire("e")
+        call = asyncio.create_task(slots.acquire("e", "a"))
+        await settled()
+        if served:
+            slots.release("e")
+        call.cancel()
+        if not served:
+            slots.release("e")
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert slots.waiting("e") == 0
+        assert slots.try_acquire("e")
+
+    running(scenario)
+
+
+def test_under_any_load_no_slot_is_lost_and_none_is_given_twice() -> None:
+    async def scenario() -> int:
+        slots = Slots({"e": 3}, queue=20, wait_s=0.02)
+        inside = most = 0
+
+        async def call(who: int) -> None:
+            nonlocal inside, most
+            try:
+                await slots.acquire("e", str(who % 4))
+            except ExpertBusyError:
+                return
+            inside += 1
+            most = max(most, inside)
+            try:
+                await asyncio.sleep(0.001 * (who % 7))
+            finally:
+                inside -= 1
+                slots.release("e")
+
+        async with anyio.create_task_group() as tasks:
+            for who in range(200):
+                tasks.start_soon(call, who)
+                if who % 10 == 0:
+                    await settled()
+        assert [slots.try_acquire("e") for _ in range(4)] == [True, True, True, False]
+        return most
+
+    assert running(scenario) == 3
