@@ -95,7 +95,7 @@ class Booking:
         attempt = Attempt(new_id("att"), card, parent.attempt_id if parent else None)
         if parent:
             parent.has_children = True
-        prices = [price_row(card.expert_id, card.prices, now())] if card.prices else []
+        prices = [price_row(card.expert_id, card.prices)] if card.prices else []
         values = {
             "attempt_id": attempt.attempt_id,
             "decision_id": self.decision_id,

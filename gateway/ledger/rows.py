@@ -15,6 +15,7 @@ from sqlalchemy import Table
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Usage
+from gateway.ids import now
 from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
 
@@ -105,15 +106,12 @@ def card_row(card: ExpertCard, at: float) -> Row:
     return Row(tables.expert_card, values, once=True)
 
 
-def price_row(expert_id: str, prices: Prices, at: float) -> Row:
-    """A price snapshot, once per content: a changed price is another row."""
-    key = {"price_id": _price_id(expert_id, prices), "at": at, "expert_id": expert_id}
-    return Row(tables.price, {**key, **plain(prices)}, once=True)
-
-
 @lru_cache(maxsize=4096)
-def _price_id(expert_id: str, prices: Prices) -> str:
-    return digest([expert_id, plain(prices)])
+def price_row(expert_id: str, prices: Prices) -> Row:
+    """A price snapshot, once per content: a changed price is another row."""
+    content = plain(prices)
+    key = {"price_id": digest([expert_id, content]), "at": now(), "expert_id": expert_id}
+    return Row(tables.price, {**key, **content}, once=True)
 
 
 def token_columns(usage: Usage | None) -> dict[str, int | bool | None]:

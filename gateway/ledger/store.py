@@ -6,28 +6,31 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Table, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
-from gateway.ledger import tables
+from gateway.ledger.inserts import insert_rows
 from gateway.ledger.rows import Row
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH_ROWS = 2_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+# Nobody waits for rows in relaxed mode; larger groups cost less for each row.
+_RELAXED_GATHER_S = 0.02
+
+Then = Callable[[LedgerError | None], None]
+"""Hears that rows are on disk, or why they will never be."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     rows: tuple[Row, ...]
-    done: Future[None]
+    then: Then | None = None
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 class Ledger:
@@ -48,7 +51,9 @@ class Ledger:
         self._max_pending = max_pending
         self._entries: deque[_Entry] = deque()
         self._pending_rows = 0
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._awake = threading.Event()
+        self._hurry = False
         self._closing = False
         self._close_asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -63,22 +68,32 @@ class Ledger:
         """Rows that are not on disk yet."""
         return self._pending_rows
 
-    def append(self, rows: Iterable[Row]) -> Future[None]:
-        """Queue rows; the future is done when they are on disk. Never blocks."""
-        entry = _Entry(tuple(rows), Future())
-        with self._wake:
-            if self._closing:
-                raise LedgerError("the ledger is closed")
-            self._entries.append(entry)
-            self._pending_rows += len(entry.rows)
-            self._wake.notify()
-        return entry.done
+    def append(self, rows: Iterable[Row]) -> None:
+        """Queue rows. Never blocks."""
+        self._queue(_Entry(tuple(rows)))
+
+    def append_then(self, rows: Iterable[Row], then: Then) -> None:
+        """Queue rows; `then` is called on the running event loop when they are on disk."""
+        self._queue(_Entry(tuple(rows), then, asyncio.get_running_loop()))
+
+    def commit_then(self, rows: Iterable[Row], then: Then) -> bool:
+        """Queue rows; in strict mode `then` is called when they are on disk.
+
+        Returns:
+            Whether `then` will be called; False means that there is nothing to wait for.
+        """
+        if self._strict:
+            self.append_then(rows, then)
+        else:
+            self.append(rows)
+        return self._strict
 
     async def commit(self, rows: Iterable[Row]) -> None:
-        """Append, and in strict mode wait for the disk."""
-        done = self.append(rows)
+        """Queue rows, and in strict mode wait for the disk."""
         if self._strict:
-            await asyncio.wrap_future(done)
+            await self._written(rows)
+        else:
+            self.append(rows)
 
     async def admit(self) -> None:
         """Wait while too much is waiting to be written."""
@@ -87,31 +102,65 @@ class Ledger:
 
     async def flush(self) -> None:
         """Wait until everything appended so far is on disk."""
-        await asyncio.wrap_future(self.append(()))
+        await self._written(())
 
     def close(self) -> None:
         """Write what is left and stop."""
-        with self._wake:
+        with self._lock:
             self._closing = True
-            self._close_asked.set()
-            self._wake.notify()
+        self._close_asked.set()
+        self._awake.set()
         self._thread.join()
         self._engine.dispose()
+
+    async def _written(self, rows: Iterable[Row]) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: LedgerError | None) -> None:
+            # Who waited may have been cancelled; the rows are written all the same.
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self.append_then(rows, settle)
+        await done
+
+    def _queue(self, entry: _Entry) -> None:
+        if self._closing:
+            raise LedgerError("the ledger is closed")
+        with self._lock:
+            self._entries.append(entry)
+            self._pending_rows += len(entry.rows)
+        if entry.then is not None or not self._awake.is_set():
+            self._hurry |= entry.then is not None
+            self._awake.set()
 
     def _run(self) -> None:
         while batch := self._next_batch():
             self._write_until_done(batch)
 
     def _next_batch(self) -> list[_Entry]:
-        with self._wake:
-            while not self._entries and not self._closing:
-                self._wake.wait()
-            batch: list[_Entry] = []
-            size = 0
+        """What has queued, or nothing when the ledger is closed and all is written."""
+        while not self._entries and not self._closing:
+            self._awake.wait()
+            self._awake.clear()
+        self._gather()
+        batch: list[_Entry] = []
+        size = 0
+        with self._lock:
             while self._entries and size < _MAX_BATCH_ROWS:
                 batch.append(self._entries.popleft())
                 size += len(batch[-1].rows)
-            return batch
+        return batch
+
+    def _gather(self) -> None:
+        if self._strict or self._closing or self._hurry:
+            self._hurry = False
+            return
+        self._close_asked.wait(_RELAXED_GATHER_S)
 
     def _write_until_done(self, batch: Sequence[_Entry]) -> None:
         tries = 0
@@ -145,35 +194,26 @@ class Ledger:
             self._write_until_done([entry])
 
     def _write(self, batch: Sequence[_Entry]) -> None:
-        by_table: dict[tuple[Table, bool], list[dict[str, Any]]] = {}
-        for entry in batch:
-            for row in entry.rows:
-                by_table.setdefault((row.table, row.once), []).append(dict(row.values))
-        if not by_table:
-            return
-        with self._engine.begin() as connection:
-            # Parents before children, for the foreign keys.
-            for table in tables.metadata.sorted_tables:
-                for once in (True, False):
-                    if values := by_table.get((table, once)):
-                        connection.execute(_statement(connection, table, once), values)
+        rows = [row for entry in batch for row in entry.rows]
+        if rows:
+            with self._engine.begin() as connection:
+                insert_rows(connection, rows)
 
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
-        with self._wake:
+        with self._lock:
             self._pending_rows -= sum(len(entry.rows) for entry in batch)
+        waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
         for entry in batch:
-            # A cancelled waiter has cancelled its future; its rows are written all the same.
-            if not entry.done.set_running_or_notify_cancel():
+            if entry.then is not None and entry.loop is not None:
+                waiting.setdefault(entry.loop, []).append(entry.then)
+        for loop, thens in waiting.items():
+            try:
+                loop.call_soon_threadsafe(_tell, thens, error)
+            except RuntimeError:
+                # The loop is closed; whoever waited there is gone.
                 continue
-            if error is None:
-                entry.done.set_result(None)
-            else:
-                entry.done.set_exception(error)
 
 
-def _statement(connection: Connection, table: Table, once: bool) -> Insert:
-    if not once:
-        return insert(table)
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+def _tell(thens: Sequence[Then], error: LedgerError | None) -> None:
+    for then in thens:
+        then(error)
