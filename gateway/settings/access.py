@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.settings.base import Frozen
+from gateway.settings.base import Frozen, Secret
 
 
 class KeySettings(Frozen):
     """One key: `key` is `env:NAME`, `sha256:<hex digest>` or the key itself."""
 
     name: str = Field(min_length=1)
-    key: str = Field(min_length=8, repr=False)
+    key: Secret = Field(min_length=8, repr=False)
     admin: bool = False

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from experts.cards import ExpertCard, FewShotPrompt, Prices
-from gateway.settings.base import Frozen
+from gateway.settings.base import Frozen, Secret
+from gateway.settings.explain import refusal
+from gateway.settings.upstream import url_fault
 
 
 class PricesSettings(Frozen):
@@ -68,15 +70,24 @@ class RemoteExpert(CardSettings):
     """Any OpenAI-compatible URL: a provider, a vLLM server, another gateway."""
 
     kind: Literal["openai"] = "openai"
-    base_url: str = Field(pattern=r"^https?://")
+    base_url: str
+    allow_link_local: bool = False
+    """Let `base_url` be a link-local address or a cloud's metadata service."""
     model: str = ""
-    api_key: str | None = None
+    api_key: Secret | None = Field(None, repr=False)
     catalogue: str | None = None
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
     prompt: PromptSettings | None = None
     connect_s: float = Field(5, gt=0)
     max_concurrency: int | None = Field(None, ge=1)
     """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
+
+    @model_validator(mode="after")
+    def _calls_what_it_may(self) -> RemoteExpert:
+        fault = url_fault(self.base_url, allow_link_local=self.allow_link_local)
+        if fault is not None:
+            raise refusal([(("base_url",), fault)])
+        return self
 
 
 class PackagedExpert(Frozen):
@@ -105,7 +116,8 @@ class CalculatorSettings(Frozen):
 
 
 def _kind(data: Any) -> str:
-    return str(data.get("kind", "openai") if isinstance(data, dict) else data.kind)
+    kind = data.get("kind", "openai") if isinstance(data, dict) else getattr(data, "kind", "openai")
+    return str(kind)
 
 
 ExpertSettings = Annotated[

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.settings.base import Frozen
+from gateway.settings.base import Frozen, SecretUrl
 
 
 class LedgerSettings(Frozen):
     """Where the book is and what it keeps."""
 
-    url: str = "sqlite:///data/ledger.db"
+    url: SecretUrl = Field("sqlite:///data/ledger.db", repr=False)
     durability: Literal["strict", "relaxed"] = "strict"
     text: Literal["none", "hash", "redacted", "full"] = "full"
     max_pending: int = Field(10_000, ge=1)

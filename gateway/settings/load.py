@@ -1,42 +1,77 @@
-"""YAML to settings, every fault named by its file and key."""
+"""YAML to settings, every fault named by its place in the file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from gateway.errors import ConfigError
+from gateway.settings.base import secret
+from gateway.settings.document import Document, read_document
+from gateway.settings.explain import faults_of
+from gateway.settings.faults import Fault, FaultyConfigError
+from gateway.settings.references import broken_references
 from gateway.settings.root import Settings
+from gateway.settings.shape import secrets_in
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings and the text that they come from."""
+
+    settings: Settings
+    document: Document
+
+    def require_secrets(self) -> None:
+        """Raises FaultyConfigError for every `env:NAME` whose variable is not set."""
+        faults = list(self._unset())
+        if faults:
+            raise FaultyConfigError(faults)
+
+    def _unset(self) -> Iterator[Fault]:
+        for place, value in secrets_in(self.settings):
+            try:
+                secret(value)
+            except ConfigError as error:
+                yield self.document.fault(place, str(error))
 
 
 def load_settings(path: Path | None) -> Settings:
-    """Read and check a configuration file; without one, the defaults.
+    """The settings of a configuration file; without one, the defaults.
 
     Raises:
-        ConfigError: One sentence naming the file, the key and the value at fault.
+        ConfigError: Every fault, named by file, line, column and key.
     """
+    return load_configuration(path).settings
+
+
+def load_configuration(path: Path | None) -> Configuration:
+    """Like `load_settings`, with the text."""
     if path is None:
-        return Settings()
+        return read_configuration("", "the defaults")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{path}' is no YAML: {' '.join(str(error).split())}") from error
-    if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"'{path}' must hold keys and values, not a {type(data).__name__}")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"'{path}' is no UTF-8 text: {error.reason}") from error
+    return read_configuration(text, str(path))
+
+
+def read_configuration(text: str, name: str) -> Configuration:
+    """Check a configuration given as text.
+
+    Raises:
+        FaultyConfigError: Every fault, under `name`.
+    """
+    document = read_document(text, name)
     try:
-        return Settings.model_validate(data or {})
+        settings = Settings.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError(f"'{path}': {_first_fault(error)}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in fault["loc"]) or "the whole file"
-    value = fault.get("input")
-    # A key or a whole section is not quoted: it may hold a secret.
-    shown = f" (got {value!r})" if isinstance(value, int | float | bool) else ""
-    return f"`{key}`: {fault['msg'].removeprefix('Value error, ')}{shown}"
+        # Names are checked once all values are right; telling both at once saves a round.
+        names = [document.fault(*problem) for problem in broken_references(document.data)]
+        raise FaultyConfigError([*faults_of(error, document, Settings), *names]) from error
+    return Configuration(settings, document)
