@@ -6,11 +6,36 @@ stream collected (`collect`), so streaming and not streaming can't drift apart.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a value was made from, for who can read the source itself and so loses nothing.
+
+    It holds only while the value is as it was made: whoever redacts, shortens or rewrites a value
+    has other parts in it than `made`, and the source no longer answers.
+
+    Attributes:
+        wire: The wire format of `data`, e.g. "anthropic.messages".
+        data: The JSON as it came.
+        made: The parts that were made from it, compared by identity.
+        headers: Request headers that belong to `data`.
+    """
+
+    wire: str
+    data: Any
+    made: tuple[Any, ...]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, wire: str, *parts: Any) -> Any:
+        """`data`, or None if it is of another wire or `parts` are no longer what was made of it."""
+        unchanged = all(part is made for part, made in zip(parts, self.made, strict=True))
+        return self.data if unchanged and wire == self.wire else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +46,17 @@ class Message:
         role: `system`, `developer`, `user`, `assistant` or `tool`.
         content: Plain text, a tuple of typed parts as OpenAI has them, or None (a tool call).
         fields: Everything else the message carried (`name`, `tool_calls`, `tool_call_id`, ...).
+        source: What content and fields were made from.
     """
 
     role: str
     content: str | tuple[Json, ...] | None
     fields: Json = field(default_factory=dict)
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    def source_on(self, wire: str) -> Any:
+        """The message as `wire` had it, or None if it came otherwise or was changed since."""
+        return self.source and self.source.read(wire, self.content, self.fields)
 
     @property
     def text(self) -> str:
@@ -44,7 +75,13 @@ class Message:
         return frozenset(_MODALITY.get(str(part.get("type")), "text") for part in self.content)
 
 
-_MODALITY = {"image_url": "image", "input_audio": "audio", "file": "file"}
+_MODALITY = {
+    "image_url": "image",
+    "image": "image",
+    "input_audio": "audio",
+    "file": "file",
+    "document": "file",
+}
 
 
 def _is_text(part: Json) -> bool:
@@ -61,12 +98,18 @@ class ChatRequest:
         stream: Whether the client wants tokens as they come; the events are the same either way.
         params: All other fields of the body by their OpenAI names (`temperature`, `tools`,
             `response_format`, ...), known to us or not; experts that take them get them as is.
+        source: The body that messages, limit and params were made from.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int | None = None
     stream: bool = False
     params: Json = field(default_factory=dict)
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    def source_on(self, wire: str) -> Any:
+        """The body as `wire` had it, or None if it came otherwise or was changed since."""
+        return self.source and self.source.read(wire, self.messages, self.max_tokens, self.params)
 
     @property
     def text(self) -> str:
@@ -142,8 +185,10 @@ class Delta:
         choice: Which of the `n` answers it belongs to.
         tool_calls: Pieces of tool calls in OpenAI's streaming shape (with `index`).
         reasoning: New text of the visible thought that comes before the answer.
-        fields: Other fields of the piece as sent (`refusal`, a thought's `signature`, ...).
+        fields: Other fields of the piece as sent (`refusal`, signed `thinking_blocks`, ...).
         logprobs: The provider's `logprobs` object for this piece, if it sent one.
+        opaque: Events of Anthropic's stream that nothing else here can say (citations, server
+            tools, blocks not known yet); only a client of the same wire gets to see them.
     """
 
     text: str = ""
@@ -152,17 +197,30 @@ class Delta:
     reasoning: str = ""
     fields: Json = field(default_factory=dict)
     logprobs: Json | None = None
+    opaque: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """One answer is complete; `reason` is OpenAI's word (`stop`, `length`, `tool_calls`, ...)."""
+    """One answer is complete.
+
+    Attributes:
+        reason: OpenAI's word (`stop`, `length`, `tool_calls`, ...).
+        choice: Which of the `n` answers it was.
+        stop: The stop sequence that ended it, if the expert said which.
+        opaque: What Anthropic's wire says of the end beyond that (`stop_reason`, `container`, ...).
+    """
 
     reason: str
     choice: int = 0
+    stop: str | None = None
+    opaque: Json = field(default_factory=dict)
 
 
 Event = Delta | Finish | Usage
+
+
+_EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +233,23 @@ class Choice:
     reasoning: str = ""
     fields: Json = field(default_factory=dict)
     logprobs: Json | None = None
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    def events(self) -> tuple[Delta | Finish, ...]:
+        """The answer in pieces, in the order in which it was written as far as that is known."""
+        said = (self.text, self.finish_reason, self.tool_calls, self.reasoning)
+        return (self.source and self.source.read(_EVENTS, *said)) or self._in_usual_order()
+
+    def _in_usual_order(self) -> tuple[Delta | Finish, ...]:
+        calls = tuple({"index": index, **call} for index, call in enumerate(self.tool_calls))
+        # Signed thoughts say their text themselves.
+        thought = "" if self.fields.get("thinking_blocks") else self.reasoning
+        deltas = (
+            Delta(reasoning=thought, fields=self.fields),
+            Delta(self.text, logprobs=self.logprobs),
+            Delta(tool_calls=calls),
+        )
+        return (*deltas, Finish(self.finish_reason or "stop"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +275,10 @@ class Collector:
         if isinstance(event, Usage):
             self._usage = event if self._usage is None else self._usage + event
             return
-        parts = self._choices.setdefault(event.choice, _ChoiceParts())
-        if isinstance(event, Finish):
-            parts.reason = event.reason
-        else:
-            parts.add(event)
+        parts = self._choices.get(event.choice)
+        if parts is None:
+            parts = self._choices[event.choice] = _ChoiceParts()
+        parts.add(event)
 
     @property
     def usage(self) -> Usage | None:
@@ -224,47 +298,51 @@ async def collect(events: AsyncIterator[Event]) -> Completion:
 
 
 class _ChoiceParts:
+    """Keeps the events of one answer; they are added up when the answer is asked for."""
+
     def __init__(self) -> None:
-        self.reason: str | None = None
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
-        self._calls: dict[int, dict[str, Any]] = {}
-        self._fields: dict[str, Any] = {}
-        self._logprobs: dict[str, Any] | None = None
+        self._events: list[Delta | Finish] = []
+        self.add = self._events.append
 
-    def add(self, delta: Delta) -> None:
-        self._texts.append(delta.text)
-        self._thoughts.append(delta.reasoning)
-        for piece in delta.tool_calls:
-            self._add_tool_call(piece)
-        for name, value in delta.fields.items():
-            joins = isinstance(value, str) and isinstance(self._fields.get(name), str)
-            self._fields[name] = self._fields[name] + value if joins else value
-        if delta.logprobs:
-            self._add_logprobs(delta.logprobs)
+    def choice(self) -> Choice:
+        deltas = [event for event in self._events if isinstance(event, Delta)]
+        reasons = [event.reason for event in self._events if isinstance(event, Finish)]
+        text, reason = "".join(delta.text for delta in deltas), reasons[-1] if reasons else None
+        calls, thought = _whole_calls(deltas), "".join(delta.reasoning for delta in deltas)
+        source = Source(_EVENTS, tuple(self._events), (text, reason, calls, thought))
+        return Choice(text, reason, calls, thought, _fields(deltas), _logprobs(deltas), source)
 
-    def _add_tool_call(self, piece: Json) -> None:
-        index = int(piece.get("index", len(self._calls)))
-        call = self._calls.setdefault(index, {"type": "function", "function": {}})
+
+def _whole_calls(deltas: Iterable[Delta]) -> tuple[Json, ...]:
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in (piece for delta in deltas for piece in delta.tool_calls):
+        index = piece.get("index")
+        key = len(calls) if index is None else int(index)
+        call = calls.setdefault(key, {"type": "function", "function": {}})
         call.update({k: v for k, v in piece.items() if k not in ("index", "function") and v})
         for name, value in (piece.get("function") or {}).items():
             call["function"][name] = call["function"].get(name, "") + (value or "")
+    return tuple(call for _, call in sorted(calls.items()))
 
-    def _add_logprobs(self, logprobs: Json) -> None:
-        self._logprobs = self._logprobs or {}
-        for name, tokens in logprobs.items():
-            if isinstance(tokens, list):
-                self._logprobs[name] = [*self._logprobs.get(name, []), *tokens]
-            else:
-                self._logprobs.setdefault(name, tokens)
 
-    def choice(self) -> Choice:
-        calls = tuple(call for _, call in sorted(self._calls.items()))
-        return Choice(
-            "".join(self._texts),
-            self.reason,
-            calls,
-            "".join(self._thoughts),
-            dict(self._fields),
-            self._logprobs,
-        )
+def _fields(deltas: Iterable[Delta]) -> dict[str, Any]:
+    """Texts and lists are added to, anything else replaces what came before."""
+    fields: dict[str, Any] = {}
+    for name, value in (item for delta in deltas for item in delta.fields.items()):
+        before = fields.get(name)
+        joins = isinstance(value, str | list) and isinstance(before, type(value))
+        fields[name] = before + value if joins else value
+    return fields
+
+
+def _logprobs(deltas: Iterable[Delta]) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = None
+    for delta in deltas:
+        if delta.logprobs:
+            found = {} if found is None else found
+            for name, tokens in delta.logprobs.items():
+                if isinstance(tokens, list):
+                    found.setdefault(name, []).extend(tokens)
+                else:
+                    found.setdefault(name, tokens)
+    return found

@@ -5,11 +5,12 @@ Two dialects: chat completions, and legacy completions for base models that need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 from experts.cards import FewShotPrompt
+from experts.dialect import Reader
 from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message, Usage
 
 _COMPLETION_PARAMS = (
@@ -23,20 +24,6 @@ _COMPLETION_PARAMS = (
 
 
 _KNOWN = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
-
-Reader = Callable[[Json], Iterator[Event]]
-
-
-class Dialect(Protocol):
-    """How one kind of OpenAI endpoint is asked and read."""
-
-    path: str
-
-    def body(self, request: ChatRequest, model: str) -> dict[str, Any]: ...
-
-    def reader(self) -> Reader:
-        """Reads one answer: called with the whole of it, or with chunk after chunk."""
-        ...
 
 
 class ChatDialect:
@@ -54,6 +41,9 @@ class ChatDialect:
             body["max_tokens"] = request.max_tokens
         return _with_stream(body, request)
 
+    def headers(self, request: ChatRequest) -> dict[str, str]:
+        return {}
+
     def reader(self) -> Reader:
         return self._events
 
@@ -65,7 +55,11 @@ class ChatDialect:
             if delta is not None:
                 yield delta
             if choice.get("finish_reason"):
-                yield Finish(str(choice["finish_reason"]), index)
+                # vLLM's word for the stop sequence; for a stop token it is a number.
+                stop = choice.get("stop_reason")
+                yield Finish(
+                    str(choice["finish_reason"]), index, stop if isinstance(stop, str) else None
+                )
         yield from usage_events(data)
 
 
@@ -93,6 +87,9 @@ class CompletionsDialect:
             body["max_tokens"] = request.max_tokens
         return _with_stream(body, request)
 
+    def headers(self, request: ChatRequest) -> dict[str, str]:
+        return {}
+
     def reader(self) -> Reader:
         begun: set[int] = set()
 
@@ -112,9 +109,11 @@ class CompletionsDialect:
 
 
 def message_json(message: Message) -> dict[str, Any]:
-    """A message in OpenAI's shape, every field as it came."""
+    """A message in OpenAI's shape, every field as it came but those that we added to an answer."""
     content = list(message.content) if isinstance(message.content, tuple) else message.content
-    return {**message.fields, "role": message.role, "content": content}
+    body = {**message.fields, "role": message.role, "content": content}
+    body.pop("thinking_blocks", None)
+    return body
 
 
 def usage_events(data: Json) -> Iterator[Usage]:

@@ -1,0 +1,32 @@
+"""How one kind of HTTP endpoint is asked and read: the seam between wire formats and transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from experts.messages import ChatRequest, Event, Json
+
+Reader = Callable[[Json], Iterator[Event]]
+
+
+class Dialect(Protocol):
+    """One wire format of one endpoint."""
+
+    path: str
+
+    def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        """The JSON to send.
+
+        Raises:
+            ExpertRejectedError: This wire format can't say what the request asks for.
+        """
+        ...
+
+    def headers(self, request: ChatRequest) -> dict[str, str]:
+        """Headers for this request, beyond those of every request."""
+        ...
+
+    def reader(self) -> Reader:
+        """Reads one answer: called with the whole of it, or with chunk after chunk."""
+        ...
