@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import orjson
+
 from experts.cards import FewShotPrompt
 from experts.dialect import Reader
 from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message, Usage
@@ -144,14 +146,30 @@ def _with_stream(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
 
 
 def _delta(piece: Json, index: int, logprobs: Json | None) -> Delta | None:
-    text = piece.get("content") or ""
-    calls = tuple(piece.get("tool_calls") or ())
+    text = _text(piece.get("content"))
+    calls = tuple(_tool_call(call) for call in piece.get("tool_calls") or ())
     # DeepSeek's word, and vLLM's newer one.
-    reasoning = piece.get("reasoning_content") or piece.get("reasoning") or ""
+    reasoning = _text(piece.get("reasoning_content") or piece.get("reasoning"))
     fields = {name: value for name, value in piece.items() if name not in _KNOWN and value}
     if not (text or calls or reasoning or fields or logprobs):
         return None
     return Delta(text, index, calls, reasoning, fields, logprobs)
+
+
+def _text(content: Any) -> str:
+    """Text as a string or, from some providers, as a list of parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def _tool_call(piece: Json) -> Json:
+    function = dict(piece.get("function") or {})
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        # Some providers send the arguments parsed; the format wants them as text.
+        function["arguments"] = orjson.dumps(arguments).decode()
+    return {**piece, "function": function} if function else piece
 
 
 def _earlier_turns(request: ChatRequest) -> tuple[tuple[str, str], ...]:

@@ -1,25 +1,110 @@
-"""Server-sent events, read tolerantly: what is not a `data:` line is passed over."""
+"""Server-sent events, read tolerantly. Pure: bytes in, payloads out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import orjson
 
-DONE = "[DONE]"
+DONE = b"[DONE]"
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
 
 
-async def sse_data(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The payload of each event, lines of one event joined, up to `[DONE]` or the end.
+class EventTooLongError(ValueError):
+    """One event is longer than allowed."""
 
-    An event that ends with the stream instead of a blank line still counts: providers forget it.
+
+class SseDecoder:
+    """Collects `data:` lines into the payloads of events, however the bytes are cut up.
+
+    Lines may end in LF, CRLF or CR; comments, other fields and anything that is no field are passed
+    over. Providers forget blank lines, so an event also ends where its data is a whole JSON value,
+    and one that the stream ends with still counts.
+
+    Args:
+        max_bytes: Longest event; `feed` raises EventTooLongError beyond it.
     """
-    parts: list[str] = []
-    async for line in lines:
-        if line.startswith("data:"):
-            parts.append(line[5:].removeprefix(" "))
-        elif not line.strip() and parts:
-            payload, parts = "\n".join(parts), []
-            if payload == DONE:
-                return
-            yield payload
-    if parts and (payload := "\n".join(parts)) != DONE:
-        yield payload
+
+    __slots__ = ("_after_cr", "_begun", "_data", "_max_bytes", "_open", "_size")
+
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._open: list[bytes] = []
+        """Pieces of the line that has not ended yet."""
+        self._data: list[bytes] = []
+        """Data lines of the event that has not ended yet."""
+        self._size = 0
+        self._after_cr = False
+        self._begun = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads of the events that `chunk` completes, `[DONE]` among them."""
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_plain_ends(chunk)
+        if b"\n" not in chunk:
+            self._open.append(chunk)
+            self._grow(len(chunk))
+            return []
+        if self._open:
+            chunk = b"".join((*self._open, chunk))
+            self._open = []
+        *lines, rest = chunk.split(b"\n")
+        found: list[bytes] = []
+        for line in lines:
+            self._line(line, found)
+        # Where blank lines are missing, nothing would come of waiting for one.
+        if self._data and _whole(self._data):
+            self._end_event(found)
+        self._size = sum(map(len, self._data))
+        if rest:
+            self._open.append(rest)
+        self._grow(len(rest))
+        return found
+
+    def finish(self) -> list[bytes]:
+        """What was still open when the stream ended."""
+        found: list[bytes] = []
+        self._line(b"".join(self._open), found)
+        self._line(b"", found)
+        self._open = []
+        return found
+
+    def _with_plain_ends(self, chunk: bytes) -> bytes:
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            self._after_cr = False
+        if chunk:
+            self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _line(self, line: bytes, found: list[bytes]) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_BOM)
+        if line.startswith(b"data:"):
+            if self._data and _whole(self._data):
+                self._end_event(found)
+            self._data.append(line[5:].removeprefix(b" "))
+        elif self._data and not line.strip():
+            self._end_event(found)
+
+    def _end_event(self, found: list[bytes]) -> None:
+        payload = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data = []
+        if payload.strip():
+            found.append(payload)
+
+    def _grow(self, by: int) -> None:
+        self._size += by
+        if self._size > self._max_bytes:
+            raise EventTooLongError(f"an event is longer than {self._max_bytes} bytes")
+
+
+def _whole(data: list[bytes]) -> bool:
+    payload = b"\n".join(data)
+    if payload.strip() == DONE:
+        return True
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""One answer from bytes to events, whatever the wire format. Pure; no HTTP."""
+
+from __future__ import annotations
+
+import orjson
+
+from experts.dialect import Reader
+from experts.errors import ExpertProtocolError
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.refusals import error_in_answer
+from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
+
+
+class StreamReader:
+    """Reads a stream of chunks.
+
+    A chunk that is no JSON is passed over and counted. What follows a choice's finish is no part of
+    the answer. Usage is given once, at the end, as it was reported last: some providers repeat a
+    growing count in every chunk.
+
+    Args:
+        expert_id: Whose answer it is, for errors.
+        read: The dialect's reader.
+        choices: How many choices were asked for.
+        max_event_bytes: Longest event.
+
+    Attributes:
+        malformed: Chunks that were passed over.
+        done: `[DONE]` has come; nothing else can.
+    """
+
+    def __init__(
+        self,
+        expert_id: str,
+        read: Reader,
+        choices: int = 1,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._expert_id = expert_id
+        self._read = read
+        self._choices = choices
+        self._decoder = SseDecoder(max_event_bytes)
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: Usage | None = None
+        self.malformed = 0
+        self.done = False
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that was asked for has its finish reason; only usage may still come."""
+        return len(self._finished) >= self._choices and self._begun <= self._finished
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as last reported."""
+        return self._usage
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that `chunk` completes.
+
+        Raises:
+            ExpertCallError: The provider sent an error, or an event without end.
+        """
+        try:
+            payloads = self._decoder.feed(chunk)
+        except EventTooLongError as error:
+            raise ExpertProtocolError(self._expert_id, str(error)) from error
+        return self._events(payloads)
+
+    def end(self) -> list[Event]:
+        """The last events, when nothing more comes.
+
+        Raises:
+            ExpertProtocolError: The answer is not complete.
+        """
+        events = self._events(self._decoder.finish())
+        if not self._finished or not self._begun <= self._finished:
+            raise ExpertProtocolError(self._expert_id, "the stream ended before the answer did")
+        if self._usage is not None:
+            events.append(self._usage)
+        return events
+
+    def _events(self, payloads: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for payload in payloads:
+            if self.done:
+                break
+            if payload.strip() == DONE:
+                self.done = True
+            elif (data := self._parsed(payload)) is not None:
+                self._take(data, events)
+        return events
+
+    def _take(self, data: Json, events: list[Event]) -> None:
+        if data.get("error") and not self.finished:
+            raise error_in_answer(self._expert_id, data)
+        try:
+            found = list(self._read(data))
+        except (TypeError, ValueError, AttributeError):
+            # JSON, but of another shape than a chunk.
+            self.malformed += 1
+            return
+        for event in found:
+            if isinstance(event, Usage):
+                self._usage = event
+            elif event.choice not in self._finished:
+                self._begun.add(event.choice)
+                if isinstance(event, Finish):
+                    self._finished.add(event.choice)
+                events.append(event)
+
+    def _parsed(self, payload: bytes) -> Json | None:
+        try:
+            data = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            data = None
+        if isinstance(data, dict):
+            return data
+        self.malformed += 1
+        return None
+
+
+def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
+    """The events of an answer that was not streamed.
+
+    Raises:
+        ExpertCallError: It is an error, no JSON, or has no finished choice.
+    """
+    try:
+        data = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        what = "an empty answer" if not content.strip() else f"broken JSON: {error}"
+        raise ExpertProtocolError(expert_id, f"sent {what}") from error
+    if not isinstance(data, dict):
+        raise ExpertProtocolError(expert_id, "sent JSON that is no object")
+    if data.get("error"):
+        raise error_in_answer(expert_id, data)
+    try:
+        events = list(read(data))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ExpertProtocolError(expert_id, "sent JSON that is no chat completion") from error
+    begun = {event.choice for event in events if isinstance(event, Delta)}
+    finished = {event.choice for event in events if isinstance(event, Finish)}
+    if not finished or not begun <= finished:
+        raise ExpertProtocolError(expert_id, "the answer has no finished choice")
+    return events
