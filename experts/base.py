@@ -8,22 +8,34 @@ hands a composition a `Runner` so that the calls it makes are run and booked the
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest, Event
+from experts.replicas import Endpoint, Lease
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """The surroundings of one call.
 
     Attributes:
         run: Asks another expert as a child of this call. A leaf expert never uses it.
+        session: The client's name for the conversation, for whoever keeps caches per session.
+        header_s: Longest wait for the head of a streamed answer; None leaves it to the caller.
+        avoid: Endpoints that failed this request before.
+        lease: Where the call went, filled in by an expert that has several endpoints, so that the
+            caller can book a timeout on the one that was slow.
+        spare: Set by such an expert: another endpoint is worth trying.
     """
 
     run: Runner
+    session: str | None = None
+    header_s: float | None = None
+    avoid: list[Endpoint] = field(default_factory=list)
+    lease: Lease | None = None
+    spare: bool = False
 
 
 Runner = Callable[["Expert", ChatRequest], AsyncGenerator[Event, None]]

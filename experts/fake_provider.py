@@ -57,6 +57,7 @@ class FakeProvider:
         self.headers: list[dict[str, str]] = []
         self.stalled = threading.Event()
         self.left = threading.Event()
+        self.connections = 0
         self.port = 0
 
     @property
@@ -66,6 +67,7 @@ class FakeProvider:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        self.connections += 1
         try:
             while request := await _read_request(reader):
                 headers, body = request

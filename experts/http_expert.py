@@ -2,59 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TypedDict, Unpack
 
+import anyio
 import httpx2
 import orjson
 
 from experts.base import Call
+from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
 from experts.dialect import Dialect
 from experts.errors import (
     ExpertCallError,
     ExpertConnectionError,
+    ExpertOutOfServiceError,
     ExpertProtocolError,
     ExpertTimeoutError,
 )
-from experts.messages import ChatRequest, Event, Finish, Json
-from experts.refusals import error_in_answer, refusal
-from experts.sse import sse_data
+from experts.messages import ChatRequest, Event
+from experts.reading import StreamReader, whole_answer
+from experts.refusals import refusal
+from experts.replicas import Balance, Endpoint, Lease, Replicas
+from experts.sse import MAX_EVENT_BYTES
+
+_GRACE_S = 1.0
+"""Longest wait for usage after the last choice finished."""
+_DRAIN_S = 0.05
+"""Longest wait for the end of the body after `[DONE]`, so that the connection can be used again."""
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+class HttpOptions(TypedDict, total=False):
+    """How an endpoint is reached, the same for every wire format.
+
+    Attributes:
+        connect_s: Longest wait for a connection. How long an answer may take is the caller's say.
+        max_answer_bytes: Longest answer that is not streamed, and longest event of one that is.
+        balance: How calls are spread over several URLs.
+        rules: When one of several URLs is left alone.
+        transport: For tests that need control of the wire.
+    """
+
+    connect_s: float
+    max_answer_bytes: int
+    balance: Balance
+    rules: BreakerRules
+    transport: httpx2.AsyncBaseTransport
 
 
 class HttpExpert:
-    """One model behind one URL.
+    """One model behind one URL, or behind several that serve the same.
 
     Args:
         card: Its card.
-        base_url: Up to and including `/v1`.
+        base_urls: Up to and including `/v1`.
         model: The name the endpoint knows the model by.
         dialect: How it is asked and read.
         headers: Sent with every request.
-        connect_s: Longest wait for a connection. How long an answer may take is the caller's say.
-        transport: For tests that need control of the wire.
+        options: See `HttpOptions`.
+
+    Attributes:
+        malformed: Chunks of streams that were no JSON and were passed over.
     """
 
     def __init__(
         self,
         card: ExpertCard,
-        base_url: str,
+        base_urls: str | Sequence[str],
         model: str,
         dialect: Dialect,
         headers: Mapping[str, str],
-        *,
-        connect_s: float = 5.0,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        **options: Unpack[HttpOptions],
     ) -> None:
+        urls = [base_urls] if isinstance(base_urls, str) else base_urls
         self._card = card
         self._model = model
         self._dialect = dialect
+        self._max_answer_bytes = options.get("max_answer_bytes", MAX_EVENT_BYTES)
+        self._replicas = Replicas(
+            [url.rstrip("/") for url in urls], options.get("balance"), options.get("rules")
+        )
+        self.malformed = 0
         self._client = httpx2.AsyncClient(
-            base_url=base_url.rstrip("/") + "/",
             headers=headers,
-            timeout=httpx2.Timeout(None, connect=connect_s),
+            timeout=httpx2.Timeout(None, connect=options.get("connect_s", 5.0)),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            transport=transport,
+            transport=options.get("transport"),
             # A proxy from the environment would see prompts and keys that no one sent its way.
             trust_env=False,
         )
@@ -66,66 +101,171 @@ class HttpExpert:
     async def aclose(self) -> None:
         await self._client.aclose()
 
+    def pick(self, request: ChatRequest, call: Call) -> Lease:
+        """A place at the endpoint that this call should go to.
+
+        Raises:
+            ExpertOutOfServiceError: Every endpoint failed too often lately.
+        """
+        lease = self._replicas.pick(request, call.session, call.avoid)
+        if lease is None:
+            raise ExpertOutOfServiceError(
+                self._card.expert_id,
+                "every endpoint failed too often lately",
+                retry_after_s=self._replicas.wait_s(),
+            )
+        call.lease = lease
+        call.spare = self._replicas.spare([*call.avoid, lease.endpoint])
+        return lease
+
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         body = orjson.dumps(self._dialect.body(request, self._model))
-        headers = {"content-type": "application/json", **self._dialect.headers(request)}
-        with self._mapped_errors():
-            async with self._client.stream(
-                "POST", self._dialect.path, content=body, headers=headers
-            ) as response:
-                if response.status_code >= 400:
-                    content = await response.aread()
-                    raise refusal(
-                        self._card.expert_id, response.status_code, response.headers, content
-                    )
-                if "text/event-stream" in response.headers.get("content-type", ""):
-                    async for event in self._streamed(response):
+        async with self._opened(request, body, call) as response:
+            if response.status_code != 200:
+                raise await self._refused(response)
+            if "text/event-stream" in response.headers.get("content-type", ""):
+                async with aclosing(self._streamed(request, response)) as events:
+                    async for event in events:
                         yield event
-                else:
-                    for event in self._whole(await response.aread()):
-                        yield event
+            else:
+                for event in await self._whole(response):
+                    yield event
 
-    async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[Event, None]:
-        open_choices: set[int] = {0}
-        read = self._dialect.reader()
-        async for payload in sse_data(response.aiter_lines()):
-            for event in read(self._parsed(payload)):
-                if isinstance(event, Finish):
-                    open_choices.discard(event.choice)
-                yield event
-        if open_choices:
-            raise self._error(ExpertProtocolError, "the stream ended before the answer did")
-
-    def _whole(self, content: bytes) -> list[Event]:
-        events = list(self._dialect.reader()(self._parsed(content)))
-        if not any(isinstance(event, Finish) for event in events):
-            raise self._error(ExpertProtocolError, "the answer has no finished choice")
-        return events
-
-    def _parsed(self, payload: str | bytes) -> Json:
+    @asynccontextmanager
+    async def _opened(
+        self, request: ChatRequest, body: bytes, call: Call
+    ) -> AsyncIterator[httpx2.Response]:
+        """The response from its head to its end; the endpoint hears how it ended."""
+        lease, response = await self._connected(request, body, call)
         try:
-            data = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise self._error(ExpertProtocolError, f"sent broken JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise self._error(ExpertProtocolError, "sent JSON that is no object")
-        if data.get("error"):
-            raise error_in_answer(self._card.expert_id, data)
-        return data
+            yield response
+        except ExpertCallError as error:
+            lease.end(error)
+            raise
+        except BaseException:
+            lease.abandon()
+            raise
+        else:
+            lease.end(None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
 
-    def _error(self, kind: type[ExpertCallError], message: str) -> ExpertCallError:
-        return kind(self._card.expert_id, message)
+    async def _connected(
+        self, request: ChatRequest, body: bytes, call: Call
+    ) -> tuple[Lease, httpx2.Response]:
+        """The response once its head is there; a connection that fails is tried elsewhere."""
+        while True:
+            lease = self.pick(request, call)
+            try:
+                return lease, await self._sent(lease.endpoint, body, request, call)
+            except ExpertCallError as error:
+                lease.end(error)
+                if not (call.spare and isinstance(error, ExpertConnectionError)):
+                    raise
+                call.avoid.append(lease.endpoint)
+            except BaseException:
+                lease.abandon()
+                raise
+
+    async def _sent(
+        self, endpoint: Endpoint, body: bytes, request: ChatRequest, call: Call
+    ) -> httpx2.Response:
+        asked = self._client.build_request(
+            "POST",
+            f"{endpoint.url}/{self._dialect.path}",
+            content=body,
+            headers={"content-type": "application/json", **self._dialect.headers(request)},
+        )
+        # The head of an answer that is not streamed comes when the whole answer does.
+        header_s = call.header_s if request.stream else None
+        try:
+            with self._mapped_errors(ExpertConnectionError), anyio.fail_after(header_s):
+                return await self._client.send(asked, stream=True)
+        except TimeoutError as error:
+            message = f"the head of the answer did not come within {header_s:g} s"
+            raise ExpertTimeoutError(self._card.expert_id, message) from error
+
+    async def _refused(self, response: httpx2.Response) -> ExpertCallError:
+        if response.status_code < 400:
+            return self._no_answer(f"answered with status {response.status_code}")
+        content = await self._read(response, _MAX_ERROR_BYTES)
+        return refusal(self._card.expert_id, response.status_code, response.headers, content)
+
+    async def _streamed(
+        self, request: ChatRequest, response: httpx2.Response
+    ) -> AsyncGenerator[Event, None]:
+        choices = request.params.get("n")
+        reader = StreamReader(
+            self._card.expert_id,
+            self._dialect.reader(),
+            choices if isinstance(choices, int) else 1,
+            self._max_answer_bytes,
+        )
+        try:
+            async with aclosing(self._chunks(response, reader)) as chunks:
+                async for chunk in chunks:
+                    for event in reader.feed(chunk):
+                        yield event
+            for event in reader.end():
+                yield event
+        except ExpertCallError:
+            # What was counted before the end was lost is still to be paid for.
+            if reader.usage is not None:
+                yield reader.usage
+            raise
+        finally:
+            self.malformed += reader.malformed
+
+    async def _chunks(
+        self, response: httpx2.Response, reader: StreamReader
+    ) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; once the answer is finished it need not end in good order."""
+        chunks = response.aiter_bytes()
+        while True:
+            wait_s = _DRAIN_S if reader.done else _GRACE_S if reader.finished else None
+            try:
+                with self._mapped_errors(ExpertProtocolError), anyio.fail_after(wait_s):
+                    chunk = await anext(chunks, None)
+            except (ExpertCallError, TimeoutError):
+                if reader.finished:
+                    return
+                raise
+            if chunk is None:
+                return
+            yield chunk
+
+    async def _whole(self, response: httpx2.Response) -> list[Event]:
+        kind = response.headers.get("content-type", "")
+        if "html" in kind:
+            raise self._no_answer("sent a web page")
+        content = await self._read(response, self._max_answer_bytes)
+        return whole_answer(self._card.expert_id, self._dialect.reader(), content)
+
+    async def _read(self, response: httpx2.Response, most: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        with self._mapped_errors(ExpertProtocolError):
+            async for piece in response.aiter_bytes():
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    raise self._no_answer(f"sent more than {most} bytes")
+        return b"".join(pieces)
+
+    def _no_answer(self, message: str) -> ExpertCallError:
+        return ExpertProtocolError(self._card.expert_id, message)
 
     @contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
+    def _mapped_errors(self, otherwise: type[ExpertCallError]) -> Iterator[None]:
+        """The client's errors to ours; `otherwise` is what a broken connection means here."""
+        expert_id = self._card.expert_id
         try:
             yield
         except httpx2.TimeoutException as error:
-            raise self._error(ExpertTimeoutError, _named(error)) from error
-        except httpx2.RemoteProtocolError as error:
-            raise self._error(ExpertProtocolError, _named(error)) from error
-        except httpx2.TransportError as error:
-            raise self._error(ExpertConnectionError, _named(error)) from error
+            raise ExpertTimeoutError(expert_id, _named(error)) from error
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise otherwise(expert_id, _named(error)) from error
 
 
 def _named(error: Exception) -> str:

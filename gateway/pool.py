@@ -48,26 +48,29 @@ def build_experts(settings: Settings, endpoints: Endpoints) -> dict[str, Expert]
         ConfigError: A secret's environment variable is not set.
         ExpertConfigError: An expert lacks what it needs.
     """
-    return {entry.id: _build(entry, endpoints) for entry in settings.experts}
+    return {entry.id: _build(entry, settings, endpoints) for entry in settings.experts}
 
 
-def _build(entry: ExpertSettings, endpoints: Endpoints) -> Expert:
+def _build(entry: ExpertSettings, settings: Settings, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
-    return _remote(entry)
+    return _remote(entry, settings)
 
 
-def _remote(entry: RemoteExpert) -> Expert:
+def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
     prices = entry.prices.prices() if entry.prices else _looked_up(entry.catalogue)
     prompt = entry.prompt.prompt() if entry.prompt else None
     return OpenAICompatibleExpert(
         entry.card(prices, prompt),
-        entry.base_url,
+        entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
         connect_s=entry.connect_s,
+        max_answer_bytes=settings.limits.max_answer_bytes,
+        balance=settings.balance.balance(),
+        rules=settings.breaker.rules(),
     )
 
 

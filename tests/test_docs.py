@@ -15,7 +15,7 @@ from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
 from gateway.settings.access import KeySettings
-from gateway.settings.execution import BreakerSettings, ExecutionSettings
+from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     CalculatorSettings,
     CardSettings,
@@ -43,6 +43,7 @@ SECTIONS: list[type[BaseModel]] = [
     LimitSettings,
     ExecutionSettings,
     BreakerSettings,
+    BalanceSettings,
     LedgerSettings,
     CardSettings,
     RemoteExpert,

@@ -29,7 +29,7 @@ def list_(config: Config = None, json: AsJson = False) -> None:
 
 def _row(expert: ExpertSettings) -> dict[str, str]:
     if isinstance(expert, RemoteExpert):
-        where = expert.base_url
+        where = ", ".join(expert.urls)
     else:
         where = getattr(expert, "package", "in the gateway")
     return {"expert": expert.id, "kind": expert.kind, "where": where}

@@ -1,10 +1,11 @@
-"""The `breaker` and `execution` sections: how a decision is carried out."""
+"""The `execution`, `breaker` and `balance` sections: how a decision is carried out."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from experts.breaker import BreakerRules
+from experts.replicas import Balance
 from gateway.settings.base import Frozen
 
 
@@ -33,3 +34,15 @@ class ExecutionSettings(Frozen):
     """Calls that may wait for a slot of one expert that has `max_concurrency`."""
     queue_s: float = Field(10, gt=0)
     """Longest wait for a slot."""
+
+
+class BalanceSettings(Frozen):
+    """How calls are spread over an expert's `base_urls`; see `experts.replicas.Balance`."""
+
+    session_margin: int = Field(8, ge=0)
+    prefix_margin: int = Field(2, ge=0)
+    prefix_chars: int = Field(512, ge=1)
+    headroom: float = Field(1.25, ge=1)
+
+    def balance(self) -> Balance:
+        return Balance(self.session_margin, self.prefix_margin, self.prefix_chars, self.headroom)

@@ -70,9 +70,11 @@ class RemoteExpert(CardSettings):
     """Any OpenAI-compatible URL: a provider, a vLLM server, another gateway."""
 
     kind: Literal["openai"] = "openai"
-    base_url: str
+    base_url: str = ""
+    base_urls: tuple[str, ...] = ()
+    """Instead of `base_url`: several endpoints that serve the same model."""
     allow_link_local: bool = False
-    """Let `base_url` be a link-local address or a cloud's metadata service."""
+    """Let its URL be a link-local address or a cloud's metadata service."""
     model: str = ""
     api_key: Secret | None = Field(None, repr=False)
     catalogue: str | None = None
@@ -84,10 +86,17 @@ class RemoteExpert(CardSettings):
 
     @model_validator(mode="after")
     def _calls_what_it_may(self) -> RemoteExpert:
-        fault = url_fault(self.base_url, allow_link_local=self.allow_link_local)
-        if fault is not None:
-            raise refusal([(("base_url",), fault)])
+        if bool(self.base_url) == bool(self.base_urls):
+            raise refusal([(("base_url",), "needs either `base_url` or `base_urls`")])
+        for index, url in enumerate(self.urls):
+            if fault := url_fault(url, allow_link_local=self.allow_link_local):
+                raise refusal([(("base_url",) if self.base_url else ("base_urls", index), fault)])
         return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where it answers: one URL or several."""
+        return self.base_urls or (self.base_url,)
 
 
 class PackagedExpert(Frozen):

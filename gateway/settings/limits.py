@@ -15,3 +15,5 @@ class LimitSettings(Frozen):
     idle_s: float = Field(30, gt=0)
     max_attempts: int = Field(3, ge=1, le=16)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
+    """Longest answer of an upstream, or longest event of one that is streamed."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from gateway.settings.access import KeySettings
 from gateway.settings.base import Frozen, secret
-from gateway.settings.execution import BreakerSettings, ExecutionSettings
+from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.explain import refusal
 from gateway.settings.ledger import LedgerSettings
@@ -29,6 +29,7 @@ class Settings(Frozen):
     limits: LimitSettings = LimitSettings()
     execution: ExecutionSettings = ExecutionSettings()
     breaker: BreakerSettings = BreakerSettings()
+    balance: BalanceSettings = BalanceSettings()
     ledger: LedgerSettings = LedgerSettings()
     data_dir: Path = Path("data")
     """Routers, engine logs and measured rates."""

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
 from experts.base import Call, Expert
@@ -14,6 +15,7 @@ from experts.errors import (
     ExpertConnectionError,
     ExpertProtocolError,
     ExpertRateLimitedError,
+    ExpertTimeoutError,
     ExpertUnavailableError,
 )
 from experts.fake_provider import FakeProvider, Reply
@@ -167,3 +169,136 @@ def test_earlier_turns_become_examples(provider: FakeProvider) -> None:
 def test_base_models_stream_too(provider: FakeProvider) -> None:
     provider.otherwise = Reply("one two")
     assert answered(provider.url, ask(stream=True), base_card()).text == "one two"
+
+
+def scripted(
+    handler: Callable[[httpx2.Request], httpx2.Response], request: ChatRequest
+) -> Completion:
+    """What the expert makes of answers that `handler` gives."""
+
+    async def run() -> Completion:
+        transport = httpx2.MockTransport(handler)
+        expert = OpenAICompatibleExpert(ExpertCard("e"), "http://x/v1", "m", transport=transport)
+        try:
+            async with aclosing(expert.answer(request, Call(alone))) as events:
+                return await collect(events)
+        finally:
+            await expert.aclose()
+
+    return anyio.run(run)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx2.Response(200, html="<h1>Sign in</h1>"),
+        httpx2.Response(200, content=b""),
+        httpx2.Response(204),
+        httpx2.Response(302, headers={"location": "http://elsewhere/"}),
+        httpx2.Response(200, json={"choices": []}),
+        httpx2.Response(200, json={"error": {"message": "sorry"}}),
+        httpx2.Response(
+            200, content=b"data: [DONE]\n\n", headers={"content-type": "text/event-stream"}
+        ),
+    ],
+    ids=["web page", "empty", "no content", "redirect", "no choices", "error", "only done"],
+)
+def test_what_is_no_answer_is_never_passed_off_as_one(
+    response: httpx2.Response, stream: bool
+) -> None:
+    with pytest.raises((ExpertProtocolError, ExpertUnavailableError)):
+        scripted(lambda _request: response, ask(stream=stream))
+
+
+def test_a_body_shorter_than_announced_is_an_error(provider: FakeProvider) -> None:
+    provider.otherwise = Reply("a b c", cut_after=1)
+    with pytest.raises(ExpertProtocolError):
+        answered(provider.url, ask())
+
+
+class Chunks(httpx2.AsyncByteStream):
+    """A body that never ends unless told to."""
+
+    def __init__(self, *chunks: bytes, ends: bool = False) -> None:
+        self.chunks = chunks
+        self.ends = ends
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+        if not self.ends:
+            await anyio.sleep_forever()
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+FINISHED = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\n'
+
+
+@pytest.mark.parametrize("rest", [b"", b"data: [DONE]\n\n"], ids=["no done", "done"])
+def test_an_answer_ends_with_its_finish_even_if_the_connection_does_not(rest: bytes) -> None:
+    body = Chunks(FINISHED, rest)
+    headers = {"content-type": "text/event-stream"}
+    answer = scripted(
+        lambda _request: httpx2.Response(200, stream=body, headers=headers), ask(stream=True)
+    )
+    assert answer.text == "a"
+    assert body.closed
+
+
+def test_more_than_the_bound_is_not_read_into_memory() -> None:
+    async def run() -> None:
+        body = Chunks(*[b"x" * 100] * 50)
+        transport = httpx2.MockTransport(lambda _request: httpx2.Response(200, stream=body))
+        expert = OpenAICompatibleExpert(
+            ExpertCard("e"), "http://x/v1", "m", transport=transport, max_answer_bytes=1000
+        )
+        with pytest.raises(ExpertProtocolError, match="more than 1000 bytes"):
+            await collect(expert.answer(ask(), Call(alone)))
+        assert body.closed
+
+    anyio.run(run)
+
+
+def test_a_head_that_does_not_come_is_a_timeout() -> None:
+    async def silent(_request: httpx2.Request) -> httpx2.Response:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def run() -> None:
+        expert = OpenAICompatibleExpert(
+            ExpertCard("e"), "http://x/v1", "m", transport=httpx2.MockTransport(silent)
+        )
+        with pytest.raises(ExpertTimeoutError, match=r"within 0\.01 s"):
+            await collect(expert.answer(ask(stream=True), Call(alone, header_s=0.01)))
+
+    anyio.run(run)
+
+
+def test_a_failed_connection_is_tried_at_another_endpoint(provider: FakeProvider) -> None:
+    async def run() -> None:
+        urls = ["http://127.0.0.1:9/v1", provider.url]
+        expert = OpenAICompatibleExpert(ExpertCard("e"), urls, "m")
+        for _ in range(4):
+            call = Call(alone)
+            assert (await collect(expert.answer(ask(), call))).text == "Hello there"
+            assert call.lease is not None
+            assert call.lease.endpoint.url == provider.url
+            assert call.lease.endpoint.load == 0
+        await expert.aclose()
+
+    anyio.run(run)
+
+
+def test_connections_are_used_again_after_streams(provider: FakeProvider) -> None:
+    async def run() -> None:
+        expert = OpenAICompatibleExpert(ExpertCard("e"), provider.url, "m")
+        for _ in range(3):
+            await collect(expert.answer(ask(stream=True), Call(alone)))
+        await expert.aclose()
+
+    anyio.run(run)
+    assert provider.connections == 1

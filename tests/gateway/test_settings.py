@@ -65,7 +65,7 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
             "c.yaml:2:6: experts[0].kind: must be one of 'openai', 'packaged', 'calculator'"
             " (got 'martian')",
         ),
-        ("experts: [{id: a}]", "c.yaml:1:11: experts[0].base_url: is required"),
+        ("experts: [{id: a}]", "c.yaml:1:11: experts[0]: needs either `base_url` or `base_urls`"),
         ("server: {port: 99999}", "c.yaml:1:10: server.port: must be ≤ 65535 (got 99999)"),
         ("server: {port: .inf}", "c.yaml:1:10: server.port: must be a finite number (got inf)"),
         ("server:\n", "c.yaml:1:1: server: must hold keys and values"),
@@ -256,3 +256,9 @@ ledger: {url: "postgresql://me:sk-secret-3@host:5432/name?password=sk-secret-4"}
     assert [key["key"] for key in plain["keys"]] == ["***", "env:KEY_B"]
     assert plain["experts"][0]["api_key"] == "***"
     assert plain["ledger"]["url"] == "postgresql://host:5432/name"
+
+
+def test_several_urls_are_checked_one_by_one() -> None:
+    text = "experts: [{id: a, base_urls: ['http://127.0.0.1/v1', 'ftp://x']}]"
+    (fault,) = faults(text)
+    assert "experts[0].base_urls[1]: must begin with http" in fault
