@@ -74,5 +74,6 @@ def _has_tasks(table: OutcomeTable) -> bool:
 
 
 def _mean(parts: list[Floats]) -> Floats:
-    mean_NA: Floats = np.mean(parts, axis=0)
+    # np.mean takes six times as long for one request.
+    mean_NA: Floats = sum(parts[1:], start=parts[0]) / len(parts)
     return mean_NA

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from routers.errors import RoutingError, TableError
@@ -15,7 +17,7 @@ from routers.estimators.category import CategoryEstimator
 from routers.estimators.cluster import ClusterEstimator
 from routers.estimators.denoise import trusted_labels
 from routers.estimators.effort import EffortModel
-from routers.estimators.knn import KnnEstimator
+from routers.estimators.knn import KnnEstimator, _nearest
 from routers.estimators.observed import observed
 from routers.estimators.prior import PriorEstimator
 from routers.estimators.prototype import PrototypeTable
@@ -362,3 +364,16 @@ def test_calibration_keeps_the_order_of_requests() -> None:
 def test_predicting_before_fitting_says_so(kind: type[KnnEstimator]) -> None:
     with pytest.raises(RoutingError, match="has not been fitted"):
         kind().predict(features_of(np.zeros((1, 2), np.float32)))
+
+
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_neighbours_are_those_that_a_full_sort_finds(rows: int, k: int, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    # Small whole numbers, so that products are exact and many are equal.
+    rows_ND = chance.integers(-2, 3, (rows, 3)).astype(np.float32)
+    queries_ND = chance.integers(-2, 3, (3, 3)).astype(np.float32)
+    [(_, near_BK, alike_BK)] = _nearest(queries_ND, np.ascontiguousarray(rows_ND.T), k)
+    for query_D, near_K, alike_K in zip(queries_ND, near_BK, alike_BK, strict=True):
+        assert len(set(near_K.tolist())) == min(k, rows)
+        np.testing.assert_array_equal(rows_ND[near_K] @ query_D, alike_K)
+        np.testing.assert_array_equal(np.sort(alike_K), np.sort(rows_ND @ query_D)[-k:])
