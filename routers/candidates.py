@@ -11,10 +11,11 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.features import answers_wanted
 from routers.penalties import penalties
-from routers.records import Candidates, Estimates, Floats
+from routers.records import Candidates, Estimates
 
 # An expert nobody has seen may be anywhere: the spread of a broad distribution over [0, 1].
 PRIOR_STDERR = 0.25
+_NOTHING = (float("nan"),) * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,43 +74,44 @@ def weigh(
     Returns:
         The candidates, and the ids of those that only their cards' priors speak for.
     """
-    nothing = (float("nan"),) * 4
-    expected_A4 = np.array([expected.get(card.expert_id, nothing) for card in able])
-    quality_A, stderr_A, output_A, latency_A = expected_A4.T.copy()
-    unseen_A = np.isnan(quality_A)
-    prior_A = np.array([card.quality_prior for card in able])
-    output_A = _bounded(output_A * answers_wanted(request), request, able)
-    assumed_A = _bounded(np.full(len(able), typical.output_tokens), request, able)
-    output_or_typical_A = np.where(np.isnan(output_A), assumed_A, output_A)
+    answers = answers_wanted(request)
+    columns: list[tuple[float, ...]] = []
+    unseen: list[str] = []
+    for card in able:
+        quality, stderr, output, latency = expected.get(card.expert_id, _NOTHING)
+        limit = _longest(request, card) * answers
+        output *= answers
+        # Comparisons with what is unknown are false, and leave it unknown.
+        output = limit if output > limit else output
+        tokens = output if output == output else min(typical.output_tokens, limit)
+        if quality != quality:
+            unseen.append(card.expert_id)
+            quality, stderr = card.quality_prior, PRIOR_STDERR
+        elif stderr != stderr:
+            stderr = PRIOR_STDERR
+        columns.append((quality, stderr, _cost(card, prompt_tokens, tokens), latency, output))
+    quality_A, stderr_A, cost_A, latency_A, output_A = np.array(columns).T.copy()
     candidates = Candidates(
-        experts=tuple(card.expert_id for card in able),
-        quality_A=np.where(unseen_A, prior_A, quality_A),
-        stderr_A=np.where(unseen_A | np.isnan(stderr_A), PRIOR_STDERR, stderr_A),
-        cost_usd_A=np.array(
-            [
-                _cost(card, prompt_tokens, tokens)
-                for card, tokens in zip(able, output_or_typical_A.tolist(), strict=True)
-            ]
-        ),
+        experts=tuple([card.expert_id for card in able]),
+        quality_A=quality_A,
+        stderr_A=stderr_A,
+        cost_usd_A=cost_A,
         latency_s_A=latency_A,
         output_tokens_A=output_A,
         penalty_A=penalties(able, prefer),
         cost_scale_usd=typical.dearest_usd(pool),
-        latency_scale_s=_latency_scale(latency_A, typical.latency_s),
+        latency_scale_s=_latency_scale(columns, typical.latency_s),
     )
-    unseen = (card.expert_id for card, flag in zip(able, unseen_A, strict=True) if flag)
     return candidates, tuple(unseen)
 
 
-def _bounded(output_A: Floats, request: ChatRequest, able: Sequence[ExpertCard]) -> Floats:
-    limits = [
-        min(
-            float("inf") if limit is None else limit * answers_wanted(request)
-            for limit in (request.max_tokens, card.max_output_tokens)
-        )
-        for card in able
-    ]
-    return np.minimum(output_A, limits)
+def _longest(request: ChatRequest, card: ExpertCard) -> float:
+    """Most tokens of one answer."""
+    wanted, able = request.max_tokens, card.max_output_tokens
+    if wanted is None or able is None:
+        limit = able if wanted is None else wanted
+        return float("inf") if limit is None else limit
+    return min(wanted, able)
 
 
 def _cost(card: ExpertCard, prompt_tokens: float, output_tokens: float) -> float:
@@ -118,8 +120,7 @@ def _cost(card: ExpertCard, prompt_tokens: float, output_tokens: float) -> float
     return card.prices.expected_usd(prompt_tokens, output_tokens)
 
 
-def _latency_scale(latency_A: Floats, typical_s: float) -> float:
+def _latency_scale(columns: Sequence[tuple[float, ...]], typical_s: float) -> float:
     if typical_s > 0:
         return typical_s
-    known_A = latency_A[latency_A > 0]
-    return float(known_A.max()) if known_A.size else 1.0
+    return max((seconds for *_, seconds, _ in columns if seconds > 0), default=1.0)

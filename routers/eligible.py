@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
@@ -47,90 +48,111 @@ def eligible(
     """
     able: list[ExpertCard] = []
     reasons: dict[str, str] = {}
-    for card in sorted(cards, key=lambda card: card.expert_id):
-        case = _Case(request, prompt_tokens, card, unhealthy, constraints)
-        reason = next((why for check in _CHECKS if (why := check(case))), None)
-        if reason is None:
-            able.append(card)
+    case = _Case(request, prompt_tokens, request.modalities, unhealthy, constraints)
+    # Most requests ask for little, and most checks need not be made then.
+    checks = [check for asked, check in _CHECKS if asked(case)]
+    for card in sorted(cards, key=_EXPERT_ID):
+        for check in checks:
+            reason = check(case, card)
+            if reason is not None:
+                reasons[card.expert_id] = reason
+                break
         else:
-            reasons[card.expert_id] = reason
+            able.append(card)
     return tuple(able), reasons
+
+
+def forbidden(
+    request: ChatRequest, prompt_tokens: float, card: ExpertCard, constraints: Constraints
+) -> str | None:
+    """Why `constraints` exclude an expert that can do whatever it is asked; None if they don't."""
+    case = _Case(request, prompt_tokens, frozenset(), {}, constraints)
+    if constraints.allow is not None and (reason := _not_allowed(case, card)):
+        return reason
+    return None if constraints.max_cost_usd is None else _price(case, card, window=None)
+
+
+_EXPERT_ID = attrgetter("expert_id")
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
     request: ChatRequest
     prompt_tokens: float
-    card: ExpertCard
+    modalities: frozenset[str]
     unhealthy: Mapping[str, str]
     constraints: Constraints
 
 
-def _not_allowed(case: _Case) -> str | None:
-    allow = case.constraints.allow
-    return "not among the experts allowed" if _outside(case.card.expert_id, allow) else None
+def _not_allowed(case: _Case, card: ExpertCard) -> str | None:
+    allow = case.constraints.allow or frozenset()
+    return None if card.expert_id in allow else "not among the experts allowed"
 
 
-def _outside(expert_id: str, allow: frozenset[str] | None) -> bool:
-    return allow is not None and expert_id not in allow
+def _out_of_service(case: _Case, card: ExpertCard) -> str | None:
+    return case.unhealthy.get(card.expert_id)
 
 
-def _out_of_service(case: _Case) -> str | None:
-    return case.unhealthy.get(case.card.expert_id)
-
-
-def _cannot_read(case: _Case) -> str | None:
-    missing = case.request.modalities - case.card.modalities
+def _cannot_read(case: _Case, card: ExpertCard) -> str | None:
+    missing = case.modalities - card.modalities
     return f"cannot read {', '.join(sorted(missing))}" if missing else None
 
 
-def _no_tools(case: _Case) -> str | None:
-    return "cannot call tools" if case.request.needs_tools and not case.card.tools else None
+def _no_tools(case: _Case, card: ExpertCard) -> str | None:
+    return None if card.tools else "cannot call tools"
 
 
-def _no_schema(case: _Case) -> str | None:
-    lacks = case.request.needs_schema and not case.card.structured_output
-    return "does not honour response_format" if lacks else None
+def _no_schema(case: _Case, card: ExpertCard) -> str | None:
+    return None if card.structured_output else "does not honour response_format"
 
 
-def _window_too_small(case: _Case) -> str | None:
-    window = case.card.context_tokens
+def _window_too_small(case: _Case, card: ExpertCard) -> str | None:
+    window = card.context_tokens
+    if window is None:
+        return None
     needed = case.prompt_tokens + (case.request.max_tokens or 1)
-    if window is None or needed <= window:
+    if needed <= window:
         return None
     return f"prompt and answer need about {needed:.0f} tokens, its context window holds {window}"
 
 
-def _too_dear(case: _Case) -> str | None:
+def _too_dear(case: _Case, card: ExpertCard) -> str | None:
+    return _price(case, card, card.context_tokens)
+
+
+def _price(case: _Case, card: ExpertCard, window: int | None) -> str | None:
     ceiling = case.constraints.max_cost_usd
-    if ceiling is None:
-        return None
-    if case.card.prices is None:
+    if card.prices is None:
         return f"its price is unknown, so the ceiling of ${ceiling:g} can't be kept"
-    longest = _longest_answer(case)
-    if longest is None and case.card.prices.output > 0:
+    longest = _longest_answer(case, card, window)
+    if longest is None and card.prices.output > 0:
         return f"nothing bounds its answer, so the ceiling of ${ceiling:g} can't be kept"
-    worst = case.card.prices.expected_usd(case.prompt_tokens, longest or 0.0)
-    return None if worst <= ceiling else f"may cost ${worst:.3g}, the ceiling is ${ceiling:g}"
+    worst = card.prices.expected_usd(case.prompt_tokens, longest or 0.0)
+    if ceiling is None or worst <= ceiling:
+        return None
+    return f"may cost ${worst:.3g}, the ceiling is ${ceiling:g}"
 
 
-def _longest_answer(case: _Case) -> float | None:
-    window = case.card.context_tokens
+def _longest_answer(case: _Case, card: ExpertCard, window: int | None) -> float | None:
     bounds = (
         case.request.max_tokens,
-        case.card.max_output_tokens,
+        card.max_output_tokens,
         None if window is None else max(window - case.prompt_tokens, 0),
     )
     known = [bound for bound in bounds if bound is not None]
     return min(known) * answers_wanted(case.request) if known else None
 
 
-_CHECKS: tuple[Callable[[_Case], str | None], ...] = (
-    _not_allowed,
-    _out_of_service,
-    _cannot_read,
-    _no_tools,
-    _no_schema,
-    _window_too_small,
-    _too_dear,
+_Asked = Callable[[_Case], bool]
+_Check = Callable[[_Case, ExpertCard], str | None]
+
+# What a request must ask for to make a check worth while, and the check.
+_CHECKS: tuple[tuple[_Asked, _Check], ...] = (
+    (lambda case: case.constraints.allow is not None, _not_allowed),
+    (lambda case: bool(case.unhealthy), _out_of_service),
+    (lambda case: True, _cannot_read),
+    (lambda case: case.request.needs_tools, _no_tools),
+    (lambda case: case.request.needs_schema, _no_schema),
+    (lambda case: True, _window_too_small),
+    (lambda case: case.constraints.max_cost_usd is not None, _too_dear),
 )

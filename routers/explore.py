@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,14 +29,18 @@ def with_exploration(
     Raises:
         ValueError: `probabilities_A` is no distribution, or `epsilon` is outside [0, 1].
     """
-    _check_distribution(probabilities_A)
+    values = _distribution(probabilities_A)
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon must be in [0, 1], got {epsilon!r}")
-    uniform_A = np.ones_like(probabilities_A) if among_A is None else among_A.astype(np.float64)
-    if not uniform_A.any():
-        uniform_A = np.ones_like(probabilities_A)
-    mixed_A: Floats = (1 - epsilon) * probabilities_A + epsilon * uniform_A / uniform_A.sum()
-    return mixed_A
+    if epsilon == 0:
+        return probabilities_A
+    among = [1.0] * len(values) if among_A is None else among_A.astype(np.float64).tolist()
+    count = sum(among)
+    if not count:
+        among, count = [1.0] * len(values), float(len(values))
+    return np.array(
+        [(1 - epsilon) * p + epsilon * one / count for p, one in zip(values, among, strict=True)]
+    )
 
 
 def draw(probabilities_A: Floats, uniform: float) -> int:
@@ -49,15 +56,19 @@ def draw(probabilities_A: Floats, uniform: float) -> int:
     Raises:
         ValueError: `probabilities_A` is no distribution, or `uniform` is outside [0, 1).
     """
-    _check_distribution(probabilities_A)
+    values = _distribution(probabilities_A)
     if not 0 <= uniform < 1:
         raise ValueError(f"the uniform number must be in [0, 1), got {uniform!r}")
-    cumulative_A = np.cumsum(probabilities_A)
-    return int(np.searchsorted(cumulative_A, uniform * cumulative_A[-1], side="right"))
+    cumulative = list(accumulate(values))
+    return bisect_right(cumulative, uniform * cumulative[-1])
 
 
-def _check_distribution(probabilities_A: Floats) -> None:
+def _distribution(probabilities_A: Floats) -> list[float]:
+    """As a list, which for a handful of experts is several times faster than an array."""
     if probabilities_A.ndim != 1 or not len(probabilities_A):
         raise ValueError(f"a distribution has shape (A,), A >= 1, got {probabilities_A.shape}")
-    if not (probabilities_A >= 0).all() or abs(probabilities_A.sum() - 1) > _SUM_TOLERANCE:
-        raise ValueError(f"not a distribution: {probabilities_A.tolist()}")
+    values: list[float] = probabilities_A.tolist()
+    # A NaN makes the sum one, and no comparison with it is true.
+    if min(values) >= 0 and abs(sum(values) - 1) <= _SUM_TOLERANCE:
+        return values
+    raise ValueError(f"not a distribution: {values}")

@@ -20,16 +20,23 @@ def estimate_tokens(text: str) -> float:
     Four bytes of UTF-8 a token: four letters of English, two of Cyrillic, one and a third of
     Chinese characters. Byte-pair encoders of chat models come within about a third of that.
     """
-    return max(len(text.encode(errors="replace")) / _BYTES_PER_TOKEN, 1.0)
+    size = len(text) if text.isascii() else len(text.encode(errors="replace"))
+    return max(size / _BYTES_PER_TOKEN, 1.0)
 
 
-def estimate_prompt_tokens(request: ChatRequest) -> float:
-    """About how many tokens the whole request is: its text, its tool calls and its tools, >= 1."""
+def estimate_prompt_tokens(request: ChatRequest, text: str | None = None) -> float:
+    """About how many tokens the whole request is: its text, its tool calls and its tools, >= 1.
+
+    Args:
+        request: What is asked.
+        text: `request.text`, where the caller has it already.
+    """
     definitions = request.params.get("tools") or request.params.get("functions")
-    fields = [dict(message.fields) for message in request.messages if message.fields]
     extra = len(orjson.dumps(definitions)) if definitions else 0
-    extra += sum(len(orjson.dumps(each)) for each in fields)
-    return estimate_tokens(request.text) + extra / _BYTES_PER_TOKEN
+    for message in request.messages:
+        if message.fields:
+            extra += len(orjson.dumps(dict(message.fields)))
+    return estimate_tokens(request.text if text is None else text) + extra / _BYTES_PER_TOKEN
 
 
 def answers_wanted(request: ChatRequest) -> int:

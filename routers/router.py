@@ -90,9 +90,11 @@ class Router:
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
         """
-        prompt_tokens = estimate_prompt_tokens(request)
+        text = request.text
+        prompt_tokens = estimate_prompt_tokens(request, text)
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
-        expected = row_of(self.estimate([request.text]), 0) if able else {}
+        untrained = self.version == UNTRAINED_VERSION
+        expected = {} if untrained or not able else row_of(self.estimate([text]), 0)
         able, slow = _split_by_latency(able, expected, constraints.max_latency_s)
         excluded |= slow
         if not able:
@@ -101,9 +103,10 @@ class Router:
             request, prompt_tokens, able, cards, expected, self.typical, preference.prefer
         )
         probabilities_A, utility_A = self.policy.distribution(candidates, preference)
-        among_A = good_enough(candidates, preference)
-        probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
-        flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
+        if self.epsilon:
+            among_A = good_enough(candidates, preference)
+            probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
+        flags = ("untrained",) if untrained else _flags("unseen", unseen)
         if constraints.max_latency_s is not None:
             unknown = [card.expert_id for card in able if _latency(expected, card) is None]
             flags += _flags("latency_unknown", unknown)

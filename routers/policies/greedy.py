@@ -28,12 +28,14 @@ class GreedyUtilityPolicy:
     name = "greedy"
 
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
-        utility_A = utilities(candidates, preference)
-        among_A = np.where(good_enough(candidates, preference), utility_A, -np.inf)
-        order = np.lexsort((np.array(candidates.experts), _filled_cost(candidates), -among_A))
-        probabilities_A = np.zeros(len(candidates.experts))
-        probabilities_A[order[0]] = 1.0
-        return probabilities_A, utility_A
+        utility = _utilities(candidates, preference)
+        among = _reaches(candidates, preference)
+        cost = _filled(candidates.cost_usd_A, candidates.cost_scale_usd)
+        ranks = zip([-each for each in utility], cost, candidates.experts, strict=True)
+        _, chosen = min((rank, i) for i, rank in enumerate(ranks) if among[i])
+        probabilities_A = np.zeros(len(utility))
+        probabilities_A[chosen] = 1.0
+        return probabilities_A, np.array(utility)
 
 
 def utilities(candidates: Candidates, preference: Preference) -> Floats:
@@ -42,27 +44,44 @@ def utilities(candidates: Candidates, preference: Preference) -> Floats:
     u = q - cost_weight · cost / cost_scale - latency_weight · latency / latency_scale - penalty.
     An unknown cost or latency counts as the highest known one of the pool.
     """
-    cost_A = _filled_cost(candidates) / candidates.cost_scale_usd
-    latency_A = _filled(candidates.latency_s_A, 0.0) / candidates.latency_scale_s
-    return (
-        candidates.quality_A
-        - preference.cost_weight * cost_A
-        - preference.latency_weight * latency_A
-        - candidates.penalty_A
-    )
+    return np.array(_utilities(candidates, preference))
 
 
 def good_enough(candidates: Candidates, preference: Preference) -> npt.NDArray[np.bool_]:
     """Who reaches `min_quality`, shape (A,); everybody when nobody does."""
-    reaches_A: npt.NDArray[np.bool_] = candidates.quality_A >= preference.min_quality
-    return reaches_A if reaches_A.any() else np.ones_like(reaches_A)
+    return np.array(_reaches(candidates, preference))
 
 
-def _filled_cost(candidates: Candidates) -> Floats:
-    return _filled(candidates.cost_usd_A, candidates.cost_scale_usd)
+# Lists, because on a handful of experts arrays take several times as long.
 
 
-def _filled(values_A: Floats, when_none_is_known: float) -> Floats:
-    known_A = values_A[~np.isnan(values_A)]
-    highest = known_A.max() if known_A.size and known_A.max() > 0 else when_none_is_known
-    return np.where(np.isnan(values_A), highest, values_A)
+def _utilities(candidates: Candidates, preference: Preference) -> list[float]:
+    cost_weight, cost_scale = preference.cost_weight, candidates.cost_scale_usd
+    latency_weight, latency_scale = preference.latency_weight, candidates.latency_scale_s
+    columns = zip(
+        candidates.quality_A.tolist(),
+        _filled(candidates.cost_usd_A, candidates.cost_scale_usd),
+        _filled(candidates.latency_s_A, 0.0),
+        candidates.penalty_A.tolist(),
+        strict=True,
+    )
+    return [
+        quality
+        - cost_weight * (cost / cost_scale)
+        - latency_weight * (latency / latency_scale)
+        - penalty
+        for quality, cost, latency, penalty in columns
+    ]
+
+
+def _reaches(candidates: Candidates, preference: Preference) -> list[bool]:
+    least = preference.min_quality
+    reaches = [quality >= least for quality in candidates.quality_A.tolist()]
+    return reaches if any(reaches) else [True] * len(reaches)
+
+
+def _filled(values_A: Floats, when_none_is_known: float) -> list[float]:
+    values: list[float] = values_A.tolist()
+    highest = max((value for value in values if value == value), default=0.0)
+    filling = highest if highest > 0 else when_none_is_known
+    return [value if value == value else filling for value in values]

@@ -127,3 +127,20 @@ def test_the_presets_order_cost_from_cheap_to_best() -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_asks_for_nothing_but_quality_and_cost(name: str) -> None:
     assert PRESETS[name] == Preference(cost_weight=PRESETS[name].cost_weight)
+
+
+FEW_VALUES = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+
+
+@given(st.lists(st.tuples(FEW_VALUES, FEW_VALUES, FEW_VALUES), min_size=1, max_size=8), FEW_VALUES)
+def test_no_other_expert_that_is_good_enough_is_better_or_as_good_and_cheaper(
+    values: list[tuple[float, float, float]], min_quality: float
+) -> None:
+    quality, cost, penalty = (list(column) for column in zip(*values, strict=True))
+    pool = candidates(quality, cost=cost, penalty=penalty)
+    preference = Preference(cost_weight=0.005, min_quality=min_quality)
+    probabilities_A, utility_A = GreedyUtilityPolicy().distribution(pool, preference)
+    np.testing.assert_array_equal(utility_A, utilities(pool, preference))
+    able = np.flatnonzero(good_enough(pool, preference)).tolist()
+    best = min(able, key=lambda i: (-utility_A[i], pool.cost_usd_A[i], i))
+    assert probabilities_A.argmax() == best
