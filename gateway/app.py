@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import anyio
 import numpy as np
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from experts.base import Expert
 from experts.errors import ExpertError
-from gateway.api import admin, catalog, chat, feedback, health
+from gateway.api import admin, catalog, chat, feedback, figures, health, reference
 from gateway.api.access import Keyring
 from gateway.dashboard import pages
 from gateway.deciding import Decider
@@ -25,6 +25,7 @@ from gateway.ledger.database import open_database
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
+from gateway.listeners import Exposure
 from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.router_store import RouterStore
@@ -63,7 +64,12 @@ def build_gateway(
     )
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+_PUBLIC = (chat, catalog, feedback, health)
+_OPERATOR = (admin, figures, pages, reference)
+"""Routes for the operator alone: not on a public listener, and not for pages of other sites."""
+
+
+def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
     """The ASGI application; it closes the gateway when it shuts down."""
 
     @asynccontextmanager
@@ -75,13 +81,20 @@ def create_app(gateway: Gateway) -> FastAPI:
         await gateway.pool.aclose()
         await anyio.to_thread.run_sync(gateway.ledger.close)
 
-    app = FastAPI(title="Pointsman", lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Pointsman", lifespan=lifespan, openapi_url=None)
     app.state.gateway = gateway
-    for module in (chat, catalog, feedback, health, admin, pages):
+    app.state.exposure = exposure or Exposure()
+    for module in _PUBLIC:
         app.include_router(module.api)
+    for module in _OPERATOR:
+        app.include_router(module.api, dependencies=[Depends(_operator_only)])
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     return app
+
+
+async def _operator_only(request: Request) -> None:
+    request.app.state.exposure.check(request)
 
 
 async def _watch_routers(gateway: Gateway) -> None:

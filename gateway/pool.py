@@ -60,7 +60,7 @@ def _build(entry: ExpertSettings, settings: Settings, endpoints: Endpoints) -> E
 
 
 def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
-    prices = entry.prices.prices() if entry.prices else _looked_up(entry.catalogue)
+    prices = prices_of(entry, datetime.now(UTC))
     prompt = entry.prompt.prompt() if entry.prompt else None
     return OpenAICompatibleExpert(
         entry.card(prices, prompt),
@@ -74,8 +74,11 @@ def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
     )
 
 
-def _looked_up(catalogue: str | None) -> Prices | None:
-    return catalogue_prices(catalogue, datetime.now(UTC)) if catalogue else None
+def prices_of(entry: RemoteExpert, at: datetime) -> Prices | None:
+    """The prices that the settings name or the catalogue knows; None when neither does."""
+    if entry.prices is not None:
+        return entry.prices.prices()
+    return catalogue_prices(entry.catalogue, at) if entry.catalogue else None
 
 
 def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:

@@ -12,58 +12,79 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from gateway.app import build_gateway, create_app
 from gateway.errors import ConfigError
+from gateway.listeners import check_exposure, exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.pool import build_experts
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
+from gateway.settings.server import ServerSettings
 
 _CONFIG = "POINTSMAN_CONFIG"
 _ENDPOINTS = "POINTSMAN_ENDPOINTS"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SERVER = "POINTSMAN_SERVER"
+_ADMIN_PORT = "POINTSMAN_ADMIN_PORT"
 
 
-def make_app(settings: Settings, endpoints: Endpoints, *, seed: int | None = None) -> FastAPI:
+def make_app(
+    settings: Settings,
+    endpoints: Endpoints,
+    *,
+    seed: int | None = None,
+    admin_port: int | None = None,
+) -> FastAPI:
     """The application on top of local engines that already run."""
-    return create_app(build_gateway(settings, build_experts(settings, endpoints), seed=seed))
+    gateway = build_gateway(settings, build_experts(settings, endpoints), seed=seed)
+    return create_app(gateway, exposure(settings.server, admin_port))
 
 
 def worker_app() -> FastAPI:
     """What each worker process builds, from what `serve_forever` left in its environment."""
     config = os.environ[_CONFIG]
     endpoints = parse_endpoints(os.environ[_ENDPOINTS])
-    return make_app(load_settings(Path(config) if config else None), endpoints)
+    server = ServerSettings.model_validate_json(os.environ[_SERVER])
+    settings = load_settings(Path(config) if config else None).model_copy(update={"server": server})
+    check_exposure(settings)
+    admin_port = os.environ[_ADMIN_PORT]
+    return make_app(settings, endpoints, admin_port=int(admin_port) if admin_port else None)
 
 
-def check_exposure(settings: Settings, host: str) -> None:
-    """Raises ConfigError rather than serve strangers without keys."""
-    if host in _LOOPBACK or settings.keys or settings.server.allow_anonymous:
-        return
-    raise ConfigError(
-        f"refusing to serve {host} without keys: add `keys:` to the configuration, "
-        "or set server.allow_anonymous"
-    )
+def serve_forever(config: Path | None, settings: Settings, endpoints: Endpoints) -> None:
+    """Serve until told to stop; with several workers each is a process of its own.
+
+    Raises:
+        ConfigError: An address can't be listened on, or nobody may be served there.
+    """
+    check_exposure(settings)
+    server = settings.server
+    sockets = [listen((server.host, server.port), "server.port")]
+    admin_port = None
+    if server.admin_address is not None:
+        sockets.append(listen(server.admin_address, "server.admin_port"))
+        admin_port = int(sockets[1].getsockname()[1])
+    try:
+        if server.workers == 1:
+            app = make_app(settings, endpoints, admin_port=admin_port)
+            uvicorn.Server(uvicorn.Config(app, **_options(server))).run(sockets)
+            return
+        os.environ[_CONFIG] = str(config or "")
+        os.environ[_ENDPOINTS] = dump_endpoints(endpoints)
+        os.environ[_SERVER] = server.model_dump_json()
+        os.environ[_ADMIN_PORT] = str(admin_port or "")
+        whole = uvicorn.Config(
+            "gateway.running:worker_app", factory=True, workers=server.workers, **_options(server)
+        )
+        Multiprocess(whole, sockets).run()
+    finally:
+        for listener in sockets:
+            listener.close()
 
 
-def serve_forever(
-    config: Path | None,
-    settings: Settings,
-    endpoints: Endpoints,
-    host: str,
-    port: int,
-    workers: int,
-) -> None:
-    """Serve until told to stop; with several workers each is a process of its own."""
-    if workers == 1:
-        uvicorn.run(make_app(settings, endpoints), host=host, port=port, **_QUIET)
-        return
-    os.environ[_CONFIG] = str(config or "")
-    os.environ[_ENDPOINTS] = dump_endpoints(endpoints)
-    uvicorn.run(
-        "gateway.running:worker_app", factory=True, host=host, port=port, workers=workers, **_QUIET
-    )
+def _options(server: ServerSettings) -> dict[str, Any]:
+    return {**_QUIET, "ssl_certfile": server.tls_cert, "ssl_keyfile": server.tls_key}
 
 
 @contextmanager
@@ -109,6 +130,8 @@ class _Announcing(uvicorn.Server):
 _QUIET: dict[str, Any] = {
     "log_level": "warning",
     "access_log": False,
+    # Who asks is read off the connection: without keys, callers on this machine are admins.
+    "proxy_headers": False,
     "timeout_graceful_shutdown": 5,
     # A worker that still imports is not a worker that hangs.
     "timeout_worker_healthcheck": 60,

@@ -20,6 +20,7 @@ from gateway.app import build_gateway, create_app
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.listeners import Exposure
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
@@ -85,14 +86,17 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start gateways over given experts; settings sections as keyword arguments."""
     with ExitStack() as stack:
 
-        def start(experts: Mapping[str, Expert], **sections: Any) -> Served:
+        def start(
+            experts: Mapping[str, Expert], exposure: Exposure | None = None, **sections: Any
+        ) -> Served:
             entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
             ledger = {"url": f"sqlite:///{tmp_path}/ledger.db", **sections.pop("ledger", {})}
             settings = Settings.model_validate(
                 {"experts": entries, "ledger": ledger, "data_dir": str(tmp_path), **sections}
             )
             gateway = build_gateway(settings, experts, seed=1)
-            url = stack.enter_context(background_server(create_app(gateway)))
+            app = create_app(gateway, exposure)
+            url = stack.enter_context(background_server(app))
             client = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
             return Served(url, gateway, stack.enter_context(client))
 

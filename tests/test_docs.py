@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
-from gateway.api import admin, catalog, chat, feedback, health
+from gateway.api import admin, catalog, chat, feedback, figures, health, reference
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
@@ -68,7 +68,7 @@ def test_every_setting_is_documented(section: type[BaseModel]) -> None:
 def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
-    for module in (chat, catalog, feedback, health, admin):
+    for module in (chat, catalog, feedback, health, admin, figures, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

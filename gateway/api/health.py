@@ -1,4 +1,4 @@
-"""Health for load balancers and figures for Prometheus."""
+"""Health for load balancers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ async def ready(request: Request) -> Response:
         "ledger_pending_rows": gateway.ledger.pending,
     }
     return _json(503 if behind else 200, body)
-
-
-@api.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Prometheus's text format; without a key, since it names neither keys nor prompts."""
-    return Response(gateway_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 def _json(status: int, content: object) -> Response:

@@ -1,4 +1,4 @@
-"""`pointsman serve`."""
+"""`pointsman serve`: serve, or only check that one could."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.check import check_configuration
 from gateway.cli.console import say
 from gateway.cli.endpoint import announce
+from gateway.listeners import check_exposure
 from gateway.local import local_engines
-from gateway.running import check_exposure, serve_forever
-from gateway.settings.load import load_settings
+from gateway.running import serve_forever
+from gateway.settings.load import load_configuration
+from gateway.settings.root import Settings
+from gateway.settings.server import is_loopback
 
 Config = Annotated[Path | None, typer.Option(help="YAML file; without it, the local pool.")]
 
@@ -25,13 +29,29 @@ def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check and tell, don't serve.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: for programs.")] = False,
 ) -> None:
     """Serve the endpoint; local experts are started first and stopped at the end."""
-    settings = load_settings(config)
-    host = host or settings.server.host
-    port = settings.server.port if port is None else port
-    check_exposure(settings, host)
+    given = {"host": host, "port": port, "workers": workers}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    if check:
+        raise typer.Exit(check_configuration(config, overrides, as_json=as_json))
+    settings = load_configuration(config, overrides).settings
+    check_exposure(settings)
     with local_engines(settings, announce) as endpoints:
-        say(f"serving http://{host}:{port}/v1 with {len(settings.experts)} experts")
-        serve_forever(config, settings, endpoints, host, port, workers)
+        _announce(settings)
+        serve_forever(config, settings, endpoints)
+
+
+def _announce(settings: Settings) -> None:
+    server = settings.server
+    scheme = "https" if server.tls_cert else "http"
+    experts = len(settings.experts)
+    say(f"serving {scheme}://{server.host}:{server.port}/v1 with {experts} experts")
+    if server.admin_address is not None:
+        host, port = server.admin_address
+        say(f"dashboard, /admin and /metrics: {scheme}://{host}:{port}/")
+    if not settings.keys and not is_loopback(server.host):
+        say("[bold red]WARNING[/]: no keys, so whoever reaches this address spends your money")

@@ -10,7 +10,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gateway.errors import ConfigError, LedgerError
@@ -62,13 +62,8 @@ def opened(url: str) -> Iterator[Engine]:
 
 def connect(url: str, *, durable: bool = True) -> Engine:
     """An engine for `url`, its schema as it is."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"ledger.url {url!r} is no database URL") from error
+    parsed = parse_database_url(url)
     base = parsed.drivername.split("+")[0]
-    if base not in _DRIVERS:
-        raise ConfigError(f"ledger.url must be sqlite:// or postgresql://, got {base!r}")
     if base != "sqlite":
         return create_engine(parsed.set(drivername=_DRIVERS[base]), pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
@@ -76,6 +71,18 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     engine = create_engine(parsed, connect_args={"timeout": 30})
     _tune_sqlite(engine, "FULL" if durable else "NORMAL")
     return engine
+
+
+def parse_database_url(url: str) -> URL:
+    """The parts of a URL of a kind we know, or ConfigError, which never quotes it."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError("ledger.url is no database URL") from error
+    base = parsed.drivername.split("+")[0]
+    if base not in _DRIVERS:
+        raise ConfigError(f"ledger.url must be sqlite:// or postgresql://, got {base!r}")
+    return parsed
 
 
 def _tune_sqlite(engine: Engine, synchronous: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -24,19 +25,17 @@ class Configuration:
 
     settings: Settings
     document: Document
+    warnings: tuple[Fault, ...] = ()
 
-    def require_secrets(self) -> None:
-        """Raises FaultyConfigError for every `env:NAME` whose variable is not set."""
-        faults = list(self._unset())
-        if faults:
-            raise FaultyConfigError(faults)
-
-    def _unset(self) -> Iterator[Fault]:
+    def unset(self) -> list[Fault]:
+        """A fault for every `env:NAME` whose variable is not set."""
+        faults = []
         for place, value in secrets_in(self.settings):
             try:
                 secret(value)
             except ConfigError as error:
-                yield self.document.fault(place, str(error))
+                faults.append(self.document.fault(place, str(error)))
+        return faults
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -48,26 +47,31 @@ def load_settings(path: Path | None) -> Settings:
     return load_configuration(path).settings
 
 
-def load_configuration(path: Path | None) -> Configuration:
-    """Like `load_settings`, with the text."""
+def load_configuration(path: Path | None, server: Mapping[str, Any] | None = None) -> Configuration:
+    """Like `load_settings`, with the text; `server` are settings from the command line."""
     if path is None:
-        return read_configuration("", "the defaults")
+        return read_configuration("", "defaults", server)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"'{path}' is no UTF-8 text: {error.reason}") from error
-    return read_configuration(text, str(path))
+    return read_configuration(text, str(path), server)
 
 
-def read_configuration(text: str, name: str) -> Configuration:
+def read_configuration(
+    text: str, name: str, server: Mapping[str, Any] | None = None
+) -> Configuration:
     """Check a configuration given as text.
 
     Raises:
         FaultyConfigError: Every fault, under `name`.
     """
     document = read_document(text, name)
+    section = document.data.get("server", {})
+    if server and isinstance(section, dict):
+        document.data["server"] = {**section, **server}
     try:
         settings = Settings.model_validate(document.data)
     except ValidationError as error:

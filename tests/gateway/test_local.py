@@ -10,10 +10,8 @@ import pytest
 
 from experts.pricing import Rates, prices_from_rates
 from gateway.cli.endpoint import running_gateway
-from gateway.errors import ConfigError
 from gateway.local import Endpoint, dump_endpoints, parse_endpoints
 from gateway.pool import build_experts
-from gateway.running import check_exposure
 from gateway.settings.root import Settings
 
 RATES = Rates(140.0, 70.0, date(2026, 1, 2))
@@ -36,16 +34,6 @@ def test_a_packaged_expert_is_priced_by_its_speed_and_hour() -> None:
     assert card.prompt is None
     assert experts["gemma"].card.prompt is not None
     assert experts["calculator"].card.prices is not None
-
-
-def test_serving_strangers_needs_keys_or_a_word() -> None:
-    with pytest.raises(ConfigError, match="without keys"):
-        check_exposure(Settings(), "0.0.0.0")  # noqa: S104
-    check_exposure(Settings(), "127.0.0.1")
-    keyed = Settings.model_validate({"keys": [{"name": "a", "key": "long-enough"}]})
-    check_exposure(keyed, "0.0.0.0")  # noqa: S104
-    open_ = Settings.model_validate({"server": {"allow_anonymous": True}})
-    check_exposure(open_, "0.0.0.0")  # noqa: S104
 
 
 @pytest.mark.slow

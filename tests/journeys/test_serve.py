@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import trustme
 
 from experts.fake_provider import FakeProvider, Reply
 from gateway.ledger.database import opened
@@ -28,22 +30,23 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def config_in(folder: Path, provider: FakeProvider) -> Path:
+def config_in(folder: Path, provider: FakeProvider, **sections: Any) -> Path:
     path = folder / "config.yaml"
     expert = {"id": "small", "base_url": provider.url, "prices": {"input": 1, "output": 2}}
     ledger = {"url": f"sqlite:///{folder}/ledger.db"}
-    path.write_text(
-        json.dumps({"experts": [expert], "ledger": ledger, "data_dir": str(folder / "data")})
-    )
+    settings = {"experts": [expert], "ledger": ledger, "data_dir": str(folder / "data")}
+    path.write_text(json.dumps({**settings, **sections}))
     return path
 
 
 @contextmanager
-def serving(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    config: Path, *options: str, scheme: str = "http"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     port = free_port()
     words = ["serve", "--config", str(config), "--port", str(port), *options]
     process = subprocess.Popen([sys.executable, "-m", "gateway.cli.main", *words])
-    url = f"http://127.0.0.1:{port}"
+    url = f"{scheme}://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 30
         while not answers(url):
@@ -58,15 +61,16 @@ def serving(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen
 
 def answers(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/health/ready", timeout=1, trust_env=False).status_code == 200
+        answer = httpx2.get(f"{url}/health/ready", timeout=1, trust_env=False, verify=False)
     except httpx2.TransportError:
         return False
+    return answer.status_code == 200
 
 
 def ask(url: str, text: str = "Hi") -> int:
     body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
-    answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=30, trust_env=False)
-    return answer.status_code
+    path = f"{url}/v1/chat/completions"
+    return httpx2.post(path, json=body, timeout=30, trust_env=False, verify=False).status_code
 
 
 def verdict_in(folder: Path) -> Verdict:
@@ -110,6 +114,36 @@ def test_a_killed_gateway_leaves_no_call_without_its_decision(
 def ignore_failure(url: str) -> None:
     with suppress(httpx2.TransportError):
         ask(url, "lost")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_operators_routes_have_a_listener_of_their_own(
+    tmp_path: Path, provider: FakeProvider, workers: str
+) -> None:
+    admin_port = free_port()
+    config = config_in(tmp_path, provider, server={"admin_port": admin_port})
+    with serving(config, "--workers", workers) as (url, _):
+        admin = f"http://127.0.0.1:{admin_port}"
+        for path in ("/", "/admin/routers", "/metrics", "/openapi.json"):
+            # The port is the socket's: no header moves a request to the other listener.
+            spoofed = {"host": f"127.0.0.1:{admin_port}", "x-forwarded-port": str(admin_port)}
+            assert status(url + path, spoofed) == 404
+            assert status(admin + path, {"host": url.removeprefix("http://")}) == 200
+        assert ask(url) == ask(admin) == 200
+
+
+def status(url: str, headers: dict[str, str]) -> int:
+    return httpx2.get(url, headers=headers, timeout=10, trust_env=False).status_code
+
+
+def test_tls_is_ours_to_end(tmp_path: Path, provider: FakeProvider) -> None:
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.cert_chain_pems[0].write_to_path(cert)
+    certificate.private_key_pem.write_to_path(key)
+    tls = {"tls_cert": str(cert), "tls_key": str(key)}
+    with serving(config_in(tmp_path, provider, server=tls), scheme="https") as (url, _):
+        assert ask(url) == 200
 
 
 def test_a_config_that_is_wrong_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What a configuration can be told to be wrong with before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.util import find_spec
+
+from experts.packaged import PACKAGED
+from gateway.errors import ConfigError
+from gateway.ledger.database import parse_database_url
+from gateway.listeners import check_exposure, check_tls
+from gateway.pool import prices_of
+from gateway.router_store import RouterStore
+from gateway.settings.base import secret
+from gateway.settings.experts import PackagedExpert, RemoteExpert
+from gateway.settings.faults import Fault, Place
+from gateway.settings.load import Configuration
+from gateway.settings.root import Settings
+from routers.errors import RoutingError
+
+Problem = tuple[Place, str]
+
+
+def find_faults(configuration: Configuration) -> list[Fault]:
+    """Why a gateway could not start with it: secrets, packages, ledger, certificate, exposure."""
+    document, settings = configuration.document, configuration.settings
+    problems = [*_packages(settings), *_ledger(settings), *_server(settings)]
+    return [*configuration.unset(), *(document.fault(*problem) for problem in problems)]
+
+
+def find_warnings(configuration: Configuration) -> list[Fault]:
+    """What would work, but maybe not as it was meant."""
+    found = (configuration.document.fault(*problem) for problem in _prices(configuration.settings))
+    return [*configuration.warnings, *found]
+
+
+def find_router_faults(settings: Settings) -> list[str]:
+    """Promoted routers that can't be loaded; a gateway would start and say so in its health."""
+    store = RouterStore(settings.data_dir / "routers")
+    faults = []
+    for name in store.names():
+        try:
+            promotion = store.promoted(name)
+            if promotion is not None:
+                store.load(name, promotion.version)
+        except (RoutingError, ConfigError, OSError, ValueError, KeyError) as error:
+            faults.append(f"router {name!r}: {error}")
+    return faults
+
+
+def _packages(settings: Settings) -> Iterator[Problem]:
+    for index, entry in enumerate(settings.experts):
+        if not isinstance(entry, PackagedExpert):
+            continue
+        model = PACKAGED.get(entry.package)
+        if model is None:
+            known = ", ".join(sorted(PACKAGED))
+            yield ("experts", index, "package"), f"no such package; there are {known}"
+        elif find_spec(model.package) is None:
+            yield ("experts", index, "package"), f"is not installed: {model.install}"
+
+
+def _ledger(settings: Settings) -> Iterator[Problem]:
+    try:
+        url = secret(settings.ledger.url)
+    except ConfigError:
+        return
+    try:
+        parse_database_url(url)
+    except ConfigError as error:
+        yield ("ledger", "url"), str(error).removeprefix("ledger.url ")
+
+
+def _server(settings: Settings) -> Iterator[Problem]:
+    try:
+        check_tls(settings.server)
+    except ConfigError as error:
+        yield ("server", "tls_cert"), str(error).removeprefix("server.tls_cert: ")
+    try:
+        check_exposure(settings)
+    except ConfigError as error:
+        yield ("server", "host"), str(error)
+
+
+def _prices(settings: Settings) -> Iterator[Problem]:
+    at = datetime.now(UTC)
+    for index, entry in enumerate(settings.experts):
+        if not isinstance(entry, RemoteExpert) or prices_of(entry, at) is not None:
+            continue
+        if entry.catalogue is None:
+            yield ("experts", index), "no prices: what it costs will be booked as unknown"
+        else:
+            problem = "the catalogue has no prices of it: its cost will be booked as unknown"
+            yield ("experts", index, "catalogue"), problem

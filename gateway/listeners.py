@@ -1,0 +1,119 @@
+"""Opens the sockets we listen on, and keeps the operator's routes off the public one.
+
+Which listener a request came through is read off its socket (`scope["server"]`), never a header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from gateway.errors import ApiError, ConfigError
+from gateway.settings.root import Settings
+from gateway.settings.server import Address, ServerSettings, is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Where the operator's routes may be asked for.
+
+    Attributes:
+        admin_port: The only local port that serves them; None: every one.
+        hosts: Names that a `Host` header may give. Any address will do: a page that was made to
+            resolve to this machine (DNS rebinding) still has a name in its requests.
+    """
+
+    admin_port: int | None = None
+    hosts: Collection[str] = ("localhost",)
+
+    def check(self, request: Request) -> None:
+        """Raises ApiError 404 on the public listener, and 403 for a page of another site."""
+        server = request.scope.get("server")
+        if self.admin_port is not None and (server is None or server[1] != self.admin_port):
+            raise ApiError(404, "Not Found", code="http_error")
+        host = _host_of(f"//{request.headers.get('host', '')}")
+        if not self._trusts(host):
+            raise _untrusted("Host", host)
+        origin = request.headers.get("origin")
+        if origin is not None and not self._trusts(_host_of(origin)):
+            raise _untrusted("Origin", _host_of(origin))
+
+    def _trusts(self, host: str) -> bool:
+        if host in self.hosts or "*" in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True
+
+
+def exposure(server: ServerSettings, admin_port: int | None) -> Exposure:
+    """The settings' exposure once the admin listener's real port is known."""
+    own = {"localhost", server.host.lower(), (server.admin_host or "").lower()} - {""}
+    return Exposure(admin_port, frozenset({*own, *(h.lower() for h in server.trusted_hosts)}))
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises ConfigError rather than serve strangers without keys."""
+    server = settings.server
+    if settings.keys or is_loopback(server.host) or server.allow_anonymous:
+        return
+    raise ConfigError(
+        f"refusing to serve {server.host} without keys: add `keys:` to the configuration, "
+        "or set server.allow_anonymous"
+    )
+
+
+def listen(address: Address, setting: str) -> socket.socket:
+    """A bound socket that worker processes may share.
+
+    Raises:
+        ConfigError: The address can't be had; the message names `setting`.
+    """
+    host, port = address
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with ExitStack() as unless_bound:
+            listener = unless_bound.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.set_inheritable(True)
+            unless_bound.pop_all()
+    except OSError as error:
+        raise ConfigError(f"{setting}: can't listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def check_tls(server: ServerSettings) -> None:
+    """Raises ConfigError when certificate and key can't be used."""
+    if server.tls_cert is None or server.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.tls_cert, server.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"server.tls_cert: '{server.tls_cert}' can't be used: {error}") from error
+
+
+def _host_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _untrusted(header: str, host: str) -> ApiError:
+    shown = host[:100] or "none"
+    return ApiError(
+        403,
+        f"{header} {shown!r} is not trusted here; server.trusted_hosts names those that are",
+        type="permission_error",
+        code="untrusted_host",
+    )
