@@ -85,7 +85,7 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
         "id": entry.id,
         "kind": entry.kind,
         "model": (remote.model or entry.id) if remote else None,
-        "base_url": remote.base_url if remote else None,
+        "base_urls": list(remote.urls) if remote else [],
         "key": bool(remote and remote.api_key),
         "context_tokens": remote.context_tokens if remote else None,
         "usd_per_mtok_input": prices and prices.input,
@@ -115,7 +115,8 @@ def _show(settings: Settings) -> None:
 
 
 def _row(expert: Mapping[str, Any]) -> list[str]:
-    words = [str(expert[name] or "") for name in ("id", "kind", "model", "base_url")]
+    words = [str(expert[name] or "") for name in ("id", "kind", "model")]
     price = [expert["usd_per_mtok_input"], expert["usd_per_mtok_output"]]
     figures = ["" if figure is None else f"{figure:g}" for figure in price]
-    return [*words, "yes" if expert["key"] else "", *figures, str(expert["price_source"])]
+    urls = "\n".join(expert["base_urls"])
+    return [*words, urls, "yes" if expert["key"] else "", *figures, str(expert["price_source"])]
