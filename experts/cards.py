@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from experts.messages import Usage
 
@@ -97,6 +98,10 @@ class ExpertCard:
         released: ISO date of release, "" when unknown.
         tags: Free labels, e.g. {"region": "eu"}.
         prompt: The few-shot prompt of a base model; None for one that chats.
+        api: What it is asked for: answers to conversations, prompts continued, or vectors.
+        params: What becomes of request fields that are not OpenAI's: they go through, the request
+            is refused, or they are taken out and named in the answer's headers.
+        params_allow: Further fields that it takes, whatever `params` says.
     """
 
     expert_id: str
@@ -114,6 +119,14 @@ class ExpertCard:
     released: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     prompt: FewShotPrompt | None = None
+    api: Literal["chat", "completions", "embeddings"] = "chat"
+    params: Literal["pass", "strict", "drop"] = "pass"
+    params_allow: frozenset[str] = frozenset()
+
+    @property
+    def takes_raw_prompts(self) -> bool:
+        """Whether it continues a text as it is, without a conversation around it."""
+        return self.api == "completions" or self.prompt is not None
 
     def __post_init__(self) -> None:
         if not self.expert_id:

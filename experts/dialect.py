@@ -27,6 +27,6 @@ class Dialect(Protocol):
         """Headers for this request, beyond those of every request."""
         ...
 
-    def reader(self) -> Reader:
-        """Reads one answer: called with the whole of it, or with chunk after chunk."""
+    def reader(self, request: ChatRequest) -> Reader:
+        """Reads one answer to `request`: called with the whole of it, or with chunk after chunk."""
         ...

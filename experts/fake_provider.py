@@ -32,6 +32,8 @@ class Reply:
         stall_after: Send nothing more after so many chunks, until the client leaves; an answer
             that is not streamed sends nothing at all.
         tool_calls: Tool calls to answer with.
+        whole: The body of an answer that is not streamed, instead of one made from the above.
+        chunks: The events of one that is.
     """
 
     text: str = "Hello there"
@@ -45,6 +47,8 @@ class Reply:
     cut_after: int | None = None
     stall_after: int | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
+    whole: dict[str, Any] | None = None
+    chunks: tuple[Any, ...] = ()
 
 
 class FakeProvider:
@@ -186,6 +190,8 @@ def _head(status: int, headers: dict[str, str], length: int | None) -> bytes:
 
 
 def _whole(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
+    if reply.whole is not None:
+        return reply.whole
     if "prompt" in body:
         choice: dict[str, Any] = {"index": 0, "text": reply.text}
     else:
@@ -198,6 +204,9 @@ def _whole(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chunks(reply: Reply, body: dict[str, Any]) -> Iterator[Any]:
+    if reply.chunks:
+        yield from reply.chunks
+        return
     for word in reply.text.split(" "):
         piece = word if word == reply.text.split(" ")[0] else f" {word}"
         yield {"choices": [{"index": 0, **_piece(piece, body), "finish_reason": None}]}

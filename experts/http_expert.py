@@ -22,6 +22,7 @@ from experts.errors import (
     ExpertTimeoutError,
 )
 from experts.messages import ChatRequest, Event
+from experts.params import with_known_params
 from experts.reading import StreamReader, whole_answer
 from experts.refusals import refusal
 from experts.replicas import Balance, Endpoint, Lease, Replicas
@@ -119,7 +120,8 @@ class HttpExpert:
         return lease
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        body = orjson.dumps(self._dialect.body(request, self._model))
+        known = with_known_params(request, self._card)
+        body = orjson.dumps(self._dialect.body(known, self._model))
         async with self._opened(request, body, call) as response:
             if response.status_code != 200:
                 raise await self._refused(response)
@@ -128,7 +130,7 @@ class HttpExpert:
                     async for event in events:
                         yield event
             else:
-                for event in await self._whole(response):
+                for event in await self._whole(request, response):
                     yield event
 
     @asynccontextmanager
@@ -198,7 +200,7 @@ class HttpExpert:
         choices = request.params.get("n")
         reader = StreamReader(
             self._card.expert_id,
-            self._dialect.reader(),
+            self._dialect.reader(request),
             choices if isinstance(choices, int) else 1,
             self._max_answer_bytes,
         )
@@ -235,12 +237,12 @@ class HttpExpert:
                 return
             yield chunk
 
-    async def _whole(self, response: httpx2.Response) -> list[Event]:
+    async def _whole(self, request: ChatRequest, response: httpx2.Response) -> list[Event]:
         kind = response.headers.get("content-type", "")
         if "html" in kind:
             raise self._no_answer("sent a web page")
         content = await self._read(response, self._max_answer_bytes)
-        return whole_answer(self._card.expert_id, self._dialect.reader(), content)
+        return whole_answer(self._card.expert_id, self._dialect.reader(request), content)
 
     async def _read(self, response: httpx2.Response, most: int) -> bytes:
         pieces: list[bytes] = []

@@ -6,11 +6,16 @@ stream collected (`collect`), so streaming and not streaming can't drift apart.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from experts.pieces import whole_calls, whole_fields, whole_logprobs
 
 Json = Mapping[str, Any]
+Task = Literal["chat", "complete", "embed"]
+RawInput = str | tuple[int, ...]
+"""A text, or the tokens of one, as the client sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Message:
     content: str | tuple[Json, ...] | None
     fields: Json = field(default_factory=dict)
     source: Source | None = field(default=None, compare=False, repr=False)
+    task: Task = "chat"
+    raw: tuple[RawInput, ...] = ()
 
     def source_on(self, wire: str) -> Any:
         """The message as `wire` had it, or None if it came otherwise or was changed since."""
@@ -99,6 +106,9 @@ class ChatRequest:
         params: All other fields of the body by their OpenAI names (`temperature`, `tools`,
             `response_format`, ...), known to us or not; experts that take them get them as is.
         source: The body that messages, limit and params were made from.
+        task: What is wanted: an answer to a conversation, a prompt continued, or vectors.
+        raw: The one prompt to continue, or the inputs to embed; `messages` then hold the same as
+            user messages, for all who read a conversation only.
     """
 
     messages: tuple[Message, ...]
@@ -106,6 +116,8 @@ class ChatRequest:
     stream: bool = False
     params: Json = field(default_factory=dict)
     source: Source | None = field(default=None, compare=False, repr=False)
+    task: Task = "chat"
+    raw: tuple[RawInput, ...] = ()
 
     def source_on(self, wire: str) -> Any:
         """The body as `wire` had it, or None if it came otherwise or was changed since."""
@@ -135,6 +147,22 @@ class ChatRequest:
     def needs_schema(self) -> bool:
         wanted = self.params.get("response_format") or {}
         return wanted.get("type") in ("json_schema", "json_object")
+
+    @property
+    def needs_raw_prompt(self) -> str | None:
+        """The field of a prompt to continue that no chat can stand in for, if it has one."""
+        if self.task != "complete":
+            return None
+        params = self.params
+        if any(not isinstance(prompt, str) for prompt in self.raw):
+            return "a prompt of tokens"
+        if params.get("suffix"):
+            return "suffix"
+        if (params.get("best_of") or 1) > (params.get("n") or 1):
+            return "best_of"
+        if params.get("echo") and params.get("logprobs") is not None:
+            return "echo with logprobs"
+        return "max_tokens of 0" if self.max_tokens == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +211,8 @@ class Delta:
     Attributes:
         text: New text, possibly empty.
         choice: Which of the `n` answers it belongs to.
-        tool_calls: Pieces of tool calls in OpenAI's streaming shape (with `index`).
+        tool_calls: Pieces of tool calls in OpenAI's streaming shape: each has the `index` of its
+            call; `id`, `type` and the name come with the first piece of a call and never again.
         reasoning: New text of the visible thought that comes before the answer.
         fields: Other fields of the piece as sent (`refusal`, signed `thinking_blocks`, ...).
         logprobs: The provider's `logprobs` object for this piece, if it sent one.
@@ -209,12 +238,16 @@ class Finish:
         choice: Which of the `n` answers it was.
         stop: The stop sequence that ended it, if the expert said which.
         opaque: What Anthropic's wire says of the end beyond that (`stop_reason`, `container`, ...).
+        fields: Other fields of the choice as OpenAI's wire sent them (`stop_reason`, ...).
+        answer: Other fields of the whole answer (`system_fingerprint`, `service_tier`, ...).
     """
 
     reason: str
     choice: int = 0
     stop: str | None = None
     opaque: Json = field(default_factory=dict)
+    fields: Json = field(default_factory=dict)
+    answer: Json = field(default_factory=dict)
 
 
 Event = Delta | Finish | Usage
@@ -225,7 +258,14 @@ _EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One finished answer. `tool_calls` are whole, in OpenAI's non-streaming shape."""
+    """One finished answer.
+
+    Attributes:
+        tool_calls: Whole calls in OpenAI's non-streaming shape.
+        fields: Other fields of the message, see `Delta.fields`.
+        finish_fields: Other fields of the choice, see `Finish.fields`.
+        source: The events that it was added up from.
+    """
 
     text: str
     finish_reason: str | None
@@ -233,6 +273,7 @@ class Choice:
     reasoning: str = ""
     fields: Json = field(default_factory=dict)
     logprobs: Json | None = None
+    finish_fields: Json = field(default_factory=dict)
     source: Source | None = field(default=None, compare=False, repr=False)
 
     def events(self) -> tuple[Delta | Finish, ...]:
@@ -249,15 +290,21 @@ class Choice:
             Delta(self.text, logprobs=self.logprobs),
             Delta(tool_calls=calls),
         )
-        return (*deltas, Finish(self.finish_reason or "stop"))
+        return (*deltas, Finish(self.finish_reason or "stop", fields=self.finish_fields))
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """All that an expert answered; `usage` is None when nobody counted."""
+    """All that an expert answered.
+
+    Attributes:
+        usage: None when nobody counted.
+        fields: What was said of all choices together, see `Finish.answer`.
+    """
 
     choices: tuple[Choice, ...]
     usage: Usage | None
+    fields: Json = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -270,6 +317,7 @@ class Collector:
     def __init__(self) -> None:
         self._choices: dict[int, _ChoiceParts] = {}
         self._usage: Usage | None = None
+        self._fields: dict[str, Any] = {}
 
     def add(self, event: Event) -> None:
         if isinstance(event, Usage):
@@ -279,6 +327,8 @@ class Collector:
         if parts is None:
             parts = self._choices[event.choice] = _ChoiceParts()
         parts.add(event)
+        if isinstance(event, Finish) and event.answer:
+            self._fields.update(event.answer)
 
     @property
     def usage(self) -> Usage | None:
@@ -286,7 +336,7 @@ class Collector:
 
     def completion(self) -> Completion:
         choices = (parts.choice() for _, parts in sorted(self._choices.items()))
-        return Completion(tuple(choices), self._usage)
+        return Completion(tuple(choices), self._usage, dict(self._fields))
 
 
 async def collect(events: AsyncIterator[Event]) -> Completion:
@@ -306,43 +356,17 @@ class _ChoiceParts:
 
     def choice(self) -> Choice:
         deltas = [event for event in self._events if isinstance(event, Delta)]
-        reasons = [event.reason for event in self._events if isinstance(event, Finish)]
-        text, reason = "".join(delta.text for delta in deltas), reasons[-1] if reasons else None
-        calls, thought = _whole_calls(deltas), "".join(delta.reasoning for delta in deltas)
-        source = Source(_EVENTS, tuple(self._events), (text, reason, calls, thought))
-        return Choice(text, reason, calls, thought, _fields(deltas), _logprobs(deltas), source)
-
-
-def _whole_calls(deltas: Iterable[Delta]) -> tuple[Json, ...]:
-    calls: dict[int, dict[str, Any]] = {}
-    for piece in (piece for delta in deltas for piece in delta.tool_calls):
-        index = piece.get("index")
-        key = len(calls) if index is None else int(index)
-        call = calls.setdefault(key, {"type": "function", "function": {}})
-        call.update({k: v for k, v in piece.items() if k not in ("index", "function") and v})
-        for name, value in (piece.get("function") or {}).items():
-            call["function"][name] = call["function"].get(name, "") + (value or "")
-    return tuple(call for _, call in sorted(calls.items()))
-
-
-def _fields(deltas: Iterable[Delta]) -> dict[str, Any]:
-    """Texts and lists are added to, anything else replaces what came before."""
-    fields: dict[str, Any] = {}
-    for name, value in (item for delta in deltas for item in delta.fields.items()):
-        before = fields.get(name)
-        joins = isinstance(value, str | list) and isinstance(before, type(value))
-        fields[name] = before + value if joins else value
-    return fields
-
-
-def _logprobs(deltas: Iterable[Delta]) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = None
-    for delta in deltas:
-        if delta.logprobs:
-            found = {} if found is None else found
-            for name, tokens in delta.logprobs.items():
-                if isinstance(tokens, list):
-                    found.setdefault(name, []).extend(tokens)
-                else:
-                    found.setdefault(name, tokens)
-    return found
+        ends = [event for event in self._events if isinstance(event, Finish)]
+        text, reason = "".join(delta.text for delta in deltas), ends[-1].reason if ends else None
+        calls = whole_calls(piece for delta in deltas for piece in delta.tool_calls)
+        thought = "".join(delta.reasoning for delta in deltas)
+        return Choice(
+            text,
+            reason,
+            calls,
+            thought,
+            whole_fields(delta.fields for delta in deltas),
+            whole_logprobs(delta.logprobs for delta in deltas if delta.logprobs),
+            whole_fields(end.fields for end in ends),
+            Source(_EVENTS, tuple(self._events), (text, reason, calls, thought)),
+        )

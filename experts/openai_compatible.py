@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from experts.cards import ExpertCard
-from experts.dialect import Dialect
 from experts.http_expert import HttpExpert, HttpOptions
-from experts.openai_wire import ChatDialect, CompletionsDialect
+from experts.openai_wire import dialect_of
 
 
 class OpenAICompatibleExpert(HttpExpert):
-    """One model behind one URL; a card with a few-shot `prompt` is asked through `/completions`.
+    """One model behind one URL.
 
     Args:
-        card: Its card.
+        card: Its card; `api` and a few-shot `prompt` say which endpoint is asked.
         base_urls: One or more, up to and including `/v1`.
         model: The name the endpoint knows the model by.
         api_key: Sent as a bearer token if given.
+        max_tokens_field: What it calls the longest answer; None: what the client called it.
         options: See `HttpOptions`.
     """
 
@@ -29,8 +29,9 @@ class OpenAICompatibleExpert(HttpExpert):
         model: str,
         *,
         api_key: str | None = None,
+        max_tokens_field: str | None = None,
         **options: Unpack[HttpOptions],
     ) -> None:
-        dialect: Dialect = CompletionsDialect(card.prompt) if card.prompt else ChatDialect()
+        dialect = dialect_of(card, max_tokens_field)
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         super().__init__(card, base_urls, model, dialect, headers, **options)

@@ -1,6 +1,7 @@
 """OpenAI's JSON for upstream calls: requests out, events in. Pure; no HTTP.
 
-Two dialects: chat completions, and legacy completions for base models that need a few-shot prompt.
+Three dialects: chat completions; legacy completions, for prompts to continue and for base models
+that need a few-shot prompt to chat; embeddings.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import orjson
-
-from experts.cards import FewShotPrompt
-from experts.dialect import Reader
+from experts.cards import ExpertCard, FewShotPrompt
+from experts.dialect import Dialect, Reader
 from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message, Usage
+from experts.openai_reading import ChatReader, finish_of, usage_events
 
 _COMPLETION_PARAMS = (
     "temperature",
@@ -23,9 +23,21 @@ _COMPLETION_PARAMS = (
     "frequency_penalty",
     "presence_penalty",
 )
+_NOT_IN_CHAT = ("echo", "best_of", "suffix", "logprobs")
 
 
-_KNOWN = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
+def dialect_of(card: ExpertCard, max_tokens_field: str | None = None) -> Dialect:
+    """How the endpoint behind `card` is spoken to.
+
+    Args:
+        card: Its `api` and `prompt` count.
+        max_tokens_field: What it calls the longest answer; None: what the client called it.
+    """
+    if card.api == "embeddings":
+        return EmbeddingsDialect()
+    if card.takes_raw_prompts:
+        return CompletionsDialect(card.prompt)
+    return ChatDialect(max_tokens_field)
 
 
 class ChatDialect:
@@ -33,78 +45,105 @@ class ChatDialect:
 
     path = "chat/completions"
 
+    def __init__(self, max_tokens_field: str | None = None) -> None:
+        self._max_tokens_field = max_tokens_field
+
     def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        params = dict(request.params) if request.task == "chat" else _as_chat(request.params)
+        asked_as = "max_completion_tokens" if "max_completion_tokens" in params else "max_tokens"
+        params.pop("max_completion_tokens", None)
         body = {
-            **request.params,
+            **params,
             "model": model,
             "messages": [message_json(message) for message in request.messages],
         }
-        if request.max_tokens is not None and "max_completion_tokens" not in body:
-            body["max_tokens"] = request.max_tokens
+        if request.max_tokens is not None:
+            body[self._max_tokens_field or asked_as] = request.max_tokens
         return _with_stream(body, request)
 
     def headers(self, request: ChatRequest) -> dict[str, str]:
         return {}
 
-    def reader(self) -> Reader:
-        return self._events
-
-    def _events(self, data: Json) -> Iterator[Event]:
-        for choice in data.get("choices") or ():
-            index = int(choice.get("index") or 0)
-            piece = choice.get("delta") or choice.get("message") or {}
-            delta = _delta(piece, index, choice.get("logprobs"))
-            if delta is not None:
-                yield delta
-            if choice.get("finish_reason"):
-                # vLLM's word for the stop sequence; for a stop token it is a number.
-                stop = choice.get("stop_reason")
-                yield Finish(
-                    str(choice["finish_reason"]), index, stop if isinstance(stop, str) else None
-                )
-        yield from usage_events(data)
+    def reader(self, request: ChatRequest) -> Reader:
+        read = ChatReader()
+        return _with_echo(read, request) if request.params.get("echo") else read
 
 
 class CompletionsDialect:
-    """`/completions`: a base model continues the few-shot prompt of its card.
+    """`/completions`: a prompt goes through as it came; a question goes into the few-shot prompt.
 
     Earlier question-and-answer turns of the conversation become further examples.
     """
 
     path = "completions"
 
-    def __init__(self, prompt: FewShotPrompt) -> None:
+    def __init__(self, prompt: FewShotPrompt | None) -> None:
         self._prompt = prompt
 
     def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        wanted = request.params.get("stop") or []
-        stops = [wanted] if isinstance(wanted, str) else list(wanted)
-        body: dict[str, Any] = {
-            "model": model,
-            "prompt": self._prompt.render(request.question, _earlier_turns(request)),
-            "stop": [*self._prompt.stop, *stops],
-            **{name: request.params[name] for name in _COMPLETION_PARAMS if name in request.params},
-        }
+        body = self._raw(request) if request.task == "complete" else self._few_shot(request)
+        body["model"] = model
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
         return _with_stream(body, request)
 
+    def _raw(self, request: ChatRequest) -> dict[str, Any]:
+        (prompt,) = request.raw
+        return {**request.params, "prompt": prompt if isinstance(prompt, str) else list(prompt)}
+
+    def _few_shot(self, request: ChatRequest) -> dict[str, Any]:
+        if self._prompt is None:
+            raise ValueError("this expert has no prompt to chat with")
+        wanted = request.params.get("stop") or []
+        stops = [wanted] if isinstance(wanted, str) else list(wanted)
+        return {
+            "prompt": self._prompt.render(request.question, _earlier_turns(request)),
+            "stop": [*self._prompt.stop, *stops],
+            **{name: request.params[name] for name in _COMPLETION_PARAMS if name in request.params},
+        }
+
     def headers(self, request: ChatRequest) -> dict[str, str]:
         return {}
 
-    def reader(self) -> Reader:
+    def reader(self, request: ChatRequest) -> Reader:
         begun: set[int] = set()
+        raw = request.task == "complete"
 
         def events(data: Json) -> Iterator[Event]:
             for choice in data.get("choices") or ():
                 index, text = int(choice.get("index") or 0), str(choice.get("text") or "")
-                # The answer follows a colon, so it begins with the space between them.
-                text = text if index in begun else text.lstrip()
-                if text:
+                logprobs = choice.get("logprobs") if raw else None
+                # The answer to a few-shot prompt follows a colon, so it begins with a space.
+                text = text if raw or index in begun else text.lstrip()
+                if text or logprobs:
                     begun.add(index)
-                    yield Delta(text, index)
+                    yield Delta(text, index, logprobs=logprobs)
                 if choice.get("finish_reason"):
-                    yield Finish(str(choice["finish_reason"]), index)
+                    yield finish_of(choice, index, data)
+            yield from usage_events(data)
+
+        return events
+
+
+class EmbeddingsDialect:
+    """`/embeddings`: vector after vector, each as the one field `embedding` of its choice."""
+
+    path = "embeddings"
+
+    def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        inputs = [item if isinstance(item, str) else list(item) for item in request.raw]
+        return {**request.params, "model": model, "input": inputs}
+
+    def headers(self, request: ChatRequest) -> dict[str, str]:
+        return {}
+
+    def reader(self, request: ChatRequest) -> Reader:
+
+        def events(data: Json) -> Iterator[Event]:
+            for place, item in enumerate(data.get("data") or ()):
+                index = int(item.get("index", place))
+                yield Delta(choice=index, fields={"embedding": item.get("embedding")})
+                yield Finish("stop", index)
             yield from usage_events(data)
 
         return events
@@ -118,58 +157,34 @@ def message_json(message: Message) -> dict[str, Any]:
     return body
 
 
-def usage_events(data: Json) -> Iterator[Usage]:
-    """The disjoint token counts of an answer or a final chunk, if it has any."""
-    usage = data.get("usage")
-    if not usage:
-        return
-    prompt, completion = int(usage.get("prompt_tokens") or 0), _completion_tokens(usage)
-    cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
-    yield Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
-
-
-def _completion_tokens(usage: Json) -> int:
-    return int(usage.get("completion_tokens") or 0)
-
-
-def _detail(usage: Json, group: str, name: str, at_most: int) -> int:
-    # A part that exceeds its whole is a provider's slip; billing it would count tokens twice.
-    return min(int((usage.get(group) or {}).get(name) or 0), at_most)
-
-
 def _with_stream(body: dict[str, Any], request: ChatRequest) -> dict[str, Any]:
+    options = body.pop("stream_options", None) or {}
     if request.stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
+        body["stream_options"] = {**options, "include_usage": True}
     return body
 
 
-def _delta(piece: Json, index: int, logprobs: Json | None) -> Delta | None:
-    text = _text(piece.get("content"))
-    calls = tuple(_tool_call(call) for call in piece.get("tool_calls") or ())
-    # DeepSeek's word, and vLLM's newer one.
-    reasoning = _text(piece.get("reasoning_content") or piece.get("reasoning"))
-    fields = {name: value for name, value in piece.items() if name not in _KNOWN and value}
-    if not (text or calls or reasoning or fields or logprobs):
-        return None
-    return Delta(text, index, calls, reasoning, fields, logprobs)
+def _as_chat(params: Json) -> dict[str, Any]:
+    """Legacy completion fields as chat has them; `echo` is added to the answer by the reader."""
+    body = {name: value for name, value in params.items() if name not in _NOT_IN_CHAT}
+    if params.get("logprobs") is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = params["logprobs"]
+    return body
 
 
-def _text(content: Any) -> str:
-    """Text as a string or, from some providers, as a list of parts."""
-    if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content)
-    return content if isinstance(content, str) else ""
+def _with_echo(read: Reader, request: ChatRequest) -> Reader:
+    begun: set[int] = set()
 
+    def events(data: Json) -> Iterator[Event]:
+        for event in read(data):
+            if not isinstance(event, Usage) and event.choice not in begun:
+                begun.add(event.choice)
+                yield Delta(str(request.raw[0]), event.choice)
+            yield event
 
-def _tool_call(piece: Json) -> Json:
-    function = dict(piece.get("function") or {})
-    arguments = function.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        # Some providers send the arguments parsed; the format wants them as text.
-        function["arguments"] = orjson.dumps(arguments).decode()
-    return {**piece, "function": function} if function else piece
+    return events
 
 
 def _earlier_turns(request: ChatRequest) -> tuple[tuple[str, str], ...]:

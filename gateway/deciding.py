@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 
 from experts.cards import ExpertCard
+from experts.params import unknown_params
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.metrics import Metrics
@@ -136,6 +137,7 @@ class Decider:
     def _explicit(self, ask: Ask, expert_id: str, constraints: Constraints) -> Decision:
         """The expert that was named, whatever its card says it can do; price ceilings hold."""
         card = _unlimited(self._pool.card(expert_id))
+        _check_params(ask, card)
         return self._by_name.decide(
             ask.request,
             [card],
@@ -180,6 +182,17 @@ class Decider:
             latency_weight=base.latency_weight + soft.pop("latency", 0.0),
             min_quality=base.min_quality if wishes.min_quality is None else wishes.min_quality,
             prefer={**base.prefer, **soft},
+        )
+
+
+def _check_params(ask: Ask, card: ExpertCard) -> None:
+    unknown = unknown_params(ask.request, card)
+    if card.params == "strict" and unknown:
+        raise ApiError(
+            400,
+            f"{unknown[0]}: {card.expert_id} does not take this field",
+            code="unsupported_parameter",
+            param=unknown[0],
         )
 
 

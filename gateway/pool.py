@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from experts.base import Expert
@@ -63,7 +63,7 @@ def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
     prices = prices_of(entry, datetime.now(UTC))
     prompt = entry.prompt.prompt() if entry.prompt else None
     return OpenAICompatibleExpert(
-        entry.card(prices, prompt),
+        replace(entry.card(prices, prompt), api=entry.api),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
@@ -71,6 +71,7 @@ def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
         max_answer_bytes=settings.limits.max_answer_bytes,
         balance=settings.balance.balance(),
         rules=settings.breaker.rules(),
+        max_tokens_field=entry.max_tokens_field,
     )
 
 

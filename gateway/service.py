@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import anyio
 
 from experts.messages import Collector, Event
+from experts.params import dropped_params
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.deciding import Decider
@@ -36,6 +37,8 @@ class Answer:
     execution: Execution
     source: AsyncGenerator[Event, None]
     first: Event | None = None
+    dropped_params: tuple[str, ...] = ()
+    """Fields that the expert which answers does not get to see."""
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All events, the one that was waited for included."""
@@ -79,6 +82,9 @@ class Service:
         answer = Answer(decision, booking, execution, self._settled(ask, execution, booking))
         # Waiting for the first event, so that a failure before it can still change the status.
         answer.first = await anext(answer.source, None)
+        if execution.answered_by is not None:
+            card = self._pool.card(execution.answered_by)
+            answer.dropped_params = dropped_params(ask.request, card)
         return answer
 
     async def _settled(

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
+from experts.params import unknown_params
 from routers.features import answers_wanted
 
 
@@ -65,8 +66,10 @@ def eligible(
 def forbidden(
     request: ChatRequest, prompt_tokens: float, card: ExpertCard, constraints: Constraints
 ) -> str | None:
-    """Why `constraints` exclude an expert that can do whatever it is asked; None if they don't."""
+    """Why `constraints`, or being of another kind, exclude an expert asked by name, if they do."""
     case = _Case(request, prompt_tokens, frozenset(), {}, constraints)
+    if reason := _other_task(case, card):
+        return reason
     if constraints.allow is not None and (reason := _not_allowed(case, card)):
         return reason
     return None if constraints.max_cost_usd is None else _price(case, card, window=None)
@@ -91,6 +94,27 @@ def _not_allowed(case: _Case, card: ExpertCard) -> str | None:
 
 def _out_of_service(case: _Case, card: ExpertCard) -> str | None:
     return case.unhealthy.get(card.expert_id)
+
+
+def _other_task(case: _Case, card: ExpertCard) -> str | None:
+    task = case.request.task
+    if task == "chat" and card.api == "chat":
+        return None
+    if task == "embed":
+        return None if card.api == "embeddings" else "makes no embeddings"
+    if card.api == "embeddings":
+        return "only makes embeddings"
+    if task == "chat":
+        return None if card.prompt else "only continues prompts (POST /v1/completions)"
+    needs = case.request.needs_raw_prompt
+    if needs is None or card.takes_raw_prompts:
+        return None
+    return f"takes no raw prompt, which {needs} needs"
+
+
+def _takes_not_every_field(case: _Case, card: ExpertCard) -> str | None:
+    unknown = unknown_params(case.request, card) if card.params == "strict" else ()
+    return f"does not take {', '.join(unknown)}" if unknown else None
 
 
 def _cannot_read(case: _Case, card: ExpertCard) -> str | None:
@@ -150,6 +174,8 @@ _Check = Callable[[_Case, ExpertCard], str | None]
 _CHECKS: tuple[tuple[_Asked, _Check], ...] = (
     (lambda case: case.constraints.allow is not None, _not_allowed),
     (lambda case: bool(case.unhealthy), _out_of_service),
+    (lambda case: True, _other_task),
+    (lambda case: bool(case.request.params), _takes_not_every_field),
     (lambda case: True, _cannot_read),
     (lambda case: case.request.needs_tools, _no_tools),
     (lambda case: case.request.needs_schema, _no_schema),

@@ -101,6 +101,8 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         "x-pointsman-router": decision.router,
         "x-pointsman-attempts": str(answer.booking.attempts),
     }
+    if dropped := answer.dropped_params:
+        headers["x-pointsman-dropped-params"] = ",".join(dropped)
     if debug:
         headers["x-pointsman-version"] = decision.version
         headers["x-pointsman-policy"] = decision.policy

@@ -11,7 +11,7 @@ from gateway.api.body import fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_OURS = ("model", "messages", "stream", "stream_options", "max_tokens", "pointsman")
+_OURS = ("model", "messages", "stream", "max_tokens", "pointsman")
 
 
 def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> Ask:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from experts.messages import Completion, Delta, Event, Finish, Usage
+from experts.messages import Choice, Completion, Delta, Event, Finish, Json, Usage
 from gateway.api.front import Envelope
 from gateway.errors import ApiError
 
@@ -41,22 +41,30 @@ def completion_json(envelope: Envelope, completion: Completion, usage: Usage) ->
             "index": index,
             "message": {
                 "role": "assistant",
-                "content": choice.text if choice.text or not choice.tool_calls else None,
+                "content": _content(choice),
                 **({"tool_calls": list(choice.tool_calls)} if choice.tool_calls else {}),
                 **({"reasoning_content": choice.reasoning} if choice.reasoning else {}),
                 **choice.fields,
             },
             "logprobs": choice.logprobs,
+            **choice.finish_fields,
             "finish_reason": choice.finish_reason,
         }
         for index, choice in enumerate(completion.choices)
     ]
     body = {
+        **completion.fields,
         **_fields(envelope, "chat.completion"),
         "choices": choices,
         "usage": usage_json(usage),
     }
     return orjson.dumps(body)
+
+
+def _content(choice: Choice) -> str | None:
+    # What speaks instead of a text: calls, a refusal, sound.
+    instead = choice.tool_calls or choice.fields.get("refusal") or choice.fields.get("audio")
+    return choice.text if choice.text or not instead else None
 
 
 class ChunkWriter:
@@ -65,6 +73,7 @@ class ChunkWriter:
     def __init__(self, envelope: Envelope, *, include_usage: bool) -> None:
         self._include_usage = include_usage
         self._fields = _fields(envelope, "chat.completion.chunk")
+        self._answer: Json = {}
         self._begun: set[int] = set()
 
     def write(self, event: Event) -> Iterator[bytes]:
@@ -72,34 +81,30 @@ class ChunkWriter:
             return
         if event.choice not in self._begun:
             self._begun.add(event.choice)
-            yield self._chunk(event.choice, {"role": "assistant", "content": ""})
+            yield self._chunk(event.choice, {"role": "assistant", "content": ""}, {})
         if isinstance(event, Finish):
-            yield self._chunk(event.choice, {}, finish_reason=event.reason)
+            self._answer = {**self._answer, **event.answer}
+            ending = {**event.fields, "finish_reason": event.reason}
+            yield self._chunk(event.choice, {}, ending)
         else:
-            yield self._chunk(event.choice, _delta_json(event), logprobs=event.logprobs)
+            spoken = {"logprobs": event.logprobs} if event.logprobs else {}
+            yield self._chunk(event.choice, _delta_json(event), spoken)
 
     def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
         if self._include_usage:
             body = {**usage_json(usage), "cost_usd": cost_usd}
-            yield sse({**self._fields, "choices": [], "usage": body})
+            yield sse({**self._answer, **self._fields, "choices": [], "usage": body})
         yield DONE
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:
         """An error event without `[DONE]`."""
         yield sse(failure.body())
 
-    def _chunk(
-        self,
-        choice: int,
-        delta: dict[str, Any],
-        finish_reason: str | None = None,
-        logprobs: Any = None,
-    ) -> bytes:
-        body = {"index": choice, "delta": delta, "finish_reason": finish_reason}
-        if logprobs is not None:
-            body["logprobs"] = logprobs
-        return sse({**self._fields, "choices": [body]})
+    def _chunk(self, choice: int, delta: dict[str, Any], more: Json) -> bytes:
+        body = {"index": choice, "delta": delta, "finish_reason": None, **more}
+        usage = {"usage": None} if self._include_usage else {}
+        return sse({**self._answer, **self._fields, "choices": [body], **usage})
 
 
 def _delta_json(delta: Delta) -> dict[str, Any]:

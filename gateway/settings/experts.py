@@ -59,6 +59,8 @@ class CardSettings(Frozen):
     params_total_b: float | None = Field(None, gt=0)
     released: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
+    params: Literal["pass", "strict", "drop"] = "pass"
+    params_allow: frozenset[str] = frozenset()
 
     def card(self, prices: Prices | None, prompt: FewShotPrompt | None = None) -> ExpertCard:
         names = set(CardSettings.model_fields) - {"id", "prices"}
@@ -79,8 +81,12 @@ class RemoteExpert(CardSettings):
     api_key: Secret | None = Field(None, repr=False)
     catalogue: str | None = None
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
+    api: Literal["chat", "completions", "embeddings"] = "chat"
+    """What is behind the URL: a model that chats, that continues prompts, or that embeds."""
     prompt: PromptSettings | None = None
     connect_s: float = Field(5, gt=0)
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """What it calls the longest answer; what the client called it if not said."""
     max_concurrency: int | None = Field(None, ge=1)
     """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
 

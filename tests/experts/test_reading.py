@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertUnavailableError
 from experts.messages import Delta, Event, Finish, Usage
-from experts.openai_wire import ChatDialect
+from experts.openai_reading import ChatReader
 from experts.reading import StreamReader, whole_answer
 
 
@@ -32,7 +32,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def reader(choices: int = 1, max_event_bytes: int = 10_000) -> StreamReader:
-    return StreamReader("e", ChatDialect().reader(), choices, max_event_bytes)
+    return StreamReader("e", ChatReader(), choices, max_event_bytes)
 
 
 def events(*pieces: bytes, choices: int = 1) -> list[Event]:
@@ -141,7 +141,7 @@ def test_any_json_gives_events_or_an_error_of_ours(value: Any) -> None:
     for content in (value, {"choices": value}, {"choices": [value]}, {"usage": value}):
         try:
             events(data(content))
-            whole_answer("e", ChatDialect().reader(), orjson.dumps(content))
+            whole_answer("e", ChatReader(), orjson.dumps(content))
         except ExpertCallError:
             continue
 
@@ -163,19 +163,19 @@ def test_any_json_gives_events_or_an_error_of_ours(value: Any) -> None:
 )
 def test_a_whole_answer_that_is_none(content: bytes, message: str) -> None:
     with pytest.raises(ExpertProtocolError, match=message):
-        whole_answer("e", ChatDialect().reader(), content)
+        whole_answer("e", ChatReader(), content)
 
 
 def test_an_error_with_a_good_status_is_an_error() -> None:
     with pytest.raises(ExpertUnavailableError, match="sorry"):
-        whole_answer("e", ChatDialect().reader(), b'{"error": {"message": "sorry"}}')
+        whole_answer("e", ChatReader(), b'{"error": {"message": "sorry"}}')
 
 
 def test_text_in_parts_and_parsed_arguments_are_understood() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": {"a": 1}}}
     message = {"content": [{"type": "text", "text": "x"}, {"text": "y"}], "tool_calls": [call]}
     content = orjson.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})
-    delta, _ = whole_answer("e", ChatDialect().reader(), content)
+    delta, _ = whole_answer("e", ChatReader(), content)
     assert isinstance(delta, Delta)
     assert delta.text == "xy"
     assert delta.tool_calls[0]["function"] == {"name": "f", "arguments": '{"a":1}'}

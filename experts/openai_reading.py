@@ -1,0 +1,114 @@
+"""Reads OpenAI's answers, whole or chunk by chunk, as events. Pure; one reader per answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.tool_calls import ToolCallPieces
+
+_MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
+_CHOICE = ("index", "delta", "message", "text", "logprobs", "finish_reason")
+_ANSWER = ("id", "object", "created", "model", "choices", "usage")
+
+
+class ChatReader:
+    """Chat completions: called with the whole answer, or with chunk after chunk."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, ToolCallPieces] = {}
+        self._streamed: set[int] = set()
+        self._answer: dict[str, Any] = {}
+
+    def __call__(self, data: Json) -> Iterator[Event]:
+        self._answer |= _others(data, _ANSWER)
+        for choice in data.get("choices") or ():
+            index = int(choice.get("index") or 0)
+            delta = self._delta(choice, index)
+            if delta is not None:
+                yield delta
+            if choice.get("finish_reason"):
+                yield finish_of(choice, index, self._answer)
+        yield from usage_events(data)
+
+    def _delta(self, choice: Json, index: int) -> Delta | None:
+        calls = self._calls.setdefault(index, ToolCallPieces())
+        piece = self._piece(choice, index, calls)
+        # DeepSeek's word, and vLLM's newer one.
+        reasoning = _text(piece.get("reasoning_content") or piece.get("reasoning"))
+        found = Delta(
+            _text(piece.get("content")),
+            index,
+            tuple(calls.ordered(piece.get("tool_calls") or ())),
+            reasoning,
+            {name: value for name, value in piece.items() if name not in _MESSAGE},
+            choice.get("logprobs"),
+        )
+        said = found.text or found.tool_calls or reasoning or found.fields or found.logprobs
+        return found if said else None
+
+    def _piece(self, choice: Json, index: int, calls: ToolCallPieces) -> Json:
+        """What is new in `choice`: a chunk's `delta`, or a whole answer's `message`."""
+        piece, message = choice.get("delta") or {}, choice.get("message") or {}
+        if message and index not in self._streamed:
+            piece = {**message, "tool_calls": _numbered(message)}
+        elif message and not calls and not piece.get("tool_calls"):
+            # Some send the calls once more, or only then, with the last chunk.
+            piece = {**piece, "tool_calls": _numbered(message)}
+        elif not message:
+            # Chunks are full of fields that say nothing yet.
+            piece = {name: value for name, value in piece.items() if value}
+        if piece:
+            self._streamed.add(index)
+        return piece
+
+
+def usage_events(data: Json) -> Iterator[Usage]:
+    """The disjoint token counts that an answer or a chunk reports, if it does."""
+    usage = data.get("usage")
+    if not usage:
+        return
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
+    yield Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
+
+
+def _text(content: Any) -> str:
+    """Text as a string or, from some providers, as a list of parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def finish_of(choice: Json, index: int, answer: Json) -> Finish:
+    """The end of one choice, with all that was said of it and of the whole answer."""
+    # vLLM's word for the stop sequence; for a stop token it is a number.
+    stop = choice.get("stop_reason")
+    return Finish(
+        str(choice["finish_reason"]),
+        index,
+        stop if isinstance(stop, str) else None,
+        fields=_others(choice, _CHOICE),
+        answer=_others(answer, _ANSWER),
+    )
+
+
+def _count(usage: Json, name: str) -> int:
+    return int(usage.get(name) or 0)
+
+
+def _detail(usage: Json, group: str, name: str, at_most: int) -> int:
+    # A part that exceeds its whole is a provider's slip; billing it would count tokens twice.
+    return min(int((usage.get(group) or {}).get(name) or 0), at_most)
+
+
+def _numbered(message: Json) -> list[Json]:
+    """The calls of a whole message: each element is a call of its own."""
+    calls = message.get("tool_calls") or ()
+    return [{**call, "index": place} for place, call in enumerate(calls)]
+
+
+def _others(data: Json, known: tuple[str, ...]) -> dict[str, Any]:
+    return {n: value for n, value in data.items() if n not in known and value is not None}

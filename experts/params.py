@@ -1,0 +1,75 @@
+"""Which fields of a request an expert knows, and what becomes of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from experts.cards import ExpertCard
+from experts.messages import ChatRequest, Task
+
+_SAMPLING = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "n",
+        "presence_penalty",
+        "seed",
+        "stop",
+        "stream_options",
+        "temperature",
+        "top_p",
+        "user",
+    }
+)
+_CHAT = frozenset(
+    {
+        "audio",
+        "function_call",
+        "functions",
+        "metadata",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
+KNOWN_PARAMS: Mapping[Task, frozenset[str]] = {
+    "chat": _SAMPLING | _CHAT,
+    "complete": _SAMPLING | {"best_of", "echo", "suffix"},
+    "embed": frozenset({"dimensions", "encoding_format", "user"}),
+}
+"""OpenAI's own fields for each task, those that every request has left out."""
+
+
+def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
+    """Fields of `request` that are neither OpenAI's nor allowed by `card`, sorted."""
+    known = KNOWN_PARAMS[request.task] | card.params_allow
+    return tuple(sorted(name for name in request.params if name not in known))
+
+
+def dropped_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
+    """The fields that an expert of this card does not get to see."""
+    return unknown_params(request, card) if card.params == "drop" else ()
+
+
+def with_known_params(request: ChatRequest, card: ExpertCard) -> ChatRequest:
+    """`request` as an expert of this card takes it."""
+    dropped = dropped_params(request, card)
+    if not dropped:
+        return request
+    kept = {name: value for name, value in request.params.items() if name not in dropped}
+    return replace(request, params=kept)
