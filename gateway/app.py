@@ -16,6 +16,7 @@ from experts.base import Expert
 from experts.errors import ExpertError
 from gateway.api import admin, catalog, chat, feedback, figures, health, reference
 from gateway.api.access import Keyring
+from gateway.caching.cache import AnswerCache
 from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.errors import ApiError, GatewayError, api_error
@@ -55,7 +56,9 @@ def build_gateway(
     serving.refresh()
     metrics = Metrics(ledger)
     decider = Decider(settings, pool, serving, metrics, np.random.default_rng(seed))
-    service = Service(settings, pool, decider, ledger, metrics)
+    service = Service(
+        settings, pool, decider, AnswerCache(settings.cache, metrics), ledger, metrics
+    )
     _record_cards(ledger, pool)
     reader = LedgerReader(engine)
     keyring = Keyring(settings.keys)

@@ -31,6 +31,7 @@ class Wishes(BaseModel):
     experts: tuple[str, ...] | None = Field(None, min_length=1)
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session: str | None = Field(None, min_length=1, max_length=200)
+    cache: Literal["use", "refresh", "off"] = "use"
     prefer: dict[Soft, Weight] = Field(default_factory=dict)
 
 
@@ -78,12 +79,20 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
 
 
 def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
-    wishes: dict[str, Any] = {}
+    wishes: dict[str, Any] = _cache_control(headers.get("cache-control", ""))
     for name, value in headers.items():
         if name.startswith(HEADER_PREFIX) and name not in _HEADER_ONLY:
             field_name = name.removeprefix(HEADER_PREFIX).replace("-", "_")
             wishes[field_name] = _header_value(field_name, value)
     return wishes
+
+
+def _cache_control(header: str) -> dict[str, Any]:
+    """What HTTP's own header wishes of our cache."""
+    said = {part.strip().lower() for part in header.split(",")}
+    if "no-store" in said:
+        return {"cache": "off"}
+    return {"cache": "refresh"} if "no-cache" in said else {}
 
 
 def _header_value(name: str, value: str) -> Any:

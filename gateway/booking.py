@@ -142,9 +142,14 @@ class Booking:
         self._ledger.append([Row(tables.attempt_result, values)])
 
     def close(
-        self, status: int, error_kind: str | None, answered_by: str | None, answer: str
+        self,
+        status: int,
+        error_kind: str | None,
+        answered_by: str | None,
+        answer: str,
+        more: Sequence[Row] = (),
     ) -> None:
-        """Record how the request ended. Later calls change nothing."""
+        """Record how the request ended, and `more` with it. Later calls change nothing."""
         if self._closed:
             return
         self._closed = True
@@ -159,7 +164,7 @@ class Booking:
             "latency_s": self.latency_s,
             "answer": kept_text(answer, self._text_mode),
         }
-        rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values)]
+        rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values), *more]
         self._ledger.append(rows)
 
     def _request_row(self) -> Row:

@@ -193,7 +193,8 @@ class Collector:
             "messages": [{"role": "user", "content": prompt.text}],
             "max_tokens": self._max_tokens,
             "temperature": 0,
-            "pointsman": {"tags": tags},
+            # A kept answer would teach nothing: it is nobody's draw.
+            "pointsman": {"tags": tags, "cache": "off"},
         }
 
     async def _score(

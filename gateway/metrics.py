@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experts.cards import NANO_PER_USD
@@ -28,6 +30,12 @@ class Metrics:
             "pointsman_unpriced_requests", "Requests whose whole cost is not known.", []
         )
         self.feedback = self._counter("pointsman_outcomes", "Scores booked.", ["source"])
+        self.cache_lookups = self._counter(
+            "pointsman_cache_lookups", "Requests that the cache could answer.", ["result"]
+        )
+        self.cache_saved = self._counter(
+            "pointsman_cache_saved_usd", "Dollars that answers given again would have cost.", []
+        )
         self.latency = Histogram(
             "pointsman_request_seconds",
             "Seconds from parsed request to closed books.",
@@ -54,6 +62,21 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
+
+    def watch_cache(
+        self, size: Callable[[], int], entries: Callable[[], int], waiting: Callable[[], int]
+    ) -> None:
+        """Show what the cache holds, and who waits for what it will hold."""
+        self._gauge("pointsman_cache_bytes", "Bytes of kept answers.").set_function(size)
+        self._gauge("pointsman_cache_entries", "Kept answers.").set_function(entries)
+        self._gauge(
+            "pointsman_cache_waiting", "Requests waiting for the answer to the same request."
+        ).set_function(waiting)
+
+    def cache_hit(self, kind: str, saved_nanousd: int | None) -> None:
+        """Count an answer given again."""
+        self.cache_lookups.labels(kind).inc()
+        self.cache_saved.inc((saved_nanousd or 0) / NANO_PER_USD)
 
     def begin(self) -> None:
         """Count a request that is being answered from now on."""

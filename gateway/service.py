@@ -12,6 +12,7 @@ from experts.messages import Collector, Event
 from experts.params import dropped_params
 from gateway.ask import Ask
 from gateway.booking import Booking
+from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.deciding import Decider
 from gateway.errors import LedgerError, api_error
 from gateway.execute import Execution
@@ -34,8 +35,9 @@ class Answer:
 
     decision: Decision
     booking: Booking
-    execution: Execution
+    execution: Execution | Replay
     source: AsyncGenerator[Event, None]
+    lookup: Lookup
     first: Event | None = None
     dropped_params: tuple[str, ...] = ()
     """Fields that the expert which answers does not get to see."""
@@ -56,11 +58,18 @@ class Service:
     """Everything a chat request goes through after parsing and before rendering."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, decider: Decider, ledger: Ledger, metrics: Metrics
+        self,
+        settings: Settings,
+        pool: Pool,
+        decider: Decider,
+        cache: AnswerCache,
+        ledger: Ledger,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._decider = decider
+        self._cache = cache
         self._ledger = ledger
         self._metrics = metrics
 
@@ -74,21 +83,23 @@ class Service:
         """
         deadline = anyio.current_time() + self._seconds(ask)
         await self._in_time(deadline, self._ledger.admit)
-        decision = await self._decider.decide(ask)
-        booking = Booking(self._ledger, ask, decision, self._settings.ledger.text)
-        execution = Execution(
-            self._pool.experts, decision, booking, self._settings.limits, deadline
-        )
-        answer = Answer(decision, booking, execution, self._settled(ask, execution, booking))
-        # Waiting for the first event, so that a failure before it can still change the status.
-        answer.first = await anext(answer.source, None)
+        with await self._cache.look_up(ask, deadline) as lookup:
+            decision = lookup.decision or await self._decider.decide(ask)
+            booking = Booking(self._ledger, ask, decision, self._settings.ledger.text)
+            execution = lookup.replay(booking) or Execution(
+                self._pool.experts, decision, booking, self._settings.limits, deadline
+            )
+            source = self._settled(ask, execution, booking, lookup)
+            answer = Answer(decision, booking, execution, source, lookup)
+            # Waiting for the first event, so that a failure before it can still change the status.
+            answer.first = await anext(answer.source, None)
         if execution.answered_by is not None:
             card = self._pool.card(execution.answered_by)
             answer.dropped_params = dropped_params(ask.request, card)
         return answer
 
     async def _settled(
-        self, ask: Ask, execution: Execution, booking: Booking
+        self, ask: Ask, execution: Execution | Replay, booking: Booking, lookup: Lookup
     ) -> AsyncGenerator[Event, None]:
         """The events, and when they end in whatever way, the books closed."""
         self._metrics.begin()
@@ -98,6 +109,7 @@ class Service:
         try:
             async for event in events:
                 collected.add(event)
+                lookup.add(event)
                 yield event
             status, kind = 200, ""
         except Exception as error:
@@ -108,7 +120,8 @@ class Service:
             with anyio.CancelScope(shield=True):
                 await events.aclose()
             text = collected.completion().text
-            booking.close(status, kind or None, execution.answered_by, text)
+            more = lookup.close(status, booking, execution.answered_by)
+            booking.close(status, kind or None, execution.answered_by, text, more)
             self._metrics.observe(ask, booking, execution.answered_by, status)
 
     def _seconds(self, ask: Ask) -> float:

@@ -15,6 +15,7 @@ from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
 from gateway.settings.access import KeySettings
+from gateway.settings.cache import CacheSettings, SemanticSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     CalculatorSettings,
@@ -44,6 +45,8 @@ SECTIONS: list[type[BaseModel]] = [
     ExecutionSettings,
     BreakerSettings,
     BalanceSettings,
+    CacheSettings,
+    SemanticSettings,
     LedgerSettings,
     CardSettings,
     RemoteExpert,

@@ -100,6 +100,7 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         "x-pointsman-expert": answer.execution.answered_by or "",
         "x-pointsman-router": decision.router,
         "x-pointsman-attempts": str(answer.booking.attempts),
+        **answer.lookup.headers,
     }
     if dropped := answer.dropped_params:
         headers["x-pointsman-dropped-params"] = ",".join(dropped)

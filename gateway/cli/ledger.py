@@ -37,7 +37,8 @@ def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> No
         return
     out.print(
         f"{totals['requests']} requests ({totals['failed']} failed), {dollars(totals['cost_usd'])} "
-        f"({dollars(totals['wasted_usd'])} wasted), {totals['outcomes']} scores"
+        f"({dollars(totals['wasted_usd'])} wasted), {totals['cache_hits']} answered by the cache "
+        f"({dollars(totals['saved_usd'])} saved), {totals['outcomes']} scores"
     )
     show_table(
         "by expert",

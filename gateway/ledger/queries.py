@@ -13,6 +13,7 @@ from gateway.ledger.rows import decision_of
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
+    cache_hit,
     decision,
     outcome,
     price,
@@ -48,6 +49,7 @@ class LedgerReader:
         request_id = record["request_id"]
         asked = self._all(select(request).where(request.c.request_id == request_id))
         ended = self._all(select(request_result).where(request_result.c.request_id == request_id))
+        hit = self._all(select(cache_hit).where(cache_hit.c.request_id == request_id))
         attempts = self._attempts(decision_id)
         decided = decision_of(record)
         again = decided.candidates.experts[draw(decided.probabilities_A, decided.draw)]
@@ -57,6 +59,7 @@ class LedgerReader:
             "result": _plain(ended[0]) if ended else None,
             "attempts": attempts,
             "cost": _cost_tree(attempts),
+            "cache_hit": _plain(hit[0]) if hit else None,
             "outcomes": self._outcomes(decision_id),
             "explanation": explain(decided),
             "replay": {"expert": again, "matches": again == decided.expert},
@@ -80,7 +83,7 @@ class LedgerReader:
         return [_plain(row) for row in self._all(query)]
 
     def totals(self, since: float = 0.0) -> dict[str, Any]:
-        """Requests, failures, dollars (all and wasted), mean score and its count since a time."""
+        """Requests, failures, dollars (all, wasted and saved), mean score and its count."""
         ended = request_result.c
         query: Select[Any] = select(
             func.count(),
@@ -96,12 +99,18 @@ class LedgerReader:
             outcome.c.at >= since
         )
         outcomes, mean = tuple(self._all(scored)[0])
+        again: Select[Any] = select(
+            func.count(), func.coalesce(func.sum(cache_hit.c.saved_nanousd), 0)
+        ).where(cache_hit.c.at >= since)
+        hits, saved = tuple(self._all(again)[0])
         return {
             "requests": requests,
             "failed": failed,
             "cost_usd": int(cost) / NANO_PER_USD,
             "wasted_usd": int(self._all(wasted)[0][0]) / NANO_PER_USD,
             "unpriced": unpriced,
+            "cache_hits": hits,
+            "saved_usd": int(saved) / NANO_PER_USD,
             "outcomes": outcomes,
             "mean_score": None if mean is None else float(mean),
         }

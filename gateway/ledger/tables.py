@@ -103,6 +103,19 @@ request_result = Table(
     Column("answer", Text),
 )
 
+cache_hit = Table(
+    "cache_hit",
+    metadata,
+    Column("request_id", Id, ForeignKey("request.request_id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    # The decision that was paid for, whose answer was given again.
+    Column("source_decision_id", Id, ForeignKey("decision.decision_id"), nullable=False),
+    Column("kind", String(20), nullable=False),  # exact, semantic
+    Column("similarity", Float, nullable=False),
+    Column("saved_nanousd", BigInteger),  # NULL: unknown, never 0
+    Column("saved_tokens", Integer, nullable=False),
+)
+
 outcome = Table(
     "outcome",
     metadata,

@@ -16,6 +16,7 @@ from gateway.ledger.database import reader
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
+    cache_hit,
     decision,
     outcome,
     price,
@@ -75,6 +76,8 @@ def _dangling(connection: Connection) -> Iterator[str]:
         (attempt_result, attempt_result.c.attempt_id, attempt.c.attempt_id),
         (request_result, request_result.c.request_id, request.c.request_id),
         (outcome, outcome.c.decision_id, decision.c.decision_id),
+        (cache_hit, cache_hit.c.request_id, request.c.request_id),
+        (cache_hit, cache_hit.c.source_decision_id, decision.c.decision_id),
     ):
         key = next(iter(child.primary_key))
         query = select(key, column).where(column.is_not(None), column.not_in(select(parent)))
@@ -137,6 +140,25 @@ def _usage(row: Any) -> Usage:
     return Usage(**{name: row[attempt_result.c[f"{name}_tokens"]] for name in parts})
 
 
+def _paid_hits(connection: Connection) -> Iterator[str]:
+    """An answer given again from the cache is booked at nothing, and saved what it had cost."""
+    source = request_result.alias("source")
+    decided = decision.alias("decided")
+    booked, saved = request_result.c.cost_nanousd, cache_hit.c.saved_nanousd
+    query = (
+        select(cache_hit.c.request_id, booked, saved, source.c.cost_nanousd)
+        .join(request_result, request_result.c.request_id == cache_hit.c.request_id)
+        .join(decided, decided.c.decision_id == cache_hit.c.source_decision_id)
+        .join(source, source.c.request_id == decided.c.request_id)
+        .where((booked != 0) | (saved != source.c.cost_nanousd))
+    )
+    for row in connection.execute(query):
+        yield (
+            f"request {row[0]} was answered by the cache, booked at {row[1]} nano-dollars and "
+            f"{row[2]} saved; the answer had cost {row[3]}"
+        )
+
+
 def _propensities(connection: Connection) -> Iterator[str]:
     """Probabilities sum to one, and the propensity is that of the expert drawn."""
     columns = (
@@ -196,6 +218,7 @@ _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
     _undecided,
     _sums,
     _costs,
+    _paid_hits,
     _propensities,
     _order,
     _ranges,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from gateway.settings.access import KeySettings
 from gateway.settings.base import Frozen, secret
+from gateway.settings.cache import CacheSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.explain import refusal
@@ -27,6 +28,7 @@ class Settings(Frozen):
     aliases: dict[str, str] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
     execution: ExecutionSettings = ExecutionSettings()
     breaker: BreakerSettings = BreakerSettings()
     balance: BalanceSettings = BalanceSettings()

@@ -1,0 +1,86 @@
+"""When two requests are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.api.access import Key
+from gateway.api.chat_in import parse_chat
+from gateway.ask import Ask
+from gateway.caching.fingerprint import fingerprint, surroundings
+
+ME = Key("me", "", admin=False)
+
+
+def ask(text: str = "Hi", key: Key = ME, **fields: Any) -> Ask:
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
+    return parse_chat(body, {}, key)
+
+
+def same(left: Ask, right: Ask) -> bool:
+    return fingerprint(left) == fingerprint(right)
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_keys_does_not_matter(random: Any) -> None:
+    body: dict[str, Any] = {
+        "model": "auto",
+        "messages": [{"role": "user", "content": "Hi", "name": "bo"}],
+        "temperature": 0.5,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": 1, "b": 2}}}],
+        "seed": 3,
+    }
+
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shuffled(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        names = list(value)
+        random.shuffle(names)
+        return {name: shuffled(value[name]) for name in names}
+
+    other = orjson.loads(orjson.dumps(shuffled(body)))
+    assert same(parse_chat(body, {}, ME), parse_chat(other, {}, ME))
+
+
+def test_how_it_travels_and_who_it_is_for_do_not_matter() -> None:
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    assert same(ask(), ask(**options, user="u7", metadata={"a": "b"}))
+    assert same(ask(), ask(pointsman={"session": "s", "cache": "refresh"}))
+
+
+def test_whatever_can_change_the_answer_matters() -> None:
+    others = [
+        ask("Ho"),
+        ask(model="auto:cheap"),
+        ask(temperature=0.1),
+        ask(max_tokens=5),
+        ask(seed=1),
+        ask(n=2),
+        ask(tools=[{"type": "function", "function": {"name": "f"}}]),
+        ask(unknown_to_us=1),
+        ask(pointsman={"experts": ["a"]}),
+        ask(pointsman={"tags": {"region": "eu"}}),
+        ask(key=Key("you", "", admin=False)),
+    ]
+    digests = {fingerprint(each) for each in [ask(), *others]}
+    assert len(digests) == 1 + len(others)
+
+
+def test_surroundings_leave_only_the_last_users_text_open() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    user = {"role": "user", "content": "Hi"}
+
+    def around(*messages: Any, **fields: Any) -> bytes | None:
+        return surroundings(ask(messages=list(messages), **fields))
+
+    assert around(system, user) == around(system, {**user, "content": "Hello"})
+    assert around(system, user) != around({**system, "content": "Be long."}, user)
+    assert around(user) != around(user, temperature=1)
+    assert around(user, {"role": "assistant", "content": "Yes"}) is None
+    assert around({"role": "user", "content": [{"type": "text", "text": "Hi"}]}) is None
