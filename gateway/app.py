@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
 import numpy as np
-import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
@@ -16,6 +14,8 @@ from experts.base import Expert
 from experts.errors import ExpertError
 from gateway.api import admin, catalog, chat, feedback, figures, health, reference
 from gateway.api.access import Keyring
+from gateway.api.answering import failed
+from gateway.api.chat import CHAT
 from gateway.caching.cache import AnswerCache
 from gateway.dashboard import pages
 from gateway.deciding import Decider
@@ -27,16 +27,15 @@ from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
 from gateway.listeners import Exposure
-from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from gateway.telemetry.build import build_telemetry
+from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
 from routers.errors import RoutingError
-
-_log = logging.getLogger(__name__)
 
 
 def build_gateway(
@@ -54,16 +53,15 @@ def build_gateway(
     store = RouterStore(settings.data_dir / "routers")
     serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
     serving.refresh()
-    metrics = Metrics(ledger)
-    decider = Decider(settings, pool, serving, metrics, np.random.default_rng(seed))
-    service = Service(
-        settings, pool, decider, AnswerCache(settings.cache, metrics), ledger, metrics
-    )
+    telemetry = build_telemetry(settings, ledger)
+    decider = Decider(settings, pool, serving, np.random.default_rng(seed))
+    cache = AnswerCache(settings.cache, telemetry.metrics)
+    service = Service(settings, pool, decider, cache, ledger, telemetry)
     _record_cards(ledger, pool)
     reader = LedgerReader(engine)
     keyring = Keyring(settings.keys)
     return Gateway(
-        settings, keyring, pool, store, serving, decider, service, ledger, reader, metrics
+        settings, keyring, pool, store, serving, decider, service, ledger, reader, telemetry
     )
 
 
@@ -79,6 +77,7 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch_routers, gateway)
+            tasks.start_soon(gateway.telemetry.watch_loop)
             yield
             tasks.cancel_scope.cancel()
         await gateway.pool.aclose()
@@ -86,6 +85,7 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
 
     app = FastAPI(title="Pointsman", lifespan=lifespan, openapi_url=None)
     app.state.gateway = gateway
+    app.add_middleware(RequestIds)
     app.state.exposure = exposure or Exposure()
     for module in _PUBLIC:
         app.include_router(module.api)
@@ -93,6 +93,7 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
         app.include_router(module.api, dependencies=[Depends(_operator_only)])
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
+    app.add_exception_handler(Exception, _crash_response)
     return app
 
 
@@ -127,15 +128,15 @@ def _record_cards(ledger: Ledger, pool: Pool) -> None:
     ledger.append([card_row(card, now()) for card in pool.cards])
 
 
-async def _error_response(_request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = ApiError(error.status_code, str(error.detail), code="http_error")
-    failure = api_error(error)
-    if failure.status >= 500:
-        _log.warning("answered %d: %s", failure.status, failure.message)
-    return Response(
-        orjson.dumps(failure.body()),
-        failure.status,
-        headers=failure.headers,
-        media_type="application/json",
-    )
+    gateway: Gateway = request.app.state.gateway
+    return failed(CHAT, gateway.telemetry.clean(api_error(error)))
+
+
+async def _crash_response(request: Request, error: Exception) -> Response:
+    """A fault of ours, answered beyond the reach of the middleware that adds request ids."""
+    response = await _error_response(request, error)
+    response.headers[HEADER] = request_id_of(request.scope)
+    return response

@@ -23,6 +23,7 @@ from gateway.ledger.rows import (
     token_columns,
 )
 from gateway.ledger.store import Ledger
+from gateway.telemetry.trip import UNSEEN, Trip
 from routers.records import Decision
 
 NOT_SENT = "not_sent"
@@ -66,7 +67,15 @@ class Booking:
         usage: Tokens of the answer that was delivered, once it is complete.
     """
 
-    def __init__(self, ledger: Ledger, ask: Ask, decision: Decision, text_mode: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        ask: Ask,
+        decision: Decision,
+        text_mode: str,
+        trip: Trip | None = None,
+    ) -> None:
+        self.trip = trip or UNSEEN.begin(ask.wire, {})
         self.request_id = new_id("req")
         self.decision_id = new_id("dec")
         self.attempts = 0
@@ -107,6 +116,7 @@ class Booking:
         }
         self.attempts += 1
         opening, self._opening = self._opening, []
+        asked = time.monotonic()
         try:
             await self._ledger.commit([*opening, *prices, Row(tables.attempt, values)])
         except anyio.get_cancelled_exc_class():
@@ -114,6 +124,8 @@ class Booking:
             self.end(attempt, NOT_SENT)
             raise
         attempt.started = time.monotonic()
+        self.trip.recorded(attempt.started - asked)
+        self.trip.attempt_began(attempt)
         return attempt
 
     def end(self, attempt: Attempt, status: str, error: ExpertCallError | None = None) -> None:
@@ -130,7 +142,7 @@ class Booking:
             "at": now(),
             "status": status,
             "error_kind": error and error.kind,
-            "error": error and str(error),
+            "error": error and self.trip.redacted(str(error)),
             "http_status": error and error.status,
             **token_columns(attempt.usage),
             "cost_nanousd": cost,
@@ -140,6 +152,7 @@ class Booking:
             "finish_reason": attempt.finish_reason,
         }
         self._ledger.append([Row(tables.attempt_result, values)])
+        self.trip.attempt_ended(attempt, status, error.kind if error else None)
 
     def close(
         self,
@@ -166,6 +179,7 @@ class Booking:
         }
         rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values), *more]
         self._ledger.append(rows)
+        self.trip.end(status, error_kind, answered_by, self)
 
     def _request_row(self) -> Row:
         ask, wishes = self._ask, self._ask.wishes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 
 import anyio
@@ -13,7 +12,6 @@ from experts.cards import ExpertCard
 from experts.params import unknown_params
 from gateway.ask import Ask
 from gateway.errors import ApiError
-from gateway.metrics import Metrics
 from gateway.naming import Names, Target
 from gateway.pool import Pool
 from gateway.serving import ServingRouters
@@ -41,14 +39,12 @@ class Decider:
         settings: Settings,
         pool: Pool,
         serving: ServingRouters,
-        metrics: Metrics,
         rng: np.random.Generator,
     ) -> None:
         self._routing = settings.routing
         self._aliases = settings.aliases
         self._pool = pool
         self._serving = serving
-        self._metrics = metrics
         self._rng = rng
         self._by_name = untrained_router(EXPLICIT)
         self._policies = {**PRESETS, **self._configured()}
@@ -82,11 +78,7 @@ class Decider:
             return self._explicit(ask, target.expert, constraints)
         assert target.router is not None  # noqa: S101 - a target names one or the other
         policy, preference = self._preference(ask, target)
-        began = time.perf_counter()
-        try:
-            return await self._routed(ask, target.router, policy, preference, constraints)
-        finally:
-            self._metrics.decide.observe(time.perf_counter() - began)
+        return await self._routed(ask, target.router, policy, preference, constraints)
 
     async def _routed(
         self,

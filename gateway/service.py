@@ -17,9 +17,9 @@ from gateway.deciding import Decider
 from gateway.errors import LedgerError, api_error
 from gateway.execute import Execution
 from gateway.ledger.store import Ledger
-from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.settings.root import Settings
+from gateway.telemetry.trip import Telemetry, Trip
 from routers.records import Decision
 
 _log = logging.getLogger(__name__)
@@ -64,16 +64,16 @@ class Service:
         decider: Decider,
         cache: AnswerCache,
         ledger: Ledger,
-        metrics: Metrics,
+        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._decider = decider
         self._cache = cache
         self._ledger = ledger
-        self._metrics = metrics
+        self._telemetry = telemetry
 
-    async def answer(self, ask: Ask) -> Answer:
+    async def answer(self, ask: Ask, trip: Trip | None = None) -> Answer:
         """Decide, put it on record, ask the expert; returns when the answer has begun.
 
         Raises:
@@ -81,11 +81,15 @@ class Service:
             AllExpertsFailedError: Everyone who was asked failed.
             LedgerError: It can't be put on record, so nobody was asked.
         """
+        trip = trip or self._telemetry.begin(ask.wire, {})
+        trip.asked(ask)
         deadline = anyio.current_time() + self._seconds(ask)
         await self._in_time(deadline, self._ledger.admit)
         with await self._cache.look_up(ask, deadline) as lookup:
+            trip.admitted()
             decision = lookup.decision or await self._decider.decide(ask)
-            booking = Booking(self._ledger, ask, decision, self._settings.ledger.text)
+            trip.decided(decision)
+            booking = Booking(self._ledger, ask, decision, self._settings.ledger.text, trip)
             execution = lookup.replay(booking) or Execution(
                 self._pool.experts, decision, booking, self._settings.limits, deadline
             )
@@ -102,7 +106,6 @@ class Service:
         self, ask: Ask, execution: Execution | Replay, booking: Booking, lookup: Lookup
     ) -> AsyncGenerator[Event, None]:
         """The events, and when they end in whatever way, the books closed."""
-        self._metrics.begin()
         collected = Collector()
         status, kind = CLIENT_LEFT, "client_left"
         events = execution.events(ask.request)
@@ -122,7 +125,6 @@ class Service:
             text = collected.completion().text
             more = lookup.close(status, booking, execution.answered_by)
             booking.close(status, kind or None, execution.answered_by, text, more)
-            self._metrics.observe(ask, booking, execution.answered_by, status)
 
     def _seconds(self, ask: Ask) -> float:
         total = self._settings.limits.total_s

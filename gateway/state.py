@@ -11,12 +11,12 @@ from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
-from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
+from gateway.telemetry.trip import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Gateway:
     service: Service
     ledger: Ledger
     reader: LedgerReader
-    metrics: Metrics
+    telemetry: Telemetry
 
 
 def gateway_of(request: Request) -> Gateway:

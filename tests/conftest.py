@@ -77,6 +77,7 @@ class Served:
             return verify_ledger(engine)
 
     def totals(self) -> dict[str, Any]:
+        anyio.run(self.gateway.ledger.flush)
         with opened(self.gateway.settings.ledger_url) as engine:
             return LedgerReader(engine).totals()
 

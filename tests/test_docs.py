@@ -31,6 +31,7 @@ from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from gateway.settings.routing import PolicySettings, RoutingSettings
 from gateway.settings.server import ServerSettings
+from gateway.settings.telemetry import TelemetrySettings
 from routers.registry import estimator_names
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,7 @@ SECTIONS: list[type[BaseModel]] = [
     CacheSettings,
     SemanticSettings,
     LedgerSettings,
+    TelemetrySettings,
     CardSettings,
     RemoteExpert,
     PackagedExpert,

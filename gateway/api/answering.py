@@ -16,6 +16,8 @@ from gateway.ask import Ask
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.service import CLIENT_LEFT, Answer, Service
 from gateway.state import gateway_of, read_body
+from gateway.telemetry.request_id import request_id_of
+from gateway.telemetry.trip import Telemetry, Trip
 from routers.errors import RoutingError
 
 _log = logging.getLogger(__name__)
@@ -25,12 +27,21 @@ _PARSE_INLINE_BYTES = 256 * 1024
 
 async def respond(front: Front, request: Request) -> Response:
     """Answer a request in the words of its wire format, errors included."""
+    telemetry = gateway_of(request).telemetry
+    trip = telemetry.begin(front.wire, request.headers, request_id_of(request.scope))
     try:
-        return await _respond(front, request)
+        response = await _respond(front, request, trip)
     except ClientLeftError:
-        return Response(status_code=CLIENT_LEFT)
-    except (GatewayError, ExpertError, RoutingError) as error:
-        return failed(front, api_error(error))
+        trip.end(CLIENT_LEFT, "client_left")
+        response = Response(status_code=CLIENT_LEFT)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the client gets its wire's words
+        failure = telemetry.clean(api_error(error))
+        if not isinstance(error, GatewayError | ExpertError | RoutingError):
+            _log.exception("request %s failed", trip.request_id)
+        trip.end(failure.status, failure.code or failure.type)
+        response = failed(front, failure)
+    response.headers["server-timing"] = trip.server_timing()
+    return response
 
 
 def failed(front: Front, failure: ApiError) -> Response:
@@ -45,7 +56,7 @@ def failed(front: Front, failure: ApiError) -> Response:
     )
 
 
-async def _respond(front: Front, request: Request) -> Response:
+async def _respond(front: Front, request: Request, trip: Trip) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     raw = await read_body(request)
@@ -56,21 +67,25 @@ async def _respond(front: Front, request: Request) -> Response:
     debug = key.admin and request.headers.get("x-pointsman-debug") == "true"
     if not ask.request.stream:
         return await unless_disconnected(
-            request, lambda: _whole(front, gateway.service, ask, debug)
+            request, lambda: _whole(front, gateway.service, ask, trip, debug)
         )
-    answer = await unless_disconnected(request, lambda: gateway.service.answer(ask))
-    return EventStream(_pieces(front, ask, answer), headers_of(answer, debug), answer.aclose)
+    answer = await unless_disconnected(request, lambda: gateway.service.answer(ask, trip))
+    return EventStream(
+        _pieces(front, gateway.telemetry, ask, answer), headers_of(answer, debug), answer.aclose
+    )
 
 
-async def _whole(front: Front, service: Service, ask: Ask, debug: bool) -> Response:
-    answer = await service.answer(ask)
+async def _whole(front: Front, service: Service, ask: Ask, trip: Trip, debug: bool) -> Response:
+    answer = await service.answer(ask, trip)
     completion = await collect(answer.events())
     body = front.whole(ask, envelope_of(answer), completion, answer.booking.usage or Usage())
     headers = {**headers_of(answer, debug), "x-pointsman-cost-usd": _cost_text(answer)}
     return Response(body, headers=headers, media_type="application/json")
 
 
-async def _pieces(front: Front, ask: Ask, answer: Answer) -> AsyncGenerator[bytes, None]:
+async def _pieces(
+    front: Front, telemetry: Telemetry, ask: Ask, answer: Answer
+) -> AsyncGenerator[bytes, None]:
     """An answer as server-sent events; one that breaks ends in an error event."""
     writer = front.writer(ask, envelope_of(answer))
     try:
@@ -78,7 +93,7 @@ async def _pieces(front: Front, ask: Ask, answer: Answer) -> AsyncGenerator[byte
             for piece in writer.write(event):
                 yield piece
     except (GatewayError, ExpertError) as error:
-        for piece in writer.fail(api_error(error)):
+        for piece in writer.fail(telemetry.clean(api_error(error))):
             yield piece
         return
     booking = answer.booking

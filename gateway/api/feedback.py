@@ -33,7 +33,7 @@ async def feedback(request: Request) -> Response:
     outcome_id = new_id("out")
     row = Row(tables.outcome, {"outcome_id": outcome_id, "at": now(), **values})
     await gateway.ledger.commit([row])
-    gateway.metrics.feedback.labels(_source_kind(values["source"])).inc()
+    gateway.telemetry.metrics.outcomes.add((_source_kind(values["source"]),))
     return _json({"outcome_id": outcome_id, "decision_id": values["decision_id"]})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from gateway.state import gateway_of
+from gateway.telemetry.metrics import CONTENT_TYPE
 
 api = APIRouter()
 
@@ -12,4 +13,4 @@ api = APIRouter()
 @api.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus's text format; without a key, since it names neither keys nor prompts."""
-    return Response(gateway_of(request).metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(await gateway_of(request).telemetry.metrics.text(), media_type=CONTENT_TYPE)

@@ -20,7 +20,7 @@ from gateway.caching.store import AnswerStore
 from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.rows import Row
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 from gateway.settings.cache import CacheSettings
 from routers.base import Encoder
 from routers.encoders import HashingEncoder
@@ -253,7 +253,7 @@ class AnswerCache:
         return Hit(entry, kind, similarity, self.store.age_s(entry))
 
     def _missed(self, key: bytes, question: Question | None, flight: _Flight | None) -> Lookup:
-        self._metrics.cache_lookups.labels("miss").inc()
+        self._metrics.cache_lookups.add(("miss",))
         return Lookup(self, key=key, question=question, flight=flight)
 
     def _may_use(self, ask: Ask) -> bool:

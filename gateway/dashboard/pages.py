@@ -53,7 +53,7 @@ def render(gateway: Gateway) -> str:
         recent=gateway.reader.recent(),
         routers=gateway.serving.current,
         refused=gateway.serving.refused,
-        in_flight=gateway.metrics.in_flight,
+        in_flight=gateway.telemetry.metrics.in_flight,
         chart=frontier_chart(latest_comparison(gateway)),
         ago=ago,
         dollars=dollars,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ class Ledger:
         engine: From `open_database`.
         strict: Whether `commit` waits until its rows are on disk.
         max_pending: Rows waiting before `admit` holds new requests back.
+
+    Attributes:
+        lost_rows: Rows that the database refused, or that were left when it was away at the end.
+        failed_writes: Writes that failed and were tried again.
     """
 
     def __init__(self, engine: Engine, *, strict: bool = True, max_pending: int = 10_000) -> None:
@@ -56,6 +61,9 @@ class Ledger:
         self._hurry = False
         self._closing = False
         self._close_asked = threading.Event()
+        self._taken = self._written_to = time.monotonic()
+        self.lost_rows = 0
+        self.failed_writes = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -67,6 +75,10 @@ class Ledger:
     def pending(self) -> int:
         """Rows that are not on disk yet."""
         return self._pending_rows
+
+    def lag_s(self) -> float:
+        """Age of the oldest row that is not on disk, at most; 0 when all are."""
+        return time.monotonic() - self._written_to if self._pending_rows else 0.0
 
     def append(self, rows: Iterable[Row]) -> None:
         """Queue rows. Never blocks."""
@@ -147,9 +159,12 @@ class Ledger:
         while not self._entries and not self._closing:
             self._awake.wait()
             self._awake.clear()
+            # Until this moment nothing waited.
+            self._written_to = time.monotonic()
         self._gather()
         batch: list[_Entry] = []
         size = 0
+        self._taken = time.monotonic()
         with self._lock:
             while self._entries and size < _MAX_BATCH_ROWS:
                 batch.append(self._entries.popleft())
@@ -176,6 +191,7 @@ class Ledger:
                     self._settle(batch, LedgerError(f"the ledger can't be written: {error.orig}"))
                     return
                 tries += 1
+                self.failed_writes += 1
             else:
                 self._settle(batch, None)
                 return
@@ -200,8 +216,12 @@ class Ledger:
                 insert_rows(connection, rows)
 
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
+        rows = sum(len(entry.rows) for entry in batch)
+        self._written_to = self._taken
+        if error is not None:
+            self.lost_rows += rows
         with self._lock:
-            self._pending_rows -= sum(len(entry.rows) for entry in batch)
+            self._pending_rows -= rows
         waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
         for entry in batch:
             if entry.then is not None and entry.loop is not None:

@@ -17,6 +17,7 @@ from gateway.settings.limits import LimitSettings
 from gateway.settings.references import broken_references
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
+from gateway.settings.telemetry import TelemetrySettings
 
 
 class Settings(Frozen):
@@ -33,6 +34,7 @@ class Settings(Frozen):
     breaker: BreakerSettings = BreakerSettings()
     balance: BalanceSettings = BalanceSettings()
     ledger: LedgerSettings = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     data_dir: Path = Path("data")
     """Routers, engine logs and measured rates."""
 

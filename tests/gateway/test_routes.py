@@ -165,7 +165,8 @@ def test_health_says_what_is_loaded(served: Any) -> None:
 def test_metrics_count_requests_and_dollars(served: Any) -> None:
     served.ask("small")
     text = served.client.get("/metrics").text
-    assert 'pointsman_requests_total{expert="small",status="200"} 1.0' in text
+    asked = 'expert="small",policy="explicit",status="200",wire="openai.chat"'
+    assert f"pointsman_requests_total{{{asked}}} 1.0" in text
     assert "pointsman_requests_in_flight 0.0" in text
     assert 'pointsman_cost_usd_total{expert="small"} 1.4e-06' in text
 

@@ -1,0 +1,106 @@
+"""What it costs to watch a request: figures, the `Server-Timing` header, the access line.
+
+`python benchmarks/telemetry.py` takes made-up requests through every call that a real one makes and
+prints the CPU time of each variant per request, the median of several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Message, Usage
+from gateway.api.access import Key
+from gateway.ask import Ask
+from gateway.booking import Attempt, Booking
+from gateway.ledger.rows import Row
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.redaction import Redactor
+from gateway.telemetry.trip import Telemetry, Trip
+from routers.eligible import Constraints
+from routers.policies.greedy import PRESETS
+from routers.router import untrained_router
+
+_CARD = ExpertCard("small", prices=Prices(1.0, 2.0))
+_ASK = Ask(ChatRequest((Message("user", "Hi"),)), "small", "openai.chat", Key("k", "", admin=False))
+_DECISION = untrained_router("default").decide(
+    _ASK.request,
+    [_CARD],
+    preference=PRESETS["balanced"],
+    policy_name="balanced",
+    constraints=Constraints(),
+    unhealthy={},
+    uniform=0.5,
+)
+
+
+class _NoLedger:
+    def append(self, rows: list[Row]) -> None:
+        """Keeps nothing: the ledger's own cost is not measured here."""
+
+
+def main() -> None:
+    """Parse the command line, measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    args = parser.parse_args()
+    costs = {name: _cost_us(step, args.requests, args.rounds) for name, step in variants().items()}
+    if args.json:
+        Console().print_json(orjson.dumps(costs).decode())
+        return
+    table = Table("what", "µs per request")
+    for name, cost in costs.items():
+        table.add_row(name, f"{cost:.2f}")
+    Console().print(table)
+
+
+def variants() -> dict[str, Callable[[], object]]:
+    """Every way to watch a request, by its name."""
+    plain = Telemetry(Metrics(), Redactor())
+    trip = _watched(plain)
+    return {
+        "figures": lambda: _watched(plain),
+        "Server-Timing": trip.server_timing,
+    }
+
+
+def _watched(telemetry: Telemetry) -> Trip:
+    trip = telemetry.begin("openai.chat", {}, "req-1")
+    trip.asked(_ASK)
+    trip.admitted()
+    trip.decided(_DECISION)
+    attempt = Attempt("att-1", _CARD, None)
+    trip.recorded(0.001)
+    trip.attempt_began(attempt)
+    attempt.first_token_s = 0.001
+    attempt.usage = Usage(input=10, output=20)
+    trip.attempt_ended(attempt, "ok", None)
+    _BOOKING.usage = attempt.usage
+    trip.end(200, None, "small", _BOOKING)
+    return trip
+
+
+_BOOKING = Booking(_NoLedger(), _ASK, _DECISION, "none")  # type: ignore[arg-type]
+
+
+def _cost_us(step: Callable[[], object], requests: int, rounds: int) -> float:
+    found: list[float] = []
+    for _ in range(rounds):
+        began = time.process_time()
+        for _ in range(requests):
+            step()
+        found.append((time.process_time() - began) / requests * 1e6)
+    return statistics.median(found)
+
+
+if __name__ == "__main__":
+    main()

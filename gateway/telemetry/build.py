@@ -1,0 +1,34 @@
+"""Settings to telemetry: what is configured, and the figures that others keep."""
+
+from __future__ import annotations
+
+from gateway.ledger.store import Ledger
+from gateway.settings.root import Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.redaction import Redactor, secrets_of
+from gateway.telemetry.trip import Telemetry
+
+
+def build_telemetry(settings: Settings, ledger: Ledger) -> Telemetry:
+    """Everything that watches a gateway over this ledger."""
+    metrics = Metrics()
+    _show_ledger(metrics, ledger)
+    redactor = Redactor(secrets_of(settings))
+    return Telemetry(metrics, redactor, key_labels=settings.telemetry.key_labels)
+
+
+def _show_ledger(metrics: Metrics, ledger: Ledger) -> None:
+    metrics.gauge("ledger_pending_rows", "Rows not yet on disk.", lambda: ledger.pending)
+    metrics.gauge("ledger_lag_seconds", "Age of the oldest row not on disk.", ledger.lag_s)
+    metrics.gauge(
+        "ledger_lost_rows",
+        "Rows that the database refused for good.",
+        lambda: ledger.lost_rows,
+        grows=True,
+    )
+    metrics.gauge(
+        "ledger_failed_writes",
+        "Writes that failed and were tried again.",
+        lambda: ledger.failed_writes,
+        grows=True,
+    )

@@ -1,0 +1,162 @@
+"""The figures of one gateway process under our names, for Prometheus.
+
+Label values are bounded: experts, routers, policies and wire formats come from the configuration,
+kinds of errors from a table. What clients write never becomes a label; names of keys do only if
+`telemetry.key_labels` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import anyio
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from experts.cards import NANO_PER_USD
+from gateway.telemetry.series import Counter, Gauge, Histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0)
+
+
+class Metrics:
+    """Every figure; whoever has something to count adds to the one that is meant for it."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._all: list[Counter | Histogram | Gauge] = []
+        self._requests()
+        self._attempts()
+        self._decisions()
+        self.loop_lag = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_SHORT
+        )
+        self.gauge("requests_in_flight", "Requests being answered.", lambda: self.in_flight)
+        self.outcomes = self._counter("outcomes", "Scores booked.", "source")
+        self.cache_lookups = self._counter(
+            "cache_lookups", "Requests that the cache could answer.", "result"
+        )
+        self.cache_saved = self._counter(
+            "cache_saved_usd", "Dollars that answers given again would have cost."
+        )
+
+    def _requests(self) -> None:
+        self.requests = self._counter(
+            "requests", "Requests by how they ended.", "wire", "expert", "policy", "status"
+        )
+        self.errors = self._counter("errors", "Requests that failed.", "wire", "kind")
+        self.refusals = self._counter("refusals", "Requests refused before a decision.", "kind")
+        self.latency = self._histogram(
+            "request_seconds", "From request to closed books.", "expert", "stream", bounds=_SECONDS
+        )
+        self.first_token = self._histogram(
+            "first_token_seconds", "From request to first token.", "expert", bounds=_SECONDS
+        )
+        self.per_token = self._histogram(
+            "token_seconds", "Between two tokens of a stream.", "expert", bounds=_PER_TOKEN
+        )
+        self.overhead = self._histogram(
+            "overhead_seconds",
+            "Part of a request in which no expert was at work.",
+            "stream",
+            bounds=_SHORT,
+        )
+        self.unpriced = self._counter(
+            "unpriced_requests", "Answered requests whose whole cost is not known."
+        )
+        self.free = self._counter(
+            "zero_cost_requests", "Answered requests with a known cost of nothing."
+        )
+        self.key_requests = self._counter("key_requests", "Requests by key.", "key")
+        self.key_cost = self._counter("key_cost_usd", "Dollars spent by key.", "key")
+
+    def _attempts(self) -> None:
+        self.attempts = self._counter("attempts", "Upstream calls.", "expert", "status")
+        self.attempt_errors = self._counter(
+            "attempt_errors", "Upstream calls that failed.", "expert", "kind"
+        )
+        self.attempt_latency = self._histogram(
+            "attempt_seconds", "Duration of upstream calls.", "expert", bounds=_SECONDS
+        )
+        self.tokens = self._counter("tokens", "Tokens, in disjoint parts.", "expert", "kind")
+        self.cost = self._counter("cost_usd", "Dollars spent, waste included.", "expert")
+        self.wasted = self._counter(
+            "wasted_cost_usd", "Dollars spent on answers that were not delivered.", "expert"
+        )
+        self.retries = self._counter("retries", "Calls of the same expert again.", "expert")
+        self.fallbacks = self._counter("fallbacks", "Calls of the next expert.", "expert")
+        self.hedges = self._counter("hedges", "Calls beside one that goes on.", "expert")
+
+    def _decisions(self) -> None:
+        self.decide = self._histogram(
+            "decide_seconds", "Duration of decisions.", "router", bounds=_SHORT
+        )
+        self.decisions = self._counter(
+            "decisions", "Decisions by who was chosen.", "router", "policy", "expert"
+        )
+        self.flags = self._counter(
+            "decision_flags", "Decisions that were out of the ordinary.", "flag"
+        )
+
+    def gauge(
+        self,
+        name: str,
+        text: str,
+        read: Callable[[], float | Mapping[str, float]],
+        label: str | None = None,
+        *,
+        grows: bool = False,
+    ) -> None:
+        """Show a value that somebody else keeps, see `Gauge`."""
+        self._all.append(Gauge(f"pointsman_{name}", text, read, label, grows=grows))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        counter = Counter(f"pointsman_{name}", text, labels)
+        self._all.append(counter)
+        return counter
+
+    def _histogram(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Histogram:
+        histogram = Histogram(f"pointsman_{name}", text, labels, bounds=bounds)
+        self._all.append(histogram)
+        return histogram
+
+    def cache_hit(self, kind: str, saved_nanousd: int | None) -> None:
+        """Count an answer given again."""
+        self.cache_lookups.add((kind,))
+        self.cache_saved.add((), (saved_nanousd or 0) / NANO_PER_USD)
+
+    def watch_cache(
+        self, size: Callable[[], int], entries: Callable[[], int], waiting: Callable[[], int]
+    ) -> None:
+        """Show what the cache holds, and who waits for what it will hold."""
+        self.gauge("cache_bytes", "Bytes of kept answers.", size)
+        self.gauge("cache_entries", "Kept answers.", entries)
+        self.gauge(
+            "cache_waiting", "Requests waiting for the answer to the same request.", waiting
+        )
+
+    async def text(self) -> bytes:
+        """Everything in Prometheus's text format."""
+        # Thousands of series take tens of milliseconds to write out.
+        return await anyio.to_thread.run_sync(_text, [figure.frozen() for figure in self._all])
+
+
+class _Page(Collector):
+    def __init__(self, figures: Sequence[Callable[[], Metric]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        for figure in self._figures:
+            yield figure()
+        # Memory, processor time and open files of this process.
+        yield from ProcessCollector(registry=None).collect()
+
+
+def _text(figures: Sequence[Callable[[], Metric]]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Page(figures))
+    return generate_latest(registry)

@@ -1,0 +1,96 @@
+"""Takes secrets out of what leaves the process: logs, errors, spans, errors in the ledger."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, unquote, urlsplit
+
+from pydantic import BaseModel
+
+from gateway.errors import ConfigError
+from gateway.settings.base import secret
+from gateway.settings.shape import secrets_in
+
+REDACTED = "[redacted]"
+_SHORTEST = 6
+"""Shorter known values would take innocent text with them; patterns still find most of them."""
+_TAIL = 4
+_KEEP = rf"\1{REDACTED}"
+
+# Each keeps its group and loses the rest. Bounded repetitions keep hostile text from being slow.
+_PATTERNS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # user:password@ of a URL
+        r"(\b[a-z][a-z0-9+.-]{0,20}://)[^\s/?#@\"']{1,512}@",
+        # Authorization: Bearer ..., api_key=..., "password": "...", (b"x-api-key", b"...")
+        r"(\b(?:authorization|(?:x-)?api[-_]?key|password|passwd|secret|token)"
+        r"(?:[\"'],\s{0,4}b?[\"']|[\"']{0,2}\s{0,4}[:=]\s{0,4}(?:b(?=[\"']))?[\"']{0,2}))"
+        r"(?:(?:bearer|basic)\s{1,4})?[^\s\"',;&}]{4,4096}",
+        r"(\b(?:bearer|basic)\s{1,4})[a-z0-9._~+/=*-]{6,4096}",
+        # The forms that providers and we give to keys, whole or with stars in their middle.
+        r"()\b(?:sk|pk|rk|pm|xai|gsk|hf|ghp)[-_][a-z0-9_*.•…-]{6,512}",
+        r"()\baiza[a-z0-9_*.•…-]{6,512}",
+        r"()\bey[a-z0-9_-]{8,4096}\.[a-z0-9_-]{8,4096}\.[a-z0-9_-]{0,4096}",
+        # What is left of a key that somebody masked: ****abcd
+        r"()[a-z0-9_-]{0,16}(?:[*•]{3,64}|…)[a-z0-9_-]{2,16}",
+    )
+)
+
+
+class Redactor:
+    """Replaces known secrets by value, and whatever looks like one by its form.
+
+    Args:
+        secrets: Values that must never be seen, e.g. the keys of providers.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        found = {value for secret in secrets for value in _forms(secret)}
+        # Longest first, so that no secret survives as the rest of another one.
+        known = sorted((v for v in found if len(v) >= _SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        tails = sorted({v[-_TAIL:] for v in known if len(v) >= 2 * _SHORTEST})
+        ends = "|".join(map(re.escape, tails))
+        self._tails = (
+            re.compile(rf"(\bend(?:s|ing)?\b.{{0,40}}?)(?:{ends})", re.IGNORECASE)
+            if tails
+            else None
+        )
+
+    def text(self, text: str) -> str:
+        """`text` without secrets."""
+        if self._known is not None:
+            text = self._known.sub(REDACTED, text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(_KEEP, text)
+        if self._tails is not None:
+            text = self._tails.sub(_KEEP, text)
+        return text
+
+
+def secrets_of(settings: BaseModel) -> set[str]:
+    """Every secret that a configuration holds or points to; of a URL, its password."""
+    found: set[str] = set()
+    for _, value in secrets_in(settings):
+        try:
+            resolved = secret(value)
+        except ConfigError:
+            # Whoever needs it says that the variable is missing.
+            continue
+        found.update(_passwords(resolved) if "://" in resolved else (resolved,))
+    return found
+
+
+def _passwords(url: str) -> Iterator[str]:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return
+    if password:
+        yield password
+
+
+def _forms(secret_value: str) -> tuple[str, ...]:
+    return (secret_value, quote(secret_value, safe=""), unquote(secret_value))

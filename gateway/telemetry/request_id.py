@@ -1,0 +1,50 @@
+"""`x-request-id` on every answer: the client's own when it is fit to be one, else ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.ids import new_id
+
+HEADER = "x-request-id"
+_RAW_HEADER = HEADER.encode()
+_FIT = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def request_id_from(raw: bytes | None) -> str:
+    """The id that a client gave, or a new one: what it says goes into logs and headers."""
+    if raw is not None and _FIT.fullmatch(raw):
+        return raw.decode()
+    return new_id("req")
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id of the request that `scope` describes."""
+    found: str = scope["state"]["request_id"]
+    return found
+
+
+class RequestIds:
+    """Gives every request its id, and every answer the header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == _RAW_HEADER), None)
+        request_id = request_id_from(given)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (_RAW_HEADER, request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, tagged)

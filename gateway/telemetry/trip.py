@@ -1,0 +1,258 @@
+"""One request as it is observed on its way. Every call is cheap, never waits and never fails.
+
+The ordinary path and the fast one make the same calls, most of them through `Booking`:
+`begin`, `asked`, `admitted`, `decided`, (`recorded`, `attempt_began`, `attempt_ended`)*, `end`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import anyio
+
+from experts.cards import NANO_PER_USD
+from experts.messages import Usage
+from gateway.ask import Ask
+from gateway.errors import ApiError
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.redaction import Redactor
+from gateway.telemetry.request_id import request_id_from
+from routers.records import Decision
+
+if TYPE_CHECKING:
+    from gateway.booking import Attempt, Booking
+
+NOBODY = "none"
+_LOOP_CHECK_S = 0.25
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,47}")
+"""A provider's error code may become a label; it may also be any text at all."""
+
+
+class Telemetry:
+    """Where everything that happens is made visible.
+
+    Args:
+        metrics: Figures for Prometheus.
+        redactor: Keeps secrets out of whatever is said.
+        key_labels: Whether names of keys become labels.
+    """
+
+    def __init__(self, metrics: Metrics, redactor: Redactor, *, key_labels: bool = False) -> None:
+        self.metrics = metrics
+        self.redactor = redactor
+        self.key_labels = key_labels
+
+    def begin(self, wire: str, headers: Mapping[str, str], request_id: str | None = None) -> Trip:
+        """A request has come; `headers` by lower-case name."""
+        return Trip(self, wire, request_id or request_id_from(None))
+
+    def clean(self, failure: ApiError) -> ApiError:
+        """The same error without secrets: a provider's own words often quote a key."""
+        message = self.redactor.text(failure.message)
+        code = failure.code and self.redactor.text(failure.code)
+        return ApiError(
+            failure.status,
+            message,
+            type=failure.type,
+            code=code,
+            param=failure.param,
+            headers=failure.headers,
+        )
+
+    async def watch_loop(self) -> None:
+        """Measure how late the event loop wakes up, for ever."""
+        while True:
+            due = time.monotonic() + _LOOP_CHECK_S
+            await anyio.sleep(_LOOP_CHECK_S)
+            self.metrics.loop_lag.observe((), max(0.0, time.monotonic() - due))
+
+
+class Trip:
+    """One request. Times are seconds on `time.monotonic`.
+
+    Attributes:
+        request_id: What the client knows it by.
+        upstream_s: How long at least one expert was at work so far.
+        first_token_s: From the request's begin to the answer's first token, once it is there.
+    """
+
+    __slots__ = (
+        "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began", "decide_s",
+        "decision", "first_token_s", "ledger_s", "request_id", "upstream_s", "wire",
+    )  # fmt: skip
+
+    def __init__(self, telemetry: Telemetry, wire: str, request_id: str) -> None:
+        self.began = time.monotonic()
+        self.wire = wire
+        self.request_id = request_id
+        self.ask: Ask | None = None
+        self.decision: Decision | None = None
+        self.admit_s = self.decide_s = self.ledger_s = self.upstream_s = 0.0
+        self.first_token_s: float | None = None
+        self._telemetry = telemetry
+        self._ended = False
+        self._open: set[str] = set()
+        self._since = 0.0
+        self._last: str | None = None
+        telemetry.metrics.in_flight += 1
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def overhead_s(self) -> float:
+        """The part so far in which no expert was at work."""
+        now = time.monotonic()
+        return now - self.began - self._upstream_until(now)
+
+    def _upstream_until(self, now: float) -> float:
+        return self.upstream_s + (now - self._since if self._open else 0.0)
+
+    def asked(self, ask: Ask) -> None:
+        """The request is understood and its key is known."""
+        self.ask = ask
+
+    def admitted(self) -> None:
+        """It passed every limit; the decision comes next."""
+        self.admit_s = time.monotonic() - self.began
+
+    def decided(self, decision: Decision) -> None:
+        """It is known who answers."""
+        self.decision = decision
+        self.decide_s = time.monotonic() - self.began - self.admit_s
+        metrics = self._telemetry.metrics
+        metrics.decide.observe((decision.router,), self.decide_s)
+        metrics.decisions.add((decision.router, decision.policy, decision.expert))
+        for flag in decision.flags:
+            metrics.flags.add((flag,))
+
+    def recorded(self, seconds: float) -> None:
+        """The ledger was waited for."""
+        if not self._open:
+            self.ledger_s += seconds
+
+    def attempt_began(self, attempt: Attempt) -> None:
+        """An expert is about to be called."""
+        if attempt.parent_id is not None:
+            return
+        expert, metrics = attempt.card.expert_id, self._telemetry.metrics
+        if self._open:
+            metrics.hedges.add((expert,))
+        elif self._last is not None:
+            (metrics.retries if self._last == expert else metrics.fallbacks).add((expert,))
+        if not self._open:
+            self._since = attempt.started
+        self._last = expert
+        self._open.add(attempt.attempt_id)
+
+    def attempt_ended(self, attempt: Attempt, status: str, error_kind: str | None) -> None:
+        """A call ended; `status` as the ledger has it."""
+        expert, metrics = (attempt.card.expert_id,), self._telemetry.metrics
+        now = time.monotonic()
+        metrics.attempts.add((*expert, status))
+        metrics.attempt_latency.observe(expert, now - attempt.started)
+        if error_kind is not None:
+            metrics.attempt_errors.add((*expert, error_kind))
+        if attempt.usage is not None:
+            self._count_tokens(expert, attempt.usage)
+        if cost := attempt.cost_nanousd():
+            metrics.cost.add(expert, cost / NANO_PER_USD)
+            if status != "ok":
+                metrics.wasted.add(expert, cost / NANO_PER_USD)
+        if attempt.parent_id is None:
+            self._closed(attempt, now)
+
+    def _closed(self, attempt: Attempt, now: float) -> None:
+        if attempt.first_token_s is not None:
+            self.first_token_s = attempt.started + attempt.first_token_s - self.began
+        # One that was announced and never made was not open.
+        if attempt.attempt_id in self._open:
+            self._open.remove(attempt.attempt_id)
+            if not self._open:
+                self.upstream_s += now - self._since
+
+    def _count_tokens(self, expert: tuple[str], usage: Usage) -> None:
+        tokens = self._telemetry.metrics.tokens
+        for kind in ("input", "cache_read", "cache_write", "output", "reasoning"):
+            if count := getattr(usage, kind):
+                tokens.add((*expert, kind), count)
+
+    def end(
+        self,
+        status: int,
+        error_kind: str | None = None,
+        answered_by: str | None = None,
+        booking: Booking | None = None,
+    ) -> None:
+        """The request is over; later calls change nothing.
+
+        Args:
+            status: HTTP status; 499 when the client left.
+            error_kind: Short name of what went wrong, None if nothing did.
+            answered_by: Whose answer the client got, if anyone's.
+            booking: Its books, if it got so far.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        metrics = self._telemetry.metrics
+        metrics.in_flight -= 1
+        now = time.monotonic()
+        expert = answered_by or NOBODY
+        policy = NOBODY if self.decision is None else self.decision.policy
+        streamed = "false" if self.ask is None or not self.ask.request.stream else "true"
+        metrics.requests.add((self.wire, expert, policy, str(status)))
+        metrics.latency.observe((expert, streamed), now - self.began)
+        metrics.overhead.observe((streamed,), now - self.began - self._upstream_until(now))
+        if error_kind is not None:
+            kind = error_kind if _KIND.fullmatch(error_kind) else "other"
+            metrics.errors.add((self.wire, kind))
+            if self.decision is None:
+                metrics.refusals.add((kind,))
+        if booking is not None:
+            self._count_books(expert, booking, now, status, streamed == "true")
+
+    def _count_books(
+        self, expert: str, booking: Booking, now: float, status: int, streamed: bool
+    ) -> None:
+        metrics = self._telemetry.metrics
+        first = self.first_token_s
+        if first is not None and streamed:
+            metrics.first_token.observe((expert,), first)
+            written = booking.usage.completion_tokens if booking.usage else 0
+            if written > 1:
+                spread = (now - self.began - first) / (written - 1)
+                metrics.per_token.observe((expert,), spread)
+        if not booking.cost_complete:
+            metrics.unpriced.add()
+        elif status == 200 and booking.attempts and not booking.cost_nanousd:
+            metrics.free.add()
+        if self._telemetry.key_labels and self.ask is not None:
+            key = (self.ask.key.name,)
+            metrics.key_requests.add(key)
+            metrics.key_cost.add(key, booking.cost_usd)
+
+    def server_timing(self) -> str:
+        """The `Server-Timing` header: milliseconds spent so far, by phase.
+
+        `overhead` is all but `upstream`, so it holds the three before it.
+        """
+        now = time.monotonic()
+        upstream = self._upstream_until(now)
+        return (
+            f"admit;dur={self.admit_s * 1e3:.3f}, decide;dur={self.decide_s * 1e3:.3f}, "
+            f"ledger;dur={self.ledger_s * 1e3:.3f}, upstream;dur={upstream * 1e3:.3f}, "
+            f"overhead;dur={(now - self.began - upstream) * 1e3:.3f}"
+        )
+
+    def redacted(self, text: str) -> str:
+        """`text` fit for the ledger and for clients."""
+        return self._telemetry.redactor.text(text)
+
+
+UNSEEN = Telemetry(Metrics(), Redactor())
+"""For work that no gateway watches, e.g. of a test or a script."""
