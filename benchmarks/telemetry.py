@@ -78,18 +78,17 @@ def _watched(telemetry: Telemetry) -> Trip:
     trip.asked(_ASK)
     trip.admitted()
     trip.decided(_DECISION)
-    attempt = Attempt("att-1", _CARD, None)
     trip.recorded(0.001)
-    trip.attempt_began(attempt)
-    attempt.first_token_s = 0.001
-    attempt.usage = Usage(input=10, output=20)
-    trip.attempt_ended(attempt, "ok", None)
-    _BOOKING.usage = attempt.usage
+    trip.attempt_began(_ATTEMPT)
+    trip.attempt_ended(_ATTEMPT, "ok", None, 50_000)
     trip.end(200, None, "small", _BOOKING)
     return trip
 
 
+_USAGE = Usage(input=10, output=20)
+_ATTEMPT = Attempt("att-1", _CARD, None, first_token_s=0.001, usage=_USAGE)
 _BOOKING = Booking(_NoLedger(), _ASK, _DECISION, "none")  # type: ignore[arg-type]
+_BOOKING.usage = _USAGE
 
 
 def _cost_us(step: Callable[[], object], requests: int, rounds: int) -> float:

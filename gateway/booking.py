@@ -152,7 +152,7 @@ class Booking:
             "finish_reason": attempt.finish_reason,
         }
         self._ledger.append([Row(tables.attempt_result, values)])
-        self.trip.attempt_ended(attempt, status, error.kind if error else None)
+        self.trip.attempt_ended(attempt, status, error.kind if error else None, cost)
 
     def close(
         self,

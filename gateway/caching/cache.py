@@ -20,8 +20,8 @@ from gateway.caching.store import AnswerStore
 from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.rows import Row
-from gateway.telemetry.metrics import Metrics
 from gateway.settings.cache import CacheSettings
+from gateway.telemetry.metrics import Metrics
 from routers.base import Encoder
 from routers.encoders import HashingEncoder
 from routers.records import Candidates, Decision, Preference

@@ -135,9 +135,7 @@ class Metrics:
         """Show what the cache holds, and who waits for what it will hold."""
         self.gauge("cache_bytes", "Bytes of kept answers.", size)
         self.gauge("cache_entries", "Kept answers.", entries)
-        self.gauge(
-            "cache_waiting", "Requests waiting for the answer to the same request.", waiting
-        )
+        self.gauge("cache_waiting", "Requests waiting for the answer to the same request.", waiting)
 
     async def text(self) -> bytes:
         """Everything in Prometheus's text format."""

@@ -149,8 +149,10 @@ class Trip:
         self._last = expert
         self._open.add(attempt.attempt_id)
 
-    def attempt_ended(self, attempt: Attempt, status: str, error_kind: str | None) -> None:
-        """A call ended; `status` as the ledger has it."""
+    def attempt_ended(
+        self, attempt: Attempt, status: str, error_kind: str | None, cost_nanousd: int | None
+    ) -> None:
+        """A call ended; `status` as the ledger has it, the cost None when it is not known."""
         expert, metrics = (attempt.card.expert_id,), self._telemetry.metrics
         now = time.monotonic()
         metrics.attempts.add((*expert, status))
@@ -159,10 +161,10 @@ class Trip:
             metrics.attempt_errors.add((*expert, error_kind))
         if attempt.usage is not None:
             self._count_tokens(expert, attempt.usage)
-        if cost := attempt.cost_nanousd():
-            metrics.cost.add(expert, cost / NANO_PER_USD)
+        if cost_nanousd:
+            metrics.cost.add(expert, cost_nanousd / NANO_PER_USD)
             if status != "ok":
-                metrics.wasted.add(expert, cost / NANO_PER_USD)
+                metrics.wasted.add(expert, cost_nanousd / NANO_PER_USD)
         if attempt.parent_id is None:
             self._closed(attempt, now)
 
@@ -177,9 +179,14 @@ class Trip:
 
     def _count_tokens(self, expert: tuple[str], usage: Usage) -> None:
         tokens = self._telemetry.metrics.tokens
-        for kind in ("input", "cache_read", "cache_write", "output", "reasoning"):
-            if count := getattr(usage, kind):
-                tokens.add((*expert, kind), count)
+        tokens.add((*expert, "input"), usage.input)
+        tokens.add((*expert, "output"), usage.output)
+        if usage.cache_read:
+            tokens.add((*expert, "cache_read"), usage.cache_read)
+        if usage.cache_write:
+            tokens.add((*expert, "cache_write"), usage.cache_write)
+        if usage.reasoning:
+            tokens.add((*expert, "reasoning"), usage.reasoning)
 
     def end(
         self,
