@@ -12,8 +12,12 @@ from starlette.exceptions import HTTPException
 
 from experts.base import Expert
 from experts.errors import ExpertError
-from gateway.api import admin, catalog, chat, feedback, figures, health, reference
-from gateway.api.access import Keyring
+from gateway.access.book import KeyBook
+from gateway.access.gate import Gate
+from gateway.access.keyring import Keyring
+from gateway.access.minting import Minter
+from gateway.access.watch import KeyWatch
+from gateway.api import admin, catalog, chat, feedback, figures, health, keys, reference
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.caching.cache import AnswerCache
@@ -59,14 +63,28 @@ def build_gateway(
     service = Service(settings, pool, decider, cache, ledger, telemetry)
     _record_cards(ledger, pool)
     reader = LedgerReader(engine)
-    keyring = Keyring(settings.keys)
+    keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)
+    book = KeyBook(engine)
+    watch = KeyWatch(book, keyring)
+    watch.read()
     return Gateway(
-        settings, keyring, pool, store, serving, decider, service, ledger, reader, telemetry
+        settings=settings,
+        keyring=keyring,
+        minter=Minter(book, keyring),
+        key_watch=watch,
+        pool=pool,
+        store=store,
+        serving=serving,
+        decider=decider,
+        service=service,
+        ledger=ledger,
+        reader=reader,
+        telemetry=telemetry,
     )
 
 
 _PUBLIC = (chat, catalog, feedback, health)
-_OPERATOR = (admin, figures, pages, reference)
+_OPERATOR = (admin, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
 
@@ -78,6 +96,7 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch_routers, gateway)
             tasks.start_soon(gateway.telemetry.watch_loop)
+            tasks.start_soon(gateway.key_watch.run, gateway.settings.access.refresh_s)
             yield
             tasks.cancel_scope.cancel()
         await gateway.pool.aclose()
@@ -91,6 +110,12 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
         app.include_router(module.api)
     for module in _OPERATOR:
         app.include_router(module.api, dependencies=[Depends(_operator_only)])
+    app.add_middleware(
+        Gate,
+        keyring=gateway.keyring,
+        render=_error_response,
+        open_metrics=gateway.settings.access.open_metrics,
+    )
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(Exception, _crash_response)

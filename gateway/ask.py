@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.messages import ChatRequest
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.errors import ApiError
 
 HEADER_PREFIX = "x-pointsman-"

@@ -187,6 +187,7 @@ class Booking:
             "request_id": self.request_id,
             "at": now(),
             "key_name": ask.key.name,
+            "project": ask.key.project,
             "wire": ask.wire,
             "model_asked": ask.model,
             "stream": ask.request.stream,

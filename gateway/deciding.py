@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 import anyio
@@ -10,6 +11,7 @@ import numpy as np
 
 from experts.cards import ExpertCard
 from experts.params import unknown_params
+from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.naming import Names, Target
@@ -73,6 +75,7 @@ class Decider:
             NoEligibleExpertError: Nobody can serve the request under its constraints.
         """
         target = self.names.resolve(ask.model)
+        _check_scope(ask, target)
         constraints = self._constraints(ask)
         if target.expert is not None:
             return self._explicit(ask, target.expert, constraints)
@@ -152,6 +155,7 @@ class Decider:
                     f"pointsman.experts: no expert is called {', '.join(map(repr, unknown))}",
                     param="pointsman.experts",
                 )
+        allowed = _within_scope(allowed, ask.key, self._pool.experts)
         latency_s = None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000
         return Constraints(allowed, wishes.max_cost_usd, latency_s)
 
@@ -165,6 +169,8 @@ class Decider:
                 f"pointsman.policy: {name!r} does not exist; there are {known}",
                 param="pointsman.policy",
             )
+        if not ask.key.may_follow(name):
+            raise _forbidden(f"this key may not use the policy {name!r}", "policy_forbidden")
         base = self._policies[name]
         soft: dict[str, float] = dict(wishes.prefer.items())
         weight = base.cost_weight if target.cost_weight is None else target.cost_weight
@@ -186,6 +192,27 @@ def _check_params(ask: Ask, card: ExpertCard) -> None:
             code="unsupported_parameter",
             param=unknown[0],
         )
+
+
+def _check_scope(ask: Ask, target: Target) -> None:
+    """Raises ApiError 403 when the key may not have what the model field names."""
+    if target.expert is not None and not ask.key.may_ask(target.expert):
+        raise _forbidden(f"this key may not ask the expert {target.expert!r}", "expert_forbidden")
+    if target.cost_weight is not None and not ask.key.follows_any:
+        raise _forbidden("this key may not set its own threshold", "policy_forbidden")
+
+
+def _forbidden(message: str, code: str) -> ApiError:
+    return ApiError(403, message, type="permission_error", code=code, param="model")
+
+
+def _within_scope(
+    allowed: frozenset[str] | None, key: Key, experts: Collection[str]
+) -> frozenset[str] | None:
+    """The experts allowed by the wishes (None is all) that the key may ask too."""
+    if key.asks_anyone:
+        return allowed
+    return frozenset(name for name in allowed or experts if key.may_ask(name))
 
 
 def _unlimited(card: ExpertCard) -> ExpertCard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from gateway.access.keys import Key
 from gateway.errors import ApiError
 
 
@@ -72,3 +73,14 @@ class Names:
         policies = [f"auto:{policy}" for policy in sorted(self.policies)]
         routers = [f"router:{router}" for router in sorted(self.routers)]
         return ["auto", *policies, *routers, *sorted(self.experts), *sorted(self.aliases)]
+
+    def open_to(self, key: Key) -> list[str]:
+        """Those of `listed` that `key` may use."""
+        return [name for name in self.listed() if self._is_open(self.resolve(name), key)]
+
+    def _is_open(self, target: Target, key: Key) -> bool:
+        if target.expert is not None:
+            return key.may_ask(target.expert)
+        if target.policy is not None and not key.may_follow(target.policy):
+            return False
+        return any(key.may_ask(expert) for expert in self.experts)

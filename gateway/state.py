@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from gateway.api.access import Keyring
+from gateway.access.keyring import Keyring
+from gateway.access.minting import Minter
+from gateway.access.watch import KeyWatch
 from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.ledger.queries import LedgerReader
@@ -25,6 +27,8 @@ class Gateway:
 
     settings: Settings
     keyring: Keyring
+    minter: Minter
+    key_watch: KeyWatch
     pool: Pool
     store: RouterStore
     serving: ServingRouters

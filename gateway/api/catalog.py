@@ -16,10 +16,10 @@ api = APIRouter()
 
 @api.get("/v1/models")
 async def list_models(request: Request) -> Response:
-    """Routers, policies, experts and aliases."""
+    """Routers, policies, experts and aliases that the key may use."""
     gateway = gateway_of(request)
-    gateway.keyring.check(request)
-    data = [_model(gateway, name) for name in gateway.decider.names.listed()]
+    names = gateway.decider.names.open_to(gateway.keyring.check(request))
+    data = [_model(gateway, name) for name in names]
     return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
@@ -27,8 +27,7 @@ async def list_models(request: Request) -> Response:
 async def get_model(request: Request, name: str) -> Response:
     """One of them."""
     gateway = gateway_of(request)
-    gateway.keyring.check(request)
-    if name not in gateway.decider.names.listed():
+    if name not in gateway.decider.names.open_to(gateway.keyring.check(request)):
         raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
     return Response(orjson.dumps(_model(gateway, name)), media_type="application/json")
 

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.messages import Completion, Usage
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.api.answering import respond
 from gateway.api.body import parse_body
 from gateway.api.chat_in import parse_chat, wants_usage

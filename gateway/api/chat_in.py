@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experts.messages import ChatRequest, Message
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.api.body import fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
 

@@ -9,7 +9,7 @@ import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.api.body import parse_body
 from gateway.errors import ApiError
 from gateway.ids import new_id, now

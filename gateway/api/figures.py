@@ -12,5 +12,5 @@ api = APIRouter()
 
 @api.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus's text format; without a key, since it names neither keys nor prompts."""
+    """Prometheus's text format; it names neither keys nor prompts."""
     return Response(await gateway_of(request).telemetry.metrics.text(), media_type=CONTENT_TYPE)

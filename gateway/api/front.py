@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from experts.messages import Completion, Event, Usage
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.errors import ApiError
 

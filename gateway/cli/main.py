@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from eval.errors import EvalError
 from experts.errors import ExpertError
-from gateway.cli import chat, collect, demo, evaluate, experts, ledger, routers, serve, train
+from gateway.cli import chat, collect, demo, evaluate, experts, keys, ledger, routers, serve, train
 from gateway.cli.console import err
 from gateway.errors import GatewayError
 from routers.errors import RoutingError
@@ -23,7 +23,12 @@ app = typer.Typer(
 )
 for module in (demo, serve, chat, collect, train, evaluate):
     module.register(app)
-for group, name in ((routers, "routers"), (experts, "experts"), (ledger, "ledger")):
+for group, name in (
+    (routers, "routers"),
+    (experts, "experts"),
+    (keys, "keys"),
+    (ledger, "ledger"),
+):
     app.add_typer(group.commands, name=name)
 
 

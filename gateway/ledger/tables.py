@@ -28,6 +28,7 @@ request = Table(
     Column("request_id", Id, primary_key=True),
     Column("at", Float, nullable=False),  # seconds since 1970, UTC, as in every table
     Column("key_name", Name, nullable=False),
+    Column("project", Name),  # NULL: from before there were projects
     Column("wire", String(40), nullable=False),
     Column("model_asked", Name, nullable=False),
     Column("stream", Boolean, nullable=False),
@@ -160,6 +161,19 @@ router_version = Table(
     Column("version", String(80), nullable=False),
     Column("event", String(20), nullable=False),  # served: a gateway began to use it
     Column("manifest", JSON, nullable=False),
+)
+
+key = Table(
+    "key",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),  # no two writers add the same next event
+    Column("at", Float, nullable=False),
+    Column("event", String(20), nullable=False),  # created, rotated, revoked
+    Column("by", Name),  # NULL: the operator, at the ledger itself
+    Column("digest", String(64)),  # SHA-256 of the new secret
+    Column("until", Float),  # when the secret before a rotation stops working
+    Column("grant", JSON(none_as_null=True)),
 )
 
 Index("request_at", request.c.at)

@@ -17,6 +17,7 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
     Args:
         data: The whole configuration; sections that have faults of their own are passed over.
     """
+    yield from _repeated_keys(data.get("keys"))
     experts = data.get("experts")
     if not isinstance(experts, Sequence) or not all(isinstance(e, Mapping) for e in experts):
         return
@@ -28,6 +29,15 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield ("experts", index, "id"), f"the id {name!r} is given twice"
     if all(ids):
         yield from _pointers(data, [name for name in dict.fromkeys(ids) if name])
+
+
+def _repeated_keys(keys: Any) -> Iterator[Problem]:
+    if not isinstance(keys, Sequence) or not all(isinstance(key, Mapping) for key in keys):
+        return
+    names = [key.get("name") for key in keys]
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            yield ("keys", index, "name"), f"the name {name!r} is given twice"
 
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:

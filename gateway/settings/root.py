@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from gateway.settings.access import KeySettings
+from gateway.settings.access import AccessSettings, KeySettings
 from gateway.settings.base import Frozen, secret
 from gateway.settings.cache import CacheSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
@@ -25,6 +25,7 @@ class Settings(Frozen):
 
     server: ServerSettings = ServerSettings()
     keys: tuple[KeySettings, ...] = ()
+    access: AccessSettings = AccessSettings()
     experts: tuple[ExpertSettings, ...] = Field(default_factory=local_pool)
     aliases: dict[str, str] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()

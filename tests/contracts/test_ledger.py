@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete, insert, select, text, update
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Usage
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.errors import LedgerError
@@ -77,9 +77,7 @@ def a_decision(*cards: ExpertCard) -> Decision:
 
 
 def an_ask(**tags: str) -> Ask:
-    ask = Ask(
-        ChatRequest((Message("user", "Hi"),)), "auto", "openai.chat", Key("k", "", admin=False)
-    )
+    ask = Ask(ChatRequest((Message("user", "Hi"),)), "auto", "openai.chat", Key("k"))
     return Ask(
         ask.request, ask.model, ask.wire, ask.key, ask.wishes.model_copy(update={"tags": tags})
     )

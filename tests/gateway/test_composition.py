@@ -14,7 +14,7 @@ from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertCallError, ExpertUnavailableError
 from experts.fakes import Ending, Hold, ScriptedExpert, says
 from experts.messages import ChatRequest, Event, Message, Usage, collect
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.api.disconnect import EventStream
 from gateway.ask import Ask
 from gateway.errors import AllExpertsFailedError
@@ -54,7 +54,7 @@ def scripted(name: str, *scripts: Any, price: float = 1.0) -> ScriptedExpert:
 
 def an_ask(model: str, stream: bool = False) -> Ask:
     request = ChatRequest((Message("user", "Hi"),), stream=stream)
-    return Ask(request, model, "openai.chat", Key("k", "", admin=False))
+    return Ask(request, model, "openai.chat", Key("k"))
 
 
 def answered(served: Any, model: str) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.api.chat_in import parse_chat
 from gateway.ask import Ask
 from gateway.caching.fingerprint import fingerprint, surroundings
 
-ME = Key("me", "", admin=False)
+ME = Key("me")
 
 
 def ask(text: str = "Hi", key: Key = ME, **fields: Any) -> Ask:
@@ -66,7 +66,7 @@ def test_whatever_can_change_the_answer_matters() -> None:
         ask(unknown_to_us=1),
         ask(pointsman={"experts": ["a"]}),
         ask(pointsman={"tags": {"region": "eu"}}),
-        ask(key=Key("you", "", admin=False)),
+        ask(key=Key("you")),
     ]
     digests = {fingerprint(each) for each in [ask(), *others]}
     assert len(digests) == 1 + len(others)

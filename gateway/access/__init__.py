@@ -1,0 +1,1 @@
+"""Who may call, what for, how often and for how many dollars."""

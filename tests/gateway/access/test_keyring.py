@@ -1,0 +1,150 @@
+"""Which secrets open the gateway, and when they stop to."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from gateway.access.book import KeyState
+from gateway.access.keyring import UNVERIFIED, Keyring
+from gateway.access.keys import Key, digest
+from gateway.errors import ApiError
+from gateway.ids import now
+from gateway.settings.access import Grant, KeySettings
+
+CHAT = "/v1/chat/completions"
+SECRET = "pm-s"
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+def state(name: str, secret: str = SECRET, by: str | None = None, **grant: Any) -> KeyState:
+    return KeyState(name, Grant.model_validate(grant), by, now(), {digest(secret): None})
+
+
+def ring(*states: KeyState, keys: tuple[KeySettings, ...] = (), **options: Any) -> Keyring:
+    made = Keyring(keys, **options)
+    made.take_over({each.name: each for each in states})
+    return made
+
+
+def refused(keyring: Keyring, headers: dict[str, str], path: str = CHAT) -> tuple[int, str | None]:
+    with pytest.raises(ApiError) as raised:
+        keyring.find(headers, "127.0.0.1", path)
+    return raised.value.status, raised.value.code
+
+
+def test_without_keys_this_machine_is_the_admin_and_strangers_are_not() -> None:
+    assert Keyring().find({}, "127.0.0.1", CHAT).admin
+    assert not Keyring().find({}, "192.0.2.7", CHAT).admin
+    assert not Keyring().find({}, None, CHAT).admin
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        bearer("team-key-1"),
+        {"authorization": "bearer  team-key-1 "},
+        {"x-api-key": "team-key-1"},
+        {"authorization": "Basic " + base64.b64encode(b"anybody:team-key-1").decode()},
+    ],
+    ids=["bearer", "loose", "x-api-key", "browser"],
+)
+def test_a_key_comes_in_any_of_its_headers(headers: dict[str, str]) -> None:
+    for kept in ("team-key-1", f"sha256:{digest('team-key-1').upper()}"):
+        keyring = ring(keys=(KeySettings(name="team", key=kept),))
+        assert keyring.find(headers, None, CHAT).name == "team"
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "missing_api_key"),
+        (bearer(""), "missing_api_key"),
+        (bearer("team-key"), "invalid_api_key"),
+        (bearer("team-key-1x"), "invalid_api_key"),
+        (bearer(digest("team-key-1")), "invalid_api_key"),
+        ({"authorization": "Basic !"}, "missing_api_key"),
+        (bearer("\x00' OR 1=1 --"), "invalid_api_key"),
+    ],
+    ids=["none", "empty", "prefix", "longer", "its-digest", "no-base64", "sql"],
+)
+def test_anything_else_is_401(headers: dict[str, str], code: str) -> None:
+    keyring = ring(keys=(KeySettings(name="team", key="team-key-1"),))
+    assert refused(keyring, headers) == (401, code)
+
+
+def test_secrets_that_begin_alike_are_told_apart() -> None:
+    keyring = ring(state("a", "pm-" + "x" * 40 + "1"), state("b", "pm-" + "x" * 40 + "2"))
+    assert keyring.find(bearer("pm-" + "x" * 40 + "2"), None, CHAT).name == "b"
+
+
+def test_a_revoked_key_and_all_it_granted_are_closed() -> None:
+    boss = state("boss", "pm-boss", role="manager")
+    states = [state("team", "pm-team", "boss"), state("intern", "pm-intern", "team"), boss]
+    keyring = ring(*states)
+    assert keyring.find(bearer("pm-intern"), None, CHAT).granted_by is keyring.keys["team"]
+    revoked = KeyState("boss", boss.grant, None, 0.0, boss.digests, revoked_at=now())
+    keyring.take_over({each.name: each for each in [*states[:2], revoked]})
+    for secret in ("pm-boss", "pm-team", "pm-intern"):
+        assert refused(keyring, bearer(secret)) == (401, "invalid_api_key")
+
+
+def test_a_revoked_last_key_opens_nothing() -> None:
+    keyring = ring(KeyState("only", Grant(), None, 0.0, {digest("pm-s"): None}, revoked_at=1.0))
+    assert refused(keyring, {}) == (401, "missing_api_key")
+
+
+def test_an_expired_key_or_secret_is_401_from_that_second_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("gateway.access.keyring.now", lambda: clock[0])
+    boss = state("boss", "pm-boss", role="manager", expires_at=200)
+    rotated = KeyState(
+        "team", Grant(), "boss", 0.0, {digest("pm-old"): 150.0, digest("pm-new"): None}
+    )
+    keyring = ring(boss, rotated)
+    for at, works in ((149.9, {"pm-old", "pm-new"}), (150.0, {"pm-new"}), (200.0, set[str]())):
+        clock[0] = at
+        for secret in ("pm-old", "pm-new"):
+            if secret in works:
+                assert keyring.find(bearer(secret), None, CHAT).name == "team"
+            else:
+                assert refused(keyring, bearer(secret)) == (401, "expired_api_key")
+
+
+def test_a_key_is_never_more_than_what_granted_it() -> None:
+    boss = Key("boss", Grant(role="manager", experts=("small*",), routes=("/v1/*",)))
+    child = Key("child", Grant(role="admin", experts=("*-x", "large")), boss)
+    assert (child.role, child.admin, child.manages) == ("manager", False, True)
+    asked = [name for name in ("small-x", "small-y", "large", "big-x") if child.may_ask(name)]
+    assert asked == ["small-x"]
+    assert child.may_visit(CHAT)
+    assert not child.may_visit("/admin/keys")
+
+
+def test_a_path_outside_its_routes_is_403() -> None:
+    keyring = ring(state("embedder", routes=["/v1/embeddings", "/v1/models*"]))
+    assert keyring.find(bearer("pm-s"), None, "/v1/models/x").name == "embedder"
+    for path in (CHAT, "/v1/embeddings/", "/V1/embeddings"):
+        assert refused(keyring, bearer("pm-s"), path) == (403, "route_forbidden")
+
+
+@pytest.mark.parametrize(
+    ("setting", "outcome"), [("closed", (503, "ledger_unavailable")), ("open", UNVERIFIED)]
+)
+def test_while_the_ledger_is_away_known_keys_go_on(setting: Any, outcome: Any) -> None:
+    keyring = ring(state("team"), when_ledger_is_down=setting)
+    keyring.ledger_down = True
+    assert keyring.find(bearer("pm-s"), None, CHAT).name == "team"
+    if setting == "closed":
+        assert refused(keyring, bearer("pm-other")) == outcome
+    else:
+        assert keyring.find(bearer("pm-other"), None, CHAT) is outcome
+        assert not UNVERIFIED.manages
+    assert refused(keyring, bearer("not-one-of-ours")) == (401, "invalid_api_key")
