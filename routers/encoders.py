@@ -30,6 +30,7 @@ _POWER_ITERATIONS = 5
 # Of .1, .2 and none, tried on four sets of outcomes with the words at 1.
 _FORM_WEIGHT = 0.15
 _FORM_CLIP = 3.0
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class HashingEncoder:
@@ -133,24 +134,26 @@ class TfidfSvdEncoder:
     def _words(self, text: str) -> Vectors:
         # Gathering the rows of the few terms present: a sparse product with the transposed
         # components takes a hundred times as long for one text.
-        places, weights = self._weights(Counter(map(self._place.get, _terms(text))))
+        places, weights = self._weights(Counter(_terms(text)))
         words_D: Vectors = weights.astype(np.float32) @ self._components_VD[places]
         return words_D
 
     def _form(self, texts: Sequence[str]) -> Floats:
         spread = np.where(self._form_std > 0, self._form_std, np.inf)
         standard_NF = (forms(texts) - self._form_mean) / spread
-        return _FORM_WEIGHT * np.clip(standard_NF, -_FORM_CLIP, _FORM_CLIP)
+        # np.clip takes five times as long for one text.
+        clipped_NF: Floats = np.minimum(np.maximum(standard_NF, -_FORM_CLIP), _FORM_CLIP)
+        return _FORM_WEIGHT * clipped_NF
 
-    def _weights(self, counts: Counter[int | None]) -> tuple[npt.NDArray[np.intp], Floats]:
-        """Weights of the terms at these places; None is where unknown terms are counted."""
-        del counts[None]
-        places = np.fromiter(counts.keys(), dtype=np.intp, count=len(counts))
-        times = np.fromiter(counts.values(), dtype=np.float64, count=len(counts))
+    def _weights(self, counts: Counter[bytes]) -> tuple[npt.NDArray[np.intp], Floats]:
+        known = dict(zip(map(self._place.get, counts), counts.values(), strict=True))
+        known.pop(None, None)
+        places = np.array(list(known), dtype=np.intp)
+        times = np.array(list(known.values()), dtype=np.float64)
         return places, (1 + np.log(times)) * self._idf_V[places]
 
     def _reduce(self, terms: Sequence[list[bytes]], rng: np.random.Generator) -> Vectors:
-        rows = [self._weights(Counter(map(self._place.get, each))) for each in terms]
+        rows = [self._weights(Counter(each)) for each in terms]
         starts = np.cumsum([0, *(len(places) for places, _ in rows)])
         values = np.concatenate([_unit(weights[None])[0] for _, weights in rows])
         places = np.concatenate([places for places, _ in rows])
@@ -193,9 +196,8 @@ def _terms(text: str) -> list[bytes]:
 
 
 def _unit(vectors_ND: npt.NDArray[Real]) -> npt.NDArray[Real]:
-    norms_N1 = np.sqrt((vectors_ND * vectors_ND).sum(axis=1, keepdims=True))
-    norms_N1[norms_N1 == 0] = 1
-    unit_ND: npt.NDArray[Real] = vectors_ND / norms_N1
+    norms_N1 = np.sqrt(np.add.reduce(vectors_ND * vectors_ND, axis=1, keepdims=True))
+    unit_ND: npt.NDArray[Real] = np.divide(vectors_ND, np.maximum(norms_N1, _TINY))
     return unit_ND
 
 

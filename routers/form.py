@@ -7,9 +7,9 @@ training text had.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
-import numpy.typing as npt
 
 from routers.records import Floats
 
@@ -18,18 +18,17 @@ FORM_FEATURES = ("length", "digits", "signs", "capitals", "lines", "non_ascii")
 
 def forms(texts: Sequence[str]) -> Floats:
     """Log length in bytes, then the shares of five kinds of byte, shape (N, len(FORM_FEATURES))."""
-    return np.stack([_form(text) for text in texts]) if texts else np.zeros((0, len(FORM_FEATURES)))
+    return np.array([_form(text) for text in texts]).reshape(len(texts), len(FORM_FEATURES))
 
 
-def _form(text: str) -> Floats:
-    kinds = _KIND[np.frombuffer(text.encode(errors="replace"), dtype=np.uint8)]
-    counts = np.bincount(kinds, minlength=len(FORM_FEATURES)).astype(np.float64)
+def _form(text: str) -> list[float]:
+    kinds = text.encode(errors="replace").translate(_KINDS)
     length = 1.0 + len(kinds)
-    return np.concatenate([[np.log(length)], counts[1:] / length])
+    return [log(length), *(kinds.count(kind) / length for kind in range(1, len(FORM_FEATURES)))]
 
 
-def _kinds() -> npt.NDArray[np.uint8]:
-    kinds = np.zeros(256, dtype=np.uint8)
+def _kinds() -> bytes:
+    kinds = bytearray(256)
     for code in range(128):
         char = chr(code)
         if char.isdigit():
@@ -40,8 +39,9 @@ def _kinds() -> npt.NDArray[np.uint8]:
             kinds[code] = FORM_FEATURES.index("lines")
         elif not char.isalnum() and not char.isspace():
             kinds[code] = FORM_FEATURES.index("signs")
-    kinds[128:] = FORM_FEATURES.index("non_ascii")
-    return kinds
+    kinds[128:] = bytes([FORM_FEATURES.index("non_ascii")]) * 128
+    return bytes(kinds)
 
 
-_KIND = _kinds()
+# The kind of each byte; 0 for what is none of them.
+_KINDS = _kinds()
