@@ -33,17 +33,20 @@ class _Memory:
             takes a fifth less time, whatever the alignment.
         outcomes: What was observed.
         moments_NM: w, w·y, w·y² and w² side by side, shape (N, 4A).
+        prior_2A: Each expert's mean score and the largest variance a score of that mean can have.
     """
 
     vectors_DN: Vectors
     outcomes: Observed
     moments_NM: Floats
+    prior_2A: Floats
 
     @classmethod
     def of(cls, vectors_ND: Vectors, outcomes: Observed) -> Self:
         weight_NA, score_NA = outcomes.weight_NA, outcomes.score_NA
         parts = [weight_NA, weight_NA * score_NA, weight_NA * score_NA**2, weight_NA**2]
-        return cls(np.ascontiguousarray(vectors_ND.T), outcomes, np.hstack(parts))
+        prior_2A = np.stack([outcomes.mean_A, outcomes.mean_A * (1 - outcomes.mean_A)])
+        return cls(np.ascontiguousarray(vectors_ND.T), outcomes, np.hstack(parts), prior_2A)
 
     def take(self, rows: npt.NDArray[np.intp]) -> _Memory:
         return _Memory.of(self.vectors_DN.T[rows], self.outcomes.take(rows))
@@ -131,30 +134,19 @@ class KnnEstimator:
         self, memory: _Memory, near_BK: npt.NDArray[np.intp], alike_BK: Vectors
     ) -> tuple[Floats, Floats]:
         """Shrunk mean of the neighbours' scores and its standard error, each (B, A)."""
-        kernel_BK = _kernel(alike_BK, self.sharpness)
-        both_B2K = np.empty((len(kernel_BK), 2, kernel_BK.shape[1]))
-        both_B2K[:, 0] = kernel_BK
-        np.multiply(kernel_BK, kernel_BK, out=both_B2K[:, 1])
-        shape = (len(kernel_BK), 2, 4, len(memory.outcomes.mean_A))
-        sums_B24A = (both_B2K @ memory.moments_NM.take(near_BK, axis=0)).reshape(shape)
-        mass_BA, total_BA, square_BA = sums_B24A[:, 0, 0], sums_B24A[:, 0, 1], sums_B24A[:, 0, 2]
-        squared_mass_BA = sums_B24A[:, 1, 3]
-        local_BA, local_square_BA = _ratio(total_BA, mass_BA), _ratio(square_BA, mass_BA)
-        return self._shrink(
-            _ratio(mass_BA**2, squared_mass_BA),
-            local_BA,
-            np.maximum(local_square_BA - local_BA**2, 0.0),
-            memory.outcomes.mean_A,
-        )
-
-    def _shrink(
-        self, effective_BA: Floats, local_BA: Floats, variance_BA: Floats, mean_A: Floats
-    ) -> tuple[Floats, Floats]:
+        kernel_B2K = _kernel_and_square(alike_BK, self.sharpness)
+        shape = (len(near_BK), 2, 4, len(memory.outcomes.mean_A))
+        sums_B24A = (kernel_B2K @ memory.moments_NM.take(near_BK, axis=0)).reshape(shape)
+        mass_BA, squared_mass_BA = sums_B24A[:, 0, 0], sums_B24A[:, 1, 3]
+        # Where nothing weighs anything, the other sums are 0 too.
+        means_B2A = sums_B24A[:, 0, 1:3] / np.maximum(mass_BA, _TINY)[:, None]
+        effective_BA = mass_BA * mass_BA / np.maximum(squared_mass_BA, _TINY)
+        local_BA = means_B2A[:, 0]
+        variance_BA = np.maximum(means_B2A[:, 1] - local_BA * local_BA, 0.0)
+        mean_A, variance_A = self.shrinkage * memory.prior_2A
         strength_BA = effective_BA + self.shrinkage
-        quality_BA = (effective_BA * local_BA + self.shrinkage * mean_A) / strength_BA
-        prior_variance_A = mean_A * (1 - mean_A)
-        spread_BA = (effective_BA * variance_BA + self.shrinkage * prior_variance_A) / strength_BA
-        return quality_BA, np.sqrt(spread_BA / strength_BA)
+        quality_BA = (effective_BA * local_BA + mean_A) / strength_BA
+        return quality_BA, np.sqrt(effective_BA * variance_BA + variance_A) / strength_BA
 
     def _best_k(self, memory: _Memory, groups: list[str], rng: np.random.Generator) -> int:
         folds = group_folds(groups, _FOLDS, rng)
@@ -202,17 +194,17 @@ def _nearest(
         yield block, near_BK, alike_BN[np.arange(len(near_BK))[:, None], near_BK]
 
 
-def _kernel(alike_BK: Vectors, sharpness: float) -> Floats:
-    nearest_B1 = alike_BK.max(axis=1, keepdims=True)
-    falling_BK = np.exp(sharpness * (alike_BK - nearest_B1).astype(np.float64))
+def _kernel_and_square(alike_BK: Vectors, sharpness: float) -> Floats:
+    """Weight of each neighbour and the square of it, shape (B, 2, K)."""
+    both_B2K = np.empty((len(alike_BK), 2, alike_BK.shape[1]))
+    kernel_BK = both_B2K[:, 0]
+    kernel_BK[...] = alike_BK
+    kernel_BK -= np.maximum.reduce(kernel_BK, axis=1, keepdims=True)
+    kernel_BK *= sharpness
+    np.exp(kernel_BK, out=kernel_BK)
     # The weight runs out at the k-th neighbour: which of equally near rows comes k-th is chance,
     # and must not matter. The rest keeps a query whose neighbours are all equally near from having
     # none.
-    kernel_BK: Floats = falling_BK - (falling_BK.min(axis=1, keepdims=True) - _LEAST_WEIGHT)
-    return kernel_BK
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    # Where nothing weighs anything, what is above is 0 too.
-    ratio: Floats = above / np.maximum(below, _TINY)
-    return ratio
+    kernel_BK -= np.minimum.reduce(kernel_BK, axis=1, keepdims=True) - _LEAST_WEIGHT
+    np.multiply(kernel_BK, kernel_BK, out=both_B2K[:, 1])
+    return both_B2K
