@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
-from routers.candidates import row_of, weigh
+from routers.candidates import Expected, row_of, weigh
 from routers.eligible import Constraints, eligible
 from routers.explore import draw, with_exploration
 from routers.features import estimate_prompt_tokens
@@ -33,6 +33,7 @@ _WORDS = 40_000
 _TOPICS = 12
 _EPSILON = 0.05
 _WARM_UP = 50
+_TOGETHER = (8, 32)
 _OUTPUT_TOKENS = 120.0
 _TOKENS_PER_SECOND = 60.0
 
@@ -146,7 +147,7 @@ def measure(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequ
     steps: Steps = {}
     for request in requests:
         _timed_steps(router, cards, request, steps)
-    return steps | whole(router, cards, requests)
+    return steps | whole(router, cards, requests) | together(router, cards, requests)
 
 
 def _timed_steps(
@@ -178,22 +179,45 @@ def _timed_steps(
     timed("policy, draw", chosen)
 
 
+def decide(
+    router: Router, cards: list[ExpertCard], request: ChatRequest, expected: Expected | None = None
+) -> None:
+    """One decision as a gateway asks for it."""
+    router.decide(
+        request,
+        cards,
+        preference=PRESETS["balanced"],
+        policy_name="balanced",
+        constraints=Constraints(),
+        unhealthy={},
+        uniform=0.4,
+        expected=expected,
+    )
+
+
 def whole(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
     """Seconds of whole decisions."""
     seconds = []
     for request in requests:
         began = time.thread_time()
-        router.decide(
-            request,
-            cards,
-            preference=PRESETS["balanced"],
-            policy_name="balanced",
-            constraints=Constraints(),
-            unhealthy={},
-            uniform=0.4,
-        )
+        decide(router, cards, request)
         seconds.append(time.thread_time() - began)
     return {"decide": seconds}
+
+
+def together(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
+    """Seconds per decision where several requests wait at the same time."""
+    steps: Steps = {}
+    for count in _TOGETHER:
+        for start in range(0, len(requests) - count + 1, count):
+            few = requests[start : start + count]
+            began = time.thread_time()
+            found = router.expectations([request.text for request in few])
+            for request, expected in zip(few, found, strict=True):
+                decide(router, cards, request, expected)
+            seconds = (time.thread_time() - began) / count
+            steps.setdefault(f"decide, {count} at a time", []).extend([seconds] * count)
+    return steps
 
 
 def medians_us(steps: Steps) -> dict[str, float]:

@@ -39,8 +39,12 @@ class Typical:
         return max(dollars, default=0.0) or 1.0
 
 
-def row_of(estimates: Estimates, row: int) -> dict[str, tuple[float, float, float, float]]:
-    """Quality, its standard error, output tokens and seconds by expert id, one request's row."""
+Expected = Mapping[str, tuple[float, float, float, float]]
+"""Quality, its standard error, output tokens and seconds by expert id; NaN where unknown."""
+
+
+def row_of(estimates: Estimates, row: int) -> Expected:
+    """What is expected of each expert on one of the requests that `estimates` are about."""
     columns = (
         estimates.quality_NA[row],
         estimates.stderr_NA[row],
@@ -56,7 +60,7 @@ def weigh(
     prompt_tokens: float,
     able: Sequence[ExpertCard],
     pool: Sequence[ExpertCard],
-    expected: Mapping[str, tuple[float, float, float, float]],
+    expected: Expected,
     typical: Typical,
     prefer: Mapping[str, float],
 ) -> tuple[Candidates, tuple[str, ...]]:

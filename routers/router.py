@@ -9,7 +9,7 @@ from typing import Any
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.base import Estimator, Policy
-from routers.candidates import Typical, row_of, weigh
+from routers.candidates import Expected, Typical, row_of, weigh
 from routers.eligible import Constraints, eligible
 from routers.encoders import HashingEncoder
 from routers.errors import NoEligibleExpertError
@@ -55,6 +55,17 @@ class Router:
         """What is expected of each expert that was trained on, one row per text."""
         return self.estimator.predict(self.featurizer.transform(texts))
 
+    def expectations(self, texts: Sequence[str]) -> list[Expected]:
+        """What `decide` takes as `expected`, one per text.
+
+        Requests that wait at the same time are estimated together for less than half of what
+        each costs alone: the memory of an estimator is read once for all of them.
+        """
+        if self.version == UNTRAINED_VERSION:
+            return [{} for _ in texts]
+        estimates = self.estimate(texts)
+        return [row_of(estimates, row) for row in range(len(texts))]
+
     @property
     def typical(self) -> Typical:
         return Typical(
@@ -71,6 +82,7 @@ class Router:
         constraints: Constraints,
         unhealthy: Mapping[str, str],
         uniform: float,
+        expected: Expected | None = None,
     ) -> Decision:
         """Choose the expert for `request`.
 
@@ -86,6 +98,7 @@ class Router:
             constraints: Hard limits.
             unhealthy: Expert id to the reason why it is out of service.
             uniform: A number drawn uniformly from [0, 1), the only randomness.
+            expected: What `expectations` says of `request.text`; None asks it here.
 
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
@@ -93,8 +106,8 @@ class Router:
         text = request.text
         prompt_tokens = estimate_prompt_tokens(request, text)
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
-        untrained = self.version == UNTRAINED_VERSION
-        expected = {} if untrained or not able else row_of(self.estimate([text]), 0)
+        if expected is None:
+            expected = self.expectations([text])[0] if able else {}
         able, slow = _split_by_latency(able, expected, constraints.max_latency_s)
         excluded |= slow
         if not able:
@@ -106,7 +119,7 @@ class Router:
         if self.epsilon:
             among_A = good_enough(candidates, preference)
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
-        flags = ("untrained",) if untrained else _flags("unseen", unseen)
+        flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
         if constraints.max_latency_s is not None:
             unknown = [card.expert_id for card in able if _latency(expected, card) is None]
             flags += _flags("latency_unknown", unknown)
@@ -139,7 +152,7 @@ def untrained_router(name: str, epsilon: float = 0.0) -> Router:
 
 def _split_by_latency(
     able: tuple[ExpertCard, ...],
-    expected: Mapping[str, tuple[float, float, float, float]],
+    expected: Expected,
     ceiling_s: float | None,
 ) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
     if ceiling_s is None:
@@ -152,9 +165,7 @@ def _split_by_latency(
     return tuple(card for card in able if card.expert_id not in slow), slow
 
 
-def _latency(
-    expected: Mapping[str, tuple[float, float, float, float]], card: ExpertCard
-) -> float | None:
+def _latency(expected: Expected, card: ExpertCard) -> float | None:
     seconds = expected[card.expert_id][3] if card.expert_id in expected else float("nan")
     return seconds if seconds == seconds else None
 

@@ -11,7 +11,7 @@ import pytest
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
-from routers.candidates import PRIOR_STDERR
+from routers.candidates import PRIOR_STDERR, Expected
 from routers.eligible import Constraints
 from routers.encoders import HashingEncoder
 from routers.errors import NoEligibleExpertError, RoutingError
@@ -78,6 +78,7 @@ def decide(
     uniform: float = 0.5,
     constraints: Constraints | None = None,
     unhealthy: Mapping[str, str] | None = None,
+    expected: Expected | None = None,
     **preference: Any,
 ) -> Decision:
     return router.decide(
@@ -88,6 +89,7 @@ def decide(
         constraints=constraints or Constraints(),
         unhealthy=unhealthy or {},
         uniform=uniform,
+        expected=expected,
     )
 
 
@@ -219,6 +221,24 @@ def test_without_training_the_priors_decide_and_the_flag_says_so() -> None:
 def test_without_training_it_explores_as_told() -> None:
     decision = decide(untrained_router("default", epsilon=0.4), pool())
     assert sorted(decision.probabilities_A) == pytest.approx([0.2, 0.8])
+
+
+def test_requests_estimated_together_are_decided_as_if_each_were_alone() -> None:
+    texts = ["x" * 40, "y" * 4000]
+    for deciding in (router(epsilon=0.2), untrained_router("default")):
+        together = deciding.expectations(texts)
+        for text, expected in zip(texts, together, strict=True):
+            one = decide(deciding, pool(), text=text, expected=expected)
+            other = decide(deciding, pool(), text=text)
+            assert one.expert == other.expert
+            np.testing.assert_array_equal(one.utility_A, other.utility_A)
+            np.testing.assert_array_equal(one.candidates.cost_usd_A, other.candidates.cost_usd_A)
+
+
+def test_what_is_expected_is_not_estimated_again() -> None:
+    decision = decide(router(), pool(), expected={"a": (0.95, 0.01, 10, 1.0)})
+    assert decision.expert == "a"
+    assert decision.flags == ("unseen:b",)
 
 
 def test_soft_preferences_weigh_on_what_they_name() -> None:
