@@ -17,7 +17,7 @@ from rich.table import Table
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Usage
-from gateway.api.access import Key
+from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.booking import Attempt, Booking
 from gateway.ledger.rows import Row
@@ -29,7 +29,7 @@ from routers.policies.greedy import PRESETS
 from routers.router import untrained_router
 
 _CARD = ExpertCard("small", prices=Prices(1.0, 2.0))
-_ASK = Ask(ChatRequest((Message("user", "Hi"),)), "small", "openai.chat", Key("k", "", admin=False))
+_ASK = Ask(ChatRequest((Message("user", "Hi"),)), "small", "openai.chat", Key("k"))
 _DECISION = untrained_router("default").decide(
     _ASK.request,
     [_CARD],
