@@ -101,6 +101,7 @@ class ExpertCard:
         api: What it is asked for: answers to conversations, prompts continued, or vectors.
         params: What becomes of request fields that are not OpenAI's: they go through, the request
             is refused, or they are taken out and named in the answer's headers.
+        wire: Whose wire format it speaks, which says what fields it knows.
         params_allow: Further fields that it takes, whatever `params` says.
     """
 
@@ -122,6 +123,7 @@ class ExpertCard:
     api: Literal["chat", "completions", "embeddings"] = "chat"
     params: Literal["pass", "strict", "drop"] = "pass"
     params_allow: frozenset[str] = frozenset()
+    wire: Literal["openai", "anthropic"] = "openai"
 
     @property
     def takes_raw_prompts(self) -> bool:

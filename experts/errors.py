@@ -16,6 +16,7 @@ ExpertError
     ├── ExpertAuthError          our key is wrong (401, 403)
     ├── ExpertNotFoundError      the provider does not know the model or the path (404)
     └── ExpertRejectedError      the request itself is wrong for this expert (400, 422)
+        ├── ExpertUnsupportedError   its wire format can't say what is asked; not called
         ├── ExpertContextError       too long for its window, or too large (413)
         └── ExpertFilteredError      its content filter refused
 """
@@ -135,6 +136,12 @@ class ExpertRejectedError(ExpertCallError):
     """The expert understood and refused: the request is wrong."""
 
     kind = "invalid_request"
+
+
+class ExpertUnsupportedError(ExpertRejectedError):
+    """The expert's wire format has no words for what is asked; another one may."""
+
+    kind = "unsupported"
 
 
 class ExpertContextError(ExpertRejectedError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import anyio
 import httpx2
@@ -21,7 +21,7 @@ from experts.errors import (
     ExpertProtocolError,
     ExpertTimeoutError,
 )
-from experts.messages import ChatRequest, Event
+from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
 from experts.reading import StreamReader, whole_answer
 from experts.refusals import refusal
@@ -193,6 +193,20 @@ class HttpExpert:
             return self._no_answer(f"answered with status {response.status_code}")
         content = await self._read(response, _MAX_ERROR_BYTES)
         return refusal(self._card.expert_id, response.status_code, response.headers, content)
+
+    async def _asked(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
+        """The JSON answer to one further question that is no chat."""
+        url = f"{self._replicas.endpoints[0].url}/{path}"
+        sent = {"content-type": "application/json", **headers}
+        with self._mapped_errors(ExpertConnectionError):
+            response = await self._client.post(url, content=orjson.dumps(body), headers=sent)
+        if response.status_code != 200:
+            raise await self._refused(response)
+        try:
+            data = orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise self._no_answer("sent broken JSON") from error
+        return data if isinstance(data, dict) else {}
 
     async def _streamed(
         self, request: ChatRequest, response: httpx2.Response

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from experts.cards import ExpertCard
-from experts.messages import ChatRequest, Task
+from experts.messages import ChatRequest, Json, Source, Task
 
 _SAMPLING = frozenset(
     {
@@ -54,10 +54,44 @@ KNOWN_PARAMS: Mapping[Task, frozenset[str]] = {
 }
 """OpenAI's own fields for each task, those that every request has left out."""
 
+_ANTHROPIC = frozenset(
+    {
+        "cache_control",
+        "container",
+        "context_management",
+        "diagnostics",
+        "inference_geo",
+        "mcp_servers",
+        "output_config",
+        "speed",
+        "thinking",
+        "top_k",
+        "user_profile_id",
+    }
+)
+_UNSAID_BY_ANTHROPIC = frozenset(
+    {
+        "audio",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "modalities",
+        "prediction",
+        "presence_penalty",
+        "seed",
+        "top_logprobs",
+        "verbosity",
+        "web_search_options",
+    }
+)
+ANTHROPIC_PARAMS = (KNOWN_PARAMS["chat"] - _UNSAID_BY_ANTHROPIC) | _ANTHROPIC
+"""OpenAI's fields that Anthropic's wire can say, and those it has beside them."""
+
 
 def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
-    """Fields of `request` that are neither OpenAI's nor allowed by `card`, sorted."""
-    known = KNOWN_PARAMS[request.task] | card.params_allow
+    """Fields of `request` that neither its wire nor `card` itself knows, sorted."""
+    of_wire = ANTHROPIC_PARAMS if card.wire == "anthropic" else KNOWN_PARAMS[request.task]
+    known = of_wire | card.params_allow
     return tuple(sorted(name for name in request.params if name not in known))
 
 
@@ -72,4 +106,16 @@ def with_known_params(request: ChatRequest, card: ExpertCard) -> ChatRequest:
     if not dropped:
         return request
     kept = {name: value for name, value in request.params.items() if name not in dropped}
-    return replace(request, params=kept)
+    source = request.source and _without(request.source, dropped, request, kept)
+    return replace(request, params=kept, source=source)
+
+
+def _without(
+    source: Source, dropped: tuple[str, ...], request: ChatRequest, kept: Json
+) -> Source | None:
+    """The source without the same fields, which go by the same name on every wire."""
+    body = request.source_on(source.wire)
+    if body is None:
+        return None
+    said = {name: value for name, value in body.items() if name not in dropped}
+    return replace(source, data=said, made=(request.messages, request.max_tokens, kept))

@@ -41,6 +41,9 @@ _BY_CODE: Mapping[str, type[ExpertCallError]] = {
     "server_error": ExpertUnavailableError,
     "invalid_request_error": ExpertRejectedError,
     "authentication_error": ExpertAuthError,
+    "billing_error": ExpertQuotaError,
+    "not_found_error": ExpertNotFoundError,
+    "timeout_error": ExpertTimeoutError,
     "permission_error": ExpertAuthError,
 }
 
@@ -70,6 +73,9 @@ def refusal(
     """The failure behind an answer with an error status."""
     message, code = _fields_of(content)
     kind = _kind(status, code, message)
+    if kind is ExpertContextError:
+        # Whatever the provider calls it, clients act on this code.
+        code = "context_length_exceeded"
     if kind is ExpertAuthError:
         # The provider's own words often quote the end of the key.
         message = f"the provider refused our credentials (status {status})"

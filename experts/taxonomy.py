@@ -51,6 +51,7 @@ HANDLING: Mapping[str, Handling] = {
     "auth": Handling(_NO, _NO, _NO, _NO, 502, _UPSTREAM, "upstream_auth"),
     "not_found": Handling(_NO, _YES, _NO, _NO, 502, _UPSTREAM, "upstream_not_found"),
     "invalid_request": Handling(_NO, _NO, _NO, _NO, 400, _REQUEST, "rejected_by_expert"),
+    "unsupported": Handling(_NO, _YES, _NO, _NO, 400, _REQUEST, "unsupported_by_expert"),
     "context_length": Handling(_NO, _YES, _YES, _NO, 400, _REQUEST, "context_length_exceeded"),
     "content_filter": Handling(_NO, _NO, _NO, _NO, 400, _REQUEST, "content_filter"),
     "call_failed": Handling(_NO, _YES, _NO, _YES, 502, _UPSTREAM, "upstream_error"),

@@ -17,7 +17,7 @@ from gateway.access.gate import Gate
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
-from gateway.api import admin, catalog, chat, feedback, figures, health, keys, reference
+from gateway.api import admin, catalog, chat, feedback, figures, health, keys, messages, reference
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.caching.cache import AnswerCache
@@ -83,7 +83,7 @@ def build_gateway(
     )
 
 
-_PUBLIC = (chat, catalog, feedback, health)
+_PUBLIC = (chat, messages, catalog, feedback, health)
 _OPERATOR = (admin, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 

@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from experts.anthropic import AnthropicExpert
+from experts.anthropic_wire import Habits
 from experts.base import Expert
 from experts.calculator import CalculatorExpert
 from experts.cards import ExpertCard, Prices
+from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
 from experts.pricing import catalogue_prices, prices_from_rates
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.experts import (
+    AnthropicSettings,
     CalculatorSettings,
     ExpertSettings,
     PackagedExpert,
     RemoteExpert,
+    UrlExpert,
 )
 from gateway.settings.root import Settings
 
@@ -56,7 +61,30 @@ def _build(entry: ExpertSettings, settings: Settings, endpoints: Endpoints) -> E
         return _packaged(entry, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
+    if isinstance(entry, AnthropicSettings):
+        return _anthropic(entry, settings)
     return _remote(entry, settings)
+
+
+def _anthropic(entry: AnthropicSettings, settings: Settings) -> Expert:
+    return AnthropicExpert(
+        replace(entry.card(prices_of(entry, datetime.now(UTC))), wire="anthropic"),
+        entry.urls,
+        entry.model or entry.id,
+        api_key=secret(entry.api_key) if entry.api_key else None,
+        version=entry.version,
+        habits=Habits(entry.thinking, entry.json_by, entry.betas),
+        **_options(entry, settings),
+    )
+
+
+def _options(entry: UrlExpert, settings: Settings) -> HttpOptions:
+    return {
+        "connect_s": entry.connect_s,
+        "max_answer_bytes": settings.limits.max_answer_bytes,
+        "balance": settings.balance.balance(),
+        "rules": settings.breaker.rules(),
+    }
 
 
 def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
@@ -67,15 +95,12 @@ def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
-        connect_s=entry.connect_s,
-        max_answer_bytes=settings.limits.max_answer_bytes,
-        balance=settings.balance.balance(),
-        rules=settings.breaker.rules(),
         max_tokens_field=entry.max_tokens_field,
+        **_options(entry, settings),
     )
 
 
-def prices_of(entry: RemoteExpert, at: datetime) -> Prices | None:
+def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
     """The prices that the settings name or the catalogue knows; None when neither does."""
     if entry.prices is not None:
         return entry.prices.prices()

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
-from gateway.api import admin, catalog, chat, feedback, figures, health, keys, reference
+from gateway.api import admin, catalog, chat, feedback, figures, health, keys, messages, reference
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
@@ -18,6 +18,7 @@ from gateway.settings.access import AccessSettings, KeySettings, Limit
 from gateway.settings.cache import CacheSettings, SemanticSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
+    AnthropicSettings,
     CalculatorSettings,
     CardSettings,
     PackagedExpert,
@@ -54,6 +55,7 @@ SECTIONS: list[type[BaseModel]] = [
     TelemetrySettings,
     CardSettings,
     RemoteExpert,
+    AnthropicSettings,
     PackagedExpert,
     CalculatorSettings,
     PricesSettings,
@@ -75,7 +77,7 @@ def test_every_setting_is_documented(section: type[BaseModel]) -> None:
 def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
-    for module in (chat, catalog, feedback, health, admin, figures, keys, reference):
+    for module in (chat, messages, catalog, feedback, health, admin, figures, keys, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

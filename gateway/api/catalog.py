@@ -1,4 +1,4 @@
-"""`GET /v1/models`: every name that the endpoint answers to, in OpenAI's shape."""
+"""`GET /v1/models`: every name that the endpoint answers to, in OpenAI's or Anthropic's shape."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from gateway.errors import ApiError
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter()
+_VERSION = "anthropic-version"
+"""Anthropic's clients send this header, and so can be told from others."""
 
 
 @api.get("/v1/models")
@@ -20,7 +22,12 @@ async def list_models(request: Request) -> Response:
     gateway = gateway_of(request)
     names = gateway.decider.names.open_to(gateway.keyring.check(request))
     data = [_model(gateway, name) for name in names]
-    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
+    body: dict[str, Any] = {"object": "list", "data": data}
+    if _VERSION in request.headers:
+        data = [_for_anthropic(gateway, model) for model in data]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+        body = {"data": data, "has_more": False, **ends}
+    return Response(orjson.dumps(body), media_type="application/json")
 
 
 @api.get("/v1/models/{name:path}")
@@ -29,7 +36,26 @@ async def get_model(request: Request, name: str) -> Response:
     gateway = gateway_of(request)
     if name not in gateway.decider.names.open_to(gateway.keyring.check(request)):
         raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
-    return Response(orjson.dumps(_model(gateway, name)), media_type="application/json")
+    model = _model(gateway, name)
+    if _VERSION in request.headers:
+        model = _for_anthropic(gateway, model)
+    return Response(orjson.dumps(model), media_type="application/json")
+
+
+def _for_anthropic(gateway: Gateway, model: dict[str, Any]) -> dict[str, Any]:
+    expert = model["pointsman"].get("expert")
+    card = gateway.pool.card(expert) if expert else None
+    released = card.released if card and len(card.released) == len("2026-01-31") else ""
+    return {
+        "type": "model",
+        "id": model["id"],
+        "display_name": model["id"],
+        "created_at": f"{released or '1970-01-01'}T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": card and card.context_tokens,
+        "max_tokens": card and card.max_output_tokens,
+        "pointsman": model["pointsman"],
+    }
 
 
 def _model(gateway: Gateway, name: str) -> dict[str, Any]:

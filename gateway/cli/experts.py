@@ -7,7 +7,7 @@ import typer
 from gateway.cli.console import show_json, show_table
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
-from gateway.settings.experts import ExpertSettings, RemoteExpert
+from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def list_(config: Config = None, json: AsJson = False) -> None:
 
 
 def _row(expert: ExpertSettings) -> dict[str, str]:
-    if isinstance(expert, RemoteExpert):
+    if isinstance(expert, UrlExpert):
         where = ", ".join(expert.urls)
     else:
         where = getattr(expert, "package", "in the gateway")

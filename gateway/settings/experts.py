@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
 from gateway.settings.explain import refusal
@@ -68,10 +69,9 @@ class CardSettings(Frozen):
         return ExpertCard(expert_id=self.id, prices=prices, prompt=prompt, **fields)
 
 
-class RemoteExpert(CardSettings):
-    """Any OpenAI-compatible URL: a provider, a vLLM server, another gateway."""
+class UrlExpert(CardSettings):
+    """A model behind a URL, whatever wire format it speaks."""
 
-    kind: Literal["openai"] = "openai"
     base_url: str = ""
     base_urls: tuple[str, ...] = ()
     """Instead of `base_url`: several endpoints that serve the same model."""
@@ -81,17 +81,12 @@ class RemoteExpert(CardSettings):
     api_key: Secret | None = Field(None, repr=False)
     catalogue: str | None = None
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
-    api: Literal["chat", "completions", "embeddings"] = "chat"
-    """What is behind the URL: a model that chats, that continues prompts, or that embeds."""
-    prompt: PromptSettings | None = None
     connect_s: float = Field(5, gt=0)
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    """What it calls the longest answer; what the client called it if not said."""
     max_concurrency: int | None = Field(None, ge=1)
     """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
 
     @model_validator(mode="after")
-    def _calls_what_it_may(self) -> RemoteExpert:
+    def _calls_what_it_may(self) -> Self:
         if bool(self.base_url) == bool(self.base_urls):
             raise refusal([(("base_url",), "needs either `base_url` or `base_urls`")])
         for index, url in enumerate(self.urls):
@@ -103,6 +98,36 @@ class RemoteExpert(CardSettings):
     def urls(self) -> tuple[str, ...]:
         """Where it answers: one URL or several."""
         return self.base_urls or (self.base_url,)
+
+
+class RemoteExpert(UrlExpert):
+    """Any OpenAI-compatible URL: a provider, a vLLM server, another gateway."""
+
+    kind: Literal["openai"] = "openai"
+    api: Literal["chat", "completions", "embeddings"] = "chat"
+    """What is behind the URL: a model that chats, that continues prompts, or that embeds."""
+    prompt: PromptSettings | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """What it calls the longest answer; what the client called it if not said."""
+
+
+class AnthropicSettings(UrlExpert):
+    """Any URL that speaks Anthropic's messages API."""
+
+    kind: Literal["anthropic"]
+    params: Literal["pass", "strict", "drop"] = "drop"
+    version: str = VERSION
+    betas: tuple[str, ...] = ()
+    thinking: Literal["adaptive", "budget"] = "adaptive"
+    """How an effort is said: `budget` is for models before `adaptive`."""
+    json_by: Literal["format", "tool"] = "format"
+    """How an answer is bound to a schema: `tool` is for servers without `output_config.format`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_anthropic(cls, data: Any) -> Any:
+        named = isinstance(data, dict) and (data.get("base_url") or data.get("base_urls"))
+        return data if named else {**data, "base_url": "https://api.anthropic.com/v1"}
 
 
 class PackagedExpert(Frozen):
@@ -137,6 +162,7 @@ def _kind(data: Any) -> str:
 
 ExpertSettings = Annotated[
     Annotated[RemoteExpert, Tag("openai")]
+    | Annotated[AnthropicSettings, Tag("anthropic")]
     | Annotated[PackagedExpert, Tag("packaged")]
     | Annotated[CalculatorSettings, Tag("calculator")],
     Discriminator(_kind),

@@ -62,8 +62,8 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
         ),
         (
             "experts:\n  - {kind: martian, id: a}",
-            "c.yaml:2:6: experts[0].kind: must be one of 'openai', 'packaged', 'calculator'"
-            " (got 'martian')",
+            "c.yaml:2:6: experts[0].kind: must be one of"
+            " 'openai', 'anthropic', 'packaged', 'calculator' (got 'martian')",
         ),
         ("experts: [{id: a}]", "c.yaml:1:11: experts[0]: needs either `base_url` or `base_urls`"),
         ("server: {port: 99999}", "c.yaml:1:10: server.port: must be ≤ 65535 (got 99999)"),

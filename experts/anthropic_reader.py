@@ -1,0 +1,188 @@
+"""Reads Anthropic's answers, whole or event by event. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from experts.messages import Delta, Event, Finish, Json, Usage
+
+FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "pause_turn": "stop",
+    "refusal": "content_filter",
+}
+"""Anthropic's stop reasons in OpenAI's words."""
+
+
+class MessageReader:
+    """One answer: called with the whole message, or with event after event.
+
+    Texts, thoughts and tool calls become what every client understands. Blocks of other kinds, and
+    citations, go on as `Delta.opaque`.
+
+    Args:
+        json_tool: Calls of this tool are the answer itself, to be read as its text.
+    """
+
+    def __init__(self, json_tool: str) -> None:
+        self._json_tool = json_tool
+        self._blocks: dict[int, _Block] = {}
+        self._before: _Block | None = None
+        self._calls = 0
+        self._thoughts = 0
+        self._usage: dict[str, Any] = {}
+
+    def __call__(self, data: Json) -> Iterator[Event]:
+        match data.get("type"):
+            case "message":
+                yield from self._whole(data)
+            case "message_start":
+                self._usage |= (data.get("message") or {}).get("usage") or {}
+            case "content_block_start":
+                yield from self._start(_index(data), data.get("content_block") or {})
+            case "content_block_delta":
+                yield from self._piece(_index(data), data.get("delta") or {})
+            case "content_block_stop":
+                yield from self._stop(_index(data))
+            case "message_delta":
+                yield from self._end(data.get("delta") or {}, data.get("usage") or {})
+
+    def _whole(self, message: Json) -> Iterator[Event]:
+        for index, content in enumerate(message.get("content") or ()):
+            yield from self._start(index, content)
+            yield from self._stop(index)
+        told = ("stop_reason", "stop_sequence", "stop_details", "container")
+        end = {name: message[name] for name in told if message.get(name) is not None}
+        yield from self._end(end, message.get("usage") or {})
+
+    def _start(self, index: int, content: Json) -> Iterator[Event]:
+        block = self._blocks[index] = _Block(content)
+        before, self._before = self._before, block
+        match block.kind:
+            case "text":
+                if before and before.kind == "text":
+                    # Two texts in a row: a client of the same wire sees where one ends.
+                    yield Delta(opaque=(_start_event({"type": "text", "text": ""}),))
+                yield from self._piece(index, {"type": "text_delta", "text": content.get("text")})
+                for citation in content.get("citations") or ():
+                    yield from self._piece(index, {"type": "citations_delta", "citation": citation})
+            case "thinking":
+                thought = content.get("thinking")
+                yield from self._piece(index, {"type": "thinking_delta", "thinking": thought})
+                block.signature = str(content.get("signature") or "")
+            case "redacted_thinking":
+                yield self._signed(dict(content))
+            case "tool_use" if content.get("name") != self._json_tool:
+                block.call = self._calls
+                self._calls += 1
+                function = {"name": content.get("name", ""), "arguments": ""}
+                call = {"id": content.get("id"), "type": "function", "function": function}
+                yield Delta(tool_calls=({"index": block.call, **call},))
+            case "tool_use":
+                pass
+            case _:
+                yield Delta(opaque=(_start_event(content),))
+
+    def _piece(self, index: int, delta: Json) -> Iterator[Event]:
+        block = self._blocks.get(index) or _Block({"type": "text"})
+        match delta.get("type"):
+            case "text_delta" if block.kind == "text":
+                if delta.get("text"):
+                    yield Delta(str(delta["text"]))
+            case "thinking_delta":
+                if delta.get("thinking"):
+                    block.thought.append(str(delta["thinking"]))
+                    yield Delta(reasoning=str(delta["thinking"]))
+            case "signature_delta":
+                block.signature += str(delta.get("signature") or "")
+            case "input_json_delta" if block.kind == "tool_use":
+                if delta.get("partial_json"):
+                    block.has_input = True
+                    yield self._arguments(block, str(delta["partial_json"]))
+            case _:
+                yield Delta(opaque=({"type": "content_block_delta", "delta": delta},))
+
+    def _stop(self, index: int) -> Iterator[Event]:
+        block = self._blocks.get(index)
+        if block is None:
+            return
+        if block.kind == "tool_use" and not block.has_input:
+            # Without a piece of it, the input is what the block began with; often {}.
+            yield self._arguments(block, orjson.dumps(block.content.get("input") or {}).decode())
+        elif block.kind == "thinking" and block.signature:
+            signed = {"thinking": "".join(block.thought), "signature": block.signature}
+            yield self._signed({"type": "thinking", **signed})
+        elif block.kind not in _UNDERSTOOD:
+            yield Delta(opaque=({"type": "content_block_stop"},))
+
+    def _arguments(self, block: _Block, text: str) -> Delta:
+        if block.call is None:
+            return Delta(text)
+        return Delta(tool_calls=({"index": block.call, "function": {"arguments": text}},))
+
+    def _signed(self, block: dict[str, Any]) -> Delta:
+        """A whole thought with its signature, for clients to send back. The index is OpenAI's."""
+        self._thoughts += 1
+        return Delta(fields={"thinking_blocks": [{**block, "index": self._thoughts - 1}]})
+
+    def _end(self, delta: Json, usage: Json) -> Iterator[Event]:
+        self._usage |= {name: value for name, value in usage.items() if value is not None}
+        if delta.get("stop_reason"):
+            yield self._finish({n: v for n, v in delta.items() if v is not None})
+        yield usage_of(self._usage)
+
+    def _finish(self, end: dict[str, Any]) -> Finish:
+        if end["stop_reason"] == "tool_use" and self._calls == 0:
+            # The only call was the JSON answer.
+            end["stop_reason"] = "end_turn"
+        reason = FINISH.get(str(end["stop_reason"]), "stop")
+        opaque = {**end, "usage": dict(self._usage)}
+        return Finish(reason, stop=end.get("stop_sequence"), opaque=opaque)
+
+
+_UNDERSTOOD = ("text", "thinking", "redacted_thinking", "tool_use")
+
+
+class _Block:
+    """A content block while it is read."""
+
+    def __init__(self, content: Json) -> None:
+        self.content = content
+        self.kind = str(content.get("type"))
+        self.call: int | None = None
+        self.has_input = False
+        self.thought: list[str] = []
+        self.signature = ""
+
+
+def usage_of(usage: Json) -> Usage:
+    """Anthropic's counts, which are disjoint but for thoughts among the output."""
+    output = _count(usage, "output_tokens")
+    details = usage.get("output_tokens_details") or {}
+    thought = min(_count(details, "thinking_tokens"), output)
+    return Usage(
+        _count(usage, "input_tokens"),
+        _count(usage, "cache_read_input_tokens"),
+        _count(usage, "cache_creation_input_tokens"),
+        output - thought,
+        thought,
+    )
+
+
+def _count(usage: Json, name: str) -> int:
+    return int(usage.get(name) or 0)
+
+
+def _index(data: Json) -> int:
+    return int(data.get("index") or 0)
+
+
+def _start_event(content: Json) -> Json:
+    return {"type": "content_block_start", "content_block": content}
