@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ from gateway.pool import build_experts
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
+from gateway.telemetry.logs import Logs
+from gateway.telemetry.redaction import Redactor, secrets_of
 
 _CONFIG = "POINTSMAN_CONFIG"
 _ENDPOINTS = "POINTSMAN_ENDPOINTS"
@@ -48,6 +51,9 @@ def worker_app() -> FastAPI:
     server = ServerSettings.model_validate_json(os.environ[_SERVER])
     settings = load_settings(Path(config) if config else None).model_copy(update={"server": server})
     check_exposure(settings)
+    logs = logs_of(settings)
+    logs.start()
+    atexit.register(logs.stop)
     admin_port = os.environ[_ADMIN_PORT]
     return make_app(settings, endpoints, admin_port=int(admin_port) if admin_port else None)
 
@@ -65,6 +71,8 @@ def serve_forever(config: Path | None, settings: Settings, endpoints: Endpoints)
     if server.admin_address is not None:
         sockets.append(listen(server.admin_address, "server.admin_port"))
         admin_port = int(sockets[1].getsockname()[1])
+    logs = logs_of(settings)
+    logs.start()
     try:
         if server.workers == 1:
             app = make_app(settings, endpoints, admin_port=admin_port)
@@ -81,6 +89,12 @@ def serve_forever(config: Path | None, settings: Settings, endpoints: Endpoints)
     finally:
         for listener in sockets:
             listener.close()
+        logs.stop()
+
+
+def logs_of(settings: Settings) -> Logs:
+    """The log lines that the settings ask for, on standard error."""
+    return Logs(settings.logging, Redactor(secrets_of(settings)))
 
 
 def _options(server: ServerSettings) -> dict[str, Any]:
@@ -128,6 +142,8 @@ class _Announcing(uvicorn.Server):
 
 
 _QUIET: dict[str, Any] = {
+    # What uvicorn says goes where everything goes, see `gateway.telemetry.logs`.
+    "log_config": None,
     "log_level": "warning",
     "access_log": False,
     # Who asks is read off the connection: without keys, callers on this machine are admins.

@@ -29,6 +29,7 @@ from gateway.settings.experts import (
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
+from gateway.settings.logging import LoggingSettings
 from gateway.settings.root import Settings
 from gateway.settings.routing import PolicySettings, RoutingSettings
 from gateway.settings.server import ServerSettings
@@ -53,6 +54,7 @@ SECTIONS: list[type[BaseModel]] = [
     SemanticSettings,
     LedgerSettings,
     TelemetrySettings,
+    LoggingSettings,
     CardSettings,
     RemoteExpert,
     AnthropicSettings,

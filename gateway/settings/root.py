@@ -14,6 +14,7 @@ from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.explain import refusal
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
+from gateway.settings.logging import LoggingSettings
 from gateway.settings.references import broken_references
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
@@ -36,6 +37,7 @@ class Settings(Frozen):
     balance: BalanceSettings = BalanceSettings()
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    logging: LoggingSettings = LoggingSettings()
     data_dir: Path = Path("data")
     """Routers, engine logs and measured rates."""
 

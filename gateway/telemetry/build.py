@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gateway.ledger.store import Ledger
 from gateway.settings.root import Settings
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.trip import Telemetry
@@ -13,8 +15,16 @@ def build_telemetry(settings: Settings, ledger: Ledger) -> Telemetry:
     """Everything that watches a gateway over this ledger."""
     metrics = Metrics()
     _show_ledger(metrics, ledger)
+    access = AccessLog(settings.logging.access_per_s)
+    metrics.gauge(
+        "log_lines_dropped",
+        "Log lines that were not written: over the limit, or their reader too slow.",
+        lambda: {"sampled": access.suppressed, "queue_full": dropped_lines()},
+        "reason",
+        grows=True,
+    )
     redactor = Redactor(secrets_of(settings))
-    return Telemetry(metrics, redactor, key_labels=settings.telemetry.key_labels)
+    return Telemetry(metrics, redactor, access, key_labels=settings.telemetry.key_labels)
 
 
 def _show_ledger(metrics: Metrics, ledger: Ledger) -> None:

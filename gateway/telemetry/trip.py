@@ -17,6 +17,7 @@ from experts.cards import NANO_PER_USD
 from experts.messages import Usage
 from gateway.ask import Ask
 from gateway.errors import ApiError
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.request_id import request_id_from
@@ -37,12 +38,21 @@ class Telemetry:
     Args:
         metrics: Figures for Prometheus.
         redactor: Keeps secrets out of whatever is said.
+        access: Writes a line per request.
         key_labels: Whether names of keys become labels.
     """
 
-    def __init__(self, metrics: Metrics, redactor: Redactor, *, key_labels: bool = False) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        redactor: Redactor,
+        access: AccessLog,
+        *,
+        key_labels: bool = False,
+    ) -> None:
         self.metrics = metrics
         self.redactor = redactor
+        self.access = access
         self.key_labels = key_labels
 
     def begin(self, wire: str, headers: Mapping[str, str], request_id: str | None = None) -> Trip:
@@ -81,11 +91,11 @@ class Trip:
 
     __slots__ = (
         "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began", "decide_s",
-        "decision", "first_token_s", "ledger_s", "request_id", "upstream_s", "wire",
+        "decision", "ended", "first_token_s", "ledger_s", "request_id", "upstream_s", "wire",
     )  # fmt: skip
 
     def __init__(self, telemetry: Telemetry, wire: str, request_id: str) -> None:
-        self.began = time.monotonic()
+        self.began = self.ended = time.monotonic()
         self.wire = wire
         self.request_id = request_id
         self.ask: Ask | None = None
@@ -98,16 +108,6 @@ class Trip:
         self._since = 0.0
         self._last: str | None = None
         telemetry.metrics.in_flight += 1
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self.began
-
-    @property
-    def overhead_s(self) -> float:
-        """The part so far in which no expert was at work."""
-        now = time.monotonic()
-        return now - self.began - self._upstream_until(now)
 
     def _upstream_until(self, now: float) -> float:
         return self.upstream_s + (now - self._since if self._open else 0.0)
@@ -206,15 +206,17 @@ class Trip:
         if self._ended:
             return
         self._ended = True
+        now = self.ended = time.monotonic()
         metrics = self._telemetry.metrics
         metrics.in_flight -= 1
-        now = time.monotonic()
+        if self._open:
+            self.upstream_s, self._since = self._upstream_until(now), now
         expert = answered_by or NOBODY
         policy = NOBODY if self.decision is None else self.decision.policy
         streamed = "false" if self.ask is None or not self.ask.request.stream else "true"
         metrics.requests.add((self.wire, expert, policy, str(status)))
         metrics.latency.observe((expert, streamed), now - self.began)
-        metrics.overhead.observe((streamed,), now - self.began - self._upstream_until(now))
+        metrics.overhead.observe((streamed,), now - self.began - self.upstream_s)
         if error_kind is not None:
             kind = error_kind if _KIND.fullmatch(error_kind) else "other"
             metrics.errors.add((self.wire, kind))
@@ -222,6 +224,7 @@ class Trip:
                 metrics.refusals.add((kind,))
         if booking is not None:
             self._count_books(expert, booking, now, status, streamed == "true")
+        self._telemetry.access.write(self, status, error_kind, expert, booking)
 
     def _count_books(
         self, expert: str, booking: Booking, now: float, status: int, streamed: bool
@@ -261,5 +264,5 @@ class Trip:
         return self._telemetry.redactor.text(text)
 
 
-UNSEEN = Telemetry(Metrics(), Redactor())
+UNSEEN = Telemetry(Metrics(), Redactor(), AccessLog(0))
 """For work that no gateway watches, e.g. of a test or a script."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -60,6 +61,14 @@ def test_what_is_no_secret_stays(text: str) -> None:
 @given(st.text(min_size=6, max_size=60), st.text(max_size=60), st.text(max_size=60))
 def test_a_known_secret_never_survives(secret: str, before: str, after: str) -> None:
     assert secret not in Redactor([secret]).text(before + secret + after).replace(REDACTED, "\0")
+
+
+@pytest.mark.parametrize("pattern", Redactor([KNOWN])._patterns, ids=lambda p: p.pattern[:20])
+@given(data=st.data())
+def test_nothing_that_a_pattern_finds_is_passed_over(
+    pattern: re.Pattern[str], data: st.DataObject
+) -> None:
+    assert Redactor([KNOWN]).suspects(data.draw(st.from_regex(pattern)))
 
 
 def test_a_secret_inside_another_goes_with_it() -> None:
