@@ -54,7 +54,7 @@ class HashingEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         vectors_ND = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for row, text in enumerate(texts):
-            codes_T = np.array([crc32(term) for term in _terms(_ends(text))], dtype=np.int64)
+            codes_T = np.array(list(map(crc32, _terms(_ends(text)))), dtype=np.int64)
             # Half of the terms count downwards, so that terms in one place cancel on average.
             signs_T = np.where(codes_T & 0x10000, 1.0, -1.0)
             vectors_ND[row] = np.bincount(codes_T % self.dimensions, signs_T, self.dimensions)

@@ -60,8 +60,8 @@ class CalibratedEstimator:
         place_NA = raw.quality_NA * (len(_GRID) - 1)
         # An unknown quality has no place, and stays unknown: NaN is in `place_NA` below.
         left_NA = np.minimum(np.fmax(place_NA, 0.0).astype(np.intp), len(_GRID) - 2)
-        experts_A = np.arange(len(raw.experts))
-        low_NA, high_NA = curve_AG[experts_A, left_NA], curve_AG[experts_A, left_NA + 1]
+        left_of_all_NA = left_NA + np.arange(len(raw.experts)) * len(_GRID)
+        low_NA, high_NA = curve_AG.take(left_of_all_NA), curve_AG.take(left_of_all_NA + 1)
         quality_NA = low_NA + (place_NA - left_NA) * (high_NA - low_NA)
         return Estimates(
             raw.experts, quality_NA, raw.stderr_NA, raw.output_tokens_NA, raw.latency_s_NA

@@ -82,6 +82,9 @@ def _reaches(candidates: Candidates, preference: Preference) -> list[bool]:
 
 def _filled(values_A: Floats, when_none_is_known: float) -> list[float]:
     values: list[float] = values_A.tolist()
-    highest = max((value for value in values if value == value), default=0.0)
+    known = [value for value in values if value == value]
+    if len(known) == len(values):
+        return values
+    highest = max(known, default=0.0)
     filling = highest if highest > 0 else when_none_is_known
     return [value if value == value else filling for value in values]
