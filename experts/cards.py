@@ -91,6 +91,8 @@ class ExpertCard:
         modalities: What it can read, a subset of {"text", "image", "audio", "file"}.
         tools: Whether it can call tools.
         structured_output: Whether it honours `response_format`.
+        prefill: Whether it goes on with a last assistant message instead of answering it (vLLM's
+            `continue_final_message`).
         local: Whether it runs on our machines.
         quality_prior: Guess of its quality in [0, 1] until outcomes say more.
         params_active_b: Parameters used per token, in billions; None when unknown.
@@ -113,6 +115,7 @@ class ExpertCard:
     modalities: frozenset[str] = frozenset({"text"})
     tools: bool = False
     structured_output: bool = False
+    prefill: bool = False
     local: bool = False
     quality_prior: float = 0.5
     params_active_b: float | None = None

@@ -23,6 +23,8 @@ ExpertError
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ExpertError(Exception):
     """Base of all errors of this package."""
@@ -45,9 +47,11 @@ class ExpertCallError(ExpertError):
         status: HTTP status of the upstream answer, None if there was none.
         code: The provider's own error code, e.g. `context_length_exceeded`, or None.
         retry_after_s: Seconds after which it may be asked again, if anybody said.
+        spare: The expert has another endpoint that has not failed this request.
     """
 
     kind = "call_failed"
+    spare = False
 
     def __init__(
         self,
@@ -64,6 +68,18 @@ class ExpertCallError(ExpertError):
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+
+    def within(self, expert_id: str) -> Self:
+        """The failure as that of `expert_id`, which asked whoever failed; its own stays itself."""
+        if expert_id == self.expert_id:
+            return self
+        return type(self)(
+            expert_id,
+            str(self),
+            status=self.status,
+            code=self.code,
+            retry_after_s=self.retry_after_s,
+        )
 
 
 class ExpertConnectionError(ExpertCallError):

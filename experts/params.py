@@ -87,11 +87,16 @@ _UNSAID_BY_ANTHROPIC = frozenset(
 ANTHROPIC_PARAMS = (KNOWN_PARAMS["chat"] - _UNSAID_BY_ANTHROPIC) | _ANTHROPIC
 """OpenAI's fields that Anthropic's wire can say, and those it has beside them."""
 
+PREFILL_PARAMS = frozenset({"add_generation_prompt", "continue_final_message"})
+"""vLLM's fields for going on with a last assistant message."""
+
 
 def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
     """Fields of `request` that neither its wire nor `card` itself knows, sorted."""
     of_wire = ANTHROPIC_PARAMS if card.wire == "anthropic" else KNOWN_PARAMS[request.task]
     known = of_wire | card.params_allow
+    if card.prefill:
+        known |= PREFILL_PARAMS
     return tuple(sorted(name for name in request.params if name not in known))
 
 

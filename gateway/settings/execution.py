@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from experts.breaker import BreakerRules
@@ -27,9 +29,33 @@ class BreakerSettings(Frozen):
         )
 
 
+Kind = Literal["auth", "invalid_request", "content_filter"]
+
+
 class ExecutionSettings(Frozen):
     """What happens between a decision and its answer."""
 
+    fallbacks: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Who stands in for an expert, in order, even if the client named it."""
+    fallback_on: frozenset[Kind] = frozenset()
+    """Refusals that another expert is asked about all the same."""
+    max_retries: int = Field(2, ge=0, le=10)
+    """How often the same expert is asked again."""
+    backoff_s: float = Field(0.25, gt=0)
+    max_backoff_s: float = Field(8, gt=0)
+    """First and longest pause before the same expert is asked again."""
+    max_wait_s: float = Field(10, ge=0)
+    """Longest wait for an expert that asked for a pause, when nobody else is left."""
+    retry_ratio: float = Field(0.2, ge=0)
+    retries_per_s: float = Field(10, ge=0)
+    """What the process may retry: a share of its requests, and so many per second on top."""
+    hedge_after_s: float | None = Field(None, gt=0)
+    """Silence after which a second expert is asked as well; the first token wins."""
+    hold_back_s: float = Field(0, ge=0)
+    hold_back_tokens: int = Field(0, ge=0)
+    """How long, or for how many pieces, the beginning of a stream is kept back from the client."""
+    mid_stream: Literal["resume", "error"] = "resume"
+    """What follows when a stream breaks that the client has begun to read."""
     queue: int = Field(100, ge=0)
     """Calls that may wait for a slot of one expert that has `max_concurrency`."""
     queue_s: float = Field(10, gt=0)

@@ -54,6 +54,7 @@ class CardSettings(Frozen):
     modalities: frozenset[Literal["text", "image", "audio", "file"]] = frozenset({"text"})
     tools: bool = False
     structured_output: bool = False
+    prefill: bool = False
     local: bool = False
     quality_prior: float = Field(0.5, ge=0, le=1)
     params_active_b: float | None = Field(None, gt=0)
@@ -82,6 +83,8 @@ class UrlExpert(CardSettings):
     catalogue: str | None = None
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
     connect_s: float = Field(5, gt=0)
+    hedge_after_s: float | None = Field(None, gt=0)
+    """In place of `execution.hedge_after_s`."""
     max_concurrency: int | None = Field(None, ge=1)
     """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
 

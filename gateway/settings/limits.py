@@ -11,9 +11,13 @@ class LimitSettings(Frozen):
     """Seconds and counts that bound one request."""
 
     total_s: float = Field(120, gt=0)
-    first_token_s: float = Field(60, gt=0)
+    header_s: float = Field(30, gt=0)
+    """Longest wait for the head of a streamed answer."""
+    first_token_s: float = Field(30, gt=0)
     idle_s: float = Field(30, gt=0)
-    max_attempts: int = Field(3, ge=1, le=16)
+    whole_s: float = Field(100, gt=0)
+    """Longest wait for an answer that is not streamed."""
+    max_attempts: int = Field(4, ge=1, le=16)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     """Longest answer of an upstream, or longest event of one that is streamed."""

@@ -1,0 +1,178 @@
+"""Who is asked next after which failures, and after how long a wait. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from experts.breaker import State
+from experts.cards import ExpertCard
+from experts.errors import ExpertCallError
+from experts.taxonomy import handling
+from gateway.execution.traffic import Traffic
+
+_NOT_CALLED = ("busy", "out_of_service")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Ask `expert_id` after `wait_s` seconds."""
+
+    expert_id: str
+    wait_s: float = 0.0
+
+
+class Plan:
+    """The order in which experts are asked for one request.
+
+    After a failure another expert is asked at once where `experts.taxonomy` allows it, then the
+    same one again: at another endpoint at once, else after a pause, if there is time.
+
+    Args:
+        chain: Expert ids, the chosen one first.
+        card: An expert's card by id.
+        traffic: Rules, health and retry budget.
+
+    Attributes:
+        chain: Whom it may ask.
+    """
+
+    def __init__(
+        self, chain: Sequence[str], card: Callable[[str], ExpertCard], traffic: Traffic
+    ) -> None:
+        self.chain = tuple(chain)
+        self._card = card
+        self._traffic = traffic
+
+    def next(
+        self, failures: Sequence[ExpertCallError], left_s: float, *, resuming: bool = False
+    ) -> Step | None:
+        """The next step, or None: nothing is left to be tried.
+
+        Args:
+            failures: Of this request so far, oldest first.
+            left_s: Seconds until the deadline.
+            resuming: Part of the answer was delivered; experts that can go on with it come first.
+        """
+        if left_s <= 0 or self._attempts(failures) >= self._traffic.limits.max_attempts:
+            return None
+        if not failures:
+            return self._other(failures, resuming) or self._paused(failures, left_s)
+        last = failures[-1]
+        if last.spare and self._traffic.retries.spend():
+            return Step(last.expert_id)
+        if not self._others_may(last) and not handling(last).same:
+            return None
+        if self._others_may(last) and (step := self._other(failures, resuming)):
+            return step
+        return self._again(failures, left_s) or self._paused(failures, left_s)
+
+    def has_other(self, failures: Sequence[ExpertCallError], trying: str) -> bool:
+        """Whether somebody else could be asked if `trying` fails as well."""
+        if self._attempts(failures) + 1 >= self._traffic.limits.max_attempts:
+            return False
+        tried = {trying, *(failure.expert_id for failure in failures)}
+        return any(name not in tried for name in self._untried(failures))
+
+    def other_than(self, failures: Sequence[ExpertCallError], trying: str) -> str | None:
+        """Whom to ask besides `trying`, if anybody."""
+        if not self.has_other(failures, trying):
+            return None
+        return next(name for name in self._untried(failures) if name != trying)
+
+    def in_service_after_s(self) -> float:
+        """Seconds until somebody of the chain may be asked."""
+        return min(self._traffic.health.wait_s(name) for name in self.chain)
+
+    def _attempts(self, failures: Sequence[ExpertCallError]) -> int:
+        return sum(failure.kind not in _NOT_CALLED for failure in failures)
+
+    def _others_may(self, failure: ExpertCallError) -> bool:
+        return handling(failure).other or failure.kind in self._traffic.rules.fallback_on
+
+    def _untried(self, failures: Sequence[ExpertCallError]) -> list[str]:
+        """Those in service who have not been asked and could do what the others could not."""
+        tried = {failure.expert_id for failure in failures}
+        window = self._window_wanted(failures)
+        return [
+            name
+            for name in self.chain
+            if name not in tried
+            and self._larger(name, window)
+            and self._traffic.health.wait_s(name) <= 0
+        ]
+
+    def _other(self, failures: Sequence[ExpertCallError], resuming: bool) -> Step | None:
+        names = self._untried(failures)
+        if resuming:
+            names.sort(key=lambda name: not self._card(name).prefill)
+            if any(failure.kind == "diverged" for failure in failures):
+                # Who begins anew will say it in other words too.
+                names = [name for name in names if self._card(name).prefill]
+        return Step(names[0]) if names else None
+
+    def _again(self, failures: Sequence[ExpertCallError], left_s: float) -> Step | None:
+        """The expert that failed and is soonest worth asking again."""
+        steps = [
+            Step(name, self._pause_s(name, tries))
+            for name, tries in self._may_be_retried(failures).items()
+        ]
+        steps = self._in_time(steps, left_s)
+        if not steps or not self._traffic.retries.spend():
+            return None
+        return min(steps, key=lambda step: step.wait_s)
+
+    def _may_be_retried(self, failures: Sequence[ExpertCallError]) -> Mapping[str, int]:
+        """Expert id to how often it was asked."""
+        tries: dict[str, int] = {}
+        last = {failure.expert_id: failure for failure in failures}
+        window = self._window_wanted(failures)
+        for name, failure in last.items():
+            times = sum(other.expert_id == name for other in failures)
+            allowed = times <= self._traffic.rules.max_retries and handling(failure).same
+            shut = self._traffic.health.state(name) is not State.CLOSED
+            if allowed and self._larger(name, window) and not (shut and self._wait_s(name) > 0):
+                tries[name] = times
+        return tries
+
+    def _paused(self, failures: Sequence[ExpertCallError], left_s: float) -> Step | None:
+        """An expert that asked for a pause, when that is over in time and nobody else is left."""
+        health = self._traffic.health
+        tried = {failure.expert_id for failure in failures}
+        window = self._window_wanted(failures)
+        waits = [
+            Step(name, self._wait_s(name) + self._jitter_s())
+            for name in self.chain
+            if name not in tried
+            and self._larger(name, window)
+            and health.state(name) is State.CLOSED
+        ]
+        waits = self._in_time(waits, left_s)
+        return min(waits, key=lambda step: step.wait_s) if waits else None
+
+    def _in_time(self, steps: Sequence[Step], left_s: float) -> list[Step]:
+        longest = min(left_s, self._traffic.rules.max_wait_s + self._traffic.rules.backoff_s)
+        return [step for step in steps if step.wait_s < longest]
+
+    def _wait_s(self, name: str) -> float:
+        return self._traffic.health.wait_s(name)
+
+    def _pause_s(self, name: str, tries: int) -> float:
+        """Exponential, half of it by chance; never before the expert wants to be asked again."""
+        rules = self._traffic.rules
+        longest = min(rules.max_backoff_s, rules.backoff_s * 2.0 ** min(tries - 1, 30))
+        backoff_s = longest * (0.5 + 0.5 * float(self._traffic.rng.random()))
+        wait_s = self._wait_s(name)
+        return max(backoff_s, wait_s + self._jitter_s()) if wait_s else backoff_s
+
+    def _jitter_s(self) -> float:
+        return self._traffic.rules.backoff_s * float(self._traffic.rng.random())
+
+    def _window_wanted(self, failures: Sequence[ExpertCallError]) -> int:
+        """Context window that was too small, in tokens; 0 if none was."""
+        small = [self._card(f.expert_id).context_tokens for f in failures if handling(f).larger]
+        return max((window or 0 for window in small), default=0)
+
+    def _larger(self, name: str, window: int) -> bool:
+        own = self._card(name).context_tokens
+        return not window or own is None or own > window

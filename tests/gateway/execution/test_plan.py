@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experts.breaker import BreakerRules
+from experts.cards import ExpertCard
+from experts.errors import (
+    ExpertAuthError,
+    ExpertBusyError,
+    ExpertCallError,
+    ExpertConnectionError,
+    ExpertContextError,
+    ExpertDivergedError,
+    ExpertFilteredError,
+    ExpertProtocolError,
+    ExpertQuotaError,
+    ExpertRateLimitedError,
+    ExpertRejectedError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+)
+from gateway.execution.health import Health
+from gateway.execution.plan import Plan, Step
+from gateway.execution.retries import RetryBudget
+from gateway.execution.slots import Slots
+from gateway.execution.traffic import Traffic
+from gateway.settings.execution import ExecutionSettings
+from gateway.settings.limits import LimitSettings
+
+LEFT_S = 60.0
+WINDOWS = {"a": 1000, "b": 1000, "c": 5000, "d": None}
+
+
+@dataclass
+class Clock:
+    now: float = 20.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Case:
+    """A plan over experts a, b, c, d and its surroundings."""
+
+    def __init__(self, chain: str = "abcd", max_attempts: int = 16, **rules: Any) -> None:
+        self.clock = Clock()
+        self.health = Health(BreakerRules(failures=1, open_s=30), clock=self.clock)
+        self.retries = RetryBudget(0.2, 10, self.clock)
+        traffic = Traffic(
+            LimitSettings(max_attempts=max_attempts),
+            ExecutionSettings(**rules),
+            self.health,
+            Slots({}),
+            self.retries,
+            {},
+            np.random.default_rng(1),
+        )
+        cards = {
+            name: ExpertCard(name, context_tokens=window, prefill=name == "d")
+            for name, window in WINDOWS.items()
+        }
+        self.plan = Plan(tuple(chain), cards.__getitem__, traffic)
+
+    def out_of_service(self, name: str) -> None:
+        self.health.record(name, ExpertUnavailableError(name, "500"), self.health.admit(name))
+
+    def paused(self, name: str, seconds: float) -> None:
+        error = ExpertRateLimitedError(name, "429", retry_after_s=seconds)
+        self.health.record(name, error, self.health.admit(name))
+
+    def next(self, *failures: ExpertCallError, resuming: bool = False) -> str | None:
+        step = self.plan.next(failures, LEFT_S, resuming=resuming)
+        return None if step is None else step.expert_id
+
+
+def test_the_chosen_expert_is_asked_first_and_at_once() -> None:
+    assert Case().plan.next([], LEFT_S) == Step("a")
+
+
+GOES_ON = [
+    ExpertConnectionError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+    ExpertProtocolError,
+    ExpertRateLimitedError,
+    ExpertQuotaError,
+    ExpertBusyError,
+]
+STOPS = [ExpertAuthError, ExpertRejectedError, ExpertFilteredError]
+
+
+@pytest.mark.parametrize("kind", GOES_ON, ids=lambda kind: kind.kind)
+def test_another_expert_is_asked_at_once(kind: type[ExpertCallError]) -> None:
+    assert Case().plan.next([kind("a", "x")], LEFT_S) == Step("b")
+
+
+@pytest.mark.parametrize("kind", STOPS, ids=lambda kind: kind.kind)
+def test_refusals_are_routed_around_only_if_that_is_configured(kind: Any) -> None:
+    assert Case().next(kind("a", "x")) is None
+    assert Case(fallback_on=[kind.kind]).next(kind("a", "x")) == "b"
+
+
+def test_a_request_too_long_goes_only_to_larger_windows() -> None:
+    assert Case().next(ExpertContextError("a", "x")) == "c"
+    assert Case().next(ExpertContextError("a", "x"), ExpertContextError("c", "x")) == "d"
+    assert Case("ab").next(ExpertContextError("a", "x")) is None
+    assert Case("abc").next(ExpertUnavailableError("b", "x"), ExpertContextError("c", "x")) is None
+
+
+def test_who_is_out_of_service_is_passed_over() -> None:
+    case = Case()
+    case.out_of_service("a")
+    case.out_of_service("b")
+    assert case.next() == "c"
+
+
+def test_with_nobody_in_service_nobody_is_asked() -> None:
+    case = Case("a")
+    case.out_of_service("a")
+    assert case.next() is None
+    assert case.plan.in_service_after_s() == 30
+
+
+AGAIN = [
+    ExpertConnectionError,
+    ExpertUnavailableError,
+    ExpertProtocolError,
+    ExpertRateLimitedError,
+]
+
+
+@pytest.mark.parametrize("kind", AGAIN, ids=lambda kind: kind.kind)
+def test_the_same_expert_is_asked_again_after_a_growing_pause(kind: Any) -> None:
+    case = Case("a", backoff_s=1.0, max_backoff_s=1.5)
+    first = case.plan.next([kind("a", "x")], LEFT_S)
+    second = case.plan.next([kind("a", "x")] * 2, LEFT_S)
+    assert first is not None
+    assert 0.5 <= first.wait_s <= 1.0
+    assert second is not None
+    assert 0.75 <= second.wait_s <= 1.5
+    assert case.plan.next([kind("a", "x")] * 3, LEFT_S) is None
+
+
+NOT_AGAIN = [ExpertTimeoutError, ExpertQuotaError, ExpertBusyError, *STOPS, ExpertContextError]
+
+
+@pytest.mark.parametrize("kind", NOT_AGAIN, ids=lambda kind: kind.kind)
+def test_some_failures_do_not_pass(kind: Any) -> None:
+    assert Case("a").next(kind("a", "x")) is None
+
+
+def test_an_expert_is_not_asked_again_while_it_is_out_of_service() -> None:
+    case = Case("a")
+    case.out_of_service("a")
+    assert case.next(ExpertUnavailableError("a", "x")) is None
+
+
+def test_a_pause_that_was_asked_for_is_kept() -> None:
+    case = Case("a", backoff_s=0.01)
+    case.paused("a", 3)
+    step = case.plan.next([ExpertRateLimitedError("a", "x", retry_after_s=3)], LEFT_S)
+    assert step is not None
+    assert 3 <= step.wait_s < 3.1
+
+
+@pytest.mark.parametrize(
+    ("left_s", "max_wait_s"), [(2.9, 10), (60, 2)], ids=["no time", "too long"]
+)
+def test_a_pause_that_is_too_long_is_not_waited_for(left_s: float, max_wait_s: float) -> None:
+    case = Case("a", backoff_s=0.01, max_wait_s=max_wait_s)
+    case.paused("a", 3)
+    assert case.plan.next([ExpertRateLimitedError("a", "x", retry_after_s=3)], left_s) is None
+    assert case.plan.next([], left_s) is None
+
+
+def test_an_expert_that_pauses_is_waited_for_when_nobody_else_is_left() -> None:
+    case = Case("ab", backoff_s=0.01)
+    case.paused("a", 3)
+    assert case.next() == "b"
+    step = case.plan.next([ExpertTimeoutError("b", "x")], LEFT_S)
+    assert step is not None
+    assert step.expert_id == "a"
+    assert 3 <= step.wait_s < 3.1
+
+
+def test_another_endpoint_of_the_same_expert_comes_before_other_experts() -> None:
+    failure = ExpertTimeoutError("a", "x")
+    failure.spare = True
+    assert Case().plan.next([failure], LEFT_S) == Step("a")
+
+
+def test_retries_stop_when_the_budget_is_spent_and_fallbacks_do_not() -> None:
+    case = Case("ab", max_retries=10)
+    while case.retries.spend():
+        pass
+    assert case.next(ExpertUnavailableError("a", "x")) == "b"
+    failures = [ExpertUnavailableError("a", "x"), ExpertUnavailableError("b", "x")]
+    assert case.next(*failures) is None
+    case.clock.now += 0.1
+    assert case.next(*failures) == "a"
+
+
+def test_the_number_of_calls_is_bounded_and_calls_not_made_do_not_count() -> None:
+    second = ExpertUnavailableError("b", "x")
+    assert Case(max_attempts=2).next(ExpertUnavailableError("a", "x"), second) is None
+    assert Case(max_attempts=2).next(ExpertBusyError("a", "x"), second) == "c"
+
+
+def test_no_time_is_left() -> None:
+    assert Case().plan.next([], 0) is None
+
+
+def test_to_resume_prefill_comes_first_and_the_same_expert_last() -> None:
+    cut = ExpertProtocolError("a", "cut")
+    assert Case().next(cut, resuming=True) == "d"
+    assert Case("abc").next(cut, resuming=True) == "b"
+    diverged = ExpertDivergedError("b", "other words")
+    assert Case("abc").next(cut, diverged, resuming=True) == "a"
+    assert Case("abcd").next(cut, diverged, resuming=True) == "d"
+
+
+ERRORS: list[Callable[..., ExpertCallError]] = [*GOES_ON, *STOPS, ExpertContextError]
+FAILURES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(ERRORS)), max_size=8)
+
+
+@given(FAILURES, st.integers(1, 6), st.booleans())
+def test_whatever_failed_the_plan_ends_and_waits_no_longer_than_there_is_time(
+    failures: list[tuple[str, Any]], max_attempts: int, resuming: bool
+) -> None:
+    case = Case(max_attempts=max_attempts, backoff_s=0.01)
+    so_far = [kind(name, "x") for name, kind in failures]
+    for _ in range(20):
+        step = case.plan.next(so_far, LEFT_S, resuming=resuming)
+        if step is None:
+            return
+        assert step.wait_s < LEFT_S
+        so_far.append(ExpertUnavailableError(step.expert_id, "500"))
+    raise AssertionError("it goes on for ever")
