@@ -24,6 +24,7 @@ from gateway.caching.cache import AnswerCache
 from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.errors import ApiError, GatewayError, api_error
+from gateway.execution.traffic import Traffic
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
@@ -58,9 +59,11 @@ def build_gateway(
     serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
     serving.refresh()
     telemetry = build_telemetry(settings, ledger)
-    decider = Decider(settings, pool, serving, np.random.default_rng(seed))
+    traffic = Traffic.of(settings, seed)
+    rng = np.random.default_rng(seed)
+    decider = Decider(settings, pool, serving, traffic.health, rng)
     cache = AnswerCache(settings.cache, telemetry.metrics)
-    service = Service(settings, pool, decider, cache, ledger, telemetry)
+    service = Service(settings, pool, decider, cache, traffic, ledger, telemetry)
     _record_cards(ledger, pool)
     reader = LedgerReader(engine)
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import anyio
@@ -14,12 +14,14 @@ from experts.params import unknown_params
 from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.errors import ApiError
+from gateway.execution.health import Health
 from gateway.naming import Names, Target
 from gateway.pool import Pool
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
-from routers.eligible import Constraints
+from routers.eligible import Constraints, eligible
 from routers.errors import NoEligibleExpertError
+from routers.features import estimate_prompt_tokens
 from routers.policies.greedy import PRESETS
 from routers.records import Decision, Preference
 from routers.router import Router, untrained_router
@@ -41,12 +43,15 @@ class Decider:
         settings: Settings,
         pool: Pool,
         serving: ServingRouters,
+        health: Health,
         rng: np.random.Generator,
     ) -> None:
         self._routing = settings.routing
         self._aliases = settings.aliases
         self._pool = pool
         self._serving = serving
+        self._health = health
+        self._fallbacks = settings.execution.fallbacks
         self._rng = rng
         self._by_name = untrained_router(EXPLICIT)
         self._policies = {**PRESETS, **self._configured()}
@@ -93,17 +98,24 @@ class Decider:
     ) -> Decision:
         router = self._serving.get(router_name)
         uniform = float(self._rng.random())
+        unhealthy = self._health.reasons()
 
-        def decide(with_router: Router) -> Decision:
-            return with_router.decide(
-                ask.request,
-                self._pool.cards,
-                preference=preference,
-                policy_name=policy,
-                constraints=constraints,
-                unhealthy={},
-                uniform=uniform,
-            )
+        def decide(with_router: Router, out: Mapping[str, str] = unhealthy) -> Decision:
+            try:
+                return with_router.decide(
+                    ask.request,
+                    self._pool.cards,
+                    preference=preference,
+                    policy_name=policy,
+                    constraints=constraints,
+                    unhealthy=out,
+                    uniform=uniform,
+                )
+            except NoEligibleExpertError:
+                # Whoever could serve it is out of service: waiting or a 503 is for the execution.
+                if not out:
+                    raise
+            return decide(with_router, {})
 
         try:
             with anyio.fail_after(self._routing.decide_s):
@@ -114,6 +126,17 @@ class Decider:
             # Whatever is wrong with a learned router, the request can still be answered.
             _log.exception("router %s@%s failed", router_name, router.version)
             return self._default(decide(untrained_router(router_name)))
+
+    def fallbacks(self, ask: Ask, decision: Decision) -> tuple[str, ...]:
+        """Experts configured to stand in for the chosen one, as far as they can serve."""
+        names = self._fallbacks.get(decision.expert, ())
+        if not names:
+            return ()
+        cards = [self._pool.card(name) for name in names]
+        tokens = estimate_prompt_tokens(ask.request)
+        able, _ = eligible(ask.request, tokens, cards, {}, self._constraints(ask))
+        served = {card.expert_id for card in able}
+        return tuple(name for name in names if name in served)
 
     def _default(self, decision: Decision) -> Decision:
         """The same eligible experts, but the configured default one answers."""

@@ -15,7 +15,8 @@ from gateway.booking import Booking
 from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.deciding import Decider
 from gateway.errors import LedgerError, api_error
-from gateway.execute import Execution
+from gateway.execution.execution import Execution
+from gateway.execution.traffic import Terms, Traffic
 from gateway.ledger.store import Ledger
 from gateway.pool import Pool
 from gateway.settings.root import Settings
@@ -63,6 +64,7 @@ class Service:
         pool: Pool,
         decider: Decider,
         cache: AnswerCache,
+        traffic: Traffic,
         ledger: Ledger,
         telemetry: Telemetry,
     ) -> None:
@@ -70,6 +72,7 @@ class Service:
         self._pool = pool
         self._decider = decider
         self._cache = cache
+        self._traffic = traffic
         self._ledger = ledger
         self._telemetry = telemetry
 
@@ -90,9 +93,7 @@ class Service:
             decision = lookup.decision or await self._decider.decide(ask)
             trip.decided(decision)
             booking = Booking(self._ledger, ask, decision, self._settings.ledger.text, trip)
-            execution = lookup.replay(booking) or Execution(
-                self._pool.experts, decision, booking, self._settings.limits, deadline
-            )
+            execution = lookup.replay(booking) or self._execution(ask, decision, booking, deadline)
             source = self._settled(ask, execution, booking, lookup)
             answer = Answer(decision, booking, execution, source, lookup)
             # Waiting for the first event, so that a failure before it can still change the status.
@@ -101,6 +102,13 @@ class Service:
             card = self._pool.card(execution.answered_by)
             answer.dropped_params = dropped_params(ask.request, card)
         return answer
+
+    def _execution(
+        self, ask: Ask, decision: Decision, booking: Booking, deadline: float
+    ) -> Execution:
+        fallbacks = self._decider.fallbacks(ask, decision)
+        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks)
+        return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(
         self, ask: Ask, execution: Execution | Replay, booking: Booking, lookup: Lookup

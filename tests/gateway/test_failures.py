@@ -137,7 +137,7 @@ def test_a_rate_limit_of_the_last_expert_is_passed_on_with_its_wait(
     serve: Serve, remote: Remote, provider: FakeProvider
 ) -> None:
     provider.otherwise = Reply(status=429, headers={"retry-after": "7"})
-    served = serve({"only": remote("only", provider.url)})
+    served = serve({"only": remote("only", provider.url)}, limits={"total_s": 5})
     answer = served.ask("only")
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "7"
@@ -189,18 +189,40 @@ def test_silence_is_cut_short(
 def test_the_deadline_bounds_the_whole_chain(
     serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider
 ) -> None:
-    provider.otherwise = Reply(stall_after=0)
-    served = pair(serve, remote, provider.url, spare.url, limits={"total_s": 0.3})
-    assert served.ask().status_code == 504
-    assert spare.bodies == []
+    provider.otherwise = spare.otherwise = Reply(stall_after=0)
+    served = pair(serve, remote, provider.url, spare.url, limits={"total_s": 0.4})
+    answer = served.ask()
+    assert answer.status_code == 504
+    record = served.record(answer)
+    assert record["result"]["latency_s"] < 5
+    assert [len(provider.bodies), len(spare.bodies)] == [1, 1]
 
 
-def test_a_slow_expert_is_replaced_while_there_is_time(
-    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_silent_expert_leaves_time_for_another(
+    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider, stream: bool
 ) -> None:
     provider.otherwise = Reply(stall_after=0)
-    served = pair(serve, remote, provider.url, spare.url, limits={"first_token_s": 0.2})
-    assert served.ask().headers["x-pointsman-expert"] == "second"
+    served = pair(serve, remote, provider.url, spare.url, limits={"total_s": 1})
+    assert served.ask(stream=stream).headers["x-pointsman-expert"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("limit", "stream"), [("whole_s", False), ("first_token_s", True)], ids=["whole", "stream"]
+)
+def test_a_slow_expert_is_replaced_and_not_asked_again(
+    serve: Serve,
+    remote: Remote,
+    provider: FakeProvider,
+    spare: FakeProvider,
+    limit: str,
+    stream: bool,
+) -> None:
+    provider.otherwise = Reply(stall_after=0)
+    served = pair(serve, remote, provider.url, spare.url, limits={limit: 0.2})
+    assert served.ask(stream=stream).headers["x-pointsman-expert"] == "second"
+    assert served.ask("first", stream=stream).status_code == 504
+    assert len(provider.bodies) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

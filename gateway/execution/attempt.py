@@ -1,0 +1,253 @@
+"""One call to one expert: admitted, covered, booked, timed, counted; children of it the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import anyio
+
+from experts.base import Call, Expert
+from experts.cards import ExpertCard
+from experts.errors import (
+    ExpertBusyError,
+    ExpertCallError,
+    ExpertOutOfServiceError,
+    ExpertTimeoutError,
+)
+from experts.messages import ChatRequest, Delta, Event, Finish, Usage
+from experts.replicas import Endpoint
+from experts.taxonomy import handling
+from gateway.booking import Attempt, Booking
+from gateway.errors import LedgerError
+from gateway.execution.traffic import Terms, Traffic
+from routers.features import estimate_prompt_tokens, estimate_tokens
+
+
+class Attempts:
+    """Makes the calls of one request.
+
+    Attributes:
+        failed_at: Endpoints that failed this request, to be avoided.
+        limits: Seconds and counts.
+    """
+
+    def __init__(self, traffic: Traffic, terms: Terms, booking: Booking) -> None:
+        self.limits = traffic.limits
+        self._traffic = traffic
+        self._terms = terms
+        self._booking = booking
+        self.failed_at: list[Endpoint] = []
+
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._terms.deadline - anyio.current_time())
+
+    async def run(
+        self,
+        expert: Expert,
+        request: ChatRequest,
+        patience_s: float | None = None,
+        parent: _Watch | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """The events of one call.
+
+        Args:
+            expert: Whom to ask.
+            request: What to ask.
+            patience_s: Longest wait for the beginning, beside the limits; None: no other.
+            parent: The call of the composition that asks.
+
+        Raises:
+            ExpertCallError: It failed; that is recorded.
+            ApiError: There is no money for it.
+            LedgerError: It can't be put on record, so it was not made.
+        """
+        card = expert.card
+        async with self._slot(card.expert_id), self._reported(card.expert_id):
+            asked = await self._terms.reservation.cover(card, request)
+            watch = _Watch(self, asked, patience_s)
+            try:
+                attempt = watch.attempt = await self._begin(card, parent)
+                async with aclosing(self._booked(expert, asked, watch, attempt)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                self._terms.reservation.spent(watch.cost_nanousd(), watch.usage())
+
+    @asynccontextmanager
+    async def _slot(self, expert_id: str) -> AsyncIterator[None]:
+        slots = self._traffic.slots
+        if not slots.try_acquire(expert_id):
+            try:
+                with anyio.fail_after(self.left_s()):
+                    await slots.acquire(expert_id, self._terms.who)
+            except TimeoutError as error:
+                raise ExpertBusyError(expert_id, "no slot came free in time") from error
+        try:
+            yield
+        finally:
+            slots.release(expert_id)
+
+    @asynccontextmanager
+    async def _reported(self, expert_id: str) -> AsyncIterator[None]:
+        """Asks the expert's health for leave, and tells it how the call ended."""
+        health = self._traffic.health
+        ticket = health.admit(expert_id)
+        if ticket is None:
+            wait_s = health.wait_s(expert_id)
+            raise ExpertOutOfServiceError(
+                expert_id, "it failed too often lately", retry_after_s=wait_s
+            )
+        try:
+            yield
+        except ExpertCallError as error:
+            health.record(expert_id, error, ticket)
+            raise
+        except BaseException:
+            health.abandon(expert_id, ticket)
+            raise
+        else:
+            health.record(expert_id, None, ticket)
+
+    async def _begin(self, card: ExpertCard, parent: _Watch | None) -> Attempt:
+        if parent is not None:
+            parent.has_child()
+        try:
+            with anyio.fail_after(self.left_s()):
+                return await self._booking.begin(card, None if parent is None else parent.attempt)
+        except TimeoutError as error:
+            raise LedgerError("the ledger did not record the decision in time") from error
+
+    async def _booked(
+        self, expert: Expert, request: ChatRequest, watch: _Watch, attempt: Attempt
+    ) -> AsyncGenerator[Event, None]:
+        call = self._call(watch)
+        counted = _Counted(attempt, request)
+        try:
+            async with aclosing(expert.answer(request, call)) as source:
+                while (event := await watch.next(source)) is not None:
+                    counted.add(event)
+                    yield event
+        except ExpertCallError as error:
+            counted.settle()
+            failure = error.within(attempt.card.expert_id)
+            self._blame(call, failure)
+            self._booking.end(attempt, "failed", failure)
+            raise failure from error
+        except BaseException as error:
+            # The client left, or another call was faster: what was read and written is paid for.
+            counted.settle(sent=True)
+            self._booking.end(attempt, "failed" if isinstance(error, Exception) else "cancelled")
+            raise
+        counted.settle()
+        self._booking.end(attempt, "ok")
+
+    def _call(self, watch: _Watch) -> Call:
+        def run(child: Expert, asked: ChatRequest) -> AsyncGenerator[Event, None]:
+            return self.run(child, asked, None, watch)
+
+        header_s = min(self.limits.header_s, watch.patience_s)
+        return Call(run, self._terms.session, header_s, self.failed_at)
+
+    def _blame(self, call: Call, error: ExpertCallError) -> None:
+        """The endpoint can't see that it was too slow; and it is not asked again if others are."""
+        if call.lease is None:
+            return
+        if isinstance(error, ExpertTimeoutError):
+            call.lease.blame(error)
+        self.failed_at.append(call.lease.endpoint)
+        error.spare = call.spare and (handling(error).same or handling(error).counts)
+
+
+class _Watch:
+    """The clock of one call."""
+
+    def __init__(self, owner: Attempts, request: ChatRequest, patience_s: float | None) -> None:
+        self._owner = owner
+        self._limits = owner.limits
+        self._stream = request.stream
+        self._scope: anyio.CancelScope | None = None
+        self._children = False
+        self.patience_s = owner.left_s() if patience_s is None else patience_s
+        self.attempt: Attempt | None = None
+
+    def cost_nanousd(self) -> int | None:
+        """What the call cost; nothing if it was not made."""
+        return 0 if self.attempt is None else self.attempt.cost_nanousd()
+
+    def usage(self) -> Usage | None:
+        """The tokens of the call, if any were counted."""
+        return None if self.attempt is None else self.attempt.usage
+
+    def has_child(self) -> None:
+        """From now on its children's clocks bound it, and the deadline."""
+        self._children = True
+        if self._scope is not None:
+            self._scope.deadline = anyio.current_time() + self._owner.left_s()
+
+    async def next(self, source: AsyncGenerator[Event, None]) -> Event | None:
+        """The next event in time, or None at the end."""
+        left_s = self._owner.left_s()
+        what, limit_s = self._limit()
+        try:
+            with anyio.fail_after(min(limit_s, left_s)) as self._scope:
+                return await anext(source, None)
+        except TimeoutError as error:
+            assert self.attempt is not None  # noqa: S101 - it is begun before it is asked
+            limit = left_s if self._children else limit_s
+            waited = f"{min(limit, left_s):.3g} s"
+            raise ExpertTimeoutError(
+                self.attempt.card.expert_id, f"{what} did not come within {waited}"
+            ) from error
+        finally:
+            self._scope = None
+
+    def _limit(self) -> tuple[str, float]:
+        begun = self.attempt is not None and self.attempt.first_token_s is not None
+        if self._children:
+            return "the answer", self._owner.left_s()
+        if begun:
+            return "the next token", self._limits.idle_s
+        if self._stream:
+            return "the first token", min(self._limits.first_token_s, self.patience_s)
+        return "the answer", min(self._limits.whole_s, self.patience_s)
+
+
+class _Counted:
+    """Keeps an attempt's tokens and times while its events pass by."""
+
+    def __init__(self, attempt: Attempt, request: ChatRequest) -> None:
+        self._attempt = attempt
+        self._request = request
+        self._reported: Usage | None = None
+        self._seen: list[str] = []
+
+    def add(self, event: Event) -> None:
+        attempt = self._attempt
+        if attempt.first_token_s is None:
+            attempt.first_token_s = attempt.elapsed_s
+        if isinstance(event, Usage):
+            self._reported = event if self._reported is None else self._reported + event
+        elif isinstance(event, Finish):
+            attempt.finish_reason = event.reason
+        elif isinstance(event, Delta):
+            self._seen.append(event.text)
+            self._seen.append(event.reasoning)
+
+    def settle(self, *, sent: bool = False) -> None:
+        """Tokens as reported, or as we count them when the call reached the model and broke off.
+
+        Args:
+            sent: The call was given up by us, so that the prompt counts as read.
+        """
+        attempt = self._attempt
+        if self._reported is not None:
+            attempt.usage = self._reported
+        elif any(self._seen) or attempt.finish_reason or (sent and not attempt.has_children):
+            read, written = estimate_prompt_tokens(self._request), "".join(self._seen)
+            attempt.usage = Usage(
+                input=round(read),
+                output=round(estimate_tokens(written)) if written else 0,
+                estimated=True,
+            )

@@ -1,0 +1,231 @@
+"""Carries out one decision: who is asked, in which order, until one answer is whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+
+import anyio
+
+from experts.base import Expert
+from experts.errors import ExpertCallError, ExpertOutOfServiceError, ExpertRejectedError
+from experts.messages import ChatRequest, Event, Usage
+from gateway.booking import Booking
+from gateway.errors import AllExpertsFailedError
+from gateway.execution.attempt import Attempts
+from gateway.execution.delivered import Continuation, Delivered, Splice
+from gateway.execution.hedge import Race
+from gateway.execution.plan import Plan, Step
+from gateway.execution.traffic import Terms, Traffic
+from routers.records import Decision
+
+Events = AsyncGenerator[Event, None]
+Take = Callable[[Event], Iterator[Event]]
+
+
+class Execution:
+    """Asks the chosen expert, and on failure whoever `Plan` names next, until one answers.
+
+    A streamed answer is committed with its first token (or when `hold_back_s` or
+    `hold_back_tokens` are over). If it breaks after that, another call goes on from where it broke:
+    by continuing the text where the expert can, else by beginning again, as long as the new answer
+    starts in the same words. An answer that is not streamed is committed when it is complete.
+
+    Args:
+        experts: The pool.
+        decision: Whom to ask, and in which order to fall back.
+        booking: Where every attempt is recorded.
+        traffic: What all requests share.
+        terms: Deadline, money, and whose request it is.
+
+    Attributes:
+        answered_by: Who gave the last event.
+    """
+
+    def __init__(
+        self,
+        experts: Mapping[str, Expert],
+        decision: Decision,
+        booking: Booking,
+        traffic: Traffic,
+        terms: Terms,
+    ) -> None:
+        self._experts = experts
+        self._booking = booking
+        self._traffic = traffic
+        self._attempts = Attempts(traffic, terms, booking)
+        chosen, *others = decision.ranked()
+        chain = dict.fromkeys((chosen, *terms.fallbacks, *others))
+        self._plan = Plan(tuple(chain), lambda name: experts[name].card, traffic)
+        self._failures: list[ExpertCallError] = []
+        self._delivered = Delivered()
+        self._no_prefill: set[str] = set()
+        self.answered_by: str | None = None
+
+    async def events(
+        self,
+        request: ChatRequest,
+        failures: Sequence[ExpertCallError] = (),
+        delivered: Delivered | None = None,
+    ) -> Events:
+        """The answer, event by event.
+
+        Args:
+            request: What is asked.
+            failures: Calls of this request that were made elsewhere and failed, booked already.
+            delivered: What the client was sent of the last one's answer.
+
+        Raises:
+            AllExpertsFailedError: Nobody answered, or the answer broke and could not be resumed.
+            ApiError: The money was not enough.
+            LedgerError: It can't be put on record.
+        """
+        self._failures = list(failures)
+        self._delivered = delivered or Delivered()
+        self._traffic.retries.request()
+        while (step := self._next_step()) is not None:
+            if step.wait_s:
+                await anyio.sleep(step.wait_s)
+            try:
+                async with aclosing(self._step(step.expert_id, request)) as events:
+                    async for event in events:
+                        self._delivered.add(event)
+                        yield event
+            except ExpertCallError as error:
+                self._failures.append(error)
+                if self._delivered.complete:
+                    return
+            else:
+                return
+        raise AllExpertsFailedError(tuple(self._causes()), self._booking.decision_id)
+
+    def _next_step(self) -> Step | None:
+        resuming = not self._delivered.empty
+        if resuming and not self._may_resume():
+            return None
+        return self._plan.next(self._failures, self._attempts.left_s(), resuming=resuming)
+
+    def _may_resume(self) -> bool:
+        return self._traffic.rules.mid_stream == "resume" and self._delivered.resumable
+
+    def _causes(self) -> Sequence[ExpertCallError]:
+        if self._failures:
+            return self._failures
+        chosen, wait_s = self._plan.chain[0], self._plan.in_service_after_s()
+        return [ExpertOutOfServiceError(chosen, "it failed too often lately", retry_after_s=wait_s)]
+
+    async def _step(self, expert_id: str, request: ChatRequest) -> Events:
+        """One expert's part of the answer: all of it, or what follows what was delivered."""
+        if self._delivered.empty:
+            async with aclosing(self._beginning(expert_id, request)) as events:
+                async for event in events:
+                    yield event
+            return
+        if self._can_continue(expert_id, request):
+            try:
+                async with aclosing(self._continued(expert_id, request)) as events:
+                    async for event in events:
+                        yield event
+            except ExpertRejectedError as error:
+                # It does not take prefills after all; that is no reason not to ask it.
+                self._failures.append(error)
+                self._no_prefill.add(expert_id)
+            else:
+                return
+        async with aclosing(self._spliced(expert_id, request)) as events:
+            async for event in events:
+                yield event
+
+    def _can_continue(self, expert_id: str, request: ChatRequest) -> bool:
+        card = self._experts[expert_id].card
+        return expert_id not in self._no_prefill and self._delivered.continued_by(card, request)
+
+    async def _continued(self, expert_id: str, request: ChatRequest) -> Events:
+        delivered = self._delivered
+        so_far = Continuation(delivered)
+        whole_usage = delivered.usage_of_whole()
+        asked = delivered.continuation(self._experts[expert_id].card, request)
+
+        def take(event: Event) -> Iterator[Event]:
+            if isinstance(event, Usage):
+                yield whole_usage(event)
+            else:
+                yield from so_far.take(event)
+
+        async with aclosing(self._taken(expert_id, asked, take)) as events:
+            async for event in events:
+                yield event
+        if self._booking.usage is not None:
+            self._booking.usage = whole_usage(self._booking.usage)
+
+    async def _spliced(self, expert_id: str, request: ChatRequest) -> Events:
+        splice = Splice(expert_id, self._delivered)
+        async with aclosing(self._taken(expert_id, request, splice.take)) as events:
+            async for event in events:
+                yield event
+
+    async def _taken(self, expert_id: str, request: ChatRequest, take: Take) -> Events:
+        """What `take` makes of a call's events."""
+        async with aclosing(self._call(expert_id, request)) as events:
+            async for event in events:
+                for new in take(event):
+                    self.answered_by = expert_id
+                    yield new
+
+    async def _beginning(self, expert_id: str, request: ChatRequest) -> Events:
+        """Events of a call, held back until falling back would no longer be possible."""
+        held: list[Event] = []
+        began: float | None = None
+        flowing = False
+        async with aclosing(self._hedged(expert_id, request)) as events:
+            async for event in events:
+                if flowing:
+                    yield event
+                    continue
+                held.append(event)
+                if not request.stream or isinstance(event, Usage):
+                    continue
+                began = anyio.current_time() if began is None else began
+                if self._held_enough(len(held), began):
+                    flowing = True
+                    for early in held:
+                        yield early
+        if not flowing:
+            for event in held:
+                yield event
+
+    def _held_enough(self, pieces: int, since: float) -> bool:
+        rules = self._traffic.rules
+        if not (rules.hold_back_s or rules.hold_back_tokens):
+            return True
+        long = bool(rules.hold_back_s) and anyio.current_time() - since >= rules.hold_back_s
+        return long or (bool(rules.hold_back_tokens) and pieces > rules.hold_back_tokens)
+
+    async def _hedged(self, expert_id: str, request: ChatRequest) -> Events:
+        """A call's events, or those of a second one that was faster."""
+        after_s = self._traffic.hedge_s.get(expert_id)
+        other = self._plan.other_than(self._failures, expert_id)
+        if after_s is None or other is None:
+            async with aclosing(self._call(expert_id, request)) as events:
+                async for event in events:
+                    self.answered_by = expert_id
+                    yield event
+            return
+
+        def second() -> Events | None:
+            return self._call(other, request) if self._traffic.retries.spend() else None
+
+        race = Race(self._call(expert_id, request), second, after_s)
+        try:
+            async with aclosing(race.events()) as events:
+                async for event in events:
+                    self.answered_by = other if race.second_won else expert_id
+                    yield event
+        finally:
+            self._failures += race.failures
+
+    def _call(self, expert_id: str, request: ChatRequest) -> Events:
+        left_s = self._attempts.left_s()
+        # A silent expert must leave time for another one.
+        share = 0.5 if self._plan.has_other(self._failures, expert_id) else 1.0
+        return self._attempts.run(self._experts[expert_id], request, left_s * share)
