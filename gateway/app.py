@@ -17,7 +17,18 @@ from gateway.access.gate import Gate
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
-from gateway.api import admin, catalog, chat, feedback, figures, health, keys, messages, reference
+from gateway.api import (
+    admin,
+    catalog,
+    chat,
+    feedback,
+    figures,
+    health,
+    keys,
+    messages,
+    reference,
+    responses,
+)
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.caching.cache import AnswerCache
@@ -33,6 +44,7 @@ from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
 from gateway.listeners import Exposure
 from gateway.pool import Pool
+from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
@@ -83,10 +95,22 @@ def build_gateway(
         ledger=ledger,
         reader=reader,
         telemetry=telemetry,
+        responses=_response_store(settings),
     )
 
 
-_PUBLIC = (chat, messages, catalog, feedback, health)
+def _response_store(settings: Settings) -> ResponseStore | None:
+    wanted = settings.responses
+    if not wanted.store:
+        return None
+    return ResponseStore(
+        settings.responses_url,
+        retention_days=wanted.retention_days,
+        max_rows=wanted.max_rows,
+    )
+
+
+_PUBLIC = (chat, messages, responses, catalog, feedback, health)
 _OPERATOR = (admin, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
@@ -100,10 +124,14 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
             tasks.start_soon(_watch_routers, gateway)
             tasks.start_soon(gateway.telemetry.watch_loop)
             tasks.start_soon(gateway.key_watch.run, gateway.settings.access.refresh_s)
+            if gateway.responses:
+                tasks.start_soon(gateway.responses.prune_for_ever)
             yield
             tasks.cancel_scope.cancel()
         await gateway.pool.aclose()
         await anyio.to_thread.run_sync(gateway.ledger.close)
+        if gateway.responses:
+            gateway.responses.close()
 
     app = FastAPI(title="Pointsman", lifespan=lifespan, openapi_url=None)
     app.state.gateway = gateway

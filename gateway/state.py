@@ -14,6 +14,7 @@ from gateway.errors import ApiError
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
 from gateway.pool import Pool
+from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
@@ -37,6 +38,7 @@ class Gateway:
     ledger: Ledger
     reader: LedgerReader
     telemetry: Telemetry
+    responses: ResponseStore | None
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -10,7 +10,18 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
-from gateway.api import admin, catalog, chat, feedback, figures, health, keys, messages, reference
+from gateway.api import (
+    admin,
+    catalog,
+    chat,
+    feedback,
+    figures,
+    health,
+    keys,
+    messages,
+    reference,
+    responses,
+)
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
@@ -30,6 +41,7 @@ from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
 from gateway.settings.logging import LoggingSettings
+from gateway.settings.responses import ResponsesSettings
 from gateway.settings.root import Settings
 from gateway.settings.routing import PolicySettings, RoutingSettings
 from gateway.settings.server import ServerSettings
@@ -55,6 +67,7 @@ SECTIONS: list[type[BaseModel]] = [
     LedgerSettings,
     TelemetrySettings,
     LoggingSettings,
+    ResponsesSettings,
     CardSettings,
     RemoteExpert,
     AnthropicSettings,
@@ -79,7 +92,8 @@ def test_every_setting_is_documented(section: type[BaseModel]) -> None:
 def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
-    for module in (chat, messages, catalog, feedback, health, admin, figures, keys, reference):
+    public = (chat, messages, responses, catalog, feedback, health)
+    for module in (*public, admin, figures, keys, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 from fastapi import Request, Response
 
 from experts.errors import ExpertError
-from experts.messages import Usage, collect
+from experts.messages import Collector, Completion, Usage, collect
 from gateway.api.disconnect import ClientLeftError, EventStream, unless_disconnected
 from gateway.api.front import Envelope, Front
 from gateway.ask import Ask
@@ -20,6 +22,7 @@ from gateway.telemetry.request_id import request_id_of
 from gateway.telemetry.trip import Telemetry, Trip
 from routers.errors import RoutingError
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Parsing a megabyte takes milliseconds in which nobody else would be served.
 _PARSE_INLINE_BYTES = 256 * 1024
@@ -27,10 +30,17 @@ _PARSE_INLINE_BYTES = 256 * 1024
 
 async def respond(front: Front, request: Request) -> Response:
     """Answer a request in the words of its wire format, errors included."""
+    return await answered(front, request, lambda trip: _respond(front, request, trip))
+
+
+async def answered(
+    front: Front, request: Request, work: Callable[[Trip], Awaitable[Response]]
+) -> Response:
+    """What `work` answers, its failures as `front` writes them; measured as one request."""
     telemetry = gateway_of(request).telemetry
     trip = telemetry.begin(front.wire, request.headers, request_id_of(request.scope))
     try:
-        response = await _respond(front, request, trip)
+        response = await work(trip)
     except ClientLeftError:
         trip.end(CLIENT_LEFT, "client_left")
         response = Response(status_code=CLIENT_LEFT)
@@ -60,36 +70,59 @@ async def _respond(front: Front, request: Request, trip: Trip) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     raw = await read_body(request)
+    ask = await off_the_loop(raw, lambda: front.parse(raw, request.headers, key))
+    return await relay(front, request, ask, trip)
+
+
+async def off_the_loop(raw: bytes, work: Callable[[], T]) -> T:
+    """Do `work` on a body: at once, or in a thread if it is a large one."""
     if len(raw) > _PARSE_INLINE_BYTES:
-        ask = await anyio.to_thread.run_sync(front.parse, raw, request.headers, key)
-    else:
-        ask = front.parse(raw, request.headers, key)
-    debug = key.admin and request.headers.get("x-pointsman-debug") == "true"
+        return await anyio.to_thread.run_sync(work)
+    return work()
+
+
+Keep = Callable[[Envelope, Completion, Usage], Awaitable[None]]
+
+
+async def relay(
+    front: Front, request: Request, ask: Ask, trip: Trip, keep: Keep | None = None
+) -> Response:
+    """Answer what was asked; `keep` gets to see a whole answer before its client knows it whole."""
+    gateway = gateway_of(request)
+    debug = ask.key.admin and request.headers.get("x-pointsman-debug") == "true"
     if not ask.request.stream:
         return await unless_disconnected(
-            request, lambda: _whole(front, gateway.service, ask, trip, debug)
+            request, lambda: _whole(front, gateway.service, ask, trip, debug, keep)
         )
     answer = await unless_disconnected(request, lambda: gateway.service.answer(ask, trip))
-    return EventStream(
-        _pieces(front, gateway.telemetry, ask, answer), headers_of(answer, debug), answer.aclose
-    )
+    pieces = _pieces(front, gateway.telemetry, ask, answer, keep)
+    return EventStream(pieces, headers_of(answer, debug), answer.aclose)
 
 
-async def _whole(front: Front, service: Service, ask: Ask, trip: Trip, debug: bool) -> Response:
+async def _whole(
+    front: Front, service: Service, ask: Ask, trip: Trip, debug: bool, keep: Keep | None
+) -> Response:
     answer = await service.answer(ask, trip)
     completion = await collect(answer.events())
-    body = front.whole(ask, envelope_of(answer), completion, answer.booking.usage or Usage())
+    envelope, usage = envelope_of(answer), answer.booking.usage or Usage()
+    if keep is not None:
+        await keep(envelope, completion, usage)
+    body = front.whole(ask, envelope, completion, usage)
     headers = {**headers_of(answer, debug), "x-pointsman-cost-usd": _cost_text(answer)}
     return Response(body, headers=headers, media_type="application/json")
 
 
 async def _pieces(
-    front: Front, telemetry: Telemetry, ask: Ask, answer: Answer
+    front: Front, telemetry: Telemetry, ask: Ask, answer: Answer, keep: Keep | None
 ) -> AsyncGenerator[bytes, None]:
     """An answer as server-sent events; one that breaks ends in an error event."""
-    writer = front.writer(ask, envelope_of(answer))
+    envelope = envelope_of(answer)
+    writer = front.writer(ask, envelope)
+    collected = Collector()
     try:
         async for event in answer.events():
+            if keep is not None:
+                collected.add(event)
             for piece in writer.write(event):
                 yield piece
     except (GatewayError, ExpertError) as error:
@@ -98,7 +131,10 @@ async def _pieces(
         return
     booking = answer.booking
     cost = booking.cost_usd if booking.cost_complete else None
-    for piece in writer.end(booking.usage or Usage(), cost):
+    usage = booking.usage or Usage()
+    if keep is not None:
+        await keep(envelope, collected.completion(), usage)
+    for piece in writer.end(usage, cost):
         yield piece
 
 

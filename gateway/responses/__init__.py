@@ -1,0 +1,1 @@
+"""Keeps what the Responses API promises to remember."""
