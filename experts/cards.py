@@ -100,6 +100,7 @@ class ExpertCard:
         released: ISO date of release, "" when unknown.
         tags: Free labels, e.g. {"region": "eu"}.
         prompt: The few-shot prompt of a base model; None for one that chats.
+        composed: Whether it answers by asking others: then its own calls cost nothing.
         api: What it is asked for: answers to conversations, prompts continued, or vectors.
         params: What becomes of request fields that are not OpenAI's: they go through, the request
             is refused, or they are taken out and named in the answer's headers.
@@ -123,6 +124,7 @@ class ExpertCard:
     released: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     prompt: FewShotPrompt | None = None
+    composed: bool = False
     api: Literal["chat", "completions", "embeddings"] = "chat"
     params: Literal["pass", "strict", "drop"] = "pass"
     params_allow: frozenset[str] = frozenset()

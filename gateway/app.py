@@ -12,13 +12,16 @@ from starlette.exceptions import HTTPException
 
 from experts.base import Expert
 from experts.errors import ExpertError
+from gateway.access.admission import Admission
 from gateway.access.book import KeyBook
 from gateway.access.gate import Gate
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
+from gateway.access.spending import Spending
 from gateway.access.watch import KeyWatch
 from gateway.api import (
     admin,
+    budgets,
     catalog,
     chat,
     feedback,
@@ -75,18 +78,20 @@ def build_gateway(
     rng = np.random.default_rng(seed)
     decider = Decider(settings, pool, serving, traffic.health, rng)
     cache = AnswerCache(settings.cache, telemetry.metrics)
-    service = Service(settings, pool, decider, cache, traffic, ledger, telemetry)
-    _record_cards(ledger, pool)
-    reader = LedgerReader(engine)
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)
     book = KeyBook(engine)
     watch = KeyWatch(book, keyring)
     watch.read()
+    admission = Admission(settings.access, Spending(engine, keyring.under), ledger.flush)
+    service = Service(settings, pool, decider, cache, traffic, ledger, telemetry, admission)
+    _record_cards(ledger, pool)
+    reader = LedgerReader(engine)
     return Gateway(
         settings=settings,
         keyring=keyring,
         minter=Minter(book, keyring),
         key_watch=watch,
+        admission=admission,
         pool=pool,
         store=store,
         serving=serving,
@@ -111,7 +116,7 @@ def _response_store(settings: Settings) -> ResponseStore | None:
 
 
 _PUBLIC = (chat, messages, responses, catalog, feedback, health)
-_OPERATOR = (admin, figures, keys, pages, reference)
+_OPERATOR = (admin, budgets, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
 
@@ -135,7 +140,6 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
 
     app = FastAPI(title="Pointsman", lifespan=lifespan, openapi_url=None)
     app.state.gateway = gateway
-    app.add_middleware(RequestIds)
     app.state.exposure = exposure or Exposure()
     for module in _PUBLIC:
         app.include_router(module.api)
@@ -145,8 +149,10 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
         Gate,
         keyring=gateway.keyring,
         render=_error_response,
+        limits=gateway.admission.headers,
         open_metrics=gateway.settings.access.open_metrics,
     )
+    app.add_middleware(RequestIds)
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(Exception, _crash_response)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 
 from experts.messages import Collector, Event
 from experts.params import dropped_params
+from gateway.access.admission import Admission, Pass
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.caching.cache import AnswerCache, Lookup, Replay
@@ -25,6 +27,7 @@ from routers.records import Decision
 
 _log = logging.getLogger(__name__)
 CLIENT_LEFT = 499
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Answer:
     execution: Execution | Replay
     source: AsyncGenerator[Event, None]
     lookup: Lookup
+    passed: Pass
     first: Event | None = None
     dropped_params: tuple[str, ...] = ()
     """Fields that the expert which answers does not get to see."""
@@ -67,6 +71,7 @@ class Service:
         traffic: Traffic,
         ledger: Ledger,
         telemetry: Telemetry,
+        admission: Admission,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -75,6 +80,7 @@ class Service:
         self._traffic = traffic
         self._ledger = ledger
         self._telemetry = telemetry
+        self._admission = admission
 
     async def answer(self, ask: Ask, trip: Trip | None = None) -> Answer:
         """Decide, put it on record, ask the expert; returns when the answer has begun.
@@ -88,14 +94,24 @@ class Service:
         trip.asked(ask)
         deadline = anyio.current_time() + self._seconds(ask)
         await self._in_time(deadline, self._ledger.admit)
+        passed = await self._in_time(deadline, lambda: self._admission.admit(ask))
+        try:
+            return await self._answered(ask, trip, deadline, passed)
+        except BaseException:
+            passed.close()
+            raise
+
+    async def _answered(self, ask: Ask, trip: Trip, deadline: float, passed: Pass) -> Answer:
         with await self._cache.look_up(ask, deadline) as lookup:
             trip.admitted()
             decision = lookup.decision or await self._decider.decide(ask)
             trip.decided(decision)
             booking = Booking(self._ledger, ask, decision, self._settings.ledger.text, trip)
-            execution = lookup.replay(booking) or self._execution(ask, decision, booking, deadline)
-            source = self._settled(ask, execution, booking, lookup)
-            answer = Answer(decision, booking, execution, source, lookup)
+            execution = lookup.replay(booking) or self._execution(
+                ask, decision, booking, deadline, passed
+            )
+            source = self._settled(ask, execution, booking, lookup, passed)
+            answer = Answer(decision, booking, execution, source, lookup, passed)
             # Waiting for the first event, so that a failure before it can still change the status.
             answer.first = await anext(answer.source, None)
         if execution.answered_by is not None:
@@ -104,14 +120,19 @@ class Service:
         return answer
 
     def _execution(
-        self, ask: Ask, decision: Decision, booking: Booking, deadline: float
+        self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass
     ) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
-        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks)
+        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed)
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(
-        self, ask: Ask, execution: Execution | Replay, booking: Booking, lookup: Lookup
+        self,
+        ask: Ask,
+        execution: Execution | Replay,
+        booking: Booking,
+        lookup: Lookup,
+        passed: Pass,
     ) -> AsyncGenerator[Event, None]:
         """The events, and when they end in whatever way, the books closed."""
         collected = Collector()
@@ -130,6 +151,7 @@ class Service:
         finally:
             with anyio.CancelScope(shield=True):
                 await events.aclose()
+            passed.close()
             text = collected.completion().text
             more = lookup.close(status, booking, execution.answered_by)
             booking.close(status, kind or None, execution.answered_by, text, more)
@@ -139,9 +161,9 @@ class Service:
         wished = ask.wishes.max_latency_ms
         return total if wished is None else min(total, wished / 1000)
 
-    async def _in_time(self, deadline: float, step: Callable[[], Awaitable[None]]) -> None:
+    async def _in_time(self, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         try:
             with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
-                await step()
+                return await step()
         except TimeoutError as error:
             raise LedgerError("the ledger is behind; try again shortly") from error

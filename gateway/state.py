@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from gateway.access.admission import Admission
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
@@ -30,6 +31,7 @@ class Gateway:
     keyring: Keyring
     minter: Minter
     key_watch: KeyWatch
+    admission: Admission
     pool: Pool
     store: RouterStore
     serving: ServingRouters

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from gateway.api import (
     admin,
+    budgets,
     catalog,
     chat,
     feedback,
@@ -25,7 +26,7 @@ from gateway.api import (
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
-from gateway.settings.access import AccessSettings, KeySettings, Limit
+from gateway.settings.access import AccessSettings, KeySettings, Limit, ProjectSettings
 from gateway.settings.cache import CacheSettings, SemanticSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
@@ -56,6 +57,7 @@ SECTIONS: list[type[BaseModel]] = [
     KeySettings,
     AccessSettings,
     Limit,
+    ProjectSettings,
     RoutingSettings,
     PolicySettings,
     LimitSettings,
@@ -93,7 +95,7 @@ def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
     public = (chat, messages, responses, catalog, feedback, health)
-    for module in (*public, admin, figures, keys, reference):
+    for module in (*public, admin, budgets, figures, keys, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

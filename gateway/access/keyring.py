@@ -54,6 +54,7 @@ class Keyring:
         self.ledger_down = False
         self._by_digest: dict[str, _Secret] = {}
         self._keys: dict[str, Key] = {}
+        self._states: dict[str, KeyState] = {}
         self._locked = False
         self.take_over({})
 
@@ -71,6 +72,11 @@ class Keyring:
         """Names of the keys that the configuration holds."""
         return frozenset(self._configured)
 
+    def under(self, name: str) -> list[str]:
+        """Every key that `name` granted, directly or not, revoked ones included."""
+        found = [state.name for state in self._states.values() if state.granted_by == name]
+        return [each for child in found for each in (child, *self.under(child))]
+
     def take_over(self, states: Mapping[str, KeyState]) -> None:
         """Take over the ledger's keys; those of the configuration stay and win."""
         keys = self.linked(states)
@@ -80,6 +86,7 @@ class Keyring:
                 secrets += [_Secret(d, keys[name], until) for d, until in state.digests.items()]
         self._by_digest = {each.digest: each for each in reversed(secrets)}
         self._keys = keys
+        self._states = dict(states)
         self._locked = bool(self._configured or states)
 
     def linked(self, states: Mapping[str, KeyState]) -> dict[str, Key]:

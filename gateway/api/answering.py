@@ -152,6 +152,7 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         "x-pointsman-router": decision.router,
         "x-pointsman-attempts": str(answer.booking.attempts),
         **answer.lookup.headers,
+        **answer.passed.headers(),
     }
     if dropped := answer.dropped_params:
         headers["x-pointsman-dropped-params"] = ",".join(dropped)

@@ -65,7 +65,8 @@ class Attempts:
         """
         card = expert.card
         async with self._slot(card.expert_id), self._reported(card.expert_id):
-            asked = await self._terms.reservation.cover(card, request)
+            covered = await self._terms.reservation.cover(card, request)
+            asked = covered.request
             watch = _Watch(self, asked, patience_s)
             try:
                 attempt = watch.attempt = await self._begin(card, parent)
@@ -73,7 +74,7 @@ class Attempts:
                     async for event in events:
                         yield event
             finally:
-                self._terms.reservation.spent(watch.cost_nanousd(), watch.usage())
+                covered.spent(watch.cost_nanousd(), watch.usage())
 
     @asynccontextmanager
     async def _slot(self, expert_id: str) -> AsyncIterator[None]:

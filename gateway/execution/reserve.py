@@ -8,23 +8,12 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest, Usage
 
 
-class Reservation(Protocol):
-    """What one request may spend.
+class Covered(Protocol):
+    """The money of one call."""
 
-    `cover` is called before every attempt, those of a composition's children included, and each
-    call that returned is followed by one `spent`, however the attempt ends. The card of a
-    composition has no prices: its children are what costs.
-    """
-
-    async def cover(self, card: ExpertCard, request: ChatRequest) -> ChatRequest:
-        """Set aside what the call may cost at most.
-
-        Returns:
-            The request to send: the same, or one with `max_tokens` bounded to what is left.
-
-        Raises:
-            ApiError: The budget does not allow the call; no further attempt is made.
-        """
+    @property
+    def request(self) -> ChatRequest:
+        """What to send: as it was asked, or with `max_tokens` bounded to what is left."""
         ...
 
     def spent(self, cost_nanousd: int | None, usage: Usage | None) -> None:
@@ -32,14 +21,38 @@ class Reservation(Protocol):
         ...
 
 
-class Unlimited:
-    """Sets nothing aside."""
+class Reservation(Protocol):
+    """What one request may spend.
 
-    async def cover(self, card: ExpertCard, request: ChatRequest) -> ChatRequest:
-        return request
+    `cover` is called before every attempt, those of a composition's children included, and what it
+    returned is settled once, however the attempt ends. The card of a composition is `composed`: its
+    children are what costs.
+    """
+
+    async def cover(self, card: ExpertCard, request: ChatRequest) -> Covered:
+        """Set aside what the call may cost at most.
+
+        Raises:
+            ApiError: The budget does not allow the call; no further attempt is made.
+        """
+        ...
+
+
+class Free:
+    """A call that nobody counts."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
 
     def spent(self, cost_nanousd: int | None, usage: Usage | None) -> None:
         return None
+
+
+class Unlimited:
+    """Sets nothing aside."""
+
+    async def cover(self, card: ExpertCard, request: ChatRequest) -> Free:
+        return Free(request)
 
 
 UNLIMITED = Unlimited()

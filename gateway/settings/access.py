@@ -119,8 +119,14 @@ class KeySettings(Grant):
         return {"role": "admin", **others} if data["admin"] else others
 
 
+class ProjectSettings(Frozen):
+    """What all keys of a project share."""
+
+    limits: Limits = ()
+
+
 class AccessSettings(Frozen):
-    """How keys are checked."""
+    """How keys are checked, and limits kept."""
 
     open_metrics: bool = False
     """Whether `/metrics` may be read without a key."""
@@ -128,3 +134,10 @@ class AccessSettings(Frozen):
     """How often the ledger is asked for new and revoked keys."""
     when_ledger_is_down: Literal["open", "closed"] = "closed"
     """Whether a key that is not known here passes while the ledger can't be asked."""
+    projects: dict[str, ProjectSettings] = Field(default_factory=dict)
+    unknown_price: Literal["refuse", "allow"] = "refuse"
+    """Whether a key with a budget may ask experts whose price nobody knows."""
+    default_max_tokens: int = Field(4096, ge=1)
+    """Longest answer under a budget where neither the request nor the expert bounds it."""
+    min_answer_tokens: int = Field(16, ge=1)
+    """A budget that can't pay for so long an answer refuses instead of cutting it."""

@@ -26,7 +26,7 @@ class DraftThenAnswer:
     """Asks one expert for a draft, then another for the answer; goes on without a failed draft."""
 
     def __init__(self, name: str, first: Expert, then: Expert) -> None:
-        self._card = ExpertCard(name)
+        self._card = ExpertCard(name, composed=True)
         self._first = first
         self._then = then
 

@@ -152,7 +152,7 @@ def composed_of(expert: Expert, name: str = "composed") -> Expert:
     """A composition that asks `expert` and passes its answer on."""
 
     class Composed:
-        card = ExpertCard(name, quality_prior=0.95)
+        card = ExpertCard(name, quality_prior=0.95, composed=True)
 
         async def answer(self, request: ChatRequest, call: Any) -> AsyncGenerator[Event, None]:
             async with aclosing(call.run(expert, request)) as events:

@@ -189,16 +189,24 @@ class Purse:
         self.open = 0
         self.paid: list[int | None] = []
 
-    async def cover(self, card: ExpertCard, request: ChatRequest) -> ChatRequest:
+    async def cover(self, card: ExpertCard, request: ChatRequest) -> Coin:
         if not self.calls:
             raise ApiError(429, "the budget is spent", code="budget_exceeded")
         self.calls -= 1
         self.open += 1
-        return ChatRequest(request.messages, 7, request.stream, request.params)
+        return Coin(self, ChatRequest(request.messages, 7, request.stream, request.params))
+
+
+class Coin:
+    """One call's worth of a purse."""
+
+    def __init__(self, purse: Purse, request: ChatRequest) -> None:
+        self.request = request
+        self._purse = purse
 
     def spent(self, cost_nanousd: int | None, usage: Usage | None) -> None:
-        self.open -= 1
-        self.paid.append(cost_nanousd)
+        self._purse.open -= 1
+        self._purse.paid.append(cost_nanousd)
 
 
 async def test_every_call_is_covered_first_and_settled_afterwards() -> None:

@@ -1,0 +1,328 @@
+"""Calendar periods, worst cases, and reservations that are never leaked or overdrawn."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from experts.cards import ExpertCard, FewShotPrompt, Prices
+from experts.messages import ChatRequest, Message, Usage
+from gateway.access.accounts import Accounts, period
+from gateway.access.admission import Admission, Cover, Pass
+from gateway.access.keys import Key
+from gateway.access.meters import Meter
+from gateway.access.worst import bounded, worst_case
+from gateway.ask import Ask
+from gateway.errors import ApiError
+from gateway.ids import now
+from gateway.settings.access import AccessSettings, Grant, Limit
+
+HI = (Message("user", "Hi"),)
+CARD = ExpertCard("small", prices=Prices(1, 2))
+prices = st.builds(
+    Prices,
+    input=st.floats(0, 100),
+    output=st.floats(0, 100),
+    cache_read=st.none() | st.floats(0, 100),
+    cache_write=st.none() | st.floats(0, 100),
+    request=st.floats(0, 1),
+)
+
+
+def ask(key: Key, session: str | None = None, **fields: Any) -> Ask:
+    made = Ask(ChatRequest(HI, **fields), "small", "openai.chat", key)
+    wishes = made.wishes.model_copy(update={"session": session})
+    return Ask(made.request, made.model, made.wire, key, wishes)
+
+
+class NoSpending:
+    """A ledger in which nothing was spent."""
+
+    def since(self, meter: Meter, at: float) -> int:
+        return 0
+
+
+async def flushed() -> None:
+    return None
+
+
+def admission(**said: Any) -> Admission:
+    return Admission(AccessSettings.model_validate(said), NoSpending(), flushed)
+
+
+def opened(key: Key, made: Admission) -> None:
+    """Open all accounts of `key`, so that nothing has to wait."""
+    for meter in made.meters(key).budgets:
+        made.accounts.open(meter, now(), 0)
+
+
+@pytest.mark.parametrize(
+    ("per", "at", "begins", "ends"),
+    [
+        ("day", "2026-11-22T23:59:59.9", "2026-11-22", "2026-11-23"),
+        ("day", "2026-11-22T00:00", "2026-11-22", "2026-11-23"),
+        ("week", "2026-11-22T12:00", "2026-11-16", "2026-11-23"),
+        ("week", "2026-11-23T00:00", "2026-11-23", "2026-11-30"),
+        ("month", "2026-12-31T23:00", "2026-12-01", "2027-01-01"),
+        ("month", "2028-02-29T23:00", "2028-02-01", "2028-03-01"),
+        ("minute", "2026-11-22T10:30:59", "2026-11-22T10:30", "2026-11-22T10:31"),
+    ],
+)
+def test_periods_are_the_calendars_in_utc(per: Any, at: str, begins: str, ends: str) -> None:
+    def epoch(text: str) -> float:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+    assert period(per, epoch(at)) == (epoch(begins), epoch(ends))
+
+
+def test_a_new_period_is_another_account_and_the_old_one_settles_by_itself() -> None:
+    accounts, meter = Accounts(), Meter("key", "k", Limit(usd=1, per="day"))
+    today = accounts.open(meter, 1000.0, 7)
+    assert accounts.find(meter, 86_399.0) is today
+    assert accounts.find(meter, 86_400.0) is None
+    assert accounts.open(meter, 2000.0, 99) is today
+
+
+@given(
+    prices,
+    st.integers(1, 300),
+    st.integers(1, 4),
+    st.text(max_size=200),
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+)
+def test_no_answer_within_its_bounds_costs_more_than_the_worst_case(
+    price: Prices, most: int, n: int, text: str, shares: tuple[float, float, float]
+) -> None:
+    request = ChatRequest((Message("user", text),), max_tokens=most, params={"n": n})
+    worst = worst_case(CARD, price, request, 4096)
+    assert worst is not None
+    read = len(text.encode())
+    cached = round(read * shares[0])
+    written = round((read - cached) * shares[1])
+    usage = Usage(
+        input=read - cached - written,
+        cache_read=cached,
+        cache_write=written,
+        output=round(most * n * shares[2]),
+    )
+    assert price.cost_nanousd(usage) <= worst.cost(worst.tokens)
+
+
+@given(prices, st.integers(1, 4000), st.integers(0, 10**10))
+def test_the_longest_answer_that_fits_is_found(price: Prices, most: int, room: int) -> None:
+    worst = worst_case(CARD, price, ChatRequest(HI, max_tokens=most), 4096)
+    assert worst is not None
+    fits = worst.affordable(room)
+    if fits >= 0:
+        assert worst.cost(fits) <= room
+    if fits < worst.tokens:
+        assert worst.cost(fits + 1) > room
+
+
+@pytest.mark.parametrize(
+    ("card", "request_", "tokens_", "implied"),
+    [
+        (CARD, ChatRequest(HI), 4096, True),
+        (CARD, ChatRequest(HI, max_tokens=7), 7, False),
+        (CARD, ChatRequest(HI, params={"max_completion_tokens": 9}), 9, False),
+        (ExpertCard("x", context_tokens=99), ChatRequest(HI), 99, False),
+        (ExpertCard("x", context_tokens=99, max_output_tokens=5), ChatRequest(HI), 5, False),
+        (CARD, ChatRequest(HI, task="embed"), 0, False),
+    ],
+)
+def test_what_bounds_an_answer(
+    card: ExpertCard, request_: ChatRequest, tokens_: int, implied: bool
+) -> None:
+    worst = worst_case(card, Prices(1, 1), request_, 4096)
+    assert worst is not None
+    assert (worst.tokens, worst.implied) == (tokens_, implied)
+
+
+def test_an_image_costs_up_to_the_window_and_is_unbounded_without_one() -> None:
+    image = Message("user", ({"type": "image_url", "image_url": {"url": "http://x/y.png"}},))
+    request = ChatRequest((image,), max_tokens=1)
+    assert worst_case(CARD, Prices(1, 0), request, 1) is None
+    known = worst_case(ExpertCard("x", context_tokens=1000), Prices(1, 0), request, 1)
+    assert known is not None
+    assert known.cost(1) >= 1000 * 1000
+
+
+def test_a_few_shot_prompt_is_read_too() -> None:
+    prompt = FewShotPrompt("x" * 1000, ())
+    bare = worst_case(CARD, Prices(1, 0), ChatRequest(HI, max_tokens=1), 1)
+    more = worst_case(
+        ExpertCard("b", prompt=prompt), Prices(1, 0), ChatRequest(HI, max_tokens=1), 1
+    )
+    assert bare is not None
+    assert more is not None
+    assert more.cost(1) >= bare.cost(1) + 1000 * 1000
+
+
+def test_bounding_lowers_every_name_of_the_bound() -> None:
+    request = ChatRequest(HI, max_tokens=50, params={"max_completion_tokens": 50, "seed": 1})
+    cut = bounded(request, 5)
+    assert (cut.max_tokens, dict(cut.params)) == (5, {"max_completion_tokens": 5, "seed": 1})
+
+
+def broke(made: Pass, request: ChatRequest, card: ExpertCard = CARD) -> ApiError:
+    with pytest.raises(ApiError) as raised:
+        made.cover_now(card, request)
+    return raised.value
+
+
+def passed(usd: float, per: str = "total", **said: Any) -> tuple[Admission, Pass]:
+    made = admission(**said)
+    key = Key("k", Grant(limits=(Limit.model_validate({"usd": usd, "per": per}),)))
+    opened(key, made)
+    gone = made.admit_now(ask(key))
+    assert gone is not None
+    return made, gone
+
+
+def test_an_answer_is_cut_to_what_is_left_and_that_is_said() -> None:
+    _, made = passed(0.001)
+    cover = made.cover_now(CARD, ChatRequest(HI, max_tokens=10_000))
+    assert 16 <= (cover.request.max_tokens or 0) < 500
+    assert made.headers()["x-pointsman-max-tokens"] == str(cover.request.max_tokens)
+
+
+def test_below_the_floor_it_is_429_with_when_to_come_back() -> None:
+    _, made = passed(0.0002, "day", min_answer_tokens=100)
+    error = broke(made, ChatRequest(HI, max_tokens=10_000))
+    assert (error.status, error.type) == (429, "budget_exceeded")
+    assert 1 <= int(error.headers["retry-after"]) <= 86_400
+    assert "per day" in error.message
+
+
+def test_money_that_others_hold_may_come_back_in_a_moment() -> None:
+    _, made = passed(0.001)
+    made.cover_now(CARD, ChatRequest(HI, max_tokens=10_000))
+    assert broke(made, ChatRequest(HI, max_tokens=100)).headers["retry-after"] == "1"
+
+
+def test_a_free_expert_answers_whatever_is_left() -> None:
+    free = ExpertCard("free", prices=Prices(0, 0))
+    _, made = passed(0.000001)
+    assert made.cover_now(free, ChatRequest(HI)).request.max_tokens == 4096
+
+
+def test_an_unknown_price_is_refused_unless_allowed() -> None:
+    unpriced = ExpertCard("dark")
+    _, made = passed(1)
+    assert (broke(made, ChatRequest(HI), unpriced).status) == 403
+    composed = ExpertCard("both", composed=True)
+    assert made.cover_now(composed, ChatRequest(HI)).request.max_tokens is None
+    _, lenient = passed(1, unknown_price="allow")
+    assert lenient.cover_now(unpriced, ChatRequest(HI)).request.max_tokens is None
+
+
+def test_a_key_counts_against_the_keys_above_it_and_its_project() -> None:
+    made = admission(projects={"red": {"limits": [{"usd": 3, "per": "total"}]}})
+    boss = Key("boss", Grant(project="red", limits=(Limit(usd=2, per="total"),)))
+    children = [Key(name, Grant(project="red"), boss) for name in ("a", "b")]
+    for child in children:
+        opened(child, made)
+        gone = made.admit_now(ask(child))
+        assert gone is not None
+        gone.cover_now(CARD, ChatRequest(HI, max_tokens=10)).spent(10, None)
+    spent = {account.meter.owner: account.spent for account in made.accounts.all()}
+    assert spent == {"boss": 20, "red": 20}
+
+
+def test_each_session_has_its_own_and_those_without_a_name_share_one() -> None:
+    made = admission()
+    key = Key("k", Grant(session_limits=(Limit(requests=1, per="minute"),)))
+    for session in ("a", "b", None):
+        assert made.admit_now(ask(key, session))
+        with pytest.raises(ApiError, match="each session"):
+            made.admit_now(ask(key, session))
+
+
+class Budgets(RuleBasedStateMachine):
+    """Requests that come, ask for money, end, break off and leave, in any order."""
+
+    passes = Bundle("passes")
+    covers = Bundle("covers")
+
+    @initialize(usd=st.sampled_from([0.0, 0.001, 0.01]), project=st.sampled_from([0.002, 0.1]))
+    def begin(self, usd: float, project: float) -> None:
+        limits = [{"usd": project, "per": "total"}]
+        self.admission = admission(projects={"default": {"limits": limits}}, min_answer_tokens=1)
+        own = (Limit(usd=usd, per="total"), Limit(usd=0.005, per="day")) if usd else ()
+        self.keys = [Key("one", Grant(limits=own)), Key("two")]
+        self.open: list[Pass] = []
+        self.pending: list[Cover] = []
+        self.charged = {"one": 0, "two": 0}
+        for key in self.keys:
+            opened(key, self.admission)
+
+    @rule(target=passes, which=st.integers(0, 1))
+    def admit(self, which: int) -> tuple[Pass, str]:
+        made = self.admission.admit_now(ask(self.keys[which]))
+        assert made is not None
+        self.open.append(made)
+        return made, self.keys[which].name
+
+    @rule(target=covers, owner=passes, most=st.integers(1, 3000), price=st.floats(0, 3))
+    def cover(self, owner: tuple[Pass, str], most: int, price: float) -> Any:
+        made, name = owner
+        if made not in self.open:
+            return None
+        card = ExpertCard("x", prices=Prices(price, price))
+        try:
+            cover = made.cover_now(card, ChatRequest(HI, max_tokens=most))
+        except ApiError as error:
+            assert error.type == "budget_exceeded"  # noqa: PT017 - the other outcome of two
+            return None
+        assert (cover.request.max_tokens or 0) <= most
+        self.pending.append(cover)
+        return cover, name, card.prices
+
+    @rule(cover=consumes(covers), share=st.floats(0, 1))
+    def spend(self, cover: Any, share: float) -> None:
+        if cover is None or cover[0] not in self.pending:
+            return
+        held, name, price = cover
+        self.pending.remove(held)
+        usage = Usage(input=60, output=round((held.request.max_tokens or 0) * share))
+        cost = price.cost_nanousd(usage)
+        held.spent(cost, usage)
+        held.spent(cost, usage)
+        self.charged[name] += cost
+
+    @rule(cover=consumes(covers))
+    def lose(self, cover: Any) -> None:
+        """It failed before a token was counted, or its price is not known."""
+        if cover is not None and cover[0] in self.pending:
+            self.pending.remove(cover[0])
+            cover[0].spent(None, None)
+
+    @rule(owner=passes)
+    def close(self, owner: tuple[Pass, str]) -> None:
+        if owner[0] in self.open:
+            self.open.remove(owner[0])
+            owner[0].close()
+            self.pending = [c for c in self.pending if c._pass is not None]
+
+    @invariant()
+    def never_overdrawn(self) -> None:
+        for account in self.admission.accounts.all():
+            assert account.room >= 0
+            assert account.reserved >= 0
+            names = ["one"] if account.meter.kind == "key" else ["one", "two"]
+            assert account.spent == sum(self.charged[name] for name in names)
+
+    def teardown(self) -> None:
+        for made in self.open:
+            made.close()
+        for account in self.admission.accounts.all():
+            assert (account.reserved, account.passes) == (0, 0)
+
+
+TestBudgets = Budgets.TestCase
+TestBudgets.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
