@@ -39,6 +39,7 @@ from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.execution.traffic import Traffic
+from gateway.guards.chain import GuardChain
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
@@ -83,7 +84,8 @@ def build_gateway(
     watch = KeyWatch(book, keyring)
     watch.read()
     admission = Admission(settings.access, Spending(engine, keyring.under), ledger.flush)
-    service = Service(settings, pool, decider, cache, traffic, ledger, telemetry, admission)
+    guards = GuardChain(settings.guards, ledger, telemetry.metrics)
+    service = Service(settings, pool, decider, guards, cache, traffic, ledger, telemetry, admission)
     _record_cards(ledger, pool)
     reader = LedgerReader(engine)
     return Gateway(

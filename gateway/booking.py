@@ -135,7 +135,9 @@ class Booking:
             # A call that was not made, or failed before a token was counted, is billed by nobody.
             self.cost_complete &= status in UNBILLED and attempt.usage is None
         self.cost_nanousd += cost or 0
-        if status == "ok" and attempt.parent_id is None:
+        # Cancelled by a guard, the client has a part of it; a loser counts for nothing.
+        delivered = status == "ok" or (status == "cancelled" and self.usage is None)
+        if delivered and attempt.parent_id is None:
             self.usage = attempt.usage
         values = {
             "attempt_id": attempt.attempt_id,

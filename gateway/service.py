@@ -19,6 +19,7 @@ from gateway.deciding import Decider
 from gateway.errors import LedgerError, api_error
 from gateway.execution.execution import Execution
 from gateway.execution.traffic import Terms, Traffic
+from gateway.guards.chain import GuardChain, Guarded
 from gateway.ledger.store import Ledger
 from gateway.pool import Pool
 from gateway.settings.root import Settings
@@ -67,6 +68,7 @@ class Service:
         settings: Settings,
         pool: Pool,
         decider: Decider,
+        guards: GuardChain,
         cache: AnswerCache,
         traffic: Traffic,
         ledger: Ledger,
@@ -76,6 +78,7 @@ class Service:
         self._settings = settings
         self._pool = pool
         self._decider = decider
+        self._guards = guards
         self._cache = cache
         self._traffic = traffic
         self._ledger = ledger
@@ -102,7 +105,10 @@ class Service:
             raise
 
     async def _answered(self, ask: Ask, trip: Trip, deadline: float, passed: Pass) -> Answer:
+        guarded = await self._guards.check(ask)
         with await self._cache.look_up(ask, deadline) as lookup:
+            ask = guarded.ask
+            trip.asked(ask)
             trip.admitted()
             decision = lookup.decision or await self._decider.decide(ask)
             trip.decided(decision)
@@ -110,7 +116,7 @@ class Service:
             execution = lookup.replay(booking) or self._execution(
                 ask, decision, booking, deadline, passed
             )
-            source = self._settled(ask, execution, booking, lookup, passed)
+            source = self._settled(guarded, execution, booking, lookup, passed)
             answer = Answer(decision, booking, execution, source, lookup, passed)
             # Waiting for the first event, so that a failure before it can still change the status.
             answer.first = await anext(answer.source, None)
@@ -128,7 +134,7 @@ class Service:
 
     async def _settled(
         self,
-        ask: Ask,
+        guarded: Guarded,
         execution: Execution | Replay,
         booking: Booking,
         lookup: Lookup,
@@ -137,12 +143,16 @@ class Service:
         """The events, and when they end in whatever way, the books closed."""
         collected = Collector()
         status, kind = CLIENT_LEFT, "client_left"
-        events = execution.events(ask.request)
+        events = execution.events(guarded.ask.request)
+        if lookup.hit is None:
+            # A kept answer has passed the guards already.
+            events = guarded.events(events)
         try:
             async for event in events:
                 collected.add(event)
-                lookup.add(event)
-                yield event
+                for restored in guarded.restored(event):
+                    lookup.add(restored)
+                    yield restored
             status, kind = 200, ""
         except Exception as error:
             failure = api_error(error)
@@ -154,6 +164,7 @@ class Service:
             passed.close()
             text = collected.completion().text
             more = lookup.close(status, booking, execution.answered_by)
+            more += guarded.rows(booking.request_id)
             booking.close(status, kind or None, execution.answered_by, text, more)
 
     def _seconds(self, ask: Ask) -> float:

@@ -38,6 +38,7 @@ from gateway.settings.experts import (
     PromptSettings,
     RemoteExpert,
 )
+from gateway.settings.guards import PiiGuardSettings, RegexGuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
@@ -65,6 +66,8 @@ SECTIONS: list[type[BaseModel]] = [
     BreakerSettings,
     BalanceSettings,
     CacheSettings,
+    PiiGuardSettings,
+    RegexGuardSettings,
     SemanticSettings,
     LedgerSettings,
     TelemetrySettings,

@@ -248,7 +248,7 @@ class AnswerCache:
             near = self.store.nearest(question, semantic.threshold)
             if near is not None:
                 (entry, similarity), kind = near, "semantic"
-        if entry is None:
+        if entry is None or not ask.key.may_ask(entry.expert):
             return None
         return Hit(entry, kind, similarity, self.store.age_s(entry))
 
@@ -262,8 +262,9 @@ class AnswerCache:
         return self.on and ask.wishes.cache != "off" and not warm
 
     def _compared_by(self, ask: Ask) -> tuple[bytes, Question | None]:
-        key = fingerprint(ask)
-        around = surroundings(ask) if self._settings.semantic else None
+        scope = self._settings.scope
+        key = fingerprint(ask, scope)
+        around = surroundings(ask, scope) if self._settings.semantic else None
         if around is None:
             return key, None
         return key, question_of(ask.request.question, around, self._encoder)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from experts.messages import Message
+from gateway.access.keys import Key
 from gateway.ask import Ask
+
+Scope = Literal["key", "project"]
 
 # They say who asks or how the answer travels, never what it is.
 _IRRELEVANT = {
@@ -26,29 +29,29 @@ _IRRELEVANT = {
 _SPOKEN = {"messages", "input", "prompt"}
 
 
-def fingerprint(ask: Ask) -> bytes:
+def fingerprint(ask: Ask, scope: Scope = "key") -> bytes:
     """Equal for requests to which the same answer may be given, 32 bytes.
 
     All that can change an answer is in it: the messages, every parameter, the model as it was
-    asked for, the wishes, the wire. So is whose key it came with.
+    asked for, the wishes, the wire. So is whose key it came with, or which project of keys.
     """
-    return _digest(_identity(ask), [_said(message) for message in ask.request.messages])
+    return _digest(_identity(ask, scope), [_said(message) for message in ask.request.messages])
 
 
-def surroundings(ask: Ask) -> bytes | None:
+def surroundings(ask: Ask, scope: Scope = "key") -> bytes | None:
     """`fingerprint` with the last message's text left open; None if that is no user's question."""
     if ask.request.task != "chat":
         return None
     *before, last = ask.request.messages
     if last.role != "user" or not isinstance(last.content, str):
         return None
-    return _digest(_identity(ask), [*map(_said, before), dict(last.fields)])
+    return _digest(_identity(ask, scope), [*map(_said, before), dict(last.fields)])
 
 
-def _identity(ask: Ask) -> list[Any]:
+def _identity(ask: Ask, scope: Scope) -> list[Any]:
     request = ask.request
     return [
-        ask.key.name,
+        _owner(ask.key, scope),
         ask.wire,
         ask.model,
         # A session decides who is asked only as long as nobody has answered yet.
@@ -60,6 +63,14 @@ def _identity(ask: Ask) -> list[Any]:
         _relevant(ask.body, _IRRELEVANT | _SPOKEN),
         dict(request.source.headers) if request.source else {},
     ]
+
+
+def _owner(key: Key, scope: Scope) -> list[Any]:
+    if scope == "key":
+        return [scope, key.name]
+    # Who may not ask an expert must not get its answers from who may.
+    rights = [[sorted(each.grant.experts), sorted(each.grant.policies)] for each in key.lineage]
+    return [scope, key.project, rights]
 
 
 def _said(message: Message) -> list[Any]:

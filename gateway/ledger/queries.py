@@ -15,6 +15,7 @@ from gateway.ledger.tables import (
     attempt_result,
     cache_hit,
     decision,
+    guard_action,
     outcome,
     price,
     request,
@@ -50,6 +51,7 @@ class LedgerReader:
         asked = self._all(select(request).where(request.c.request_id == request_id))
         ended = self._all(select(request_result).where(request_result.c.request_id == request_id))
         hit = self._all(select(cache_hit).where(cache_hit.c.request_id == request_id))
+        guarded = self._all(select(guard_action).where(guard_action.c.request_id == request_id))
         attempts = self._attempts(decision_id)
         decided = decision_of(record)
         again = decided.candidates.experts[draw(decided.probabilities_A, decided.draw)]
@@ -59,6 +61,7 @@ class LedgerReader:
             "result": _plain(ended[0]) if ended else None,
             "attempts": attempts,
             "cost": _cost_tree(attempts),
+            "guards": [_plain(row) for row in guarded],
             "cache_hit": _plain(hit[0]) if hit else None,
             "outcomes": self._outcomes(decision_id),
             "explanation": explain(decided),

@@ -117,6 +117,20 @@ cache_hit = Table(
     Column("saved_tokens", Integer, nullable=False),
 )
 
+guard_action = Table(
+    "guard_action",
+    metadata,
+    Column("action_id", Id, primary_key=True),
+    Column("request_id", Id, ForeignKey("request.request_id")),  # NULL: refused before it was one
+    Column("at", Float, nullable=False),
+    Column("key_name", Name, nullable=False),
+    Column("guard", String(60), nullable=False),
+    Column("side", String(10), nullable=False),  # input, output
+    # redact, block, flag, failed_open, failed_closed
+    Column("action", String(20), nullable=False),
+    Column("found", JSON, nullable=False),  # kind of thing to how often, never the thing
+)
+
 outcome = Table(
     "outcome",
     metadata,
@@ -178,5 +192,6 @@ key = Table(
 
 Index("request_at", request.c.at)
 Index("decision_request", decision.c.request_id)
+Index("guard_action_request", guard_action.c.request_id)
 Index("attempt_decision", attempt.c.decision_id)
 Index("outcome_decision", outcome.c.decision_id)

@@ -18,6 +18,7 @@ from gateway.ledger.tables import (
     attempt_result,
     cache_hit,
     decision,
+    guard_action,
     outcome,
     price,
     request,
@@ -76,6 +77,7 @@ def _dangling(connection: Connection) -> Iterator[str]:
         (attempt_result, attempt_result.c.attempt_id, attempt.c.attempt_id),
         (request_result, request_result.c.request_id, request.c.request_id),
         (outcome, outcome.c.decision_id, decision.c.decision_id),
+        (guard_action, guard_action.c.request_id, request.c.request_id),
         (cache_hit, cache_hit.c.request_id, request.c.request_id),
         (cache_hit, cache_hit.c.source_decision_id, decision.c.decision_id),
     ):

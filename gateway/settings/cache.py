@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from gateway.settings.base import Frozen
@@ -19,6 +21,8 @@ class CacheSettings(Frozen):
 
     exact: bool = False
     semantic: SemanticSettings | None = None
+    scope: Literal["key", "project"] = "key"
+    """Who shares answers: nobody but the key, or keys of one project that have the same rights."""
     ttl_s: float = Field(3600, gt=0)
     max_entries: int = Field(10_000, ge=1)
     max_bytes: int = Field(64 * 1024 * 1024, ge=1024)

@@ -12,6 +12,7 @@ from gateway.settings.cache import CacheSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.explain import refusal
+from gateway.settings.guards import GuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.logging import LoggingSettings
@@ -33,6 +34,7 @@ class Settings(Frozen):
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    guards: tuple[GuardSettings, ...] = ()
     execution: ExecutionSettings = ExecutionSettings()
     breaker: BreakerSettings = BreakerSettings()
     balance: BalanceSettings = BalanceSettings()

@@ -37,6 +37,9 @@ class Metrics:
         )
         self.gauge("requests_in_flight", "Requests being answered.", lambda: self.in_flight)
         self.outcomes = self._counter("outcomes", "Scores booked.", "source")
+        self.guard_actions = self._counter(
+            "guard_actions", "Requests that a guard acted on.", "guard", "side", "action"
+        )
         self.cache_lookups = self._counter(
             "cache_lookups", "Requests that the cache could answer.", "result"
         )

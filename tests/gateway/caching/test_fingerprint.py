@@ -12,6 +12,7 @@ from gateway.access.keys import Key
 from gateway.api.chat_in import parse_chat
 from gateway.ask import Ask
 from gateway.caching.fingerprint import fingerprint, surroundings
+from gateway.settings.access import Grant
 
 ME = Key("me")
 
@@ -84,3 +85,16 @@ def test_surroundings_leave_only_the_last_users_text_open() -> None:
     assert around(user) != around(user, temperature=1)
     assert around(user, {"role": "assistant", "content": "Yes"}) is None
     assert around({"role": "user", "content": [{"type": "text", "text": "Hi"}]}) is None
+
+
+def test_a_projects_keys_share_what_they_may_both_have() -> None:
+    def key(name: str, **rights: Any) -> Key:
+        return Key(name, Grant(**rights))
+
+    def of(key: Key) -> bytes:
+        return fingerprint(ask(key=key), "project")
+
+    assert of(key("a", project="p")) == of(key("b", project="p"))
+    assert of(key("a", project="p")) != of(key("a", project="q"))
+    assert of(key("a", project="p")) != of(key("b", project="p", experts=("small",)))
+    assert of(key("a", project="p")) != of(key("b", project="p", policies=("cheap",)))

@@ -1,0 +1,1 @@
+"""Guards: what may not reach an expert, or not come back from one."""
