@@ -7,7 +7,7 @@ hands a composition a `Runner` so that the calls it makes are run and booked the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,7 @@ class Call:
         lease: Where the call went, filled in by an expert that has several endpoints, so that the
             caller can book a timeout on the one that was slow.
         spare: Set by such an expert: another endpoint is worth trying.
+        headers: Sent along, e.g. `traceparent`.
     """
 
     run: Runner
@@ -36,6 +37,7 @@ class Call:
     avoid: list[Endpoint] = field(default_factory=list)
     lease: Lease | None = None
     spare: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Runner = Callable[["Expert", ChatRequest], AsyncGenerator[Event, None]]

@@ -177,7 +177,11 @@ class HttpExpert:
             "POST",
             f"{endpoint.url}/{self._dialect.path}",
             content=body,
-            headers={"content-type": "application/json", **self._dialect.headers(request)},
+            headers={
+                "content-type": "application/json",
+                **call.headers,
+                **self._dialect.headers(request),
+            },
         )
         # The head of an answer that is not streamed comes when the whole answer does.
         header_s = call.header_s if request.stream else None

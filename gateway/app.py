@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import numpy as np
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from experts.base import Expert
@@ -117,6 +118,13 @@ def _response_store(settings: Settings) -> ResponseStore | None:
     )
 
 
+_OUR_OWN_TELEMETRY: TelemetryConfig = {
+    # The framework's would show queries and exceptions as they are, and each request twice.
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
 _PUBLIC = (chat, messages, responses, catalog, feedback, health)
 _OPERATOR = (admin, budgets, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
@@ -139,8 +147,11 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
         await anyio.to_thread.run_sync(gateway.ledger.close)
         if gateway.responses:
             gateway.responses.close()
+        await gateway.telemetry.close()
 
-    app = FastAPI(title="Pointsman", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(
+        title="Pointsman", lifespan=lifespan, openapi_url=None, telemetry=_OUR_OWN_TELEMETRY
+    )
     app.state.gateway = gateway
     app.state.exposure = exposure or Exposure()
     for module in _PUBLIC:
@@ -150,7 +161,7 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
     app.add_middleware(
         Gate,
         keyring=gateway.keyring,
-        render=_error_response,
+        render=_gate_response,
         limits=gateway.admission.headers,
         open_metrics=gateway.settings.access.open_metrics,
     )
@@ -197,6 +208,17 @@ async def _error_response(request: Request, error: Exception) -> Response:
         error = ApiError(error.status_code, str(error.detail), code="http_error")
     gateway: Gateway = request.app.state.gateway
     return failed(CHAT, gateway.telemetry.clean(api_error(error)))
+
+
+async def _gate_response(request: Request, error: Exception) -> Response:
+    """Who came without a key: measured like any request that is refused."""
+    gateway: Gateway = request.app.state.gateway
+    trip = gateway.telemetry.begin("none", request.headers, request_id_of(request.scope))
+    failure = gateway.telemetry.clean(api_error(error))
+    trip.end(failure.status, failure.code)
+    response = failed(CHAT, failure)
+    response.headers["server-timing"] = trip.server_timing()
+    return response
 
 
 async def _crash_response(request: Request, error: Exception) -> Response:

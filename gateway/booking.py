@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -43,6 +43,8 @@ class Attempt:
     usage: Usage | None = None
     finish_reason: str | None = None
     has_children: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What the call must carry, so that traces go on behind it."""
 
     @property
     def elapsed_s(self) -> float:
@@ -181,7 +183,7 @@ class Booking:
         }
         rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values), *more]
         self._ledger.append(rows)
-        self.trip.end(status, error_kind, answered_by, self)
+        self.trip.end(status, error_kind, answered_by, self, answer)
 
     def _request_row(self) -> Row:
         ask, wishes = self._ask, self._ask.wishes

@@ -38,7 +38,9 @@ async def answered(
 ) -> Response:
     """What `work` answers, its failures as `front` writes them; measured as one request."""
     telemetry = gateway_of(request).telemetry
-    trip = telemetry.begin(front.wire, request.headers, request_id_of(request.scope))
+    trip = telemetry.begin(
+        front.wire, request.headers, request_id_of(request.scope), request.scope["path"]
+    )
     try:
         response = await work(trip)
     except ClientLeftError:

@@ -123,7 +123,7 @@ class Attempts:
     async def _booked(
         self, expert: Expert, request: ChatRequest, watch: _Watch, attempt: Attempt
     ) -> AsyncGenerator[Event, None]:
-        call = self._call(watch)
+        call = self._call(watch, attempt)
         counted = _Counted(attempt, request)
         try:
             async with aclosing(expert.answer(request, call)) as source:
@@ -144,12 +144,12 @@ class Attempts:
         counted.settle()
         self._booking.end(attempt, "ok")
 
-    def _call(self, watch: _Watch) -> Call:
+    def _call(self, watch: _Watch, attempt: Attempt) -> Call:
         def run(child: Expert, asked: ChatRequest) -> AsyncGenerator[Event, None]:
             return self.run(child, asked, None, watch)
 
         header_s = min(self.limits.header_s, watch.patience_s)
-        return Call(run, self._terms.session, header_s, self.failed_at)
+        return Call(run, self._terms.session, header_s, self.failed_at, headers=attempt.headers)
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:
         """The endpoint can't see that it was too slow; and it is not asked again if others are."""

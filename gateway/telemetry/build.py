@@ -7,6 +7,7 @@ from gateway.settings.root import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.otlp import start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.trip import Telemetry
 
@@ -24,7 +25,8 @@ def build_telemetry(settings: Settings, ledger: Ledger) -> Telemetry:
         grows=True,
     )
     redactor = Redactor(secrets_of(settings))
-    return Telemetry(metrics, redactor, access, key_labels=settings.telemetry.key_labels)
+    tracing = start_tracing(settings, redactor)
+    return Telemetry(metrics, redactor, access, tracing, key_labels=settings.telemetry.key_labels)
 
 
 def _show_ledger(metrics: Metrics, ledger: Ledger) -> None:

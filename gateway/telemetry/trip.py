@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,12 +22,16 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.request_id import request_id_from
+from gateway.telemetry.tracing import Trace, Tracing
 from routers.records import Decision
 
 if TYPE_CHECKING:
     from gateway.booking import Attempt, Booking
 
+
 NOBODY = "none"
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LOOP_CHECK_S = 0.25
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,47}")
 """A provider's error code may become a label; it may also be any text at all."""
@@ -39,6 +44,7 @@ class Telemetry:
         metrics: Figures for Prometheus.
         redactor: Keeps secrets out of whatever is said.
         access: Writes a line per request.
+        tracing: Makes spans, if anybody wants them.
         key_labels: Whether names of keys become labels.
     """
 
@@ -47,17 +53,36 @@ class Telemetry:
         metrics: Metrics,
         redactor: Redactor,
         access: AccessLog,
+        tracing: Tracing | None = None,
         *,
         key_labels: bool = False,
     ) -> None:
         self.metrics = metrics
         self.redactor = redactor
         self.access = access
+        self.tracing = tracing
         self.key_labels = key_labels
 
-    def begin(self, wire: str, headers: Mapping[str, str], request_id: str | None = None) -> Trip:
+    def begin(
+        self,
+        wire: str,
+        headers: Mapping[str, str],
+        request_id: str | None = None,
+        path: str = "",
+    ) -> Trip:
         """A request has come; `headers` by lower-case name."""
-        return Trip(self, wire, request_id or request_id_from(None))
+        trip = Trip(self, wire, request_id or request_id_from(None))
+        if self.tracing is not None:
+            trip.trace = self.tracing.begin(wire, path, headers)
+        elif _TRACEPARENT.fullmatch(given := headers.get("traceparent", "")):
+            # Who makes no spans still must not break the chain of those who do.
+            trip.upstream_headers = {"traceparent": given}
+        return trip
+
+    async def close(self) -> None:
+        """Send the spans that are left, if somebody takes them."""
+        if self.tracing is not None:
+            await anyio.to_thread.run_sync(self.tracing.close)
 
     def clean(self, failure: ApiError) -> ApiError:
         """The same error without secrets: a provider's own words often quote a key."""
@@ -91,7 +116,8 @@ class Trip:
 
     __slots__ = (
         "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began", "decide_s",
-        "decision", "ended", "first_token_s", "ledger_s", "request_id", "upstream_s", "wire",
+        "decision", "ended", "first_token_s", "ledger_s", "request_id", "trace",
+        "upstream_headers", "upstream_s", "wire",
     )  # fmt: skip
 
     def __init__(self, telemetry: Telemetry, wire: str, request_id: str) -> None:
@@ -102,6 +128,8 @@ class Trip:
         self.decision: Decision | None = None
         self.admit_s = self.decide_s = self.ledger_s = self.upstream_s = 0.0
         self.first_token_s: float | None = None
+        self.trace: Trace | None = None
+        self.upstream_headers: Mapping[str, str] = _NO_HEADERS
         self._telemetry = telemetry
         self._ended = False
         self._open: set[str] = set()
@@ -115,6 +143,8 @@ class Trip:
     def asked(self, ask: Ask) -> None:
         """The request is understood and its key is known."""
         self.ask = ask
+        if self.trace is not None:
+            self.trace.asked(ask)
 
     def admitted(self) -> None:
         """It passed every limit; the decision comes next."""
@@ -129,6 +159,8 @@ class Trip:
         metrics.decisions.add((decision.router, decision.policy, decision.expert))
         for flag in decision.flags:
             metrics.flags.add((flag,))
+        if self.trace is not None:
+            self.trace.decided(decision)
 
     def recorded(self, seconds: float) -> None:
         """The ledger was waited for."""
@@ -136,18 +168,31 @@ class Trip:
             self.ledger_s += seconds
 
     def attempt_began(self, attempt: Attempt) -> None:
-        """An expert is about to be called."""
-        if attempt.parent_id is not None:
-            return
+        """An expert is about to be called, with `attempt.headers`."""
+        reason = self._count_attempt(attempt) if attempt.parent_id is None else None
+        if self.trace is not None:
+            attempt.headers = self.trace.attempt_began(attempt, reason)
+        else:
+            attempt.headers = self.upstream_headers
+
+    def _count_attempt(self, attempt: Attempt) -> str | None:
+        """Why this call is made, unless it is the first."""
         expert, metrics = attempt.card.expert_id, self._telemetry.metrics
+        reason = None
         if self._open:
+            reason = "hedge"
             metrics.hedges.add((expert,))
-        elif self._last is not None:
-            (metrics.retries if self._last == expert else metrics.fallbacks).add((expert,))
-        if not self._open:
+        else:
             self._since = attempt.started
+            if self._last == expert:
+                reason = "retry"
+                metrics.retries.add((expert,))
+            elif self._last is not None:
+                reason = "fallback"
+                metrics.fallbacks.add((expert,))
         self._last = expert
         self._open.add(attempt.attempt_id)
+        return reason
 
     def attempt_ended(
         self, attempt: Attempt, status: str, error_kind: str | None, cost_nanousd: int | None
@@ -159,7 +204,8 @@ class Trip:
         metrics.attempt_latency.observe(expert, now - attempt.started)
         if error_kind is not None:
             metrics.attempt_errors.add((*expert, error_kind))
-        if attempt.usage is not None:
+        # The tokens of a composition are those of its children.
+        if attempt.usage is not None and not attempt.has_children:
             self._count_tokens(expert, attempt.usage)
         if cost_nanousd:
             metrics.cost.add(expert, cost_nanousd / NANO_PER_USD)
@@ -167,6 +213,8 @@ class Trip:
                 metrics.wasted.add(expert, cost_nanousd / NANO_PER_USD)
         if attempt.parent_id is None:
             self._closed(attempt, now)
+        if self.trace is not None:
+            self.trace.attempt_ended(attempt, status, error_kind, now - attempt.started)
 
     def _closed(self, attempt: Attempt, now: float) -> None:
         if attempt.first_token_s is not None:
@@ -194,6 +242,7 @@ class Trip:
         error_kind: str | None = None,
         answered_by: str | None = None,
         booking: Booking | None = None,
+        answer: str = "",
     ) -> None:
         """The request is over; later calls change nothing.
 
@@ -202,6 +251,7 @@ class Trip:
             error_kind: Short name of what went wrong, None if nothing did.
             answered_by: Whose answer the client got, if anyone's.
             booking: Its books, if it got so far.
+            answer: The text of the answer.
         """
         if self._ended:
             return
@@ -222,21 +272,29 @@ class Trip:
             metrics.errors.add((self.wire, kind))
             if self.decision is None:
                 metrics.refusals.add((kind,))
+        per_token_s = self._per_token_s(booking)
+        if streamed == "true" and self.first_token_s is not None:
+            metrics.first_token.observe((expert,), self.first_token_s)
+        if per_token_s is not None:
+            metrics.per_token.observe((expert,), per_token_s)
         if booking is not None:
-            self._count_books(expert, booking, now, status, streamed == "true")
+            self._count_books(booking, status)
+        if self.trace is not None:
+            timing = (now - self.began, self.first_token_s, per_token_s)
+            self.trace.ended(status, error_kind, expert, booking, answer, timing)
         self._telemetry.access.write(self, status, error_kind, expert, booking)
 
-    def _count_books(
-        self, expert: str, booking: Booking, now: float, status: int, streamed: bool
-    ) -> None:
+    def _per_token_s(self, booking: Booking | None) -> float | None:
+        """Between two tokens of a stream, on average; None when nobody can tell."""
+        if booking is None or booking.usage is None or self.first_token_s is None:
+            return None
+        if self.ask is None or not self.ask.request.stream:
+            return None
+        gaps = booking.usage.completion_tokens - 1
+        return (self.ended - self.began - self.first_token_s) / gaps if gaps > 0 else None
+
+    def _count_books(self, booking: Booking, status: int) -> None:
         metrics = self._telemetry.metrics
-        first = self.first_token_s
-        if first is not None and streamed:
-            metrics.first_token.observe((expert,), first)
-            written = booking.usage.completion_tokens if booking.usage else 0
-            if written > 1:
-                spread = (now - self.began - first) / (written - 1)
-                metrics.per_token.observe((expert,), spread)
         if not booking.cost_complete:
             metrics.unpriced.add()
         elif status == 200 and booking.attempts and not booking.cost_nanousd:
