@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Unpack
 
 from experts.anthropic_wire import AnthropicDialect, Habits
@@ -37,6 +38,7 @@ class AnthropicExpert(HttpExpert):
         habits: Habits | None = None,
         **options: Unpack[HttpOptions],
     ) -> None:
+        card = replace(card, wire="anthropic")
         self._speaks = AnthropicDialect(card, habits or Habits())
         headers = {"anthropic-version": version, **({"x-api-key": api_key} if api_key else {})}
         super().__init__(card, base_urls, model, self._speaks, headers, **options)

@@ -35,6 +35,7 @@ from gateway.api import (
 )
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
+from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.caching.cache import AnswerCache
 from gateway.dashboard import pages
 from gateway.deciding import Decider
@@ -207,7 +208,8 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = ApiError(error.status_code, str(error.detail), code="http_error")
     gateway: Gateway = request.app.state.gateway
-    return failed(CHAT, gateway.telemetry.clean(api_error(error)))
+    front = MESSAGES if speaks_anthropic(request) else CHAT
+    return failed(front, gateway.telemetry.clean(api_error(error)))
 
 
 async def _gate_response(request: Request, error: Exception) -> Response:

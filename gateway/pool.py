@@ -68,7 +68,7 @@ def _build(entry: ExpertSettings, settings: Settings, endpoints: Endpoints) -> E
 
 def _anthropic(entry: AnthropicSettings, settings: Settings) -> Expert:
     return AnthropicExpert(
-        replace(entry.card(prices_of(entry, datetime.now(UTC))), wire="anthropic"),
+        entry.card(prices_of(entry, datetime.now(UTC))),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,

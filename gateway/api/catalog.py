@@ -8,12 +8,11 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.cards import ExpertCard
+from gateway.api.messages import speaks_anthropic
 from gateway.errors import ApiError
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter()
-_VERSION = "anthropic-version"
-"""Anthropic's clients send this header, and so can be told from others."""
 
 
 @api.get("/v1/models")
@@ -23,7 +22,7 @@ async def list_models(request: Request) -> Response:
     names = gateway.decider.names.open_to(gateway.keyring.check(request))
     data = [_model(gateway, name) for name in names]
     body: dict[str, Any] = {"object": "list", "data": data}
-    if _VERSION in request.headers:
+    if speaks_anthropic(request):
         data = [_for_anthropic(gateway, model) for model in data]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
         body = {"data": data, "has_more": False, **ends}
@@ -37,7 +36,7 @@ async def get_model(request: Request, name: str) -> Response:
     if name not in gateway.decider.names.open_to(gateway.keyring.check(request)):
         raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
     model = _model(gateway, name)
-    if _VERSION in request.headers:
+    if speaks_anthropic(request):
         model = _for_anthropic(gateway, model)
     return Response(orjson.dumps(model), media_type="application/json")
 

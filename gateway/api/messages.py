@@ -10,21 +10,26 @@ from fastapi import APIRouter, Request, Response
 
 from experts.anthropic import AnthropicExpert
 from experts.anthropic_turns import WIRE
-from experts.errors import ExpertError, ExpertTimeoutError
+from experts.errors import ExpertNotFoundError, ExpertTimeoutError
 from experts.messages import Completion, Usage
 from gateway.access.keys import Key
-from gateway.api.answering import failed, respond
+from gateway.api.answering import off_the_loop, respond
 from gateway.api.body import parse_body
 from gateway.api.front import Envelope
 from gateway.api.messages_in import parse_messages
 from gateway.api.messages_out import MessageWriter, error_json, message_json
 from gateway.ask import Ask
-from gateway.errors import ApiError, GatewayError, api_error
+from gateway.errors import ApiError
 from gateway.state import gateway_of, read_body
-from routers.errors import RoutingError
 from routers.features import estimate_tokens
 
 api = APIRouter()
+
+
+def speaks_anthropic(request: Request) -> bool:
+    """Whether errors must be in Anthropic's shape; its clients send their version everywhere."""
+    path: str = request.scope["path"]
+    return path.startswith("/v1/messages") or "anthropic-version" in request.headers
 
 
 class MessagesFront:
@@ -63,36 +68,40 @@ async def messages(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     """Tokens of a prompt, as the expert who would answer counts them; nothing is booked.
 
-    An expert that can't count them is not asked; then it is our estimate, and a header says so.
+    Where that expert can't count them it is our estimate, and a header says so.
     """
-    try:
-        return await _counted(request)
-    except (GatewayError, ExpertError, RoutingError) as error:
-        return failed(MESSAGES, api_error(error))
-
-
-async def _counted(request: Request) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
-    body = parse_body(await read_body(request))
-    ask = parse_messages(body, request.headers, key, counting=True)
+    raw = await read_body(request)
+    ask = await off_the_loop(
+        raw, lambda: parse_messages(parse_body(raw), request.headers, key, counting=True)
+    )
     decision = await gateway.decider.decide(ask)
     expert = gateway.pool.experts[decision.expert]
     headers = {"x-pointsman-expert": decision.expert}
+    tokens = None
     if isinstance(expert, AnthropicExpert):
-        with anyio.move_on_after(gateway.settings.limits.first_token_s):
-            count = await expert.count_tokens(ask.request)
-            return _count(count, headers)
-        raise ExpertTimeoutError(decision.expert, "did not count the tokens in time")
-    said = "\n".join([ask.request.text, *_schemas(body)])
-    return _count(round(estimate_tokens(said)), {**headers, "x-pointsman-estimated": "true"})
+        tokens = await _asked(expert, ask, gateway.settings.limits.first_token_s)
+    if tokens is None:
+        said = "\n".join([ask.request.text, *_schemas(ask.body)])
+        tokens = round(estimate_tokens(said))
+        headers["x-pointsman-estimated"] = "true"
+    body = orjson.dumps({"input_tokens": tokens})
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def _asked(expert: AnthropicExpert, ask: Ask, within_s: float) -> int | None:
+    try:
+        with anyio.fail_after(within_s):
+            return await expert.count_tokens(ask.request)
+    except ExpertNotFoundError:
+        # Most servers that speak this wire but are not Anthropic's can't count.
+        return None
+    except TimeoutError as error:
+        what = f"did not count the tokens within {within_s:g} s"
+        raise ExpertTimeoutError(expert.card.expert_id, what) from error
 
 
 def _schemas(body: Mapping[str, object]) -> list[str]:
     """What else is read beside the conversation."""
     return [orjson.dumps(body["tools"]).decode()] if body.get("tools") else []
-
-
-def _count(tokens: int, headers: Mapping[str, str]) -> Response:
-    body = orjson.dumps({"input_tokens": tokens})
-    return Response(body, headers=dict(headers), media_type="application/json")

@@ -343,9 +343,13 @@ def test_errors_are_the_sdks_own(client: anthropic.Anthropic, served: Any) -> No
     assert "messages" in str(bad.value)
     with (
         anthropic.Anthropic(base_url=served.url, api_key="wrong", max_retries=0) as stranger,
-        pytest.raises(anthropic.AuthenticationError),
+        pytest.raises(anthropic.AuthenticationError) as unknown,
     ):
         stranger.messages.create(model="auto", max_tokens=9, messages=ASK)
+    assert unknown.value.body["error"]["type"] == "authentication_error"  # type: ignore[index]
+    with pytest.raises(anthropic.NotFoundError) as no_model:
+        client.models.retrieve("nobody")
+    assert no_model.value.body["type"] == "error"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -407,3 +411,19 @@ def test_an_unsigned_thought_of_another_expert_is_not_sent_to_anthropic(
     assert claude.bodies[-1]["messages"][3]["content"] == [signed, said]
     client.messages.create(model="small", max_tokens=9, messages=history)
     assert provider.bodies[-1]["messages"][3] == {"role": "assistant", "content": "Lima."}
+
+
+def test_a_server_of_this_wire_that_cannot_count_is_estimated(client: anthropic.Anthropic) -> None:
+    raw = client.messages.with_raw_response.count_tokens(model="claude", messages=ASK)
+    assert raw.headers["x-pointsman-estimated"] == "true"
+    assert 1 < raw.parse().input_tokens < 20
+
+
+def test_a_provider_that_fails_to_count_is_an_error(
+    client: anthropic.Anthropic, claude: FakeAnthropic
+) -> None:
+    claude.counts.append("many")  # type: ignore[arg-type]
+    with pytest.raises(anthropic.InternalServerError) as caught:
+        client.messages.count_tokens(model="claude", messages=ASK)
+    body: Any = caught.value.body
+    assert (body["type"], body["error"]["code"]) == ("error", "upstream_protocol")
