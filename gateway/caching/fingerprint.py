@@ -57,6 +57,8 @@ def _identity(ask: Ask, scope: Scope) -> list[Any]:
         # A session decides who is asked only as long as nobody has answered yet.
         ask.wishes.model_dump(mode="json", exclude={"session", "cache"}),
         request.max_tokens,
+        request.task,
+        request.raw,
         # Tokens are in no message.
         request.raw,
         _relevant(request.params, _IRRELEVANT),

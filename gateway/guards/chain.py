@@ -108,6 +108,8 @@ class Guarded:
             ApiError: See `GuardChain.check`.
         """
         for watch in self._on("input"):
+            if any(not isinstance(raw, str) for raw in self.ask.request.raw):
+                self._unreadable(watch)
             try:
                 request = read_request(self.ask.request, watch.eye("input").read)
             except BlockedError:
@@ -121,7 +123,9 @@ class Guarded:
 
     def events(self, source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """An expert's answer as it may be seen; closes `source` when it may not go on."""
-        stages = [_Stage(watch, EventGuard(watch.eye("output"))) for watch in self._on("output")]
+        # Vectors are no texts.
+        watches = [] if self.ask.request.task == "embed" else self._on("output")
+        stages = [_Stage(watch, EventGuard(watch.eye("output"))) for watch in watches]
         return self._events(source, stages) if stages else source
 
     async def _events(
@@ -185,6 +189,20 @@ class Guarded:
             self._failed(stage.watch, "output", error.__cause__ or error)
             stage.failed = True
             return error.unread, True
+
+    def _unreadable(self, watch: _Watch) -> None:
+        """Raises ApiError 400, unless the guard is said to fail open."""
+        record = watch.record("input")
+        if watch.guard.settings.on_error == "open":
+            record.action = "failed_open"
+            return
+        record.action = "failed_closed"
+        raise ApiError(
+            400,
+            f"prompt: the guard {record.guard!r} can't read tokens, send text",
+            param="prompt",
+            code="content_blocked",
+        )
 
     def _failed(self, watch: _Watch, side: Side, error: BaseException) -> None:
         """Raises ApiError 500, unless the guard is said to fail open."""

@@ -93,9 +93,10 @@ def read_request(request: ChatRequest, read: Callable[[str], str]) -> ChatReques
     messages = _each(request.messages, lambda message: _message(message, read))
     # `user` and `metadata` may have any name in them.
     params = strings(request.params, read, frozenset({"type"}))
-    if messages is request.messages and params is request.params:
+    raw = strings(request.raw, read)
+    if messages is request.messages and params is request.params and raw is request.raw:
         return request
-    return replace(request, messages=messages, params=params)
+    return replace(request, messages=messages, params=params, raw=raw)
 
 
 def _message(message: Message, read: Callable[[str], str]) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -71,6 +72,15 @@ def test_whatever_can_change_the_answer_matters() -> None:
     ]
     digests = {fingerprint(each) for each in [ask(), *others]}
     assert len(digests) == 1 + len(others)
+
+
+def test_prompts_of_tokens_differ_though_no_message_says_so() -> None:
+    def prompt(*tokens: int) -> Ask:
+        request = replace(ask("").request, task="complete", raw=(tokens,))
+        return replace(ask(""), request=request)
+
+    assert same(prompt(1, 2), prompt(1, 2))
+    assert not same(prompt(1, 2), prompt(1, 3))
 
 
 def test_surroundings_leave_only_the_last_users_text_open() -> None:

@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.messages import Collector, Completion, Delta, Event, Finish, Usage
+from experts.messages import (
+    ChatRequest,
+    Collector,
+    Completion,
+    Delta,
+    Event,
+    Finish,
+    Message,
+    Usage,
+)
 from gateway.guards.base import Record
 from gateway.guards.events import EventGuard, FailedError, StoppedError
 from gateway.guards.finder import Detector, Finder
 from gateway.guards.pii import Known
-from gateway.guards.texts import Eye
+from gateway.guards.texts import Eye, read_request
 from gateway.settings.guards import Action
 
 FINDER = Finder([Detector("email", r"[a-z]{1,9}@[a-z]{1,9}\.[a-z]{2,3}")], streams=True)
@@ -109,6 +118,16 @@ def test_other_fields_are_read_and_signatures_are_not() -> None:
     completion, _ = passed([Delta(fields=fields), Finish("stop")])
     assert completion.choices[0].fields["refusal"] == "ask [EMAIL_1]"
     assert completion.choices[0].fields["thinking_blocks"] == [{"signature": "bo@x.org"}]
+
+
+def test_a_prompt_to_continue_is_read_where_experts_read_it() -> None:
+    reader, _ = guard()
+    request = ChatRequest(
+        (Message("user", "I am bo@x.org"),), task="complete", raw=("I am bo@x.org",)
+    )
+    seen = read_request(request, reader.reader.read)
+    assert (seen.messages[0].text, seen.raw) == ("I am [EMAIL_1]", ("I am [EMAIL_1]",))
+    assert read_request(seen, reader.reader.read) is seen
 
 
 def test_a_thought_is_whole_before_its_signature() -> None:

@@ -12,11 +12,17 @@ from sqlalchemy import select
 
 from experts.base import Expert
 from experts.fake_provider import FakeProvider, Reply
-from gateway.errors import ConfigError
+from experts.messages import ChatRequest, Message
+from gateway.access.keys import Key
+from gateway.ask import Ask
+from gateway.errors import ApiError, ConfigError
+from gateway.guards.chain import Guarded
 from gateway.guards.pii import PiiGuard
 from gateway.ledger import tables
 from gateway.ledger.database import opened
+from gateway.settings.guards import PiiGuardSettings
 from gateway.settings.load import load_settings
+from gateway.telemetry.metrics import Metrics
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -235,7 +241,19 @@ def test_a_wrong_guard_is_refused_with_its_name(tmp_path: Any, guard: str, why: 
         load_settings(path)
 
 
-def test_every_entity_has_a_placeholder() -> None:
-    guard = load_settings(None).model_validate({"guards": [PII]}).guards[0]
-    assert isinstance(guard.kind, str)
-    assert PiiGuard(guard).finder.detectors  # type: ignore[arg-type]
+def test_a_prompt_that_cannot_be_read_does_not_pass() -> None:
+    request = ChatRequest((Message("user", ""),), task="complete", raw=((1, 2),))
+    ask = Ask(request, "auto", "openai.completions", Key("me"))
+
+    def check(**rules: Any) -> Guarded:
+        guard = PiiGuard(PiiGuardSettings(kind="pii", **rules))
+        guarded = Guarded(ask, [guard], None, Metrics())
+        guarded.check()
+        return guarded
+
+    with pytest.raises(ApiError, match="can't read tokens") as refusal:
+        check()
+    assert (refusal.value.status, refusal.value.code) == (400, "content_blocked")
+    (row,) = check(on_error="open").rows("req-1")
+    assert row.values["action"] == "failed_open"
+    assert check(on=["output"]).rows("req-1") == []
