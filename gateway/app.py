@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import anyio
 import numpy as np
@@ -13,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from experts.base import Expert
 from experts.errors import ExpertError
-from gateway.access.admission import Admission
+from gateway.access.admission import Admission, Counted
 from gateway.access.book import KeyBook
 from gateway.access.gate import Gate
 from gateway.access.keyring import Keyring
@@ -25,6 +28,7 @@ from gateway.api import (
     budgets,
     catalog,
     chat,
+    config,
     feedback,
     figures,
     health,
@@ -48,21 +52,32 @@ from gateway.ledger.database import open_database
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
-from gateway.listeners import Exposure
+from gateway.listeners import check_operator
 from gateway.pool import Pool
+from gateway.reload.board import Entry
+from gateway.reload.reloader import Reloader, Source
+from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
+from gateway.settings.document import Document
+from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
-from gateway.state import Gateway
-from gateway.telemetry.build import build_telemetry
+from gateway.state import Gateway, Lasting, gateway_of
+from gateway.telemetry.build import build_telemetry, ledger_metrics
+from gateway.telemetry.otlp import models_of, start_tracing
+from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
 from routers.errors import RoutingError
 
 
 def build_gateway(
-    settings: Settings, experts: Mapping[str, Expert], *, seed: int | None = None
+    settings: Settings,
+    experts: Mapping[str, Expert],
+    *,
+    seed: int | None = None,
+    redactor: Redactor | None = None,
 ) -> Gateway:
     """Open the ledger, load the routers, and put everything together.
 
@@ -72,40 +87,86 @@ def build_gateway(
     strict = settings.ledger.durability == "strict"
     engine = open_database(settings.ledger_url, durable=strict)
     ledger = Ledger(engine, strict=strict, max_pending=settings.ledger.max_pending)
-    pool = Pool(dict(experts))
     store = RouterStore(settings.data_dir / "routers")
-    serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
-    serving.refresh()
-    telemetry = build_telemetry(settings, ledger)
-    traffic = Traffic.of(settings, seed)
-    rng = np.random.default_rng(seed)
-    decider = Decider(settings, pool, serving, traffic.health, rng)
-    cache = AnswerCache(settings.cache, telemetry.metrics)
+    metrics = ledger_metrics(ledger)
+    redactor = redactor or Redactor(secrets_of(settings))
+    lasting = Lasting(
+        database=engine,
+        ledger=ledger,
+        reader=LedgerReader(engine),
+        store=store,
+        metrics=metrics,
+        redactor=redactor,
+        tracing=start_tracing(settings, redactor),
+        serving=_serving(settings, store),
+        cache=AnswerCache(settings.cache, metrics),
+        traffic=Traffic.of(settings, seed),
+        key_book=KeyBook(engine),
+        counted=Counted(),
+        responses=_response_store(settings),
+        rng=np.random.default_rng(seed),
+    )
+    return _assembled(settings, experts, lasting)
+
+
+def rebuild_gateway(old: Gateway, settings: Settings, experts: Mapping[str, Expert]) -> Gateway:
+    """A gateway with other settings on the books, counters and routers of one that runs."""
+    before, lasting = old.settings, old.lasting
+    lasting.redactor.learn(secrets_of(settings))
+    if lasting.tracing is not None:
+        lasting.tracing.learn(models_of(settings))
+    lasting = lasting._replace(traffic=lasting.traffic.renewed(before, settings))
+    if _how_routed(before) != _how_routed(settings):
+        lasting = lasting._replace(serving=_serving(settings, lasting.store))
+    if (before.cache, before.experts) != (settings.cache, settings.experts):
+        # What an expert answered says nothing of the one that now has its name.
+        lasting = lasting._replace(cache=AnswerCache(settings.cache, lasting.metrics))
+    return _assembled(settings, experts, lasting)
+
+
+def _how_routed(settings: Settings) -> tuple[str, float]:
+    return settings.routing.router, settings.routing.epsilon
+
+
+def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasting) -> Gateway:
+    pool, ledger = Pool(dict(experts)), lasting.ledger
+    telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
+    decider = Decider(settings, pool, lasting.serving, lasting.traffic.health, lasting.rng)
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)
-    book = KeyBook(engine)
-    watch = KeyWatch(book, keyring)
+    watch = KeyWatch(lasting.key_book, keyring)
     watch.read()
-    admission = Admission(settings.access, Spending(engine, keyring.under), ledger.flush)
-    guards = GuardChain(settings.guards, ledger, telemetry.metrics)
-    service = Service(settings, pool, decider, guards, cache, traffic, ledger, telemetry, admission)
+    spending = Spending(lasting.database, keyring.under)
+    admission = Admission(settings.access, spending, ledger.flush, lasting.counted)
+    service = Service(
+        settings,
+        pool,
+        decider,
+        GuardChain(settings.guards, ledger, lasting.metrics),
+        lasting.cache,
+        lasting.traffic,
+        ledger,
+        telemetry,
+        admission,
+    )
     _record_cards(ledger, pool)
-    reader = LedgerReader(engine)
     return Gateway(
         settings=settings,
         keyring=keyring,
-        minter=Minter(book, keyring),
+        minter=Minter(lasting.key_book, keyring),
         key_watch=watch,
         admission=admission,
         pool=pool,
-        store=store,
-        serving=serving,
         decider=decider,
         service=service,
-        ledger=ledger,
-        reader=reader,
         telemetry=telemetry,
-        responses=_response_store(settings),
+        lasting=lasting,
     )
+
+
+def _serving(settings: Settings, store: RouterStore) -> ServingRouters:
+    serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
+    serving.refresh()
+    return serving
 
 
 def _response_store(settings: Settings) -> ResponseStore | None:
@@ -127,24 +188,44 @@ _OUR_OWN_TELEMETRY: TelemetryConfig = {
     "auto_configure": False,
 }
 _PUBLIC = (chat, messages, responses, catalog, feedback, health)
-_OPERATOR = (admin, budgets, figures, keys, pages, reference)
+_OPERATOR = (admin, budgets, config, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
 
-def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
-    """The ASGI application; it closes the gateway when it shuts down."""
+class Origin(NamedTuple):
+    """Where a gateway's configuration came from, so that it can be reloaded."""
+
+    source: Source
+    configuration: Configuration
+    entry: Entry
+
+
+def create_app(
+    gateway: Gateway, *, admin_port: int | None = None, origin: Origin | None = None
+) -> FastAPI:
+    """The ASGI application; it closes the gateway when it shuts down.
+
+    Args:
+        gateway: What serves at first.
+        admin_port: The only port that serves the operator's routes; None: every one.
+        origin: Where its configuration came from; None: it can't be reloaded.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_watch_routers, gateway)
+            tasks.start_soon(_watch_routers, snapshots)
+            tasks.start_soon(_watch_keys, snapshots)
             tasks.start_soon(gateway.telemetry.watch_loop)
-            tasks.start_soon(gateway.key_watch.run, gateway.settings.access.refresh_s)
             if gateway.responses:
                 tasks.start_soon(gateway.responses.prune_for_ever)
+            tasks.start_soon(snapshots.close_retired)
+            if reloader is not None:
+                tasks.start_soon(reloader.watch)
+                tasks.start_soon(_reload_on_hangup, reloader)
             yield
             tasks.cancel_scope.cancel()
-        await gateway.pool.aclose()
+        await snapshots.aclose()
         await anyio.to_thread.run_sync(gateway.ledger.close)
         if gateway.responses:
             gateway.responses.close()
@@ -153,39 +234,61 @@ def create_app(gateway: Gateway, exposure: Exposure | None = None) -> FastAPI:
     app = FastAPI(
         title="Pointsman", lifespan=lifespan, openapi_url=None, telemetry=_OUR_OWN_TELEMETRY
     )
-    app.state.gateway = gateway
-    app.state.exposure = exposure or Exposure()
+    snapshots = Snapshots(app.state, _first(gateway, origin))
+    reloader = Reloader(snapshots, origin.source, rebuild_gateway) if origin else None
+    app.state.snapshots = snapshots
+    app.state.reloader = reloader
+    app.state.admin_port = admin_port
     for module in _PUBLIC:
         app.include_router(module.api)
     for module in _OPERATOR:
         app.include_router(module.api, dependencies=[Depends(_operator_only)])
-    app.add_middleware(
-        Gate,
-        keyring=gateway.keyring,
-        render=_gate_response,
-        limits=gateway.admission.headers,
-        open_metrics=gateway.settings.access.open_metrics,
-    )
+    app.add_middleware(Gate, render=_gate_response)
     app.add_middleware(RequestIds)
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(Exception, _crash_response)
+    app.add_middleware(RequestIds)
+    app.add_middleware(OneGateway)
     return app
 
 
+def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
+    if origin is None:
+        given = Configuration(gateway.settings, Document("given", "", {}, {}))
+        return Snapshot(gateway, given, 1, now(), "start")
+    _, configuration, entry = origin
+    return Snapshot(gateway, configuration, entry.number, now(), entry.reason)
+
+
 async def _operator_only(request: Request) -> None:
-    request.app.state.exposure.check(request)
+    check_operator(request, gateway_of(request).settings.server, request.app.state.admin_port)
 
 
-async def _watch_routers(gateway: Gateway) -> None:
+async def _reload_on_hangup(reloader: Reloader) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            await reloader.reload_or_tell()
+
+
+async def _watch_routers(snapshots: Snapshots) -> None:
     serving: dict[str, str] = {}
     while True:
+        gateway = snapshots.current.gateway
         for name, router in gateway.serving.current.items():
             if serving.get(name) != router.version:
                 serving[name] = router.version
                 _record_version(gateway.ledger, name, router.version, dict(router.metadata))
         await anyio.sleep(gateway.settings.routing.reload_s)
-        await anyio.to_thread.run_sync(gateway.serving.refresh)
+        await anyio.to_thread.run_sync(snapshots.current.gateway.serving.refresh)
+
+
+async def _watch_keys(snapshots: Snapshots) -> None:
+    while True:
+        await anyio.sleep(snapshots.current.gateway.settings.access.refresh_s)
+        await snapshots.current.gateway.key_watch.refresh()
 
 
 def _record_version(ledger: Ledger, name: str, version: str, manifest: dict[str, object]) -> None:
@@ -207,14 +310,13 @@ def _record_cards(ledger: Ledger, pool: Pool) -> None:
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = ApiError(error.status_code, str(error.detail), code="http_error")
-    gateway: Gateway = request.app.state.gateway
     front = MESSAGES if speaks_anthropic(request) else CHAT
-    return failed(front, gateway.telemetry.clean(api_error(error)))
+    return failed(front, gateway_of(request).telemetry.clean(api_error(error)))
 
 
 async def _gate_response(request: Request, error: Exception) -> Response:
     """Who came without a key: measured like any request that is refused."""
-    gateway: Gateway = request.app.state.gateway
+    gateway = gateway_of(request)
     trip = gateway.telemetry.begin("none", request.headers, request_id_of(request.scope))
     failure = gateway.telemetry.clean(api_error(error))
     trip.end(failure.status, failure.code)

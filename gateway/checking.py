@@ -13,7 +13,7 @@ from gateway.listeners import check_exposure, check_tls
 from gateway.pool import prices_of
 from gateway.router_store import RouterStore
 from gateway.settings.base import secret
-from gateway.settings.experts import PackagedExpert, RemoteExpert
+from gateway.settings.experts import PackagedExpert, UrlExpert
 from gateway.settings.faults import Fault, Place
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
@@ -86,7 +86,7 @@ def _server(settings: Settings) -> Iterator[Problem]:
 def _prices(settings: Settings) -> Iterator[Problem]:
     at = datetime.now(UTC)
     for index, entry in enumerate(settings.experts):
-        if not isinstance(entry, RemoteExpert) or prices_of(entry, at) is not None:
+        if not isinstance(entry, UrlExpert) or prices_of(entry, at) is not None:
             continue
         if entry.catalogue is None:
             yield ("experts", index), "no prices: what it costs will be booked as unknown"

@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -20,45 +19,31 @@ from gateway.settings.root import Settings
 from gateway.settings.server import Address, ServerSettings, is_loopback
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """Where the operator's routes may be asked for.
+def check_operator(request: Request, server: ServerSettings, admin_port: int | None) -> None:
+    """Refuse the operator's routes to the public, and to pages of other sites.
 
-    Attributes:
-        admin_port: The only local port that serves them; None: every one.
-        hosts: Names that a `Host` header may give. Any address will do: a page that was made to
-            resolve to this machine (DNS rebinding) still has a name in its requests.
+    Any address will do as `Host`: a page that was made to resolve to this machine (DNS rebinding)
+    still has a name in its requests.
+
+    Args:
+        request: For one of the operator's routes.
+        server: Says which names are ours.
+        admin_port: The only local port that serves these routes; None: every one.
+
+    Raises:
+        ApiError: 404 on the public listener, 403 for another site.
     """
-
-    admin_port: int | None = None
-    hosts: Collection[str] = ("localhost",)
-
-    def check(self, request: Request) -> None:
-        """Raises ApiError 404 on the public listener, and 403 for a page of another site."""
-        server = request.scope.get("server")
-        if self.admin_port is not None and (server is None or server[1] != self.admin_port):
-            raise ApiError(404, "Not Found", code="http_error")
-        host = _host_of(f"//{request.headers.get('host', '')}")
-        if not self._trusts(host):
-            raise _untrusted("Host", host)
-        origin = request.headers.get("origin")
-        if origin is not None and not self._trusts(_host_of(origin)):
-            raise _untrusted("Origin", _host_of(origin))
-
-    def _trusts(self, host: str) -> bool:
-        if host in self.hosts or "*" in self.hosts:
-            return True
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return True
-
-
-def exposure(server: ServerSettings, admin_port: int | None) -> Exposure:
-    """The settings' exposure once the admin listener's real port is known."""
-    own = {"localhost", server.host.lower(), (server.admin_host or "").lower()} - {""}
-    return Exposure(admin_port, frozenset({*own, *(h.lower() for h in server.trusted_hosts)}))
+    local = request.scope.get("server")
+    if admin_port is not None and (local is None or local[1] != admin_port):
+        raise ApiError(404, "Not Found", code="http_error")
+    names = {"localhost", server.host, server.admin_host or "localhost", *server.trusted_hosts}
+    trusted = {name.lower() for name in names}
+    host = _host_of(f"//{request.headers.get('host', '')}")
+    if not _trusts(trusted, host):
+        raise _untrusted("Host", host)
+    origin = request.headers.get("origin")
+    if origin is not None and not _trusts(trusted, _host_of(origin)):
+        raise _untrusted("Origin", _host_of(origin))
 
 
 def check_exposure(settings: Settings) -> None:
@@ -100,6 +85,16 @@ def check_tls(server: ServerSettings) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.tls_cert, server.tls_key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"server.tls_cert: '{server.tls_cert}' can't be used: {error}") from error
+
+
+def _trusts(trusted: Collection[str], host: str) -> bool:
+    if host in trusted or "*" in trusted:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _host_of(url: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from experts.anthropic import AnthropicExpert
 from experts.anthropic_wire import Habits
@@ -17,6 +19,7 @@ from experts.packaged import PACKAGED
 from experts.pricing import catalogue_prices, prices_from_rates
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
+from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
     AnthropicSettings,
     CalculatorSettings,
@@ -41,32 +44,52 @@ class Pool:
     def card(self, expert_id: str) -> ExpertCard:
         return self.experts[expert_id].card
 
-    async def aclose(self) -> None:
-        for expert in self.experts.values():
-            await expert.aclose()
+
+class Shared(NamedTuple):
+    """What remote experts are built with beside their own entries: who is kept depends on it."""
+
+    max_answer_bytes: int
+    balance: BalanceSettings
+    breaker: BreakerSettings
 
 
-def build_experts(settings: Settings, endpoints: Endpoints) -> dict[str, Expert]:
+def shared(settings: Settings) -> Shared:
+    """The part of the settings that every remote expert is built with."""
+    return Shared(settings.limits.max_answer_bytes, settings.balance, settings.breaker)
+
+
+def build_experts(
+    settings: Settings, endpoints: Endpoints, kept: Mapping[str, Expert] = MappingProxyType({})
+) -> dict[str, Expert]:
     """One expert per entry; packaged ones talk to their engine's endpoint.
+
+    Args:
+        settings: Which experts there are.
+        endpoints: Where the engines of packaged ones listen, by expert id.
+        kept: Experts to take as they are, by id.
 
     Raises:
         ConfigError: A secret's environment variable is not set.
         ExpertConfigError: An expert lacks what it needs.
     """
-    return {entry.id: _build(entry, settings, endpoints) for entry in settings.experts}
+    common = shared(settings)
+    return {
+        entry.id: kept[entry.id] if entry.id in kept else _build(entry, common, endpoints)
+        for entry in settings.experts
+    }
 
 
-def _build(entry: ExpertSettings, settings: Settings, endpoints: Endpoints) -> Expert:
+def _build(entry: ExpertSettings, common: Shared, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
     if isinstance(entry, AnthropicSettings):
-        return _anthropic(entry, settings)
-    return _remote(entry, settings)
+        return _anthropic(entry, common)
+    return _remote(entry, common)
 
 
-def _anthropic(entry: AnthropicSettings, settings: Settings) -> Expert:
+def _anthropic(entry: AnthropicSettings, common: Shared) -> Expert:
     return AnthropicExpert(
         entry.card(prices_of(entry, datetime.now(UTC))),
         entry.urls,
@@ -74,20 +97,20 @@ def _anthropic(entry: AnthropicSettings, settings: Settings) -> Expert:
         api_key=secret(entry.api_key) if entry.api_key else None,
         version=entry.version,
         habits=Habits(entry.thinking, entry.json_by, entry.betas),
-        **_options(entry, settings),
+        **_options(entry, common),
     )
 
 
-def _options(entry: UrlExpert, settings: Settings) -> HttpOptions:
+def _options(entry: UrlExpert, common: Shared) -> HttpOptions:
     return {
         "connect_s": entry.connect_s,
-        "max_answer_bytes": settings.limits.max_answer_bytes,
-        "balance": settings.balance.balance(),
-        "rules": settings.breaker.rules(),
+        "max_answer_bytes": common.max_answer_bytes,
+        "balance": common.balance.balance(),
+        "rules": common.breaker.rules(),
     }
 
 
-def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
+def _remote(entry: RemoteExpert, common: Shared) -> Expert:
     prices = prices_of(entry, datetime.now(UTC))
     prompt = entry.prompt.prompt() if entry.prompt else None
     return OpenAICompatibleExpert(
@@ -96,7 +119,7 @@ def _remote(entry: RemoteExpert, settings: Settings) -> Expert:
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
         max_tokens_field=entry.max_tokens_field,
-        **_options(entry, settings),
+        **_options(entry, common),
     )
 
 

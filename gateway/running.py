@@ -3,98 +3,163 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from gateway.app import build_gateway, create_app
+from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
-from gateway.listeners import check_exposure, exposure, listen
+from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.pool import build_experts
-from gateway.settings.load import load_settings
+from gateway.reload.board import Board
+from gateway.reload.reloader import Source
+from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from gateway.telemetry.logs import Logs
 from gateway.telemetry.redaction import Redactor, secrets_of
 
-_CONFIG = "POINTSMAN_CONFIG"
-_ENDPOINTS = "POINTSMAN_ENDPOINTS"
-_SERVER = "POINTSMAN_SERVER"
-_ADMIN_PORT = "POINTSMAN_ADMIN_PORT"
+_RUN = "POINTSMAN_RUN"
+_LAUNCH = "launch.json"
 
 
-def make_app(
-    settings: Settings,
-    endpoints: Endpoints,
-    *,
-    seed: int | None = None,
-    admin_port: int | None = None,
-) -> FastAPI:
+def make_app(settings: Settings, endpoints: Endpoints, *, seed: int | None = None) -> FastAPI:
     """The application on top of local engines that already run."""
-    gateway = build_gateway(settings, build_experts(settings, endpoints), seed=seed)
-    return create_app(gateway, exposure(settings.server, admin_port))
+    return create_app(build_gateway(settings, build_experts(settings, endpoints), seed=seed))
 
 
-def worker_app() -> FastAPI:
-    """What each worker process builds, from what `serve_forever` left in its environment."""
-    config = os.environ[_CONFIG]
-    endpoints = parse_endpoints(os.environ[_ENDPOINTS])
-    server = ServerSettings.model_validate_json(os.environ[_SERVER])
-    settings = load_settings(Path(config) if config else None).model_copy(update={"server": server})
-    check_exposure(settings)
-    logs = logs_of(settings)
-    logs.start()
-    atexit.register(logs.stop)
-    admin_port = os.environ[_ADMIN_PORT]
-    return make_app(settings, endpoints, admin_port=int(admin_port) if admin_port else None)
-
-
-def serve_forever(config: Path | None, settings: Settings, endpoints: Endpoints) -> None:
+def serve_forever(
+    path: Path | None,
+    configuration: Configuration,
+    endpoints: Endpoints,
+    overrides: Mapping[str, Any],
+) -> None:
     """Serve until told to stop; with several workers each is a process of its own.
+
+    Args:
+        path: The configuration's file, to be read again at a reload.
+        configuration: What it says.
+        endpoints: The engines that run for its packaged experts.
+        overrides: The `server` settings that the command line gave.
 
     Raises:
         ConfigError: An address can't be listened on, or nobody may be served there.
     """
-    check_exposure(settings)
-    server = settings.server
-    sockets = [listen((server.host, server.port), "server.port")]
-    admin_port = None
-    if server.admin_address is not None:
-        sockets.append(listen(server.admin_address, "server.admin_port"))
-        admin_port = int(sockets[1].getsockname()[1])
-    logs = logs_of(settings)
-    logs.start()
-    try:
+    check_exposure(configuration.settings)
+    server = configuration.settings.server
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(listen((server.host, server.port), "server.port"))]
+        admin_port = None
+        if server.admin_address is not None:
+            admin = stack.enter_context(listen(server.admin_address, "server.admin_port"))
+            admin_port = int(admin.getsockname()[1])
+            sockets.append(admin)
+        shared = launched(path, configuration, endpoints, overrides, admin_port)
+        run = stack.enter_context(shared)
+        redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
-            app = make_app(settings, endpoints, admin_port=admin_port)
+            app = serving_app(run, redactor)
             uvicorn.Server(uvicorn.Config(app, **_options(server))).run(sockets)
             return
-        os.environ[_CONFIG] = str(config or "")
-        os.environ[_ENDPOINTS] = dump_endpoints(endpoints)
-        os.environ[_SERVER] = server.model_dump_json()
-        os.environ[_ADMIN_PORT] = str(admin_port or "")
-        whole = uvicorn.Config(
+        os.environ[_RUN] = str(run)
+        config = uvicorn.Config(
             "gateway.running:worker_app", factory=True, workers=server.workers, **_options(server)
         )
-        Multiprocess(whole, sockets).run()
+        _Workers(config, sockets).run()
+
+
+@contextmanager
+def launched(
+    path: Path | None,
+    configuration: Configuration,
+    endpoints: Endpoints,
+    overrides: Mapping[str, Any],
+    admin_port: int | None,
+) -> Iterator[Path]:
+    """A directory with all that a process needs to serve, for as long as the context is open."""
+    with TemporaryDirectory(prefix="pointsman-") as name:
+        run = Path(name)
+        Board(run).publish(configuration.document.text, "start")
+        launch = {
+            "config": str(path) if path else None,
+            "server": dict(overrides),
+            "admin_port": admin_port,
+            "endpoints": dump_endpoints(endpoints),
+        }
+        (run / _LAUNCH).write_text(json.dumps(launch), encoding="utf-8")
+        yield run
+
+
+def worker_app() -> FastAPI:
+    """What each worker process builds, from the directory that `serve_forever` names."""
+    # Until the application listens for it, the signal that reloads would end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run = Path(os.environ[_RUN])
+    _, configuration, _ = _origin(run)
+    logging = _logging(configuration.settings)
+    redactor = logging.__enter__()
+    atexit.register(logging.__exit__, None, None, None)
+    return serving_app(run, redactor)
+
+
+def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
+    """The application of one process of a `pointsman serve`.
+
+    Args:
+        run: The directory that its processes share, see `launched`.
+        redactor: Takes secrets out of log lines, those of later configurations too.
+    """
+    origin, admin_port = _origin(run), _launch(run)["admin_port"]
+    settings = origin.configuration.settings
+    experts = build_experts(settings, origin.source.endpoints)
+    gateway = build_gateway(settings, experts, redactor=redactor)
+    return create_app(gateway, admin_port=admin_port, origin=origin)
+
+
+def _launch(run: Path) -> dict[str, Any]:
+    launch: dict[str, Any] = json.loads((run / _LAUNCH).read_text(encoding="utf-8"))
+    return launch
+
+
+def _origin(run: Path) -> Origin:
+    launch, board = _launch(run), Board(run)
+    path = Path(launch["config"]) if launch["config"] else None
+    source = Source(path, parse_endpoints(launch["endpoints"]), board, launch["server"])
+    entry = board.current()
+    return Origin(source, source.read(board.text(entry.number)), entry)
+
+
+@contextmanager
+def _logging(settings: Settings) -> Iterator[Redactor]:
+    """Write the log lines that the settings ask for; yields what takes secrets out of them."""
+    redactor = Redactor(secrets_of(settings))
+    logs = Logs(settings.logging, redactor)
+    logs.start()
+    try:
+        yield redactor
     finally:
-        for listener in sockets:
-            listener.close()
         logs.stop()
 
 
-def logs_of(settings: Settings) -> Logs:
-    """The log lines that the settings ask for, on standard error."""
-    return Logs(settings.logging, Redactor(secrets_of(settings)))
+class _Workers(Multiprocess):
+    """Reloads at a hangup instead of starting every worker anew."""
+
+    def handle_hup(self) -> None:
+        for process in self.processes:
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGHUP)
 
 
 def _options(server: ServerSettings) -> dict[str, Any]:

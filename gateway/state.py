@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
+from sqlalchemy import Engine
 from starlette.requests import Request
 
-from gateway.access.admission import Admission
+from gateway.access.admission import Admission, Counted
+from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
+from gateway.caching.cache import AnswerCache
 from gateway.deciding import Decider
 from gateway.errors import ApiError
+from gateway.execution.traffic import Traffic
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
 from gateway.pool import Pool
@@ -20,7 +27,60 @@ from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.redaction import Redactor
+from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.trip import Telemetry
+
+GATEWAY = "pointsman.gateway"
+"""Where a request's scope holds its gateway."""
+
+
+class Uses:
+    """Counts the requests under way with one gateway, so that it can be closed after the last."""
+
+    __slots__ = ("_then", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._then: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """A request begins."""
+        self.count += 1
+
+    def end(self) -> None:
+        """It is over."""
+        self.count -= 1
+        if self.count == 0 and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call `then` once, when no request is under way; at once if none is."""
+        if self.count == 0:
+            then()
+        else:
+            self._then = then
+
+
+class Lasting(NamedTuple):
+    """What has a state that a reload must not lose: one gateway hands it on to the next."""
+
+    database: Engine
+    ledger: Ledger
+    reader: LedgerReader
+    store: RouterStore
+    metrics: Metrics
+    redactor: Redactor
+    tracing: Tracing | None
+    serving: ServingRouters
+    cache: AnswerCache
+    traffic: Traffic
+    key_book: KeyBook
+    counted: Counted
+    responses: ResponseStore | None
+    rng: np.random.Generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +93,36 @@ class Gateway:
     key_watch: KeyWatch
     admission: Admission
     pool: Pool
-    store: RouterStore
-    serving: ServingRouters
     decider: Decider
     service: Service
-    ledger: Ledger
-    reader: LedgerReader
     telemetry: Telemetry
-    responses: ResponseStore | None
+    lasting: Lasting
+    uses: Uses = field(default_factory=Uses)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.lasting.ledger
+
+    @property
+    def reader(self) -> LedgerReader:
+        return self.lasting.reader
+
+    @property
+    def store(self) -> RouterStore:
+        return self.lasting.store
+
+    @property
+    def responses(self) -> ResponseStore | None:
+        return self.lasting.responses
+
+    @property
+    def serving(self) -> ServingRouters:
+        return self.lasting.serving
 
 
 def gateway_of(request: Request) -> Gateway:
-    """The gateway that serves `request`."""
-    gateway: Gateway = request.app.state.gateway
+    """The gateway that `request` began with, whatever is swapped meanwhile."""
+    gateway: Gateway = request.scope[GATEWAY]
     return gateway
 
 

@@ -21,7 +21,6 @@ from gateway.app import build_gateway, create_app
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
-from gateway.listeners import Exposure
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
@@ -91,7 +90,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(
-            experts: Mapping[str, Expert], exposure: Exposure | None = None, **sections: Any
+            experts: Mapping[str, Expert], admin_port: int | None = None, **sections: Any
         ) -> Served:
             entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
             ledger = {"url": f"sqlite:///{tmp_path}/ledger.db", **sections.pop("ledger", {})}
@@ -99,7 +98,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 {"experts": entries, "ledger": ledger, "data_dir": str(tmp_path), **sections}
             )
             gateway = build_gateway(settings, experts, seed=1)
-            app = create_app(gateway, exposure)
+            app = create_app(gateway, admin_port=admin_port)
             url = stack.enter_context(background_server(app))
             client = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
             return Served(url, gateway, stack.enter_context(client))

@@ -15,6 +15,7 @@ from gateway.api import (
     budgets,
     catalog,
     chat,
+    config,
     feedback,
     figures,
     health,
@@ -98,7 +99,7 @@ def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
     public = (chat, messages, responses, catalog, feedback, health)
-    for module in (*public, admin, budgets, figures, keys, reference):
+    for module in (*public, admin, budgets, config, figures, keys, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

@@ -179,6 +179,14 @@ class FreePass(Pass):
         return {}
 
 
+class Counted:
+    """What was counted so far: it outlives the settings that it was counted under."""
+
+    def __init__(self) -> None:
+        self.windows = Windows()
+        self.accounts = Accounts()
+
+
 class Admission:
     """Every limit of this process. Lives on the event loop: nothing changes between two awaits.
 
@@ -186,14 +194,20 @@ class Admission:
         settings: How strict to be.
         spending: What was spent before this process began.
         flush: Waits until everything spent so far is in the ledger.
+        counted: What another one, with other settings, has counted.
     """
 
     def __init__(
-        self, settings: AccessSettings, spending: Spent, flush: Callable[[], Awaitable[None]]
+        self,
+        settings: AccessSettings,
+        spending: Spent,
+        flush: Callable[[], Awaitable[None]],
+        counted: Counted | None = None,
     ) -> None:
+        counted = counted or Counted()
         self.settings = settings
-        self.windows = Windows()
-        self.accounts = Accounts()
+        self.windows = counted.windows
+        self.accounts = counted.accounts
         self._metering = Metering(settings.projects)
         self._spending = spending
         self._flush = flush

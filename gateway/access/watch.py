@@ -37,15 +37,13 @@ class KeyWatch:
                 self._keyring.take_over(self._book.states())
                 self._size = size
 
-    async def run(self, every_s: float) -> None:
-        """Read again and again, for as long as the gateway runs."""
-        while True:
-            await anyio.sleep(every_s)
-            try:
-                await anyio.to_thread.run_sync(self.read)
-            except LedgerError as error:
-                if not self._keyring.ledger_down:
-                    _log.warning("keys that are not known here can't be checked: %s", error)
-                self._keyring.ledger_down = True
-            else:
-                self._keyring.ledger_down = False
+    async def refresh(self) -> None:
+        """Take over what is new, or note that the ledger is away."""
+        try:
+            await anyio.to_thread.run_sync(self.read)
+        except LedgerError as error:
+            if not self._keyring.ledger_down:
+                _log.warning("keys that are not known here can't be checked: %s", error)
+            self._keyring.ledger_down = True
+        else:
+            self._keyring.ledger_down = False

@@ -14,7 +14,7 @@ from gateway.checking import find_faults, find_router_faults, find_warnings
 from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
 from gateway.pool import prices_of
-from gateway.settings.experts import ExpertSettings, RemoteExpert
+from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
 from gateway.settings.load import Configuration, load_configuration
 from gateway.settings.root import Settings
@@ -79,7 +79,7 @@ def _summary(settings: Settings) -> dict[str, Any]:
 
 
 def _expert(entry: ExpertSettings) -> dict[str, Any]:
-    remote = entry if isinstance(entry, RemoteExpert) else None
+    remote = entry if isinstance(entry, UrlExpert) else None
     prices = prices_of(remote, datetime.now(UTC)) if remote else None
     return {
         "id": entry.id,

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from gateway.checking import find_faults, find_warnings
 from gateway.cli.check import check_configuration
 from gateway.cli.console import say
 from gateway.cli.endpoint import announce
-from gateway.listeners import check_exposure
 from gateway.local import local_engines
 from gateway.running import serve_forever
+from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import is_loopback
@@ -38,11 +40,15 @@ def serve(
     overrides = {name: value for name, value in given.items() if value is not None}
     if check:
         raise typer.Exit(check_configuration(config, overrides, as_json=as_json))
-    settings = load_configuration(config, overrides).settings
-    check_exposure(settings)
+    configuration = load_configuration(config, overrides)
+    settings = configuration.settings
+    if faults := find_faults(configuration):
+        raise FaultyConfigError(faults)
+    for warning in find_warnings(configuration):
+        say(f"[yellow]warning[/] {escape(str(warning))}")
     with local_engines(settings, announce) as endpoints:
         _announce(settings)
-        serve_forever(config, settings, endpoints)
+        serve_forever(config, configuration, endpoints, overrides)
 
 
 def _announce(settings: Settings) -> None:

@@ -23,10 +23,21 @@ class Slots:
         limits: Slots by expert id; an expert that is not named has no limit.
         queue: Most calls that may wait for one expert.
         wait_s: Longest wait.
+        before: Slots under other rules: experts whose own have not changed keep theirs, taken
+            ones included. One that has another number now may get up to both for a while.
     """
 
-    def __init__(self, limits: Mapping[str, int], queue: int = 100, wait_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        queue: int = 100,
+        wait_s: float = 10.0,
+        before: Slots | None = None,
+    ) -> None:
         self._queues = {name: _Queue(name, slots, queue, wait_s) for name, slots in limits.items()}
+        for name, old in before._queues.items() if before else ():
+            if name in self._queues and self._queues[name].rules == old.rules:
+                self._queues[name] = old
 
     def try_acquire(self, expert_id: str) -> bool:
         """Take a slot if one is free and nobody waits for it."""
@@ -57,6 +68,7 @@ class Slots:
 
 class _Queue:
     def __init__(self, name: str, slots: int, longest: int, wait_s: float) -> None:
+        self.rules = (slots, longest, wait_s)
         self._name = name
         self._free = slots
         self._longest = longest

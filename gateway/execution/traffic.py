@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -43,23 +43,47 @@ class Traffic:
     def of(cls, settings: Settings, seed: int | None = None) -> Traffic:
         """What `settings` ask for, with everybody in service."""
         rules = settings.execution
-        slots, hedge_s = {}, {}
-        for entry in settings.experts:
-            own = entry if isinstance(entry, UrlExpert) else None
-            if own and own.max_concurrency:
-                slots[entry.id] = own.max_concurrency
-            after_s = own.hedge_after_s if own and own.hedge_after_s else rules.hedge_after_s
-            if after_s:
-                hedge_s[entry.id] = after_s
         return cls(
             settings.limits,
             rules,
             Health(settings.breaker.rules(), settings.breaker.max_pause_s),
-            Slots(slots, rules.queue, rules.queue_s),
+            Slots(_slots(settings), rules.queue, rules.queue_s),
             RetryBudget(rules.retry_ratio, rules.retries_per_s),
-            hedge_s,
+            _hedging(settings),
             np.random.default_rng(seed),
         )
+
+    def renewed(self, before: Settings, settings: Settings) -> Traffic:
+        """The same traffic under other settings: who is in service stays so, slots stay taken.
+
+        Breakers and retries start afresh only if their own rules have changed.
+        """
+        rules = settings.execution
+        fresh = Traffic.of(settings)
+        retries = (before.execution.retry_ratio, before.execution.retries_per_s)
+        return replace(
+            fresh,
+            health=self.health if before.breaker == settings.breaker else fresh.health,
+            slots=Slots(_slots(settings), rules.queue, rules.queue_s, self.slots),
+            retries=self.retries
+            if retries == (rules.retry_ratio, rules.retries_per_s)
+            else fresh.retries,
+            rng=self.rng,
+        )
+
+
+def _slots(settings: Settings) -> dict[str, int]:
+    own = [entry for entry in settings.experts if isinstance(entry, UrlExpert)]
+    return {entry.id: entry.max_concurrency for entry in own if entry.max_concurrency}
+
+
+def _hedging(settings: Settings) -> dict[str, float]:
+    found = {}
+    for entry in settings.experts:
+        own = entry.hedge_after_s if isinstance(entry, UrlExpert) else None
+        if after_s := own or settings.execution.hedge_after_s:
+            found[entry.id] = after_s
+    return found
 
 
 @dataclass(frozen=True, slots=True)

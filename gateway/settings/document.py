@@ -58,8 +58,8 @@ class Document:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text, in hexadecimal."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """See `digest_of`."""
+        return digest_of(self.text)
 
     def fault(self, place: Place, message: str) -> Fault:
         """A fault at a key of `data`, or at the nearest one above it that is in the text."""
@@ -80,6 +80,11 @@ class Document:
     def translated(self, data: dict[str, Any], origins: Mapping[Place, Place]) -> Document:
         """The same text, understood as other data."""
         return replace(self, data=data, origins=origins)
+
+
+def digest_of(text: str) -> str:
+    """What tells one configuration from another: its SHA-256, as `sha256sum` prints it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_document(text: str, name: str) -> Document:

@@ -51,13 +51,17 @@ def load_configuration(path: Path | None, server: Mapping[str, Any] | None = Non
     """Like `load_settings`, with the text; `server` are settings from the command line."""
     if path is None:
         return read_configuration("", "defaults", server)
+    return read_configuration(read_text(path), str(path), server)
+
+
+def read_text(path: Path) -> str:
+    """A file's text, or ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"'{path}' is no UTF-8 text: {error.reason}") from error
-    return read_configuration(text, str(path), server)
 
 
 def read_configuration(

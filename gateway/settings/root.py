@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from gateway.settings.access import AccessSettings, KeySettings
-from gateway.settings.base import Frozen, secret
+from gateway.settings.base import RESTART, Frozen, secret
 from gateway.settings.cache import CacheSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
@@ -42,7 +43,7 @@ class Settings(Frozen):
     telemetry: TelemetrySettings = TelemetrySettings()
     logging: LoggingSettings = LoggingSettings()
     responses: ResponsesSettings = ResponsesSettings()
-    data_dir: Path = Path("data")
+    data_dir: Annotated[Path, RESTART] = Path("data")
     """Routers, engine logs and measured rates."""
 
     @property

@@ -7,15 +7,15 @@ from gateway.settings.root import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.otlp import start_tracing
-from gateway.telemetry.redaction import Redactor, secrets_of
+from gateway.telemetry.redaction import Redactor
+from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.trip import Telemetry
 
 
-def build_telemetry(settings: Settings, ledger: Ledger) -> Telemetry:
-    """Everything that watches a gateway over this ledger."""
-    metrics = Metrics()
-    _show_ledger(metrics, ledger)
+def build_telemetry(
+    settings: Settings, metrics: Metrics, redactor: Redactor, tracing: Tracing | None
+) -> Telemetry:
+    """Everything that watches a gateway with these settings."""
     access = AccessLog(settings.logging.access_per_s)
     metrics.gauge(
         "log_lines_dropped",
@@ -24,12 +24,12 @@ def build_telemetry(settings: Settings, ledger: Ledger) -> Telemetry:
         "reason",
         grows=True,
     )
-    redactor = Redactor(secrets_of(settings))
-    tracing = start_tracing(settings, redactor)
     return Telemetry(metrics, redactor, access, tracing, key_labels=settings.telemetry.key_labels)
 
 
-def _show_ledger(metrics: Metrics, ledger: Ledger) -> None:
+def ledger_metrics(ledger: Ledger) -> Metrics:
+    """The figures of a gateway over this ledger."""
+    metrics = Metrics()
     metrics.gauge("ledger_pending_rows", "Rows not yet on disk.", lambda: ledger.pending)
     metrics.gauge("ledger_lag_seconds", "Age of the oldest row not on disk.", ledger.lag_s)
     metrics.gauge(
@@ -44,3 +44,4 @@ def _show_ledger(metrics: Metrics, ledger: Ledger) -> None:
         lambda: ledger.failed_writes,
         grows=True,
     )
+    return metrics

@@ -28,7 +28,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._all: list[Counter | Histogram | Gauge] = []
+        self._all: list[Counter | Histogram] = []
+        self._gauges: dict[str, Gauge] = {}
         self._requests()
         self._attempts()
         self._decisions()
@@ -114,8 +115,8 @@ class Metrics:
         *,
         grows: bool = False,
     ) -> None:
-        """Show a value that somebody else keeps, see `Gauge`."""
-        self._all.append(Gauge(f"pointsman_{name}", text, read, label, grows=grows))
+        """Show a value that somebody else keeps, see `Gauge`; the last one of a name counts."""
+        self._gauges[name] = Gauge(f"pointsman_{name}", text, read, label, grows=grows)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         counter = Counter(f"pointsman_{name}", text, labels)
@@ -143,7 +144,8 @@ class Metrics:
     async def text(self) -> bytes:
         """Everything in Prometheus's text format."""
         # Thousands of series take tens of milliseconds to write out.
-        return await anyio.to_thread.run_sync(_text, [figure.frozen() for figure in self._all])
+        figures = [*self._all, *self._gauges.values()]
+        return await anyio.to_thread.run_sync(_text, [figure.frozen() for figure in figures])
 
 
 class _Page(Collector):

@@ -12,7 +12,7 @@ from gateway.errors import ConfigError
 from gateway.settings.base import secret
 from gateway.settings.root import Settings
 from gateway.telemetry.redaction import Redactor
-from gateway.telemetry.semconv import model_of
+from gateway.telemetry.semconv import Model, model_of
 from gateway.telemetry.tracing import Content, Tracing
 
 _log = logging.getLogger(__name__)
@@ -82,5 +82,11 @@ def _start(settings: Settings, endpoint: str, redactor: Redactor) -> Tracing:
         tracers.shutdown()
         meters.shutdown(timeout_millis=_CLOSE_S * 1e3)
 
-    models = {entry.id: model_of(entry) for entry in settings.experts}
-    return Tracing(tracers, meters, models, Content(given.capture_content, redactor), close)
+    return Tracing(
+        tracers, meters, models_of(settings), Content(given.capture_content, redactor), close
+    )
+
+
+def models_of(settings: Settings) -> dict[str, Model]:
+    """What spans say of the experts that the settings name, by id."""
+    return {entry.id: model_of(entry) for entry in settings.experts}

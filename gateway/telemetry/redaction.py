@@ -57,15 +57,20 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        found = {value for secret in secrets for value in _forms(secret)}
+        self._secrets: frozenset[str] = frozenset()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know more secrets, from the next text on; none is ever forgotten."""
+        self._secrets |= frozenset(secrets)
+        found = {value for secret in self._secrets for value in _forms(secret)}
         # Longest first, so that no secret survives as the rest of another one.
-        self._known = sorted((v for v in found if len(v) >= _SHORTEST), key=len, reverse=True)
-        tails = {value[-_TAIL:] for value in self._known if len(value) >= 2 * _SHORTEST}
+        known = sorted((v for v in found if len(v) >= _SHORTEST), key=len, reverse=True)
+        tails = {value[-_TAIL:] for value in known if len(value) >= 2 * _SHORTEST}
         ends = "|".join(map(re.escape, sorted(tails)))
-        self._patterns = _PATTERNS
-        if tails:
-            tail = re.compile(rf"(\bend(?:s|ing)?\b.{{0,40}}?)(?:{ends})", re.IGNORECASE)
-            self._patterns = (*_PATTERNS, tail)
+        tail = re.compile(rf"(\bend(?:s|ing)?\b.{{0,40}}?)(?:{ends})", re.IGNORECASE)
+        self._known = known
+        self._patterns = (*_PATTERNS, tail) if tails else _PATTERNS
 
     def suspects(self, text: str) -> bool:
         """Whether `text` may hold a secret; False is certain."""

@@ -86,6 +86,10 @@ class Tracing:
         self.first_token = histogram("server.time_to_first_token", "s", semconv.FIRST_TOKENS)
         self.per_token = histogram("server.time_per_output_token", "s", semconv.PER_TOKEN)
 
+    def learn(self, models: Mapping[str, Model]) -> None:
+        """Know more experts; those that are gone may still have requests under way."""
+        self.models = {**self.models, **models}
+
     def begin(self, wire: str, path: str, headers: Mapping[str, str]) -> Trace:
         """A request has come; its span is a child of the client's, if it named one."""
         given = {name: value for name in _CONTEXT if (value := headers.get(name)) is not None}

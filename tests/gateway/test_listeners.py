@@ -8,7 +8,7 @@ from experts.cards import ExpertCard
 from experts.fakes import ScriptedExpert, says
 from gateway.app import create_app
 from gateway.errors import ConfigError
-from gateway.listeners import Exposure, check_exposure, check_tls, exposure, listen
+from gateway.listeners import check_exposure, check_tls, listen
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from tests.conftest import Serve
@@ -82,7 +82,7 @@ def test_a_certificate_that_can_not_be_used_is_named() -> None:
 
 
 def test_operators_routes_do_not_exist_on_the_public_listener(serve: Serve) -> None:
-    served = serve(POOL, exposure=Exposure(admin_port=1))
+    served = serve(POOL, admin_port=1)
     for path in OPERATORS:
         assert served.client.get(path).status_code == 404, path
     assert served.client.post("/admin/routers/default/rollback").status_code == 404
@@ -97,7 +97,7 @@ def test_on_a_loopback_address_operators_find_everything_on_the_one_listener(ser
 
 
 def test_a_new_route_is_on_the_public_listener_only_if_its_path_says_so(serve: Serve) -> None:
-    served = serve(POOL, exposure=Exposure(admin_port=1))
+    served = serve(POOL, admin_port=1)
     routes = [
         (method, path)
         for path, methods in create_app(served.gateway).openapi()["paths"].items()
@@ -132,8 +132,7 @@ def test_a_new_route_is_on_the_public_listener_only_if_its_path_says_so(serve: S
 def test_a_page_that_was_made_to_resolve_to_us_gets_nothing(
     serve: Serve, host: str, status: int
 ) -> None:
-    trusted = exposure(server(trusted_hosts=["Gateway.internal"]), None)
-    served = serve(POOL, exposure=trusted)
+    served = serve(POOL, server={"trusted_hosts": ["Gateway.internal"]})
     answer = served.client.get("/admin/routers", headers={"host": host})
     assert answer.status_code == status
     if status == 403:

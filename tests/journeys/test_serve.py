@@ -48,7 +48,7 @@ def serving(
     process = subprocess.Popen([sys.executable, "-m", "gateway.cli.main", *words])
     url = f"{scheme}://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not answers(url):
             assert process.poll() is None, "the gateway ended instead of serving"
             assert time.monotonic() < until, "the gateway did not come up"
@@ -67,8 +67,8 @@ def answers(url: str) -> bool:
     return answer.status_code == 200
 
 
-def ask(url: str, text: str = "Hi") -> int:
-    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+def ask(url: str, text: str = "Hi", model: str = "auto") -> int:
+    body = {"model": model, "messages": [{"role": "user", "content": text}]}
     path = f"{url}/v1/chat/completions"
     return httpx2.post(path, json=body, timeout=30, trust_env=False, verify=False).status_code
 
@@ -130,6 +130,51 @@ def test_operators_routes_have_a_listener_of_their_own(
             assert status(url + path, spoofed) == 404
             assert status(admin + path, {"host": url.removeprefix("http://")}) == 200
         assert ask(url) == ask(admin) == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_reloads_every_process_and_ends_none(
+    tmp_path: Path, provider: FakeProvider, workers: str
+) -> None:
+    config = config_in(tmp_path, provider)
+    with serving(config, "--workers", workers) as (url, process):
+        before = {note["pid"] for note in settled(url, 1, int(workers))}
+        assert ask(url, model="large") == 404
+        large = {"id": "large", "base_url": provider.url, "prices": {"input": 1, "output": 2}}
+        config_in(tmp_path, provider, experts=[large])
+        process.send_signal(signal.SIGHUP)
+        after = settled(url, 2, int(workers))
+        assert {note["pid"] for note in after} == before
+        assert [ask(url, model="large") for _ in range(8)] == [200] * 8
+        assert [ask(url, model="small") for _ in range(8)] == [404] * 8
+        config.write_text("experts: [")
+        answer = httpx2.post(f"{url}/admin/config/reload", timeout=10, trust_env=False)
+        assert answer.status_code == 400
+        answer = httpx2.post(f"{url}/admin/config/rollback", timeout=10, trust_env=False)
+        assert answer.json()["number"] == 3
+        settled(url, 3, int(workers))
+        assert [ask(url, model="small") for _ in range(8)] == [200] * 8
+
+
+def test_a_watched_file_is_taken_over_when_it_changes(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    with serving(config_in(tmp_path, provider, server={"watch_config": True})) as (url, _):
+        config_in(tmp_path, provider, server={"watch_config": True}, aliases={"fast": "small"})
+        settled(url, 2, 1)
+        assert ask(url, model="fast") == 200
+
+
+def settled(url: str, number: int, processes: int) -> list[dict[str, Any]]:
+    """The notes of all processes, once all of them serve that configuration."""
+    until = time.monotonic() + 120
+    while True:
+        answer = httpx2.get(f"{url}/admin/config", timeout=10, trust_env=False)
+        notes: list[dict[str, Any]] = answer.json()["processes"]
+        if [note["number"] for note in notes] == [number] * processes:
+            return notes
+        assert time.monotonic() < until, notes
+        time.sleep(0.05)
 
 
 def status(url: str, headers: dict[str, str]) -> int:

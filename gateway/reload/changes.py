@@ -1,0 +1,49 @@
+"""What a new configuration changes of the one that runs, and what it may not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from experts.base import Expert
+from gateway.local import Endpoints
+from gateway.pool import shared
+from gateway.settings.experts import ExpertSettings, PackagedExpert
+from gateway.settings.faults import Place
+from gateway.settings.root import Settings
+from gateway.settings.shape import restart_values
+from gateway.state import Gateway
+
+Problem = tuple[Place, str]
+_LATER = "can't change while the gateway runs; restart it"
+
+
+def needs_restart(old: Settings, new: Settings, endpoints: Endpoints) -> Iterator[Problem]:
+    """Every change that only a restart can make."""
+    before, after = restart_values(old), restart_values(new)
+    for place in sorted(before.keys() | after.keys(), key=str):
+        if before.get(place) != after.get(place):
+            yield place, _LATER
+    engines = {e.id: _engine(e) for e in old.experts if isinstance(e, PackagedExpert)}
+    for index, entry in enumerate(new.experts):
+        if not isinstance(entry, PackagedExpert):
+            continue
+        if entry.id not in endpoints:
+            yield ("experts", index), "its engine starts with the gateway; restart it"
+        elif engines.get(entry.id, _engine(entry)) != _engine(entry):
+            yield ("experts", index), f"package, threads and slots {_LATER}"
+
+
+def unchanged_experts(gateway: Gateway, new: Settings) -> dict[str, Expert]:
+    """Experts that serve on as they are, with their connections and what was counted of them."""
+    old = gateway.settings
+    if shared(old) != shared(new):
+        return {}
+    before = {entry.id: entry for entry in old.experts}
+    pool = gateway.pool.experts
+    return {e.id: pool[e.id] for e in new.experts if e.id in pool and before.get(e.id) == e}
+
+
+def _engine(entry: ExpertSettings) -> tuple[object, ...]:
+    if not isinstance(entry, PackagedExpert):
+        return ()
+    return entry.package, entry.threads, entry.slots

@@ -1,0 +1,201 @@
+"""Takes over a changed configuration while requests go on; a bad one changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from experts.base import Expert
+from gateway.checking import find_faults, find_warnings
+from gateway.errors import ConfigError, GatewayError
+from gateway.ids import now
+from gateway.local import Endpoints
+from gateway.pool import build_experts
+from gateway.reload.board import Board, Entry, Note
+from gateway.reload.changes import needs_restart, unchanged_experts
+from gateway.reload.snapshots import Snapshot, Snapshots
+from gateway.settings.document import digest_of
+from gateway.settings.faults import FaultyConfigError
+from gateway.settings.load import Configuration, read_configuration, read_text
+from gateway.settings.root import Settings
+from gateway.state import Gateway
+
+_log = logging.getLogger(__name__)
+_POLL_S = 0.5
+
+Rebuild = Callable[[Gateway, Settings, Mapping[str, Expert]], Gateway]
+"""A gateway for other settings and experts that shares what must survive with the one that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the configuration of one `pointsman serve` comes from.
+
+    Attributes:
+        path: The file; None for the defaults, which can't be reloaded.
+        endpoints: The engines that were started for packaged experts.
+        board: What all its processes share.
+        server: Settings that the command line overrides.
+    """
+
+    path: Path | None
+    endpoints: Endpoints
+    board: Board
+    server: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.path) if self.path else "defaults"
+
+    def read(self, text: str, name: str | None = None) -> Configuration:
+        """Raises FaultyConfigError for a text that can't be served."""
+        configuration = read_configuration(text, name or self.name, self.server)
+        if faults := find_faults(configuration):
+            raise FaultyConfigError(faults)
+        return configuration
+
+
+class Reloader:
+    """One process's part in changing its configuration."""
+
+    def __init__(self, snapshots: Snapshots, source: Source, rebuild: Rebuild) -> None:
+        self._snapshots = snapshots
+        self._source = source
+        self._rebuild = rebuild
+        self._lock = anyio.Lock()
+        self._refused: int | None = None
+        self._seen = _stamp(source.path)
+        self._note()
+
+    @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
+    def snapshots(self) -> Snapshots:
+        return self._snapshots
+
+    async def reload(self) -> Snapshot:
+        """Serve what the file says now; the same text changes nothing.
+
+        Raises:
+            ConfigError: The file can't be served; what served goes on serving.
+        """
+        path = self._source.path
+        if path is None:
+            raise ConfigError("this gateway was started without a configuration file")
+        async with self._lock:
+            await self._follow()
+            text = await anyio.to_thread.run_sync(read_text, path)
+            if digest_of(text) == self._snapshots.current.configuration.document.digest:
+                return self._snapshots.current
+            new = await anyio.to_thread.run_sync(self._built, text)
+            publish = self._source.board.publish
+            return await self._swap(new, await anyio.to_thread.run_sync(publish, text, "reload"))
+
+    async def roll_back(self) -> Snapshot:
+        """Serve what served before; the file stays as it is.
+
+        Raises:
+            ConfigError: Nothing served before, or it can't be served any more.
+        """
+        board = self._source.board
+        async with self._lock:
+            await self._follow()
+            before = board.history()
+            if not before:
+                raise ConfigError("there is no earlier configuration to go back to")
+            new = await anyio.to_thread.run_sync(self._built, board.text(before[-1].number))
+            number = self._snapshots.current.number
+            return await self._swap(new, await anyio.to_thread.run_sync(board.roll_back, number))
+
+    def validate(self, text: str) -> tuple[Configuration, list[str]]:
+        """Check a text as a reload would; also says what only a restart could change.
+
+        Raises:
+            FaultyConfigError: It could not be served.
+        """
+        configuration = self._source.read(text, "posted")
+        old = self._snapshots.current.gateway.settings
+        problems = needs_restart(old, configuration.settings, self._source.endpoints)
+        return configuration, [str(configuration.document.fault(*problem)) for problem in problems]
+
+    async def watch(self) -> None:
+        """Follow what other processes put in force, and the file if the settings say so."""
+        while True:
+            await anyio.sleep(_POLL_S)
+            async with self._lock:
+                await self._follow()
+            if self._snapshots.current.gateway.settings.server.watch_config:
+                await self._watch_file()
+
+    async def reload_or_tell(self) -> None:
+        """For a signal or a changed file: nobody waits for the answer, so the log has it."""
+        try:
+            snapshot = await self.reload()
+        except ConfigError as error:
+            _log.error("the configuration was not reloaded:\n%s", error)
+        else:
+            _log.warning("serving configuration %d, %s", snapshot.number, self._source.name)
+
+    async def _watch_file(self) -> None:
+        seen = await anyio.to_thread.run_sync(_stamp, self._source.path)
+        if seen != self._seen:
+            self._seen = seen
+            await self.reload_or_tell()
+
+    async def _follow(self) -> None:
+        """Take over what another process put in force."""
+        board = self._source.board
+        entry = await anyio.to_thread.run_sync(board.current)
+        if entry.number in (self._snapshots.current.number, self._refused):
+            return
+        try:
+            text = await anyio.to_thread.run_sync(board.text, entry.number)
+            new = await anyio.to_thread.run_sync(self._built, text)
+        except (GatewayError, OSError) as error:
+            self._refused = entry.number
+            _log.error("configuration %d is not served here:\n%s", entry.number, error)
+            await anyio.to_thread.run_sync(self._note, str(error))
+            return
+        await self._swap(new, entry)
+
+    def _built(self, text: str) -> tuple[Configuration, Gateway]:
+        configuration = self._source.read(text)
+        old, settings = self._snapshots.current.gateway, configuration.settings
+        problems = needs_restart(old.settings, settings, self._source.endpoints)
+        if faults := [configuration.document.fault(*problem) for problem in problems]:
+            raise FaultyConfigError(faults)
+        kept = unchanged_experts(old, settings)
+        experts = build_experts(settings, self._source.endpoints, kept)
+        for warning in find_warnings(configuration):
+            _log.warning("%s", warning)
+        return configuration, self._rebuild(old, settings, experts)
+
+    async def _swap(self, new: tuple[Configuration, Gateway], entry: Entry) -> Snapshot:
+        configuration, gateway = new
+        if entry.number != self._snapshots.current.number:
+            self._snapshots.swap(
+                Snapshot(gateway, configuration, entry.number, now(), entry.reason)
+            )
+            await anyio.to_thread.run_sync(self._note)
+        return self._snapshots.current
+
+    def _note(self, error: str | None = None) -> None:
+        current = self._snapshots.current
+        digest = current.configuration.document.digest
+        self._source.board.note(Note(os.getpid(), current.number, digest, now(), error))
+
+
+def _stamp(path: Path | None) -> tuple[int, ...]:
+    try:
+        about = path.stat() if path else None
+    except OSError:
+        return ()
+    return (about.st_mtime_ns, about.st_size, about.st_ino) if about else ()
