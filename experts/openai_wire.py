@@ -6,8 +6,10 @@ that need a few-shot prompt to chat; embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from experts.cards import ExpertCard, FewShotPrompt
@@ -140,13 +142,25 @@ class EmbeddingsDialect:
     def reader(self, request: ChatRequest) -> Reader:
 
         def events(data: Json) -> Iterator[Event]:
-            for place, item in enumerate(data.get("data") or ()):
-                index = int(item.get("index", place))
-                yield Delta(choice=index, fields={"embedding": item.get("embedding")})
+            vectors = sorted(_vectors(data.get("data") or ()), key=itemgetter(0))
+            if [index for index, _ in vectors] != list(range(len(request.raw))):
+                raise ValueError("not a vector for every input")
+            for index, vector in vectors:
+                yield Delta(choice=index, fields={"embedding": vector})
                 yield Finish("stop", index)
             yield from usage_events(data)
 
         return events
+
+
+def _vectors(items: Iterable[Json]) -> Iterator[tuple[int, str | list[float]]]:
+    """Each vector with the place of its input: numbers, or base64 of 32-bit floats."""
+    for place, item in enumerate(items):
+        vector = item.get("embedding")
+        packed = isinstance(vector, str) and len(base64.b64decode(vector, validate=True)) % 4 == 0
+        if vector is None or not (packed or isinstance(vector, list)):
+            raise ValueError("an embedding must be numbers or base64")
+        yield int(item.get("index", place)), vector
 
 
 def message_json(message: Message) -> dict[str, Any]:

@@ -28,7 +28,9 @@ from gateway.api import (
     budgets,
     catalog,
     chat,
+    completions,
     config,
+    embeddings,
     feedback,
     figures,
     health,
@@ -187,7 +189,7 @@ _OUR_OWN_TELEMETRY: TelemetryConfig = {
     "logs": False,
     "auto_configure": False,
 }
-_PUBLIC = (chat, messages, responses, catalog, feedback, health)
+_PUBLIC = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
 _OPERATOR = (admin, budgets, config, figures, keys, pages, reference)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 

@@ -84,6 +84,8 @@ class Decider:
         constraints = self._constraints(ask)
         if target.expert is not None:
             return self._explicit(ask, target.expert, constraints)
+        if ask.request.task == "embed":
+            return self._explicit(ask, self._embedder(), constraints)
         assert target.router is not None  # noqa: S101 - a target names one or the other
         policy, preference = self._preference(ask, target)
         return await self._routed(ask, target.router, policy, preference, constraints)
@@ -127,10 +129,26 @@ class Decider:
             _log.exception("router %s@%s failed", router_name, router.version)
             return self._default(decide(untrained_router(router_name)))
 
+    def _embedder(self) -> str:
+        """Who embeds for all that name nobody: always the same, for vectors must be comparable."""
+        if self._routing.embeddings_expert is not None:
+            return self._routing.embeddings_expert
+        cards = [card for card in self._pool.cards if card.api == "embeddings"]
+        if not cards:
+            raise NoEligibleExpertError({"all": "no expert makes embeddings"})
+        unpriced = (True, 0.0)
+        return min(
+            cards,
+            key=lambda card: (False, card.prices.expected_usd(1e6, 0)) if card.prices else unpriced,
+        ).expert_id
+
     def fallbacks(self, ask: Ask, decision: Decision) -> tuple[str, ...]:
-        """Experts configured to stand in for the chosen one, as far as they can serve."""
+        """Experts configured to stand in for the chosen one, as far as they can serve.
+
+        Nobody stands in for one that embeds: others' vectors lie in another space.
+        """
         names = self._fallbacks.get(decision.expert, ())
-        if not names:
+        if not names or ask.request.task == "embed":
             return ()
         cards = [self._pool.card(name) for name in names]
         tokens = estimate_prompt_tokens(ask.request)

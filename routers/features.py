@@ -36,7 +36,9 @@ def estimate_prompt_tokens(request: ChatRequest, text: str | None = None) -> flo
     for message in request.messages:
         if message.fields:
             extra += len(orjson.dumps(dict(message.fields)))
-    return estimate_tokens(request.text if text is None else text) + extra / _BYTES_PER_TOKEN
+    tokens = sum(len(given) for given in request.raw if not isinstance(given, str))
+    said = estimate_tokens(request.text if text is None else text)
+    return said + tokens + extra / _BYTES_PER_TOKEN
 
 
 def answers_wanted(request: ChatRequest) -> int:

@@ -15,7 +15,9 @@ from gateway.api import (
     budgets,
     catalog,
     chat,
+    completions,
     config,
+    embeddings,
     feedback,
     figures,
     health,
@@ -98,7 +100,7 @@ def test_every_setting_is_documented(section: type[BaseModel]) -> None:
 def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
-    public = (chat, messages, responses, catalog, feedback, health)
+    public = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
     for module in (*public, admin, budgets, config, figures, keys, reference):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")

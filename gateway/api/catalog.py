@@ -76,6 +76,7 @@ def _card(card: ExpertCard) -> dict[str, Any]:
         "expert": card.expert_id,
         "description": card.description,
         "context_tokens": card.context_tokens,
+        "api": card.api,
         "local": card.local,
         "tools": card.tools,
         "usd_per_mtok_input": prices and prices.input,

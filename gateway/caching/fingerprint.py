@@ -58,7 +58,6 @@ def _identity(ask: Ask, scope: Scope) -> list[Any]:
         ask.wishes.model_dump(mode="json", exclude={"session", "cache"}),
         request.max_tokens,
         request.task,
-        request.raw,
         # Tokens are in no message.
         request.raw,
         _relevant(request.params, _IRRELEVANT),

@@ -42,9 +42,10 @@ def _repeated_keys(keys: Any) -> Iterator[Problem]:
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
     routing, aliases = data.get("routing"), data.get("aliases")
-    default = routing.get("default_expert") if isinstance(routing, Mapping) else None
-    if isinstance(default, str) and default not in ids:
-        yield ("routing", "default_expert"), _unknown(default, ids)
+    for name in ("default_expert", "embeddings_expert"):
+        wanted = routing.get(name) if isinstance(routing, Mapping) else None
+        if isinstance(wanted, str) and wanted not in ids:
+            yield ("routing", name), _unknown(wanted, ids)
     for alias, expert in aliases.items() if isinstance(aliases, Mapping) else ():
         if isinstance(expert, str) and expert not in ids:
             yield ("aliases", alias), _unknown(expert, ids)

@@ -25,6 +25,8 @@ class RoutingSettings(Frozen):
     router: str = "default"
     default_expert: str | None = None
     """Who answers when the router itself fails; the first expert if not said."""
+    embeddings_expert: str | None = None
+    """Who embeds under `auto`; the cheapest of those that do if not said."""
     policy: str = "balanced"
     policies: dict[str, PolicySettings] = Field(default_factory=dict)
     epsilon: float = Field(0.02, ge=0, le=1)
