@@ -67,7 +67,7 @@ from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.state import Gateway, Lasting, gateway_of
-from gateway.telemetry.build import build_telemetry, ledger_metrics
+from gateway.telemetry.build import build_telemetry, ledger_metrics, show_traffic
 from gateway.telemetry.otlp import models_of, start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
@@ -133,6 +133,7 @@ def _how_routed(settings: Settings) -> tuple[str, float]:
 def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasting) -> Gateway:
     pool, ledger = Pool(dict(experts)), lasting.ledger
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
+    show_traffic(lasting.metrics, lasting.traffic, experts)
     decider = Decider(settings, pool, lasting.serving, lasting.traffic.health, lasting.rng)
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)
     watch = KeyWatch(lasting.key_book, keyring)

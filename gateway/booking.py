@@ -174,7 +174,7 @@ class Booking:
             "request_id": self.request_id,
             "at": now(),
             "status": status,
-            "error_kind": error_kind,
+            "error_kind": error_kind and self.trip.redacted(error_kind),
             "answered_by": answered_by,
             "cost_nanousd": self.cost_nanousd,
             "cost_complete": self.cost_complete,

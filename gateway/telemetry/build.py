@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from experts.breaker import State
+from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
 from gateway.settings.root import Settings
 from gateway.telemetry.access_log import AccessLog
@@ -45,3 +49,21 @@ def ledger_metrics(ledger: Ledger) -> Metrics:
         grows=True,
     )
     return metrics
+
+
+def show_traffic(metrics: Metrics, traffic: Traffic, experts: Iterable[str]) -> None:
+    """Show who is in service, and who waits for whom."""
+    ids = sorted(experts)
+    states = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+    metrics.gauge(
+        "breaker_state",
+        "0: in service, 1: being tried, 2: out of service.",
+        lambda: {name: states[traffic.health.state(name)] for name in ids},
+        "expert",
+    )
+    metrics.gauge(
+        "queue_depth",
+        "Calls that wait for a slot of an expert.",
+        lambda: {name: traffic.slots.waiting(name) for name in ids},
+        "expert",
+    )

@@ -28,6 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.running: dict[str, int] = {}
         self._all: list[Counter | Histogram] = []
         self._gauges: dict[str, Gauge] = {}
         self._requests()
@@ -37,6 +38,9 @@ class Metrics:
             "event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_SHORT
         )
         self.gauge("requests_in_flight", "Requests being answered.", lambda: self.in_flight)
+        self.gauge(
+            "attempts_in_flight", "Upstream calls going on.", lambda: dict(self.running), "expert"
+        )
         self.outcomes = self._counter("outcomes", "Scores booked.", "source")
         self.guard_actions = self._counter(
             "guard_actions", "Requests that a guard acted on.", "guard", "side", "action"

@@ -34,7 +34,6 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LOOP_CHECK_S = 0.25
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,47}")
-"""A provider's error code may become a label; it may also be any text at all."""
 
 
 class Telemetry:
@@ -115,8 +114,8 @@ class Trip:
     """
 
     __slots__ = (
-        "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began", "decide_s",
-        "decision", "ended", "first_token_s", "ledger_s", "request_id", "trace",
+        "_begun", "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began",
+        "decide_s", "decision", "ended", "first_token_s", "ledger_s", "request_id", "trace",
         "upstream_headers", "upstream_s", "wire",
     )  # fmt: skip
 
@@ -132,7 +131,8 @@ class Trip:
         self.upstream_headers: Mapping[str, str] = _NO_HEADERS
         self._telemetry = telemetry
         self._ended = False
-        self._open: set[str] = set()
+        self._begun: set[str] = set()
+        self._open = 0
         self._since = 0.0
         self._last: str | None = None
         telemetry.metrics.in_flight += 1
@@ -169,6 +169,9 @@ class Trip:
 
     def attempt_began(self, attempt: Attempt) -> None:
         """An expert is about to be called, with `attempt.headers`."""
+        running, expert = self._telemetry.metrics.running, attempt.card.expert_id
+        running[expert] = running.get(expert, 0) + 1
+        self._begun.add(attempt.attempt_id)
         reason = self._count_attempt(attempt) if attempt.parent_id is None else None
         if self.trace is not None:
             attempt.headers = self.trace.attempt_began(attempt, reason)
@@ -191,7 +194,7 @@ class Trip:
                 reason = "fallback"
                 metrics.fallbacks.add((expert,))
         self._last = expert
-        self._open.add(attempt.attempt_id)
+        self._open += 1
         return reason
 
     def attempt_ended(
@@ -211,19 +214,21 @@ class Trip:
             metrics.cost.add(expert, cost_nanousd / NANO_PER_USD)
             if status != "ok":
                 metrics.wasted.add(expert, cost_nanousd / NANO_PER_USD)
-        if attempt.parent_id is None:
-            self._closed(attempt, now)
+        # One that was announced and never made was not open.
+        if attempt.attempt_id in self._begun:
+            self._begun.remove(attempt.attempt_id)
+            metrics.running[attempt.card.expert_id] -= 1
+            if attempt.parent_id is None:
+                self._closed(attempt, now)
         if self.trace is not None:
             self.trace.attempt_ended(attempt, status, error_kind, now - attempt.started)
 
     def _closed(self, attempt: Attempt, now: float) -> None:
         if attempt.first_token_s is not None:
             self.first_token_s = attempt.started + attempt.first_token_s - self.began
-        # One that was announced and never made was not open.
-        if attempt.attempt_id in self._open:
-            self._open.remove(attempt.attempt_id)
-            if not self._open:
-                self.upstream_s += now - self._since
+        self._open -= 1
+        if not self._open:
+            self.upstream_s += now - self._since
 
     def _count_tokens(self, expert: tuple[str], usage: Usage) -> None:
         tokens = self._telemetry.metrics.tokens
@@ -268,10 +273,11 @@ class Trip:
         metrics.latency.observe((expert, streamed), now - self.began)
         metrics.overhead.observe((streamed,), now - self.began - self.upstream_s)
         if error_kind is not None:
-            kind = error_kind if _KIND.fullmatch(error_kind) else "other"
-            metrics.errors.add((self.wire, kind))
+            # A provider's error code may become a label; it may also be any text at all.
+            error_kind = error_kind if _KIND.fullmatch(error_kind) else "other"
+            metrics.errors.add((self.wire, error_kind))
             if self.decision is None:
-                metrics.refusals.add((kind,))
+                metrics.refusals.add((error_kind,))
         per_token_s = self._per_token_s(booking)
         if streamed == "true" and self.first_token_s is not None:
             metrics.first_token.observe((expert,), self.first_token_s)

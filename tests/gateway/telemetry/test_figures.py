@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from experts.base import Expert
+from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.openai_compatible import OpenAICompatibleExpert
+from gateway.app import build_gateway, create_app
+from gateway.pool import build_experts
+from gateway.running import background_server
+from gateway.settings.root import Settings
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -31,8 +41,8 @@ def two(serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvide
 
 
 class Figures:
-    def __init__(self, served: Any) -> None:
-        text = served.client.get("/metrics").text
+    def __init__(self, client: httpx2.Client) -> None:
+        text = client.get("/metrics").text
         self.samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
 
     def get(self, name: str, **labels: str) -> float:
@@ -48,7 +58,7 @@ class Figures:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_an_answer_is_counted_with_its_tokens_times_and_dollars(two: Any, stream: bool) -> None:
     assert two.ask("first", stream=stream).status_code == 200
-    figures = Figures(two)
+    figures = Figures(two.client)
     asked = {"wire": "openai.chat", "expert": "first", "policy": "explicit", "status": "200"}
     assert figures.get("pointsman_requests_total", **asked) == 1
     assert figures.get("pointsman_tokens_total", expert="first", kind="input") == 10
@@ -66,7 +76,7 @@ def test_an_answer_is_counted_with_its_tokens_times_and_dollars(two: Any, stream
 
 def test_overhead_is_the_part_that_is_not_upstream(two: Any) -> None:
     two.ask("first")
-    figures = Figures(two)
+    figures = Figures(two.client)
     total = figures.get("pointsman_request_seconds_sum")
     upstream = figures.get("pointsman_attempt_seconds_sum")
     overhead = figures.get("pointsman_overhead_seconds_sum")
@@ -77,7 +87,7 @@ def test_overhead_is_the_part_that_is_not_upstream(two: Any) -> None:
 def test_a_fallback_is_counted_where_it_went_and_why(two: Any, provider: FakeProvider) -> None:
     provider.otherwise = Reply(status=500)
     assert two.ask().headers["x-pointsman-expert"] == "second"
-    figures = Figures(two)
+    figures = Figures(two.client)
     assert figures.get("pointsman_attempt_errors_total", expert="first", kind="unavailable") == 1
     assert figures.get("pointsman_fallbacks_total", expert="second") == 1
     assert figures.get("pointsman_retries_total") == 0
@@ -88,7 +98,7 @@ def test_a_fallback_is_counted_where_it_went_and_why(two: Any, provider: FakePro
 def test_a_cut_answer_is_waste(two: Any, provider: FakeProvider) -> None:
     provider.otherwise = Reply("one two three", cut_after=2)
     two.ask("first", stream=True)
-    figures = Figures(two)
+    figures = Figures(two.client)
     assert figures.get("pointsman_wasted_cost_usd_total", expert="first") > 0
     assert figures.get("pointsman_requests_total", status="502") == 1
     assert figures.get("pointsman_errors_total", kind="upstream_protocol") == 1
@@ -97,24 +107,59 @@ def test_a_cut_answer_is_waste(two: Any, provider: FakeProvider) -> None:
 def test_a_request_refused_before_any_decision_says_why(two: Any) -> None:
     assert two.ask("nobody").status_code == 404
     assert two.client.post("/v1/chat/completions", content=b"{").status_code == 400
-    figures = Figures(two)
+    figures = Figures(two.client)
     assert figures.get("pointsman_refusals_total") == 2
     assert figures.get("pointsman_requests_total", expert="none", policy="none") == 2
     assert figures.get("pointsman_requests_in_flight") == 0
 
 
+def test_experts_in_and_out_of_service_are_told_apart(two: Any, provider: FakeProvider) -> None:
+    provider.otherwise = Reply(status=500)
+    for _ in range(20):
+        two.ask("first")
+    two.ask("second")
+    figures = Figures(two.client)
+    assert figures.get("pointsman_breaker_state", expert="first") == 2
+    assert figures.get("pointsman_breaker_state", expert="second") == 0
+    assert figures.get("pointsman_attempts_in_flight") == 0
+
+
+def test_calls_that_go_on_and_calls_that_wait_are_counted(
+    provider: FakeProvider, tmp_path: Path
+) -> None:
+    provider.otherwise = Reply(stall_after=0)
+    entry = {"id": "small", "base_url": provider.url, "max_concurrency": 1}
+    ledger = {"url": f"sqlite:///{tmp_path}/ledger.db"}
+    settings = Settings.model_validate(
+        {"experts": [entry], "ledger": ledger, "data_dir": str(tmp_path)}
+    )
+    gateway = build_gateway(settings, build_experts(settings, {}))
+    with background_server(create_app(gateway)) as url, httpx2.Client(base_url=url) as client:
+        body = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
+        ask = partial(client.post, "/v1/chat/completions", json=body, timeout=3)
+        with ThreadPoolExecutor() as threads:
+            asked = [threads.submit(ask) for _ in range(3)]
+            while Figures(client).get("pointsman_queue_depth", expert="small") < 2:
+                assert not any(answer.done() for answer in asked)
+            figures = Figures(client)
+            assert figures.get("pointsman_attempts_in_flight", expert="small") == 1
+            assert figures.get("pointsman_requests_in_flight") == 3
+            for answer in asked:
+                assert isinstance(answer.exception(), httpx2.TimeoutException)
+        while Figures(client).get("pointsman_requests_in_flight"):
+            assert Figures(client).get("pointsman_queue_depth") == 0
+        assert Figures(client).get("pointsman_attempts_in_flight") == 0
+
+
 def test_what_a_provider_writes_never_becomes_a_label(two: Any, provider: FakeProvider) -> None:
     provider.otherwise = Reply(status=400, error={"message": "no", "code": "Mallory was here!"})
     assert two.ask("first").status_code == 400
-    figures = Figures(two)
+    figures = Figures(two.client)
     assert figures.get("pointsman_errors_total", kind="other") == 1
     assert not any("Mallory" in str(s.labels) for s in figures.samples)
 
 
 def test_unpriced_and_free_answers_are_told_apart(serve: Serve, provider: FakeProvider) -> None:
-    from experts.cards import ExpertCard, Prices
-    from experts.openai_compatible import OpenAICompatibleExpert
-
     def expert(name: str, prices: Prices | None) -> Expert:
         return OpenAICompatibleExpert(ExpertCard(name, prices=prices), provider.url, "m")
 
@@ -123,13 +168,13 @@ def test_unpriced_and_free_answers_are_told_apart(serve: Serve, provider: FakePr
     served.ask("free")
     served.ask("unpriced")
     served.ask("unpriced")
-    figures = Figures(served)
+    figures = Figures(served.client)
     assert figures.get("pointsman_zero_cost_requests_total") == 1
     assert figures.get("pointsman_unpriced_requests_total") == 2
 
 
 def test_the_process_and_the_ledger_are_watched(two: Any) -> None:
-    figures = Figures(two)
+    figures = Figures(two.client)
     assert figures.get("process_resident_memory_bytes") > 1e6
     assert figures.get("process_open_fds") > 0
     assert "process_cpu_seconds_total" in figures.names
