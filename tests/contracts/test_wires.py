@@ -20,8 +20,9 @@ from gateway.ask import Ask
 from tests.contracts.wire_backs import ChatProvider, MessagesProvider, Provider
 from tests.contracts.wire_cases import Said, Turn, Wanted, answers, requests
 from tests.contracts.wire_fronts import ChatClient, Client, MessagesClient
+from tests.contracts.wire_responses import ResponsesClient
 
-CLIENTS: list[Client] = [ChatClient(), MessagesClient()]
+CLIENTS: list[Client] = [ChatClient(), MessagesClient(), ResponsesClient()]
 PROVIDERS: list[Provider] = [ChatProvider(), MessagesProvider()]
 KEY = Key("anyone")
 ENVELOPE = Envelope("dec_1", "someone", created=1)
@@ -47,7 +48,7 @@ def expected(said: Said, client: Client, provider: Provider) -> Said:
 
 @every_provider
 @every_pair
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(said=answers())
 def test_an_answer_arrives_whole_and_as_a_stream(
     client: Client, provider: Provider, said: Said
@@ -87,7 +88,7 @@ def relayed(client: Client, ask: Ask, events: list[Event]) -> bytes:
 
 @every_provider
 @every_pair
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(wanted=requests())
 def test_a_request_arrives(client: Client, provider: Provider, wanted: Wanted) -> None:
     request = asked(client, wanted, stream=False).request
