@@ -35,11 +35,17 @@ class MessageReader:
         self._json_tool = json_tool
         self._blocks: dict[int, _Block] = {}
         self._before: _Block | None = None
+        self._said = False
         self._calls = 0
         self._thoughts = 0
         self._usage: dict[str, Any] = {}
 
     def __call__(self, data: Json) -> Iterator[Event]:
+        for event in self._read(data):
+            self._said = True
+            yield event
+
+    def _read(self, data: Json) -> Iterator[Event]:
         match data.get("type"):
             case "message":
                 yield from self._whole(data)
@@ -51,6 +57,10 @@ class MessageReader:
                 yield from self._piece(_index(data), data.get("delta") or {})
             case "content_block_stop":
                 yield from self._stop(_index(data))
+            case "ping" if self._said:
+                # A sign of life, so that long hidden thought within an answer is not taken for
+                # silence. Before the answer it is none: another expert could still take over.
+                yield Delta()
             case "message_delta":
                 yield from self._end(data.get("delta") or {}, data.get("usage") or {})
 

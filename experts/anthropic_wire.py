@@ -129,8 +129,11 @@ class AnthropicDialect:
             "description": described or "Give the answer as one JSON object.",
             "input_schema": schema or {"type": "object"},
         }
-        others = list(body.get("tools") or ())
-        choice = {"type": "any"} if others else {"type": "tool", "name": JSON_TOOL}
+        others, asked = list(body.get("tools") or ()), body.get("tool_choice") or {}
+        choice: dict[str, Any] = {"type": "tool", "name": JSON_TOOL}
+        if others and asked.get("type") != "none":
+            one_by_one = {n: v for n, v in asked.items() if n == "disable_parallel_tool_use"}
+            choice = {"type": "any", **one_by_one}
         return {"tools": [*others, tool], "tool_choice": choice}
 
     def _effort(self, effort: Any, body: Json, turns: list[Block]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class Message:
             yield {"type": "content_block_start", "index": index, "content_block": bare}
             for delta in deltas:
                 yield {"type": "content_block_delta", "index": index, "delta": delta}
+            yield {"type": "ping"}
             yield {"type": "content_block_stop", "index": index}
         if self.stop_reason:
             end = {"stop_reason": self.stop_reason, "stop_sequence": self.stop_sequence}

@@ -31,6 +31,7 @@ _TYPES = {
     504: "timeout_error",
 }
 _EMPTY = Choice("", None)
+_PING: Json = {"type": "ping"}
 
 
 def usage_json(usage: Usage, reported: Json) -> dict[str, Any]:
@@ -91,9 +92,9 @@ class MessageWriter:
             return
         if isinstance(event, Finish):
             self._finish = event
-        else:
-            for piece in self._blocks.add(event):
-                yield sse(piece)
+            return
+        said = [sse(piece) for piece in self._blocks.add(event)]
+        yield from said or [sse(_PING)]
 
     def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
         """The end of the last block, the reason, and the usage with `cost_usd` as our addition."""
@@ -118,7 +119,7 @@ class MessageWriter:
         start = {"stop_reason": None, "stop_sequence": None, "usage": usage_json(Usage(), {})}
         message = {**_message(self._envelope), "content": [], **start}
         yield sse({"type": "message_start", "message": message})
-        yield sse({"type": "ping"})
+        yield sse(_PING)
 
 
 def sse(data: Json) -> bytes:

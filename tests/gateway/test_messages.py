@@ -127,6 +127,12 @@ def test_the_golden_stream() -> None:
     assert text == "".join(lines)
 
 
+def test_a_sign_of_life_is_passed_on() -> None:
+    writer = MessageWriter(ENVELOPE)
+    list(writer.write(Delta("Hi")))
+    assert list(writer.write(Delta())) == [b'event: ping\ndata: {"type":"ping"}\n\n']
+
+
 def test_a_stream_that_breaks_has_an_error_and_no_end() -> None:
     writer = MessageWriter(ENVELOPE)
     pieces = [*writer.write(Delta("Hi")), *writer.fail(ApiError(504, "too slow", code="c"))]
