@@ -247,7 +247,6 @@ def create_app(
     for module in _OPERATOR:
         app.include_router(module.api, dependencies=[Depends(_operator_only)])
     app.add_middleware(Gate, render=_gate_response)
-    app.add_middleware(RequestIds)
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(Exception, _crash_response)
@@ -319,11 +318,10 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 async def _gate_response(request: Request, error: Exception) -> Response:
     """Who came without a key: measured like any request that is refused."""
-    gateway = gateway_of(request)
-    trip = gateway.telemetry.begin("none", request.headers, request_id_of(request.scope))
-    failure = gateway.telemetry.clean(api_error(error))
-    trip.end(failure.status, failure.code)
-    response = failed(CHAT, failure)
+    telemetry = gateway_of(request).telemetry
+    trip = telemetry.begin("none", request.headers, request_id_of(request.scope))
+    response = await _error_response(request, error)
+    trip.end(response.status_code, api_error(error).code)
     response.headers["server-timing"] = trip.server_timing()
     return response
 
