@@ -39,8 +39,13 @@ def _choice_json(index: int, choice: Choice) -> dict[str, Any]:
         "index": index,
         "text": choice.text,
         "logprobs": logprobs,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": _reason(choice.finish_reason),
     }
+
+
+def _reason(reason: str | None) -> str | None:
+    """The reason in the words that this format has: a chat may end in calls, a text just ends."""
+    return "stop" if reason in ("tool_calls", "function_call") else reason
 
 
 class TextWriter:
@@ -55,7 +60,7 @@ class TextWriter:
     def write(self, event: Event) -> Iterator[bytes]:
         if isinstance(event, Finish):
             self._answer = {**self._answer, **event.answer}
-            yield self._chunk(event.choice, "", None, event.fields, event.reason)
+            yield self._chunk(event.choice, "", None, event.fields, _reason(event.reason))
         elif isinstance(event, Delta) and (event.text or event.logprobs):
             said = self._logprobs.setdefault(event.choice, Logprobs())
             logprobs = said.legacy(event.logprobs) if event.logprobs else None
