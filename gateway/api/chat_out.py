@@ -74,14 +74,15 @@ class ChunkWriter:
         self._include_usage = include_usage
         self._fields = _fields(envelope, "chat.completion.chunk")
         self._answer: Json = {}
-        self._begun: set[int] = set()
+        self._begun = 0
 
     def write(self, event: Event) -> Iterator[bytes]:
         if isinstance(event, Usage):
             return
-        if event.choice not in self._begun:
-            self._begun.add(event.choice)
-            yield self._chunk(event.choice, {"role": "assistant", "content": ""}, {})
+        # In order, whoever speaks first: clients count on a stream that begins with choice 0.
+        while self._begun <= event.choice:
+            yield self._chunk(self._begun, {"role": "assistant", "content": ""}, {})
+            self._begun += 1
         if isinstance(event, Finish):
             self._answer = {**self._answer, **event.answer}
             ending = {**event.fields, "finish_reason": event.reason}
