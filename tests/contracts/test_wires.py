@@ -1,6 +1,6 @@
 """Any client to any expert and back: nothing lost, and a stream says the same as a whole answer.
 
-A further format for clients is one line in `CLIENTS`, one for experts a line in `PROVIDERS`.
+A further format for clients is one line in `CONVERSING`, one for experts a line in `PROVIDERS`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from gateway.api.front import Envelope
 from gateway.ask import Ask
 from tests.contracts.wire_backs import ChatProvider, MessagesProvider, Provider
 from tests.contracts.wire_cases import Said, Turn, Wanted, answers, requests
+from tests.contracts.wire_completions import CompletionsClient
 from tests.contracts.wire_fronts import ChatClient, Client, MessagesClient
 from tests.contracts.wire_responses import ResponsesClient
 
-CLIENTS: list[Client] = [ChatClient(), MessagesClient(), ResponsesClient()]
+CONVERSING: list[Client] = [ChatClient(), MessagesClient(), ResponsesClient()]
+CLIENTS: list[Client] = [*CONVERSING, CompletionsClient()]
 PROVIDERS: list[Provider] = [ChatProvider(), MessagesProvider()]
 KEY = Key("anyone")
 ENVELOPE = Envelope("dec_1", "someone", created=1)
 HELLO = Wanted((Turn("user", ("Hello",)),))
 
+every_conversation = pytest.mark.parametrize(
+    "client", CONVERSING, ids=lambda c: f"from-{c.front.wire}"
+)
 every_pair = pytest.mark.parametrize("client", CLIENTS, ids=lambda c: f"from-{c.front.wire}")
 every_provider = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda p: f"to-{p.card.wire}")
 
@@ -87,7 +92,7 @@ def relayed(client: Client, ask: Ask, events: list[Event]) -> bytes:
 
 
 @every_provider
-@every_pair
+@every_conversation
 @settings(max_examples=40, deadline=None)
 @given(wanted=requests())
 def test_a_request_arrives(client: Client, provider: Provider, wanted: Wanted) -> None:
