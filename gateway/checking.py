@@ -26,13 +26,14 @@ def find_faults(configuration: Configuration) -> list[Fault]:
     """Why a gateway could not start with it: secrets, packages, ledger, certificate, exposure."""
     document, settings = configuration.document, configuration.settings
     problems = [*_packages(settings), *_ledger(settings), *_server(settings)]
-    return [*configuration.unset(), *(document.fault(*problem) for problem in problems)]
+    found = (document.fault(*problem) for problem in problems)
+    return sorted({*configuration.unset(), *found})
 
 
 def find_warnings(configuration: Configuration) -> list[Fault]:
     """What would work, but maybe not as it was meant."""
     found = (configuration.document.fault(*problem) for problem in _prices(configuration.settings))
-    return [*configuration.warnings, *found]
+    return sorted({*configuration.warnings, *found})
 
 
 def find_router_faults(settings: Settings) -> list[str]:

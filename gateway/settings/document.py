@@ -7,6 +7,7 @@ of two equal keys win, and shares what an alias repeats, so that few lines can s
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +32,7 @@ _MAX_VALUES = 200_000
 _MAX_DEPTH = 50
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "<<"
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float")}
 _KNOWN_TAGS = {*_PLAIN_TAGS, *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))}
 
@@ -232,6 +234,9 @@ class _Reader:
         tag: str = event.tag or self._resolve(yaml.ScalarNode, event.value, event.implicit)
         if event.tag not in (None, "!", *_KNOWN_TAGS):
             self.fault(_position(event), f"the tag {tag} is not understood", shown(place))
+        if event.implicit[0] and event.tag is None and _EXPONENT.fullmatch(event.value):
+            # A number to everybody but YAML 1.1, which wants a point in it.
+            return float(event.value)
         # Dates, and `1:30` as 90, are nobody's intention here.
         if tag not in _PLAIN_TAGS or ":" in event.value:
             return event.value

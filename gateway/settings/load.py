@@ -14,6 +14,7 @@ from gateway.settings.base import secret
 from gateway.settings.document import Document, read_document
 from gateway.settings.explain import faults_of
 from gateway.settings.faults import Fault, FaultyConfigError
+from gateway.settings.litellm.translate import from_litellm
 from gateway.settings.references import broken_references
 from gateway.settings.root import Settings
 from gateway.settings.shape import secrets_in
@@ -72,7 +73,7 @@ def read_configuration(
     Raises:
         FaultyConfigError: Every fault, under `name`.
     """
-    document = read_document(text, name)
+    document, warnings = from_litellm(read_document(text, name))
     section = document.data.get("server", {})
     if server and isinstance(section, dict):
         document.data["server"] = {**section, **server}
@@ -82,4 +83,4 @@ def read_configuration(
         # Names are checked once all values are right; telling both at once saves a round.
         names = [document.fault(*problem) for problem in broken_references(document.data)]
         raise FaultyConfigError([*faults_of(error, document, Settings), *names]) from error
-    return Configuration(settings, document)
+    return Configuration(settings, document, tuple(warnings))

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.settings.explain import nearest
 from gateway.settings.faults import Place
+from routers.policies.greedy import PRESETS
 
 Problem = tuple[Place, str]
 
@@ -41,16 +42,29 @@ def _repeated_keys(keys: Any) -> Iterator[Problem]:
 
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
-    routing, aliases = data.get("routing"), data.get("aliases")
-    for name in ("default_expert", "embeddings_expert"):
-        wanted = routing.get(name) if isinstance(routing, Mapping) else None
-        if isinstance(wanted, str) and wanted not in ids:
-            yield ("routing", name), _unknown(wanted, ids)
-    for alias, expert in aliases.items() if isinstance(aliases, Mapping) else ():
-        if isinstance(expert, str) and expert not in ids:
-            yield ("aliases", alias), _unknown(expert, ids)
+    for place, name in _named_experts(data):
+        if isinstance(name, str) and name not in ids:
+            yield place, f"{name!r} is no expert's id{nearest(name, ids)}"
+    for alias in _mapping(data.get("aliases")):
         if alias in ids:
             yield ("aliases", alias), "is already an expert's id"
+    routing = _mapping(data.get("routing"))
+    policy, policies = routing.get("policy"), [*PRESETS, *_mapping(routing.get("policies"))]
+    if isinstance(policy, str) and policy not in policies:
+        yield ("routing", "policy"), f"{policy!r} is no policy{nearest(policy, policies)}"
+
+
+def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """Every place where an expert's id is expected, and what stands there."""
+    for name in ("default_expert", "embeddings_expert"):
+        yield ("routing", name), _mapping(data.get("routing")).get(name)
+    for alias, expert in _mapping(data.get("aliases")).items():
+        yield ("aliases", alias), expert
+    fallbacks = _mapping(_mapping(data.get("execution")).get("fallbacks"))
+    for name, stand_ins in fallbacks.items():
+        yield ("execution", "fallbacks", name), name
+        for index, stand_in in enumerate(stand_ins if isinstance(stand_ins, list | tuple) else ()):
+            yield ("execution", "fallbacks", name, index), stand_in
 
 
 def _id(entry: Mapping[str, Any]) -> str | None:
@@ -60,5 +74,5 @@ def _id(entry: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _unknown(name: str, ids: Sequence[str]) -> str:
-    return f"{name!r} is no expert's id{nearest(name, ids)}"
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
