@@ -99,6 +99,11 @@ class HttpExpert:
     def card(self) -> ExpertCard:
         return self._card
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where it answers, and how busy each place is."""
+        return self._replicas.endpoints
+
     async def aclose(self) -> None:
         await self._client.aclose()
 

@@ -38,6 +38,7 @@ from gateway.api import (
     messages,
     reference,
     responses,
+    roster,
 )
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
@@ -191,7 +192,7 @@ _OUR_OWN_TELEMETRY: TelemetryConfig = {
     "auto_configure": False,
 }
 _PUBLIC = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
-_OPERATOR = (admin, budgets, config, figures, keys, pages, reference)
+_OPERATOR = (admin, budgets, config, figures, keys, pages, reference, roster)
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
 

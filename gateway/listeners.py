@@ -19,6 +19,12 @@ from gateway.settings.root import Settings
 from gateway.settings.server import Address, ServerSettings, is_loopback
 
 
+def is_public(request: Request, admin_port: int | None) -> bool:
+    """Whether a request came through a listener that is not the operator's."""
+    local = request.scope.get("server")
+    return admin_port is not None and (local is None or local[1] != admin_port)
+
+
 def check_operator(request: Request, server: ServerSettings, admin_port: int | None) -> None:
     """Refuse the operator's routes to the public, and to pages of other sites.
 
@@ -33,8 +39,7 @@ def check_operator(request: Request, server: ServerSettings, admin_port: int | N
     Raises:
         ApiError: 404 on the public listener, 403 for another site.
     """
-    local = request.scope.get("server")
-    if admin_port is not None and (local is None or local[1] != admin_port):
+    if is_public(request, admin_port):
         raise ApiError(404, "Not Found", code="http_error")
     names = {"localhost", server.host, server.admin_host or "localhost", *server.trusted_hosts}
     trusted = {name.lower() for name in names}

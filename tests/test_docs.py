@@ -25,6 +25,7 @@ from gateway.api import (
     messages,
     reference,
     responses,
+    roster,
 )
 from gateway.ask import Wishes
 from gateway.cli.main import app
@@ -101,7 +102,7 @@ def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
     public = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
-    for module in (*public, admin, budgets, config, figures, keys, reference):
+    for module in (*public, admin, budgets, config, figures, keys, reference, roster):
         for route in module.api.routes:
             path = getattr(route, "path", "").replace(":path", "")
             assert f"{path}`" in text, path

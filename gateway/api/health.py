@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from gateway.listeners import is_public
 from gateway.state import gateway_of
 
 api = APIRouter()
@@ -21,15 +22,19 @@ async def ready(request: Request) -> Response:
     """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""
     gateway = gateway_of(request)
     behind = gateway.ledger.pending > gateway.settings.ledger.max_pending
-    routers = {name: router.version for name, router in gateway.serving.current.items()}
+    status = "ledger_behind" if behind else "ready"
+    code = 503 if behind else 200
+    if is_public(request, request.app.state.admin_port):
+        # Whoever can reach us may ask this without a key.
+        return _json(code, {"status": status})
     body = {
-        "status": "ledger_behind" if behind else "ready",
+        "status": status,
         "experts": sorted(gateway.pool.experts),
-        "routers": routers,
+        "routers": {name: router.version for name, router in gateway.serving.current.items()},
         "refused_routers": dict(gateway.serving.refused),
         "ledger_pending_rows": gateway.ledger.pending,
     }
-    return _json(503 if behind else 200, body)
+    return _json(code, body)
 
 
 def _json(status: int, content: object) -> Response:

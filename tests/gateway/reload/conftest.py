@@ -49,6 +49,10 @@ class Running:
         found: dict[str, Any] = self.client.get("/admin/config").json()
         return found
 
+    def experts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.get("/admin/experts").json()["experts"]
+        return found
+
     def ask(self, model: str, **fields: Any) -> httpx2.Response:
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
         return self.client.post("/v1/chat/completions", json=body)

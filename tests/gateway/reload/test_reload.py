@@ -9,7 +9,8 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider
+from experts.errors import ExpertUnavailableError
+from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import ScriptedExpert, says
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
@@ -203,10 +204,14 @@ def test_requests_under_way_lose_nothing_and_deleted_experts_finish(
             serving = {each["number"]: each["requests"] for each in running.config()["serving"]}
             assert serving == {1: STREAMS, 2: 1}
             assert closed == []
+            (leaving,) = [each for each in running.experts() if each["leaving"]]
+            assert (leaving["id"], leaving["in_flight"]) == ("old", STREAMS)
+            assert leaving["endpoints"][0]["in_flight"] == STREAMS
             held.let_go()
             assert [text.result(timeout=60) for text in texts] == ["".join(WORDS)] * STREAMS
         assert [each["number"] for each in running.config()["serving"]] == [2]
         assert closed == ["old"]
+        assert [each["id"] for each in running.experts()] == ["stays"]
     with opened(running.settings["ledger"]["url"]) as engine:
         verdict = verify_ledger(engine)
     assert verdict.faults == ()
@@ -269,3 +274,31 @@ def test_breakers_taken_slots_and_counted_limits_survive(
     before.slots.release("a")
     assert after.slots.try_acquire("a")
     assert running.ask("a").status_code == 429, "the request before the reload counts"
+
+
+def test_the_roster_says_who_is_out_of_service(start: Start, provider: FakeProvider) -> None:
+    entry = expert(
+        "b", "", base_urls=[provider.url, provider.url.replace("127.0.0.1", "localhost")]
+    )
+    del entry["base_url"]
+    running = start(experts=[expert("a", provider.url), entry])
+    health = running.gateway.lasting.traffic.health
+    for _ in range(20):
+        health.record("a", ExpertUnavailableError("a", "down"))
+    a, b = running.experts()
+    assert (a["id"], a["health"]) == ("a", "open")
+    assert a["wait_s"] > 0
+    assert (b["id"], b["health"], len(b["endpoints"])) == ("b", "closed", 2)
+
+
+def test_a_new_configurations_secrets_are_kept_out_of_errors_too(
+    running: Running, provider: FakeProvider
+) -> None:
+    """A value without any form by which it could be known as a secret."""
+    planted = "plainwordsnothingmore"
+    assert running.reload(experts=[expert("c", provider.url, api_key=planted)]).status_code == 200
+    provider.script.append(Reply(status=400, error={"message": f"no such key: {planted}"}))
+    answer = running.ask("c")
+    assert answer.status_code >= 400
+    assert "no such key" in answer.text
+    assert planted not in answer.text
