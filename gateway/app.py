@@ -221,6 +221,7 @@ def create_app(
             tasks.start_soon(_watch_routers, snapshots)
             tasks.start_soon(_watch_keys, snapshots)
             tasks.start_soon(gateway.telemetry.watch_loop)
+            tasks.start_soon(gateway.telemetry.metrics.leave_copies)
             if gateway.responses:
                 tasks.start_soon(gateway.responses.prune_for_ever)
             tasks.start_soon(snapshots.close_retired)

@@ -125,6 +125,8 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     settings = origin.configuration.settings
     experts = build_experts(settings, origin.source.endpoints)
     gateway = build_gateway(settings, experts, redactor=redactor)
+    if settings.server.workers > 1:
+        gateway.telemetry.metrics.share(run / "figures")
     return create_app(gateway, admin_port=admin_port, origin=origin)
 
 

@@ -7,7 +7,8 @@ kinds of errors from a table. What clients write never becomes a label; names of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import anyio
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from experts.cards import NANO_PER_USD
 from gateway.telemetry.series import Counter, Gauge, Histogram
+from gateway.telemetry.workers import COPY_EVERY_S, SharedFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -31,6 +33,7 @@ class Metrics:
         self.running: dict[str, int] = {}
         self._all: list[Counter | Histogram] = []
         self._gauges: dict[str, Gauge] = {}
+        self._shared: SharedFigures | None = None
         self._requests()
         self._attempts()
         self._decisions()
@@ -145,25 +148,49 @@ class Metrics:
         self.gauge("cache_entries", "Kept answers.", entries)
         self.gauge("cache_waiting", "Requests waiting for the answer to the same request.", waiting)
 
+    def share(self, directory: Path) -> None:
+        """From now on answer for the other processes that share `directory` too."""
+        self._shared = SharedFigures(directory)
+
+    async def leave_copies(self) -> None:
+        """Tell the other processes, for ever; nothing to do when there are none."""
+        while self._shared is not None:
+            await anyio.to_thread.run_sync(_leave, self._frozen(), self._shared)
+            await anyio.sleep(COPY_EVERY_S)
+
     async def text(self) -> bytes:
         """Everything in Prometheus's text format."""
         # Thousands of series take tens of milliseconds to write out.
-        figures = [*self._all, *self._gauges.values()]
-        return await anyio.to_thread.run_sync(_text, [figure.frozen() for figure in figures])
+        return await anyio.to_thread.run_sync(_text, self._frozen(), self._shared)
+
+    def _frozen(self) -> list[Frozen]:
+        return [figure.frozen() for figure in (*self._all, *self._gauges.values())]
+
+
+Frozen = Callable[[], Metric]
 
 
 class _Page(Collector):
-    def __init__(self, figures: Sequence[Callable[[], Metric]]) -> None:
-        self._figures = figures
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
 
-    def collect(self) -> Iterator[Metric]:
-        for figure in self._figures:
-            yield figure()
-        # Memory, processor time and open files of this process.
-        yield from ProcessCollector(registry=None).collect()
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
-def _text(figures: Sequence[Callable[[], Metric]]) -> bytes:
+def _families(figures: Sequence[Frozen]) -> Iterator[Metric]:
+    for figure in figures:
+        yield figure()
+    # Memory, processor time and open files of this process.
+    yield from ProcessCollector(registry=None).collect()
+
+
+def _text(figures: Sequence[Frozen], shared: SharedFigures | None) -> bytes:
+    families = _families(figures)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Page(figures))
+    registry.register(_Page(families if shared is None else shared.merged(families)))
     return generate_latest(registry)
+
+
+def _leave(figures: Sequence[Frozen], shared: SharedFigures) -> None:
+    shared.leave(_families(figures))

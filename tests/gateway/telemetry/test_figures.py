@@ -141,6 +141,7 @@ def test_calls_that_go_on_and_calls_that_wait_are_counted(
             asked = [threads.submit(ask) for _ in range(3)]
             while Figures(client).get("pointsman_queue_depth", expert="small") < 2:
                 assert not any(answer.done() for answer in asked)
+            assert provider.stalled.wait(10)
             figures = Figures(client)
             assert figures.get("pointsman_attempts_in_flight", expert="small") == 1
             assert figures.get("pointsman_requests_in_flight") == 3
