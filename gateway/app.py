@@ -21,6 +21,8 @@ from gateway.access.book import KeyBook
 from gateway.access.gate import Gate
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
+from gateway.access.shared import Shared
+from gateway.access.sharing import counts_alone
 from gateway.access.spending import Spending
 from gateway.access.watch import KeyWatch
 from gateway.api import (
@@ -64,6 +66,7 @@ from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
+from gateway.settings.base import secret
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
@@ -105,7 +108,7 @@ def build_gateway(
         cache=AnswerCache(settings.cache, metrics),
         traffic=Traffic.of(settings, seed),
         key_book=KeyBook(engine),
-        counted=Counted(),
+        counted=Counted(_shared(settings)),
         responses=_response_store(settings),
         rng=np.random.default_rng(seed),
     )
@@ -140,7 +143,8 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     watch = KeyWatch(lasting.key_book, keyring)
     watch.read()
     spending = Spending(lasting.database, keyring.under)
-    admission = Admission(settings.access, spending, ledger.flush, lasting.counted)
+    alone = counts_alone(settings)
+    admission = Admission(settings.access, spending, ledger.flush, lasting.counted, alone=alone)
     service = Service(
         settings,
         pool,
@@ -171,6 +175,13 @@ def _serving(settings: Settings, store: RouterStore) -> ServingRouters:
     serving = ServingRouters(store, settings.routing.router, settings.routing.epsilon)
     serving.refresh()
     return serving
+
+
+def _shared(settings: Settings) -> Shared | None:
+    if settings.access.shared is None:
+        return None
+    # Longer than any request, the time for a settlement to be sent included.
+    return Shared(secret(settings.access.shared), settings.limits.total_s + 60)
 
 
 def _response_store(settings: Settings) -> ResponseStore | None:
@@ -231,6 +242,8 @@ def create_app(
             yield
             tasks.cancel_scope.cancel()
         await snapshots.aclose()
+        if gateway.lasting.counted.shared:
+            await gateway.lasting.counted.shared.aclose()
         await anyio.to_thread.run_sync(gateway.ledger.close)
         if gateway.responses:
             gateway.responses.close()

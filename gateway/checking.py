@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from experts.packaged import PACKAGED
+from gateway.access.sharing import check_sharing
 from gateway.errors import ConfigError
 from gateway.ledger.database import parse_database_url
 from gateway.listeners import check_exposure, check_tls
@@ -82,6 +83,10 @@ def _server(settings: Settings) -> Iterator[Problem]:
         check_exposure(settings)
     except ConfigError as error:
         yield ("server", "host"), str(error)
+    try:
+        check_sharing(settings)
+    except ConfigError as error:
+        yield ("server", "workers"), str(error)
 
 
 def _prices(settings: Settings) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from gateway.access.sharing import check_sharing
 from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
 from gateway.listeners import check_exposure, listen
@@ -58,6 +59,7 @@ def serve_forever(
         ConfigError: An address can't be listened on, or nobody may be served there.
     """
     check_exposure(configuration.settings)
+    check_sharing(configuration.settings)
     server = configuration.settings.server
     with ExitStack() as stack:
         sockets = [stack.enter_context(listen((server.host, server.port), "server.port"))]

@@ -11,7 +11,8 @@ import anyio
 
 from experts.messages import Collector, Event
 from experts.params import dropped_params
-from gateway.access.admission import Admission, Pass
+from gateway.access.admission import Admission
+from gateway.access.passes import Pass
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.caching.cache import AnswerCache, Lookup, Replay

@@ -77,6 +77,27 @@ def unbounded(expert_id: str, why: str) -> ApiError:
     )
 
 
+def shared_down() -> ApiError:
+    """503 while limits can't be counted where all workers count."""
+    return ApiError(
+        503,
+        "limits can't be counted just now; try again shortly",
+        type="server_error",
+        code="limits_unavailable",
+        headers={"retry-after": "1"},
+    )
+
+
+def apart() -> ApiError:
+    """503 for a key with limits where several workers each count by themselves."""
+    return ApiError(
+        503,
+        "this key has limits, and several workers can't keep them together: set access.shared",
+        type="server_error",
+        code="limits_not_shared",
+    )
+
+
 def _budget(meter: Meter) -> str:
     amount = f"${meter.limit.amount / 1e9:.9g}"
     per = "in total" if meter.limit.per == "total" else f"per {meter.limit.per}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from experts.cards import NANO_PER_USD
-from gateway.settings.base import Frozen, Secret
+from gateway.settings.base import RESTART, Frozen, Secret, SecretUrl
 
 Role = Literal["caller", "manager", "admin"]
 Unit = Literal["requests", "tokens", "usd"]
@@ -141,3 +141,7 @@ class AccessSettings(Frozen):
     """Longest answer under a budget where neither the request nor the expert bounds it."""
     min_answer_tokens: int = Field(16, ge=1)
     """A budget that can't pay for so long an answer refuses instead of cutting it."""
+    shared: Annotated[SecretUrl | None, RESTART] = Field(None, repr=False)
+    """Valkey's URL, for limits and budgets that several workers or replicas share."""
+    when_shared_is_down: Literal["open", "closed"] = "closed"
+    """While Valkey is away: `open` counts in each process by itself, `closed` answers 503."""

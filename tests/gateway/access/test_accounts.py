@@ -13,9 +13,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from experts.messages import ChatRequest, Message, Usage
 from gateway.access.accounts import Accounts, period
-from gateway.access.admission import Admission, Cover, Pass
+from gateway.access.admission import Admission
 from gateway.access.keys import Key
 from gateway.access.meters import Meter
+from gateway.access.passes import Cover, Pass
 from gateway.access.worst import bounded, worst_case
 from gateway.ask import Ask
 from gateway.errors import ApiError

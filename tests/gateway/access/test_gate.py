@@ -185,9 +185,10 @@ def test_a_browser_gets_in_with_the_key_as_password(served: Any) -> None:
 def test_another_process_learns_of_a_key_and_its_end_from_the_ledger(
     serve: Serve, remote: Remote, provider: FakeProvider
 ) -> None:
-    expert = {"small": remote("small", provider.url)}
     fast = {"refresh_s": 0.02}
-    here, there = (serve(expert, keys=KEYS, access=fast) for _ in range(2))
+    here, there = (
+        serve({"small": remote("small", provider.url)}, keys=KEYS, access=fast) for _ in range(2)
+    )
     made = here.client.post("/admin/keys", headers=header("root-key-1"), json={"name": "new"})
     secret = made.json()["key"]
     _until(lambda: chat(there, secret).status_code == 200)

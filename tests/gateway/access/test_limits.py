@@ -15,8 +15,11 @@ from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import ScriptedExpert, says
 from experts.messages import Usage
+from gateway.access.sharing import check_sharing
+from gateway.errors import ConfigError
 from gateway.ledger.database import opened
 from gateway.ledger.tables import attempt_result
+from gateway.settings.root import Settings
 from tests.gateway.test_composition import DraftThenAnswer
 
 Serve = Callable[..., Any]
@@ -187,12 +190,13 @@ def test_what_was_spent_is_remembered_by_the_ledger(
     provider.otherwise = Reply(usage={"prompt_tokens": 4, "completion_tokens": 4})
     free = {"name": "free", "key": "free-key-1", "project": "red"}
     keys = [BOSS, team(*limits, project="red"), free]
-    expert = {"small": remote("small", provider.url, Prices(0, 3))}
-    first = serve(expert, keys=keys, access=project)
+    first, again = (
+        serve({"small": remote("small", provider.url, Prices(0, 3))}, keys=keys, access=project)
+        for _ in range(2)
+    )
     assert [ask(first, max_tokens=4, key=key).status_code for key in ("team", "team", "free")] == [
         200
     ] * 3
-    again = serve(expert, keys=keys, access=project)
     spent = {each["name"]: round(each["spent_usd"] * 1e9) for each in budgets(again)}
     assert spent == {"team": 24_000, "red": 36_000}
     assert ask(again, max_tokens=4).status_code == 429
@@ -235,3 +239,23 @@ def test_an_unpriced_expert_under_a_budget_is_refused_clearly(
     answer = ask(served)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cost_not_bounded")
     assert "price" in answer.json()["error"]["message"]
+
+
+def test_workers_that_count_apart_keep_no_limits_and_say_so(start: Callable[..., Any]) -> None:
+    limits = [{"requests": 5, "per": "minute"}]
+    served = start(server={"workers": 2})
+    root = {"authorization": "Bearer boss-key-1"}
+    body = {"name": "new", "limits": limits}
+    secret = served.client.post("/admin/keys", headers=root, json=body).json()["key"]
+    asked = served.client.post(
+        "/v1/chat/completions",
+        json={"model": "small", "messages": [{"role": "user", "content": "Hi"}]},
+        headers={"authorization": f"Bearer {secret}"},
+    )
+    assert (asked.status_code, asked.json()["error"]["code"]) == (503, "limits_not_shared")
+    assert ask(served, "boss").status_code == 200
+    keys = [{"name": "team", "key": "team-key-1", "limits": limits}]
+    with pytest.raises(ConfigError, match=r"access\.shared"):
+        check_sharing(Settings.model_validate({"server": {"workers": 2}, "keys": keys}))
+    check_sharing(Settings.model_validate({"server": {"workers": 2}}))
+    check_sharing(Settings.model_validate({"keys": keys}))
