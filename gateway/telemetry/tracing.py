@@ -119,12 +119,13 @@ class Trace:
 
     def asked(self, ask: Ask) -> None:
         self._ask = ask
-        content = self._tracing.content
-        if content.captured:
-            said = [(m.role, content.clean(m.text)) for m in ask.request.messages]
-            self._server.set_attribute(semconv.INPUT_MESSAGES, semconv.messages_json(said))
 
     def decided(self, decision: Decision) -> None:
+        content, ask = self._tracing.content, self._ask
+        if content.captured and ask is not None:
+            # Not before: what a guard refuses or takes out is not shown.
+            said = [(m.role, content.clean(m.text)) for m in ask.request.messages]
+            self._server.set_attribute(semconv.INPUT_MESSAGES, semconv.messages_json(said))
         self._server.set_attributes(
             {
                 "pointsman.router": decision.router,
