@@ -55,6 +55,11 @@ class Endpoint:
         self.breaker = breaker
 
     @property
+    def in_service(self) -> bool:
+        """Whether it may be called now."""
+        return self.breaker is None or self.breaker.sound or self.breaker.wait_s() <= 0
+
+    @property
     def wait_s(self) -> float:
         """Seconds until it may be called."""
         return self.breaker.wait_s() if self.breaker else 0.0
@@ -150,8 +155,9 @@ class Replicas:
         """
         if len(self.endpoints) == 1:
             return Lease(self.endpoints[0], 0)
-        ready = [one for one in self.endpoints if one.wait_s <= 0]
-        ready = [one for one in ready if one not in avoid] or ready
+        ready = [one for one in self.endpoints if one.in_service]
+        if avoid:
+            ready = [one for one in ready if one not in avoid] or ready
         if not ready:
             return None
         chosen = self._chosen(ready, request, session)
@@ -166,7 +172,7 @@ class Replicas:
 
     def spare(self, used: Collection[Endpoint]) -> bool:
         """Whether an endpoint in service has not been used yet."""
-        return any(one not in used and one.wait_s <= 0 for one in self.endpoints)
+        return any(one not in used and one.in_service for one in self.endpoints)
 
     def _chosen(
         self, ready: Sequence[Endpoint], request: ChatRequest, session: str | None

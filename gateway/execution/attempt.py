@@ -96,7 +96,7 @@ class Attempts:
         health = self._traffic.health
         ticket = health.admit(expert_id)
         if ticket is None:
-            wait_s = health.wait_s(expert_id)
+            wait_s = health.retry_after_s(expert_id)
             raise ExpertOutOfServiceError(
                 expert_id, "it failed too often lately", retry_after_s=wait_s
             )

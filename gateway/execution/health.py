@@ -77,6 +77,11 @@ class Health:
         breaker = self._breakers.get(expert_id)
         return breaker.wait_s() if breaker else 0.0
 
+    def retry_after_s(self, expert_id: str) -> float:
+        """Seconds after which a client may well ask again: a probe is sooner over than given up."""
+        probing = self.state(expert_id) is State.HALF_OPEN
+        return min(self.wait_s(expert_id), 1.0) if probing else self.wait_s(expert_id)
+
     def state(self, expert_id: str) -> State:
         """The state of its breaker."""
         breaker = self._breakers.get(expert_id)
@@ -88,8 +93,8 @@ class Health:
             return _ALL_WELL
         found: dict[str, str] = {}
         for expert_id, breaker in list(self._unsound.items()):
-            if (wait_s := breaker.wait_s()) > 0:
-                found[expert_id] = reason(breaker.state, wait_s)
+            if breaker.wait_s() > 0:
+                found[expert_id] = _reason(breaker)
             elif breaker.state is State.CLOSED:
                 del self._unsound[expert_id]
         return found
@@ -106,8 +111,9 @@ class Health:
         return min(_PAUSE_S * 2.0 ** min(before, 30), self._max_pause_s)
 
 
-def reason(state: State, wait_s: float) -> str:
-    """Why nobody calls it, for people."""
-    if state is State.CLOSED:
-        return f"asked for a pause, {wait_s:.1f} s are left"
-    return f"failed too often, tried again in {wait_s:.1f} s"
+def _reason(breaker: Breaker) -> str:
+    if breaker.state is State.HALF_OPEN:
+        return "failed too often, is being tried again"
+    if breaker.state is State.CLOSED:
+        return f"asked for a pause, {breaker.wait_s():.1f} s are left"
+    return f"failed too often, tried again in {breaker.wait_s():.1f} s"

@@ -82,7 +82,7 @@ class Plan:
 
     def in_service_after_s(self) -> float:
         """Seconds until somebody of the chain may be asked."""
-        return min(self._traffic.health.wait_s(name) for name in self.chain)
+        return min(self._traffic.health.retry_after_s(name) for name in self.chain)
 
     def _attempts(self, failures: Sequence[ExpertCallError]) -> int:
         return sum(failure.kind not in _NOT_CALLED for failure in failures)

@@ -205,7 +205,8 @@ def test_training_on_nothing_says_so(served: Any, tmp_path: Path) -> None:
 def test_collecting_goes_on_past_failures_and_names_them(
     served: Any, prompts: Path, provider: FakeProvider
 ) -> None:
-    provider.script.append(Reply(status=500))
+    # A failure that is not tried again.
+    provider.script.append(Reply(status=401))
     collector = Collector(served.url, tags={"run": "r"})
     gathered = anyio.run(collector.collect, read_prompts(prompts), ["sums"])
     assert len(gathered.rows) == 29

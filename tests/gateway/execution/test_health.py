@@ -126,3 +126,15 @@ def test_an_abandoned_probe_leaves_room_for_the_next() -> None:
     assert ticket is not None
     health.abandon("a", ticket)
     assert health.admit("a") is not None
+
+
+def test_during_a_probe_clients_are_told_to_come_back_soon() -> None:
+    clock = Clock()
+    health = Health(RULES, clock=clock)
+    failing(health, ExpertUnavailableError("a", "500"))
+    assert health.retry_after_s("a") == 4
+    clock.now += 4
+    assert health.admit("a") is not None
+    assert health.wait_s("a") == 60
+    assert health.retry_after_s("a") == 1
+    assert health.reasons() == {"a": "failed too often, is being tried again"}
