@@ -139,7 +139,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
     show_traffic(lasting.metrics, lasting.traffic, experts)
     decider = Decider(settings, pool, lasting.serving, lasting.traffic.health, lasting.rng)
-    keyring = Keyring(settings.keys, settings.access.when_ledger_is_down)
+    keyring = Keyring(settings.keys, settings.access.when_ledger_is_down, settings.server)
     watch = KeyWatch(lasting.key_book, keyring)
     watch.read()
     spending = Spending(lasting.database, keyring.under)

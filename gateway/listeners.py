@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -28,9 +29,6 @@ def is_public(request: Request, admin_port: int | None) -> bool:
 def check_operator(request: Request, server: ServerSettings, admin_port: int | None) -> None:
     """Refuse the operator's routes to the public, and to pages of other sites.
 
-    Any address will do as `Host`: a page that was made to resolve to this machine (DNS rebinding)
-    still has a name in its requests.
-
     Args:
         request: For one of the operator's routes.
         server: Says which names are ours.
@@ -41,14 +39,29 @@ def check_operator(request: Request, server: ServerSettings, admin_port: int | N
     """
     if is_public(request, admin_port):
         raise ApiError(404, "Not Found", code="http_error")
+    check_site(request.headers, site_names(server))
+
+
+def site_names(server: ServerSettings) -> frozenset[str]:
+    """Names by which a browser may call us."""
     names = {"localhost", server.host, server.admin_host or "localhost", *server.trusted_hosts}
-    trusted = {name.lower() for name in names}
-    host = _host_of(f"//{request.headers.get('host', '')}")
-    if not _trusts(trusted, host):
+    return frozenset(name.lower() for name in names)
+
+
+def check_site(headers: Mapping[str, str], names: frozenset[str]) -> None:
+    """Refuse what a browser sends for a page of another site.
+
+    Any address will do as `Host`: a page that was made to resolve to this machine (DNS rebinding)
+    still has a name in its requests. Programs need send neither header.
+
+    Raises:
+        ApiError: 403.
+    """
+    host, origin = headers.get("host"), headers.get("origin")
+    if host is not None and not _trusts(names, f"//{host}"):
         raise _untrusted("Host", host)
-    origin = request.headers.get("origin")
-    if origin is not None and not _trusts(trusted, _host_of(origin)):
-        raise _untrusted("Origin", _host_of(origin))
+    if origin is not None and not _trusts(names, origin):
+        raise _untrusted("Origin", origin)
 
 
 def check_exposure(settings: Settings) -> None:
@@ -92,8 +105,13 @@ def check_tls(server: ServerSettings) -> None:
         raise ConfigError(f"server.tls_cert: '{server.tls_cert}' can't be used: {error}") from error
 
 
-def _trusts(trusted: Collection[str], host: str) -> bool:
-    if host in trusted or "*" in trusted:
+@lru_cache(maxsize=1024)
+def _trusts(names: frozenset[str], url: str) -> bool:
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if host in names or "*" in names:
         return True
     try:
         ipaddress.ip_address(host)
@@ -102,18 +120,10 @@ def _trusts(trusted: Collection[str], host: str) -> bool:
     return True
 
 
-def _host_of(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-def _untrusted(header: str, host: str) -> ApiError:
-    shown = host[:100] or "none"
+def _untrusted(header: str, given: str) -> ApiError:
     return ApiError(
         403,
-        f"{header} {shown!r} is not trusted here; server.trusted_hosts names those that are",
+        f"{header} {given[:100]!r} is not trusted here; server.trusted_hosts names those that are",
         type="permission_error",
         code="untrusted_host",
     )

@@ -14,11 +14,15 @@ from gateway.access.book import KeyState
 from gateway.access.keys import LOCAL, PREFIX, STRANGER, Key, digest
 from gateway.errors import ApiError
 from gateway.ids import now
+from gateway.listeners import check_site, site_names
 from gateway.settings.access import KeySettings
 from gateway.settings.base import secret
+from gateway.settings.server import ServerSettings
 
 _SHA256 = "sha256:"
 _LOOPBACK = ("127.0.0.1", "::1")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""What proxies add: who connects from this machine is then somebody else."""
 UNVERIFIED = Key("unverified")
 """Who shows a key that can't be checked just now, if `access.when_ledger_is_down` is open."""
 
@@ -42,13 +46,18 @@ class Keyring:
     Args:
         settings: The keys of the configuration.
         when_ledger_is_down: Whether keys that are not known here pass while `ledger_down`.
+        server: Whether strangers may come without a key, and the names that we have in browsers.
     """
 
     def __init__(
         self,
         settings: Iterable[KeySettings] = (),
         when_ledger_is_down: Literal["open", "closed"] = "closed",
+        server: ServerSettings | None = None,
     ) -> None:
+        server = server or ServerSettings(allow_anonymous=True)
+        self._strangers = server.allow_anonymous
+        self._sites = site_names(server)
         self._configured = {s.name: (s.bare(), _digest_of(s)) for s in settings}
         self._open = when_ledger_is_down == "open"
         self.ledger_down = False
@@ -127,7 +136,7 @@ class Keyring:
                 be checked.
         """
         if not self._locked:
-            return LOCAL if client_host in _LOOPBACK else STRANGER
+            return self._anonymous(headers, client_host)
         given = _given(headers)
         if not given:
             raise _unauthorized("no API key: send `Authorization: Bearer <key>`", "missing_api_key")
@@ -137,6 +146,19 @@ class Keyring:
                 403, f"this key may not ask {path}", type="permission_error", code="route_forbidden"
             )
         return key
+
+    def _anonymous(self, headers: Mapping[str, str], client_host: str | None) -> Key:
+        """Who needs no key: an admin on this machine, unless a proxy or a page speaks for them."""
+        if client_host in _LOOPBACK and not any(name in headers for name in _FORWARDED):
+            check_site(headers, self._sites)
+            return LOCAL
+        if not self._strangers:
+            raise _unauthorized(
+                "without keys, only this machine is served, and not through a proxy: "
+                "add `keys:` to the configuration, or set server.allow_anonymous",
+                "missing_api_key",
+            )
+        return STRANGER
 
     def _known(self, given: str) -> Key:
         full = digest(given)

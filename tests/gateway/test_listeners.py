@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -161,3 +162,33 @@ def test_a_forwarded_address_makes_nobody_a_local(serve: Serve) -> None:
     for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
         answer = served.client.get("/admin/routers", headers={name: "127.0.0.1"})
         assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"host": "rebound.example"}, 403),
+        ({"x-forwarded-for": "127.0.0.1"}, 401),
+        ({"forwarded": "for=127.0.0.1"}, 401),
+        ({"via": "1.1 proxy"}, 401),
+    ],
+)
+def test_without_keys_only_this_machine_spends_and_no_page_or_proxy_for_it(
+    serve: Serve, headers: dict[str, str], status: int
+) -> None:
+    served = serve(POOL)
+    body = {"model": "a", "messages": [{"role": "user", "content": "Hi"}]}
+    plain = {"content-type": "text/plain", **headers}
+    answer = served.client.post("/v1/chat/completions", content=json.dumps(body), headers=plain)
+    assert answer.status_code == status, answer.text
+
+
+def test_strangers_that_are_let_in_are_nobodys_admin(serve: Serve) -> None:
+    served = serve(POOL, server={"allow_anonymous": True})
+    through_a_proxy = {"x-forwarded-for": "127.0.0.1"}
+    assert served.client.get("/v1/models", headers=through_a_proxy).status_code == 200
+    assert served.client.get("/admin/routers", headers=through_a_proxy).status_code == 403
+    assert served.client.get("/admin/routers").status_code == 200
