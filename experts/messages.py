@@ -58,8 +58,6 @@ class Message:
     content: str | tuple[Json, ...] | None
     fields: Json = field(default_factory=dict)
     source: Source | None = field(default=None, compare=False, repr=False)
-    task: Task = "chat"
-    raw: tuple[RawInput, ...] = ()
 
     def source_on(self, wire: str) -> Any:
         """The message as `wire` had it, or None if it came otherwise or was changed since."""

@@ -97,7 +97,7 @@ class CompletionsDialect:
         if self._prompt is None:
             raise ValueError("this expert has no prompt to chat with")
         wanted = request.params.get("stop") or []
-        stops = [wanted] if isinstance(wanted, str) else list(wanted)
+        stops = wanted if isinstance(wanted, list) else [wanted] if isinstance(wanted, str) else []
         return {
             "prompt": self._prompt.render(request.question, _earlier_turns(request)),
             "stop": [*self._prompt.stop, *stops],

@@ -41,7 +41,10 @@ def _checked(item: Any, where: str, name: str) -> Item:
         known = ", ".join(sorted(_CHECKS))
         raise fault(f"{where}.type", f"{kind!r} is not supported; there are {known}")
     check(item, where)
-    return {"id": f"{_PREFIX.get(str(kind), 'item')}_{name}", **item, "type": kind}
+    given = item.get("id")
+    if given is not None and not isinstance(given, str):
+        raise fault(f"{where}.id", "must be a string")
+    return {**item, "id": given or f"{_PREFIX.get(str(kind), 'item')}_{name}", "type": kind}
 
 
 _PREFIX = {

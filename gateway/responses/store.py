@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _DAY_S = 86_400
 _PRUNE_S = 60.0
 _MAX_TURNS = 1_000
+_ID = re.compile(r"[\w.:-]{1,80}")
 _ROWS_AT_ONCE = 500
 
 
@@ -148,6 +150,9 @@ class ResponseStore:
         return await anyio.to_thread.run_sync(run, limiter=self._threads)
 
     def _get(self, connection: Connection, owner: str, response_id: str) -> KeptResponse | None:
+        if not _ID.fullmatch(response_id):
+            # PostgreSQL takes no zero bytes, and a path may have any.
+            return None
         table = kept_response.c
         query = select(kept_response).where(
             table.response_id == response_id,

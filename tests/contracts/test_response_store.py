@@ -90,6 +90,12 @@ def test_a_conversation_with_a_gap_is_refused_and_the_gap_named(store: ResponseS
     assert caught.value.param == "previous_response_id"
 
 
+@pytest.mark.parametrize("name", ["\x00", "a\x00", "", "x" * 81, "a b"])
+def test_names_that_no_response_has_are_not_looked_for(store: ResponseStore, name: str) -> None:
+    assert run(lambda: store.get("team", name)) is None
+    assert run(lambda: store.get("team", "\u2603")) is None
+
+
 def test_a_response_that_goes_on_from_itself_ends_the_walk(store: ResponseStore) -> None:
     save(store, kept("a", "a"))
     with pytest.raises(ApiError, match="more than 1000"):
