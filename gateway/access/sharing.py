@@ -13,9 +13,8 @@ def counts_alone(settings: Settings) -> bool:
 
 def check_sharing(settings: Settings) -> None:
     """Raises ConfigError rather than let each of several workers spend the whole of a limit."""
-    grants = [*settings.keys, *settings.access.projects.values()]
-    limited = any(grant.limits for grant in grants)
-    limited |= any(key.session_limits for key in settings.keys)
+    limited = any(key.limits or key.session_limits for key in settings.keys)
+    limited |= any(project.limits for project in settings.access.projects.values())
     if limited and not counts_alone(settings):
         raise ConfigError(
             f"{settings.server.workers} workers can't keep limits together: "
