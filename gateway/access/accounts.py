@@ -53,7 +53,7 @@ class Account:
     @property
     def room(self) -> int:
         """What may still be set aside; below 0 when a call cost more than its worst case."""
-        return self.meter.limit.amount - self.spent - self.reserved
+        return self.meter.amount - self.spent - self.reserved
 
 
 class Accounts:

@@ -200,12 +200,14 @@ class Admission:
 
 
 def _wanted(ask: Ask, meters: Meters) -> list[tuple[Meter, int]]:
-    return [(meter, _cost(meter, ask.request)) for meter in meters.windows]
+    tokens = 0
+    if any(meter.unit == "tokens" for meter in meters.windows):
+        tokens = _tokens(ask.request)
+    return [(meter, tokens if meter.unit == "tokens" else 1) for meter in meters.windows]
 
 
-def _cost(meter: Meter, request: ChatRequest) -> int:
-    if meter.limit.unit == "requests":
-        return 1
+def _tokens(request: ChatRequest) -> int:
+    """About how many it will take; corrected when it has ended."""
     answer = request.max_tokens or request.params.get("max_completion_tokens") or _ANSWER_TOKENS
     if request.task == "embed":
         answer = 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.keys import Key
-from gateway.settings.access import Limit, ProjectSettings
+from gateway.settings.access import Limit, ProjectSettings, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Meter:
         owner: Name of the key or the project.
         limit: How much it may have.
         session: The client's word for the session, "" for requests without; None for no session's.
+        unit, amount: Of the limit, since asking it each time would take longer than counting.
         name: All of that in one string.
     """
 
@@ -25,6 +26,8 @@ class Meter:
     owner: str
     limit: Limit
     session: str | None = None
+    unit: Unit = field(init=False)
+    amount: int = field(init=False)
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -32,7 +35,8 @@ class Meter:
         parts = [self.kind, limit.unit, limit.per, str(limit.amount), self.owner]
         # The session comes last: whatever a client writes, it can't be taken for another meter.
         name = "|".join(parts if self.session is None else [*parts, self.session])
-        object.__setattr__(self, "name", name)
+        for field_name, value in (("unit", limit.unit), ("amount", limit.amount), ("name", name)):
+            object.__setattr__(self, field_name, value)
 
     @property
     def subject(self) -> str:
@@ -108,6 +112,6 @@ def _sorted(meters: list[Meter]) -> Meters:
         return NONE
     once = {meter.name: meter for meter in meters}.values()
     return Meters(
-        tuple(meter for meter in once if meter.limit.unit != "usd"),
-        tuple(meter for meter in once if meter.limit.unit == "usd"),
+        tuple(meter for meter in once if meter.unit != "usd"),
+        tuple(meter for meter in once if meter.unit == "usd"),
     )

@@ -155,7 +155,7 @@ class Pass:
 
     def _end(self) -> None:
         for taken in self._taken:
-            if taken.meter.limit.unit == "tokens":
+            if taken.meter.unit == "tokens":
                 self._windows.correct(taken, self._tokens)
         for account in self._accounts:
             account.passes -= 1
@@ -252,7 +252,7 @@ class SharedPass(Pass):
 
     def _end(self) -> None:
         for taken in self._counted:
-            if taken.meter.limit.unit == "tokens":
+            if taken.meter.unit == "tokens":
                 self._shared.correct(taken, self._tokens)
 
     def headers(self) -> dict[str, str]:

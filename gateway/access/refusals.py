@@ -15,20 +15,23 @@ def limit_headers(standings: Iterable[Standing]) -> dict[str, str]:
     """`x-ratelimit-*` of the window with the least left, for requests and tokens apart."""
     tightest: dict[str, Standing] = {}
     for standing in standings:
-        unit = standing.meter.limit.unit
-        if unit not in tightest or standing.left < tightest[unit].left:
-            tightest[unit] = standing
-    headers: dict[str, str] = {}
-    for name, standing in tightest.items():
-        headers[f"x-ratelimit-limit-{name}"] = str(standing.meter.limit.amount)
-        headers[f"x-ratelimit-remaining-{name}"] = str(standing.left)
-        headers[f"x-ratelimit-reset-{name}"] = f"{math.ceil(standing.reset_s)}s"
-    return headers
+        before = tightest.get(standing.meter.unit)
+        if before is None or standing.left < before.left:
+            tightest[standing.meter.unit] = standing
+    return {
+        f"x-ratelimit-{what}-{name}": value
+        for name, standing in tightest.items()
+        for what, value in (
+            ("limit", str(standing.meter.amount)),
+            ("remaining", str(standing.left)),
+            ("reset", f"{math.ceil(standing.reset_s)}s"),
+        )
+    }
 
 
 def window_full(error: WindowFullError, cost: int, headers: dict[str, str]) -> ApiError:
     """429 with the time to wait; 400 for a request that no wait would let through."""
-    limit, unit = error.meter.limit, error.meter.limit.unit
+    limit, unit = error.meter.limit, error.meter.unit
     what = f"{error.meter.subject} may have {limit.amount} {unit} per {limit.per}"
     if error.wait_s is None:
         return ApiError(
@@ -99,6 +102,6 @@ def apart() -> ApiError:
 
 
 def _budget(meter: Meter) -> str:
-    amount = f"${meter.limit.amount / 1e9:.9g}"
+    amount = f"${meter.amount / 1e9:.9g}"
     per = "in total" if meter.limit.per == "total" else f"per {meter.limit.per}"
     return f"{meter.subject} ({amount} {per})"

@@ -108,7 +108,7 @@ class Shared:
         keys = [_window_key(meter) for meter, _ in wanted]
         numbers: list[int] = []
         for meter, cost in wanted:
-            numbers += [meter.limit.amount, round(PERIOD_S[meter.limit.per] * 1000), cost]
+            numbers += [meter.amount, round(PERIOD_S[meter.limit.per] * 1000), cost]
         done, *rest = await self._run("TAKE", keys, numbers)
         full = None
         if not done:
@@ -149,7 +149,7 @@ class Shared:
         keys = [key for account in accounts for key in _account_keys(account)]
         args: list[Any] = [hold, self._hold_ms, want, least]
         for account in accounts:
-            args += [account.meter.limit.amount, _keep_ms(account)]
+            args += [account.meter.amount, _keep_ms(account)]
         try:
             done, number = await self._run("RESERVE", keys, args)
         except BaseException:

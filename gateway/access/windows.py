@@ -156,7 +156,7 @@ class Windows:
         window = self._windows.get(meter.name)
         if window is None:
             period_s = PERIOD_S[meter.limit.per]
-            window = self._windows[meter.name] = Window(meter.limit.amount, period_s)
+            window = self._windows[meter.name] = Window(meter.amount, period_s)
             if len(self._windows) > self._most:
                 self._windows.popitem(last=False)
         else:

@@ -34,7 +34,7 @@ def _account_json(account: Account) -> dict[str, Any]:
         "per": meter.limit.per,
         "since": account.since,
         "until": account.until,
-        "limit_usd": meter.limit.amount / NANO_PER_USD,
+        "limit_usd": meter.amount / NANO_PER_USD,
         "spent_usd": account.spent / NANO_PER_USD,
         "reserved_usd": account.reserved / NANO_PER_USD,
         "left_usd": max(account.room, 0) / NANO_PER_USD,
