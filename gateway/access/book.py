@@ -27,13 +27,13 @@ class KeyEvent:
         by: Name of the key that did it; None is the operator at the ledger itself.
         digest: Of the new secret; None for a revocation.
         until: When the secret before this one stops working; set for a rotation.
-        grant: Set for a creation.
+        grant: Set for a creation and a change.
     """
 
     name: str
     ordinal: int
     at: float
-    event: Literal["created", "rotated", "revoked"]
+    event: Literal["created", "changed", "rotated", "revoked"]
     by: str | None = None
     digest: str | None = None
     until: float | None = None
@@ -130,6 +130,8 @@ def _after(before: KeyState, event: KeyEvent) -> KeyState:
     counted = replace(before, events=before.events + 1)
     if event.event == "revoked":
         return replace(counted, revoked_at=before.revoked_at or event.at)
+    if event.event == "changed" and event.grant is not None:
+        return replace(counted, grant=event.grant)
     if event.digest is None:
         return counted
     # Every older secret ends with the grace of this rotation at the latest.

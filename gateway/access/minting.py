@@ -1,4 +1,4 @@
-"""Makes, rotates and revokes keys of the ledger, and refuses to hand out what the giver lacks."""
+"""Makes, changes, rotates and revokes the ledger's keys; nobody hands out what they lack."""
 
 from __future__ import annotations
 
@@ -76,6 +76,24 @@ class Minter:
             )
         )
         return Minted(secret, self._book.states()[name])
+
+    def change(self, actor: Key | None, name: str, wanted: Grant) -> KeyState:
+        """Other rights for a key: what `wanted` names; the rest stays.
+
+        Raises:
+            ApiError: 403 for more than the actor has, before or after; 404, or 409 for a key of the
+                configuration.
+        """
+        states, state = self._of(actor, name)
+        giver = self._in_force(actor, states)
+        named = {field: getattr(wanted, field) for field in wanted.model_fields_set}
+        grant = state.grant.model_copy(update=named)
+        if giver is not None:
+            _require_within(state.grant, giver)
+            grant = _within(grant, giver)
+        by = giver.name if giver else None
+        self._book.add(KeyEvent(name, state.events, now(), "changed", by=by, grant=grant))
+        return self._book.states()[name]
 
     def rotate(self, actor: Key | None, name: str, grace_s: float = DAY_S) -> Minted:
         """A second secret; the one before goes on working for `grace_s` seconds.

@@ -24,23 +24,28 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Frozen)
 
 
-class NewKey(Grant):
-    """The body that asks for a key."""
+class Wanted(Grant):
+    """The rights that a body asks for."""
 
-    name: str
     expires_in_s: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _one_end(self) -> NewKey:
+    def _one_end(self) -> Wanted:
         if self.expires_in_s is not None and self.expires_at is not None:
             raise ValueError("name one of expires_at and expires_in_s")
         return self
 
-    def wanted(self) -> Grant:
+    def grant(self) -> Grant:
         """What the key is to be allowed."""
         if self.expires_in_s is None:
             return self.bare()
         return self.bare().model_copy(update={"expires_at": now() + self.expires_in_s})
+
+
+class NewKey(Wanted):
+    """The body that asks for a key."""
+
+    name: str
 
 
 class Rotation(Frozen):
@@ -67,10 +72,20 @@ async def create_key(request: Request) -> Response:
     gateway = gateway_of(request)
     actor = gateway.keyring.check_manager(request)
     body = _parsed(NewKey, await read_body(request))
-    grant = body.wanted()
+    grant = body.grant()
     return _json(
         await _minted(gateway, lambda: gateway.minter.create(actor, body.name, grant)), 201
     )
+
+
+@api.post("/keys/{name}")
+async def change_key(request: Request, name: str) -> Response:
+    """Other rights: the fields that the body names; the rest, and the secret, stay."""
+    gateway = gateway_of(request)
+    actor = gateway.keyring.check_manager(request)
+    grant = _parsed(Wanted, await read_body(request)).grant()
+    state = await _changed(gateway, lambda: gateway.minter.change(actor, name, grant))
+    return _json(state_json(state))
 
 
 @api.post("/keys/{name}/rotate")

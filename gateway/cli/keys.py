@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import httpx2
 import orjson
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
-from gateway.api.keys import NewKey, minted_json, state_json
+from gateway.api.keys import NewKey, Wanted, minted_json, state_json
 from gateway.cli.chat import ApiKey
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.ledger import Url as LedgerUrl
@@ -26,7 +26,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.ledger.database import opened
 from gateway.settings.load import load_settings
 
-commands = typer.Typer(help="Make, list, rotate and revoke keys.", no_args_is_help=True)
+commands = typer.Typer(help="Make, list, change, rotate and revoke keys.", no_args_is_help=True)
 Json = dict[str, Any]
 Name = Annotated[str, typer.Argument(help="The key's name.")]
 Url = Annotated[
@@ -34,6 +34,19 @@ Url = Annotated[
     typer.Option(help="A running gateway to ask, with --key; default: write to its ledger."),
 ]
 Many = list[str] | None
+W = TypeVar("W", bound=Wanted)
+Project = Annotated[str | None, typer.Option(help="Whose limits it shares.")]
+WhichRole = Annotated[
+    str | None, typer.Option("--role", help="caller; manager, who may make keys; or admin.")
+]
+Route = Annotated[Many, typer.Option(help="Path it may ask, * for anything; repeat.")]
+Expert = Annotated[Many, typer.Option(help="Expert it may ask, * for anything; repeat.")]
+Policy = Annotated[Many, typer.Option(help="Policy it may use; repeat.")]
+Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
+Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
+BudgetUsd = Annotated[float | None, typer.Option(help="Dollars per --per.")]
+PeriodOf = Annotated[str, typer.Option("--per", help="Of the budget: day, week, month or total.")]
+Expires = Annotated[str | None, typer.Option(help="After 12h, 30d, ...")]
 _SPAN_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -46,6 +59,8 @@ class Office(Protocol):
 
     def create(self, body: Json) -> Json: ...
 
+    def change(self, name: str, body: Json) -> Json: ...
+
     def rotate(self, name: str, grace_s: float) -> Json: ...
 
     def revoke(self, name: str) -> Json: ...
@@ -56,18 +71,16 @@ class Office(Protocol):
 @commands.command()
 def create(
     name: Annotated[str, typer.Option(help="How requests, tables and you will call it.")],
-    project: Annotated[str | None, typer.Option(help="Whose limits it shares.")] = None,
-    role: Annotated[
-        str, typer.Option(help="caller; manager, who may make keys; or admin.")
-    ] = "caller",
-    route: Annotated[Many, typer.Option(help="Path it may ask, * for anything; repeat.")] = None,
-    expert: Annotated[Many, typer.Option(help="Expert it may ask, * for anything; repeat.")] = None,
-    policy: Annotated[Many, typer.Option(help="Policy it may use; repeat.")] = None,
-    rpm: Annotated[int | None, typer.Option(help="Requests per minute.")] = None,
-    tpm: Annotated[int | None, typer.Option(help="Tokens per minute.")] = None,
-    budget_usd: Annotated[float | None, typer.Option(help="Dollars per --per.")] = None,
-    per: Annotated[str, typer.Option(help="Of the budget: day, week, month or total.")] = "month",
-    expires: Annotated[str | None, typer.Option(help="After 12h, 30d, ...")] = None,
+    project: Project = None,
+    role: WhichRole = None,
+    route: Route = None,
+    expert: Expert = None,
+    policy: Policy = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    budget_usd: BudgetUsd = None,
+    per: PeriodOf = "month",
+    expires: Expires = None,
     url: Url = None,
     key: ApiKey = None,
     ledger: LedgerUrl = None,
@@ -75,23 +88,67 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Make a key and show its secret, this once."""
-    limits: list[Json] = [
-        {"requests": rpm, "per": "minute"},
-        {"tokens": tpm, "per": "minute"},
-        {"usd": budget_usd, "per": per},
-    ]
+    rights = _rights(project, role, route, expert, policy, expires)
+    limits = _limits(rpm, tpm, budget_usd, per)
+    with _office(url, key, ledger, config) as office:
+        _show_secret(office.create({"name": name, **rights, **limits}), json)
+
+
+@commands.command()
+def change(
+    name: Name,
+    project: Project = None,
+    role: WhichRole = None,
+    route: Route = None,
+    expert: Expert = None,
+    policy: Policy = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    budget_usd: BudgetUsd = None,
+    per: PeriodOf = "month",
+    expires: Expires = None,
+    url: Url = None,
+    key: ApiKey = None,
+    ledger: LedgerUrl = None,
+    config: Config = None,
+) -> None:
+    """Give a key other rights: what is named here; limits are replaced all together."""
+    rights = _rights(project, role, route, expert, policy, expires)
+    wanted = {**rights, **_limits(rpm, tpm, budget_usd, per)}
+    if not wanted:
+        raise KeysError("name what is to change, e.g. --rpm 120")
+    with _office(url, key, ledger, config) as office:
+        office.change(name, wanted)
+    out.print(f"{name} is changed")
+
+
+def _rights(
+    project: str | None,
+    role: str | None,
+    route: Many,
+    expert: Many,
+    policy: Many,
+    expires: str | None,
+) -> Json:
     said: Json = {
-        "name": name,
         "role": role,
         "project": project,
         "routes": route,
         "experts": expert,
         "policies": policy,
-        "limits": [limit for limit in limits if None not in limit.values()],
         "expires_in_s": None if expires is None else seconds(expires),
     }
-    with _office(url, key, ledger, config) as office:
-        _show_secret(office.create({k: v for k, v in said.items() if v not in (None, [])}), json)
+    return {field: value for field, value in said.items() if value not in (None, [])}
+
+
+def _limits(rpm: int | None, tpm: int | None, budget_usd: float | None, per: str) -> Json:
+    limits = [
+        {"requests": rpm, "per": "minute"},
+        {"tokens": tpm, "per": "minute"},
+        {"usd": budget_usd, "per": per},
+    ]
+    said = [limit for limit in limits if None not in limit.values()]
+    return {"limits": said} if said else {}
 
 
 @commands.command("list")
@@ -169,13 +226,11 @@ class _Here:
         self._minter = minter
 
     def create(self, body: Json) -> Json:
-        try:
-            wanted = NewKey.model_validate(body)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in fault["loc"])
-            raise KeysError(f"{where}: {fault['msg']}") from error
-        return minted_json(self._minter.create(None, wanted.name, wanted.wanted()))
+        wanted = _parsed(NewKey, body)
+        return minted_json(self._minter.create(None, wanted.name, wanted.grant()))
+
+    def change(self, name: str, body: Json) -> Json:
+        return state_json(self._minter.change(None, name, _parsed(Wanted, body).grant()))
 
     def rotate(self, name: str, grace_s: float) -> Json:
         return minted_json(self._minter.rotate(None, name, grace_s))
@@ -195,6 +250,9 @@ class _Remote:
 
     def create(self, body: Json) -> Json:
         return self._ask("POST", "/admin/keys", body)
+
+    def change(self, name: str, body: Json) -> Json:
+        return self._ask("POST", f"/admin/keys/{name}", body)
 
     def rotate(self, name: str, grace_s: float) -> Json:
         return self._ask("POST", f"/admin/keys/{name}/rotate", {"grace_s": grace_s})
@@ -217,6 +275,15 @@ class _Remote:
         if answer.is_error:
             raise KeysError(str(content.get("error", {}).get("message", answer.status_code)))
         return content
+
+
+def _parsed(shape: type[W], body: Json) -> W:
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise KeysError(f"{where}: {fault['msg']}") from error
 
 
 def _show_secret(made: Json, json: bool) -> None:

@@ -183,7 +183,7 @@ key = Table(
     Column("name", Name, primary_key=True),
     Column("ordinal", Integer, primary_key=True),  # no two writers add the same next event
     Column("at", Float, nullable=False),
-    Column("event", String(20), nullable=False),  # created, rotated, revoked
+    Column("event", String(20), nullable=False),  # created, changed, rotated, revoked
     Column("by", Name),  # NULL: the operator, at the ledger itself
     Column("digest", String(64)),  # SHA-256 of the new secret
     Column("until", Float),  # when the secret before a rotation stops working

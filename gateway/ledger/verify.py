@@ -209,6 +209,21 @@ def _ranges(connection: Connection) -> Iterator[str]:
                 yield f"attempt {row[0]} has a negative {column.name}"
 
 
+def _keys(connection: Connection) -> Iterator[str]:
+    """Every key begins by being made, no event of it is missing, and nothing follows its end."""
+    ended: dict[str, str] = {}
+    expected: dict[str, int] = {}
+    columns = tables.key.c
+    query = select(columns.name, columns.ordinal, columns.event)
+    query = query.order_by(columns.name, columns.ordinal)
+    for name, ordinal, event in connection.execute(query):
+        if ordinal != expected.get(name, 0) or (event == "created") != (ordinal == 0):
+            yield f"key {name} has {event} as event {ordinal}, out of order"
+        if ended.get(name) == "revoked":
+            yield f"key {name} was {event} after it was revoked"
+        ended[name], expected[name] = event, ordinal + 1
+
+
 def _streamed(connection: Connection, query: Select[Any]) -> Iterator[Any]:
     result = connection.execution_options(yield_per=1000).execute(query)
     for row in result:
@@ -224,4 +239,5 @@ _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
     _propensities,
     _order,
     _ranges,
+    _keys,
 )

@@ -66,6 +66,11 @@ def test_a_key_is_looked_after_through_a_running_gateway(
     first = json.loads(run("create", "--name", "team", "--json", *there))["key"]
     second = run("rotate", "team", "--grace", "0s", *there).strip()
     assert first != second
+    assert "changed" in run("change", "team", "--budget-usd", "9", "--per", "day", *there)
+    listed = json.loads(run("list", "--json", *there))
+    assert [key["limits"] for key in listed if key["name"] == "team"] == [
+        [{"usd": 9.0, "per": "day"}]
+    ]
     assert {"root", "team"} == {each["name"] for each in json.loads(run("list", "--json", *there))}
     assert "revoked" in run("revoke", "team", *there)
     with pytest.raises(GatewayError, match="is revoked"):
@@ -89,6 +94,18 @@ def test_a_key_is_looked_after_through_a_running_gateway(
 def test_what_makes_no_sense_is_named(at: tuple[str, str], words: list[str], named: str) -> None:
     with pytest.raises(GatewayError, match=named):
         run("create", "--name", "x", *words, *at)
+
+
+def test_a_change_at_the_ledger_names_what_changes(at: tuple[str, str]) -> None:
+    run("create", "--name", "team", "--rpm", "5", *at)
+    run("change", "team", "--expert", "small", *at)
+    (listed,) = json.loads(run("list", "--json", *at))
+    assert (listed["experts"], listed["limits"]) == (
+        ["small"],
+        [{"requests": 5, "per": "minute"}],
+    )
+    with pytest.raises(GatewayError, match="name what is to change"):
+        run("change", "team", *at)
 
 
 @pytest.mark.parametrize(("span", "expected"), [("90s", 90), ("15min", 900), ("2w", 1_209_600)])

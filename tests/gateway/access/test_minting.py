@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.pool import StaticPool
 
-from gateway.access.book import KeyBook
+from gateway.access.book import KeyBook, KeyEvent
 from gateway.access.keyring import Keyring
 from gateway.access.keys import LOCAL, Key, digest
 from gateway.access.minting import Minter
 from gateway.errors import ApiError
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
+from gateway.ledger.verify import verify_ledger
 from gateway.settings.access import Grant, KeySettings
 from tests.gateway.access.strategies import grants, names
 
@@ -74,6 +75,25 @@ def test_rotation_leaves_both_secrets_until_the_grace_ends(office: Office) -> No
     assert until_first is not None
     assert until_second is not None
     assert until_first < until_second
+
+
+def test_the_ledger_proves_the_events_of_its_keys(office: Office, engine: Engine) -> None:
+    office.minter.create(None, "team", Grant())
+    office.minter.change(None, "team", Grant(project="red"))
+    office.minter.rotate(None, "team")
+    office.minter.revoke(None, "team")
+    assert verify_ledger(engine).faults == ()
+    office.book.add(KeyEvent("team", 5, 0.0, "rotated", digest="0" * 64))
+    office.book.add(KeyEvent("ghost", 0, 0.0, "revoked"))
+    faults = verify_ledger(engine).faults
+    assert len(faults) == 3
+    assert any("ghost" in fault for fault in faults)
+
+
+def test_two_writers_never_add_the_same_event(office: Office) -> None:
+    office.minter.create(None, "team", Grant())
+    with pytest.raises(ApiError, match="look again"):
+        office.book.add(KeyEvent("team", 0, 0.0, "created", digest="0" * 64, grant=Grant()))
 
 
 def test_a_name_is_used_once_and_for_all(office: Office) -> None:
@@ -165,6 +185,25 @@ def test_a_weaker_admin_cannot_take_over_a_stronger_key(office: Office) -> None:
         "grant_exceeds_key",
         "experts",
     )
+
+
+def test_a_change_replaces_what_it_names_and_goes_no_further_than_its_actor(
+    office: Office,
+) -> None:
+    has = {"role": "manager", "limits": [{"requests": 60, "per": "minute"}]}
+    office.minter.create(None, "boss", Grant.model_validate(has))
+    office.minter.create(office.key("boss"), "team", Grant(experts=("small",)))
+    boss = office.key("boss")
+    less = Grant.model_validate({"limits": [{"requests": 6, "per": "minute"}]})
+    changed = office.minter.change(boss, "team", less).grant
+    assert (changed.experts, changed.limits) == (("small",), less.limits)
+    more = Grant.model_validate({"limits": [{"requests": 61, "per": "minute"}]})
+    for name in ("team", "boss"):
+        change = lambda name=name: office.minter.change(boss, name, more)  # noqa: E731
+        assert refused(change) == (403, "grant_exceeds_key", "limits")
+    office.minter.change(None, "boss", more)
+    assert office.minter.change(office.key("boss"), "team", more).grant.limits == more.limits
+    assert refused(lambda: office.minter.change(office.key("team"), "team", less))[0] == 403
 
 
 def test_keys_are_not_granted_without_end(office: Office) -> None:
