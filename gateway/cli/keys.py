@@ -142,7 +142,7 @@ def _rights(
 
 
 def _limits(rpm: int | None, tpm: int | None, budget_usd: float | None, per: str) -> Json:
-    limits = [
+    limits: list[Json] = [
         {"requests": rpm, "per": "minute"},
         {"tokens": tpm, "per": "minute"},
         {"usd": budget_usd, "per": per},

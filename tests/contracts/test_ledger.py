@@ -14,7 +14,12 @@ from sqlalchemy import Engine, delete, insert, select, update
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Usage
+from gateway.access.book import KeyBook
+from gateway.access.keyring import Keyring
 from gateway.access.keys import Key
+from gateway.access.meters import Meter
+from gateway.access.minting import Minter
+from gateway.access.spending import Spending
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.errors import LedgerError
@@ -26,6 +31,7 @@ from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, decision_of, price_row
 from gateway.ledger.store import Ledger
 from gateway.ledger.verify import verify_ledger
+from gateway.settings.access import Grant, Limit
 from routers.eligible import Constraints
 from routers.records import Decision, Preference
 from routers.router import untrained_router
@@ -314,3 +320,26 @@ def test_nothing_in_the_ledger_is_ever_deleted_by_us() -> None:
     assert not any(
         f" {word}(" in source for source in sources for word in (delete.__name__, update.__name__)
     )
+
+
+def test_keys_are_made_on_every_database(url: str) -> None:
+    with opened(url) as engine:
+        minter = Minter(KeyBook(engine), Keyring())
+        minter.create(None, "team", Grant.model_validate({"limits": [{"usd": 1, "per": "day"}]}))
+        minter.rotate(None, "team")
+        minter.revoke(None, "team")
+        state = KeyBook(engine).states()["team"]
+    assert (state.events, len(state.digests), state.grant.limits[0].usd) == (3, 2, 1.0)
+    assert state.revoked_at is not None
+
+
+def test_what_was_spent_is_summed_by_key_project_and_session(ledger: Ledger) -> None:
+    booked(ledger, a_decision(CHEAP), Usage(input=10, output=5))
+    cents = Limit(usd=1, per="day")
+    meters = [Meter("key", "k", cents), Meter("project", "default", cents)]
+    meters += [Meter("session", "k", cents, ""), Meter("key", "boss", cents)]
+    others = [Meter("key", "other", cents), Meter("session", "k", cents, "s")]
+    spending = Spending(ledger.engine, lambda name: ["k"] if name == "boss" else [])
+    assert [spending.since(meter, 0.0) for meter in meters] == [20_000] * 4
+    assert [spending.since(meter, 0.0) for meter in others] == [0, 0]
+    assert spending.since(meters[0], now() + 1) == 0
