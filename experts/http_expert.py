@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any, TypedDict, Unpack
 
 import anyio
@@ -91,6 +93,7 @@ class HttpExpert:
             timeout=httpx2.Timeout(None, connect=options.get("connect_s", 5.0)),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
             transport=options.get("transport"),
+            verify=_tls(),
             # A proxy from the environment would see prompts and keys that no one sent its way.
             trust_env=False,
         )
@@ -291,6 +294,12 @@ class HttpExpert:
             raise ExpertTimeoutError(expert_id, _named(error)) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise otherwise(expert_id, _named(error)) from error
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Shared by all experts: reading the certificates takes longer than all else together."""
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 def _named(error: Exception) -> str:
