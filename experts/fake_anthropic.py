@@ -6,15 +6,26 @@ body and header it was sent.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import orjson
+
+from experts.fake_http import (
+    LAST_CHUNK,
+    Act,
+    Asked,
+    FakeServer,
+    Then,
+    chunk,
+    event,
+    head,
+    serving,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,107 +91,54 @@ class Message:
         yield {"type": "message_stop"}
 
 
-class FakeAnthropic(ThreadingHTTPServer):
+class FakeAnthropic(FakeServer):
     """One server; `script` is used up message by message, then `otherwise` for ever.
 
     Attributes:
         counts: What `count_tokens` answers, one by one; none left is a 404.
-        paths, bodies, headers: Of every request so far.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.script: deque[Message] = deque()
         self.otherwise = Message()
         self.counts: deque[int] = deque()
-        self.paths: list[str] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
 
-    @property
-    def url(self) -> str:
-        """Its base URL, `/v1` included."""
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-@contextmanager
-def fake_anthropic() -> Iterator[FakeAnthropic]:
-    """A provider that serves from a thread while the context is open."""
-    with FakeAnthropic() as server:
-        thread = threading.Thread(
-            target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="fake-anthropic"
-        )
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FakeAnthropic
-
-    def do_POST(self) -> None:
-        body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.paths.append(self.path)
-        self.server.bodies.append(body)
-        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        if self.path.endswith("/count_tokens"):
-            self._count()
+    def acts(self, asked: Asked) -> Iterator[Act]:
+        if asked.path.endswith("/count_tokens"):
+            yield self._counted()
             return
-        script = self.server.script
-        message = script.popleft() if script else self.server.otherwise
+        message = self.script.popleft() if self.script else self.otherwise
+        model = str(asked.body["model"])
         if message.status >= 400:
-            self._send(message.status, _error(message), message.headers)
-        elif body.get("stream"):
-            self._stream(message, str(body["model"]))
+            yield whole(message.status, _error(message), message.headers)
+        elif asked.body.get("stream"):
+            yield from _sent(message, model)
         else:
-            self._send(200, message.body(str(body["model"])), message.headers)
+            yield whole(200, message.body(model), message.headers)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's word
-        """Keep quiet."""
+    def _counted(self) -> bytes:
+        if self.counts:
+            return whole(200, {"input_tokens": self.counts.popleft()}, {})
+        error = {"type": "not_found_error", "message": "counts nothing"}
+        return whole(404, {"type": "error", "error": error}, {})
 
-    def _count(self) -> None:
-        if self.server.counts:
-            self._send(200, {"input_tokens": self.server.counts.popleft()}, {})
-        else:
-            error = {"type": "not_found_error", "message": "counts nothing"}
-            self._send(404, {"type": "error", "error": error}, {})
 
-    def _send(self, status: int, content: Any, headers: dict[str, str]) -> None:
-        data = orjson.dumps(content)
-        self._head(status, {"content-type": "application/json", **headers})
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+def fake_anthropic() -> AbstractContextManager[FakeAnthropic]:
+    """A provider that serves from a thread while the context is open."""
+    return serving(FakeAnthropic())
 
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
 
-    def _stream(self, message: Message, model: str) -> None:
-        self._head(200, {"content-type": "text/event-stream", **message.headers})
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        for index, event in enumerate(message.events(model)):
-            if index == message.cut_after:
-                self.close_connection = True
-                return
-            if index == message.error_after:
-                self._chunk(_error(message))
-                break
-            self._chunk(event)
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _chunk(self, event: dict[str, Any]) -> None:
-        name, content = str(event["type"]).encode(), orjson.dumps(event)
-        data = b"event: %s\ndata: %s\n\n" % (name, content)
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+def _sent(message: Message, model: str) -> Iterator[Act]:
+    yield head(200, {"content-type": "text/event-stream", **message.headers}, None)
+    for index, said in enumerate(message.events(model)):
+        if index == message.cut_after:
+            yield Then.CLOSE
+        if index == message.error_after:
+            yield chunk(event(_error(message), "error"))
+            break
+        yield chunk(event(said, said["type"]))
+    yield LAST_CHUNK
 
 
 def _error(message: Message) -> dict[str, Any]:
