@@ -203,7 +203,7 @@ class HttpExpert:
     async def _refused(self, response: httpx2.Response) -> ExpertCallError:
         if response.status_code < 400:
             return self._no_answer(f"answered with status {response.status_code}")
-        content = await self._read(response, _MAX_ERROR_BYTES)
+        content = await self._beginning(response, _MAX_ERROR_BYTES)
         return refusal(self._card.expert_id, response.status_code, response.headers, content)
 
     async def _asked(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
@@ -269,6 +269,20 @@ class HttpExpert:
             raise self._no_answer("sent a web page")
         content = await self._read(response, self._max_answer_bytes)
         return whole_answer(self._card.expert_id, self._dialect.reader(request), content)
+
+    async def _beginning(self, response: httpx2.Response, most: int) -> bytes:
+        """So much of the body as comes: the status says what matters."""
+        pieces: list[bytes] = []
+        try:
+            with self._mapped_errors(ExpertProtocolError):
+                async for piece in response.aiter_bytes():
+                    pieces.append(piece)
+                    if sum(map(len, pieces)) >= most:
+                        break
+        except ExpertCallError:
+            # Cut off; what has come may still be read.
+            pass
+        return b"".join(pieces)[:most]
 
     async def _read(self, response: httpx2.Response, most: int) -> bytes:
         pieces: list[bytes] = []

@@ -103,7 +103,11 @@ class Attempts:
         try:
             yield
         except ExpertCallError as error:
-            health.record(expert_id, error, ticket)
+            if error.spare:
+                # One endpoint of several failed, and that one's own breaker knows.
+                health.abandon(expert_id, ticket)
+            else:
+                health.record(expert_id, error, ticket)
             raise
         except BaseException:
             health.abandon(expert_id, ticket)

@@ -217,6 +217,15 @@ def test_a_body_shorter_than_announced_is_an_error(provider: FakeProvider) -> No
         answered(provider.url, ask())
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["long", "cut"])
+def test_a_refusal_is_one_whatever_becomes_of_its_body(ends: bool) -> None:
+    body = Chunks(*[b"x" * 1000] * 100, ends=ends) if ends else Broken(b'{"error": {')
+    headers = {"retry-after": "3"}
+    with pytest.raises(ExpertRateLimitedError) as caught:
+        scripted(lambda _request: httpx2.Response(429, stream=body, headers=headers), ask())
+    assert caught.value.retry_after_s == 3
+
+
 class Chunks(httpx2.AsyncByteStream):
     """A body that never ends unless told to."""
 
@@ -233,6 +242,15 @@ class Chunks(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+class Broken(Chunks):
+    """A body that breaks off."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+        raise httpx2.ReadError("reset")
 
 
 FINISHED = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}\n\n'

@@ -9,7 +9,10 @@ import orjson
 import pytest
 
 from experts.base import Expert
+from experts.breaker import BreakerRules
+from experts.cards import ExpertCard
 from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.openai_compatible import OpenAICompatibleExpert
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -104,14 +107,17 @@ def test_a_pause_that_a_provider_asks_for_lies_between_the_attempts(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_silent_endpoint_is_replaced_by_another_of_the_same_expert(
-    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider, stream: bool
+    serve: Serve, provider: FakeProvider, spare: FakeProvider, stream: bool
 ) -> None:
     provider.otherwise = Reply(stall_after=0)
-    limits = {"first_token_s": 0.2, "whole_s": 0.2}
-    served = serve({"only": remote("only", [provider.url, spare.url])}, limits=limits)
-    answers = [served.ask("only", stream=stream) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert len(spare.bodies) == 3
+    only = OpenAICompatibleExpert(
+        ExpertCard("only"), [provider.url, spare.url], "m", rules=BreakerRules(failures=1)
+    )
+    served = serve({"only": only}, limits={"first_token_s": 0.2, "whole_s": 0.2})
+    answers = [served.ask("only", stream=stream) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert len(spare.bodies) == 6
+    assert len(provider.bodies) == 1, "its breaker heard of the timeout"
 
 
 def test_an_expert_that_keeps_failing_is_left_alone_and_routed_around(
@@ -151,3 +157,13 @@ def test_a_stand_in_must_be_able_and_allowed_to_serve(
         json={"model": "first", "messages": [{"role": "user", "content": [image]}]},
     )
     assert refused.status_code == 502
+
+
+def test_one_endpoint_that_asks_for_a_pause_does_not_stop_the_others(
+    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider
+) -> None:
+    provider.otherwise = Reply(status=429, headers={"retry-after": "30"})
+    served = serve({"only": remote("only", [provider.url, spare.url])})
+    answers = [served.ask("only") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert len(provider.bodies) == 1
