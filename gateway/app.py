@@ -255,6 +255,9 @@ def create_app(
     snapshots = Snapshots(app.state, _first(gateway, origin))
     reloader = Reloader(snapshots, origin.source, rebuild_gateway) if origin else None
     app.state.snapshots = snapshots
+    gateway.telemetry.metrics.gauge(
+        "config_number", "Which configuration serves.", lambda: snapshots.current.number
+    )
     app.state.reloader = reloader
     app.state.admin_port = admin_port
     for module in _PUBLIC:

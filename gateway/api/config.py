@@ -16,7 +16,7 @@ from gateway.reload.reloader import Reloader
 from gateway.reload.snapshots import Snapshot, Snapshots
 from gateway.settings.document import digest_of
 from gateway.settings.faults import FaultyConfigError
-from gateway.settings.load import read_text
+from gateway.settings.load import Configuration, read_text
 from gateway.settings.shape import redacted
 from gateway.state import gateway_of, read_body
 
@@ -32,7 +32,7 @@ async def get_config(request: Request) -> Response:
     current = snapshots.current
     shared = await anyio.to_thread.run_sync(_shared, reloader) if reloader else {}
     serving = [{"number": s.number, "requests": s.gateway.uses.count} for s in snapshots.live]
-    warnings = [str(warning) for warning in find_warnings(current.configuration)]
+    warnings = await _warnings(current.configuration)
     settings = redacted(current.configuration.settings)
     about = {**_about(current), **shared, "serving": serving, "warnings": warnings}
     return _json(200, {**about, "settings": settings})
@@ -79,9 +79,15 @@ async def validate(request: Request) -> Response:
         configuration, later = await anyio.to_thread.run_sync(reloader.validate, text)
     except FaultyConfigError as error:
         return _json(200, {"ok": False, "faults": error.json()})
-    warnings = [str(warning) for warning in find_warnings(configuration)]
+    warnings = await _warnings(configuration)
     answer = {"ok": True, "faults": [], "warnings": warnings, "needs_restart": later}
     return _json(200, {**answer, "digest": configuration.document.digest})
+
+
+async def _warnings(configuration: Configuration) -> list[str]:
+    # Looking prices up takes milliseconds.
+    found = await anyio.to_thread.run_sync(find_warnings, configuration)
+    return [str(warning) for warning in found]
 
 
 def _about(snapshot: Snapshot) -> dict[str, Any]:

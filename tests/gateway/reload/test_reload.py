@@ -113,6 +113,7 @@ def test_books_and_counters_survive(running: Running, provider: FakeProvider) ->
     assert running.reload(experts=[expert("b", provider.url)]).status_code == 200
     assert running.ask("b").status_code == 200
     metrics = running.client.get("/metrics").text
+    assert "pointsman_config_number 2.0" in metrics
     for name in "ab":
         (line,) = re.findall(rf'pointsman_requests_total{{.*expert="{name}".*}} (.*)', metrics)
         assert float(line) == 1
