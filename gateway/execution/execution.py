@@ -83,6 +83,8 @@ class Execution:
         self._failures = list(failures)
         self._delivered = delivered or Delivered()
         self._traffic.retries.request()
+        if self._delivered.complete:
+            return
         while (step := self._next_step()) is not None:
             if step.wait_s:
                 await anyio.sleep(step.wait_s)

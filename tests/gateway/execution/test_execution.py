@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from itertools import takewhile
@@ -271,6 +272,14 @@ async def test_calls_that_failed_elsewhere_count_and_what_was_sent_stays_sent() 
     assert run.causes == (cut,)
 
 
+async def test_nothing_is_asked_for_an_answer_that_was_sent_whole_elsewhere() -> None:
+    expert, sent = scripted("a", ANSWER), Delivered()
+    for event in (Delta("Lima."), Finish("stop")):
+        sent.add(event)
+    run = await Bench(expert).run(failures=[ExpertProtocolError("a", "cut")], delivered=sent)
+    assert (run.error, run.events, expert.calls) == (None, [], [])
+
+
 def cut_after(words: int, name: str) -> list[Any]:
     return [*ANSWER[:words], ExpertProtocolError(name, "cut")]
 
@@ -451,6 +460,38 @@ async def test_a_hedge_needs_a_retry_from_the_budget() -> None:
         await anyio.sleep(0.1)
         hold.release.set()
     assert second.calls == []
+
+
+async def test_nothing_is_left_behind_whoever_fails_or_leaves() -> None:
+    entries = [
+        {"id": "a", "base_url": "http://127.0.0.1:9/v1", "max_concurrency": 3},
+        {"id": "b", "base_url": "http://127.0.0.1:9/v1"},
+    ]
+    pause = [Sleep(0.005), *ANSWER]
+    first = scripted("a", pause, cut_after(2, "a"), down("a"), [Sleep(0.04), *ANSWER], pause)
+    bench = Bench(
+        first,
+        scripted("b", pause, down("b"), pause, rank=1),
+        experts=entries,
+        execution={**HEDGED, "queue_s": 0.05},
+    )
+    bench.reservation = purse = Purse(10_000)
+    before, runs = asyncio.all_tasks(), list[Run]()
+
+    async def client(number: int) -> None:
+        with anyio.move_on_after(0.02 if number % 3 == 0 else 20):
+            runs.append(await bench.run(stream=number % 2 == 0))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(90):
+            tasks.start_soon(client, number)
+    assert len(runs) >= 60
+    assert all(run.text == WHOLE for run in runs if run.error is None)
+    slots = bench.traffic.slots
+    assert [slots.try_acquire("a") for _ in range(4)] == [True, True, True, False]
+    assert (slots.waiting("a"), purse.open) == (0, 0)
+    assert all(call.ending is not None for call in first.calls)
+    assert asyncio.all_tasks() == before
 
 
 FAULTS = st.sampled_from(["503", "cut", "429", "reset", "other words", "fine", "fine"])
