@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Engine, func, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gateway.errors import ApiError, LedgerError
 from gateway.ledger.database import reader
@@ -70,8 +70,8 @@ class KeyBook:
         try:
             with self._reader.connect() as connection:
                 return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
-        except DBAPIError as error:
-            raise LedgerError(f"the keys can't be read: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the keys can't be read: {cause(error)}") from error
 
     def states(self) -> dict[str, KeyState]:
         """Every key that was ever made, by name."""
@@ -79,8 +79,8 @@ class KeyBook:
             with self._reader.connect() as connection:
                 query = select(table).order_by(table.c.name, table.c.ordinal)
                 rows = connection.execute(query).mappings().all()
-        except DBAPIError as error:
-            raise LedgerError(f"the keys can't be read: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the keys can't be read: {cause(error)}") from error
         return states_of(_event(dict(row)) for row in rows)
 
     def add(self, event: KeyEvent) -> None:
@@ -108,8 +108,13 @@ class KeyBook:
             raise ApiError(
                 409, f"the key {event.name!r} was changed meanwhile; look again", code="key_changed"
             ) from error
-        except DBAPIError as error:
-            raise LedgerError(f"the key can't be written: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the key can't be written: {cause(error)}") from error
+
+
+def cause(error: SQLAlchemyError) -> str:
+    """What went wrong, without the statement and its values."""
+    return str(getattr(error, "orig", None) or type(error).__name__)
 
 
 def states_of(events: Iterable[KeyEvent]) -> dict[str, KeyState]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.access.book import cause
 from gateway.access.meters import Meter
 from gateway.errors import LedgerError
 from gateway.ledger.database import reader
@@ -43,8 +44,8 @@ class Spending:
         try:
             with self._engine.connect() as connection:
                 return int(connection.execute(query).scalar_one())
-        except DBAPIError as error:
-            raise LedgerError(f"what was spent can't be read: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise LedgerError(f"what was spent can't be read: {cause(error)}") from error
 
     def _is_of(self, meter: Meter) -> ColumnElement[bool]:
         if meter.kind == "project":

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from gateway.access.book import KeyState
+from gateway.access.book import KeyBook, KeyState
 from gateway.access.keyring import UNVERIFIED, Keyring
 from gateway.access.keys import Key, digest
+from gateway.access.minting import Minter
+from gateway.access.watch import KeyWatch
 from gateway.errors import ApiError
 from gateway.ids import now
+from gateway.ledger.database import open_database
 from gateway.settings.access import Grant, KeySettings
 
 CHAT = "/v1/chat/completions"
@@ -148,3 +153,24 @@ def test_while_the_ledger_is_away_known_keys_go_on(setting: Any, outcome: Any) -
         assert keyring.find(bearer("pm-other"), None, CHAT) is outcome
         assert not UNVERIFIED.manages
     assert refused(keyring, bearer("not-one-of-ours")) == (401, "invalid_api_key")
+
+
+@pytest.mark.anyio
+async def test_an_outage_is_noticed_and_its_end_too(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/ledger.db")
+    book = KeyBook(engine)
+    secret = Minter(book, Keyring()).create(None, "team", Grant()).secret
+    keyring = Keyring()
+    watch = KeyWatch(book, keyring)
+    watch.read()
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE key RENAME TO away"))
+    await watch.refresh()
+    assert keyring.ledger_down
+    assert keyring.find(bearer(secret), None, CHAT).name == "team"
+    assert refused(keyring, bearer("pm-other")) == (503, "ledger_unavailable")
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO key"))
+    await watch.refresh()
+    assert refused(keyring, bearer("pm-other")) == (401, "invalid_api_key")
+    engine.dispose()
