@@ -244,7 +244,12 @@ def leave_once_stalled(url: str, stalled: threading.Event, stream: bool) -> None
     body = orjson.dumps(
         {"model": "only", "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}
     )
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: 127.0.0.1",
+        f"content-length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", ""))
     port = httpx2.URL(url).port
     with socket.create_connection(("127.0.0.1", port or 0)) as client:
         client.sendall(head.encode() + body)

@@ -239,7 +239,12 @@ def test_those_who_wait_outlive_the_client_they_wait_for(serve: Serve) -> None:
 def left_open(url: str) -> socket.socket:
     """A request sent by hand; closing the socket leaves it."""
     body = orjson.dumps({"model": "small", "messages": [{"role": "user", "content": "Hi"}]})
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: 127.0.0.1",
+        f"content-length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", ""))
     client = socket.create_connection(("127.0.0.1", httpx2.URL(url).port or 0))
     client.sendall(head.encode() + body)
     return client
