@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 
-import anyio
 import numpy as np
 
 from experts.cards import ExpertCard
 from experts.params import unknown_params
 from gateway.access.keys import Key
-from gateway.ask import Ask
+from gateway.ask import NO_WISHES, Ask
+from gateway.batching import Batcher, Case, Then
 from gateway.errors import ApiError
 from gateway.execution.health import Health
 from gateway.naming import Names, Target
@@ -20,15 +20,14 @@ from gateway.pool import Pool
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
 from routers.eligible import Constraints, eligible
-from routers.errors import NoEligibleExpertError
+from routers.errors import NoEligibleExpertError, RoutingError
+from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
 from routers.policies.greedy import PRESETS
 from routers.records import Decision, Preference
-from routers.router import Router, untrained_router
+from routers.router import Router
 
-_log = logging.getLogger(__name__)
-EXPLICIT = "explicit"
-_ALL_ABILITIES = frozenset({"text", "image", "audio", "file"})
+_UNCONSTRAINED = Constraints()
 
 
 class Decider:
@@ -50,13 +49,14 @@ class Decider:
         self._aliases = settings.aliases
         self._pool = pool
         self._serving = serving
-        self._health = health
         self._fallbacks = settings.execution.fallbacks
         self._rng = rng
-        self._by_name = untrained_router(EXPLICIT)
         self._policies = {**PRESETS, **self._configured()}
         if self._routing.policy not in self._policies:
             raise ApiError(500, f"routing.policy {self._routing.policy!r} is not configured")
+        self._batcher = Batcher(
+            pool.cards, health, self._routing.default_expert, self._routing.decide_s
+        )
 
     def _configured(self) -> dict[str, Preference]:
         return {name: p.preference() for name, p in self._routing.policies.items()}
@@ -72,6 +72,23 @@ class Decider:
             self._routing.router,
         )
 
+    def submit(self, ask: Ask, then: Then) -> None:
+        """Have it decided who answers; for callbacks, which can't wait.
+
+        Call it on the event loop; `then` is called there, exactly once: before this returns when
+        the request names an expert, embeds or is refused, else at the end of the loop's turn or,
+        with a slow router, up to `routing.decide_s` later. It gets what `decide` returns or raises.
+        """
+        try:
+            found = self._named_or_case(ask)
+        except (ApiError, RoutingError) as error:
+            then(error)
+            return
+        if isinstance(found, Decision):
+            then(found)
+        else:
+            self._batcher.submit(*found, then)
+
     async def decide(self, ask: Ask) -> Decision:
         """Who answers.
 
@@ -79,6 +96,22 @@ class Decider:
             ApiError: The model or the policy does not exist.
             NoEligibleExpertError: Nobody can serve the request under its constraints.
         """
+        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+        def settle(found: Decision | Exception) -> None:
+            # Who waited may have been cancelled.
+            if decided.done():
+                return
+            if isinstance(found, Exception):
+                decided.set_exception(found)
+            else:
+                decided.set_result(found)
+
+        self.submit(ask, settle)
+        return await decided
+
+    def _named_or_case(self, ask: Ask) -> Decision | tuple[Router, Case]:
+        """The decision where the request leaves none, else which router is to make it."""
         target = self.names.resolve(ask.model)
         _check_scope(ask, target)
         constraints = self._constraints(ask)
@@ -88,46 +121,9 @@ class Decider:
             return self._explicit(ask, self._embedder(), constraints)
         assert target.router is not None  # noqa: S101 - a target names one or the other
         policy, preference = self._preference(ask, target)
-        return await self._routed(ask, target.router, policy, preference, constraints)
-
-    async def _routed(
-        self,
-        ask: Ask,
-        router_name: str,
-        policy: str,
-        preference: Preference,
-        constraints: Constraints,
-    ) -> Decision:
-        router = self._serving.get(router_name)
+        router = self._serving.get(target.router)
         uniform = float(self._rng.random())
-        unhealthy = self._health.reasons()
-
-        def decide(with_router: Router, out: Mapping[str, str] = unhealthy) -> Decision:
-            try:
-                return with_router.decide(
-                    ask.request,
-                    self._pool.cards,
-                    preference=preference,
-                    policy_name=policy,
-                    constraints=constraints,
-                    unhealthy=out,
-                    uniform=uniform,
-                )
-            except NoEligibleExpertError:
-                # Whoever could serve it is out of service: waiting or a 503 is for the execution.
-                if not out:
-                    raise
-            return decide(with_router, {})
-
-        try:
-            with anyio.fail_after(self._routing.decide_s):
-                return await anyio.to_thread.run_sync(decide, router, abandon_on_cancel=True)
-        except NoEligibleExpertError:
-            raise
-        except Exception:  # noqa: BLE001 - an answer matters more than the reason
-            # Whatever is wrong with a learned router, the request can still be answered.
-            _log.exception("router %s@%s failed", router_name, router.version)
-            return self._default(decide(untrained_router(router_name)))
+        return router, Case(ask.request, policy, preference, constraints, uniform)
 
     def _embedder(self) -> str:
         """Who embeds for all that name nobody: always the same, for vectors must be comparable."""
@@ -156,36 +152,16 @@ class Decider:
         served = {card.expert_id for card in able}
         return tuple(name for name in names if name in served)
 
-    def _default(self, decision: Decision) -> Decision:
-        """The same eligible experts, but the configured default one answers."""
-        experts = decision.candidates.experts
-        wanted = self._routing.default_expert
-        chosen = experts.index(wanted) if wanted in experts else decision.chosen
-        certain = np.zeros(len(experts))
-        certain[chosen] = 1.0
-        return replace(
-            decision,
-            chosen=chosen,
-            probabilities_A=certain,
-            flags=(*decision.flags, "router_failed"),
-        )
-
     def _explicit(self, ask: Ask, expert_id: str, constraints: Constraints) -> Decision:
         """The expert that was named, whatever its card says it can do; price ceilings hold."""
-        card = _unlimited(self._pool.card(expert_id))
+        card = self._pool.card(expert_id)
         _check_params(ask, card)
-        return self._by_name.decide(
-            ask.request,
-            [card],
-            preference=Preference(),
-            policy_name=EXPLICIT,
-            constraints=constraints,
-            unhealthy={},
-            uniform=0.0,
-        )
+        return explicit_decision(ask.request, card, constraints)
 
     def _constraints(self, ask: Ask) -> Constraints:
         wishes = ask.wishes
+        if wishes is NO_WISHES and ask.key.asks_anyone:
+            return _UNCONSTRAINED
         allowed: frozenset[str] | None = None
         if wishes.experts is not None:
             allowed = frozenset(self._aliases.get(name, name) for name in wishes.experts)
@@ -213,6 +189,8 @@ class Decider:
         if not ask.key.may_follow(name):
             raise _forbidden(f"this key may not use the policy {name!r}", "policy_forbidden")
         base = self._policies[name]
+        if wishes is NO_WISHES and target.cost_weight is None:
+            return name, base
         soft: dict[str, float] = dict(wishes.prefer.items())
         weight = base.cost_weight if target.cost_weight is None else target.cost_weight
         return name, replace(
@@ -254,10 +232,3 @@ def _within_scope(
     if key.asks_anyone:
         return allowed
     return frozenset(name for name in allowed or experts if key.may_ask(name))
-
-
-def _unlimited(card: ExpertCard) -> ExpertCard:
-    # A client that names an expert knows what it can do better than a default on a card.
-    return replace(
-        card, tools=True, structured_output=True, modalities=_ALL_ABILITIES, context_tokens=None
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 from uvicorn.supervisors import Multiprocess
 
 from gateway.access.sharing import check_sharing
@@ -72,7 +74,7 @@ def serve_forever(
         run = stack.enter_context(shared)
         redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
-            app = serving_app(run, redactor)
+            app = settled(serving_app(run, redactor))
             uvicorn.Server(uvicorn.Config(app, **_options(server))).run(sockets)
             return
         os.environ[_RUN] = str(run)
@@ -113,7 +115,19 @@ def worker_app() -> FastAPI:
     logging = _logging(configuration.settings)
     redactor = logging.__enter__()
     atexit.register(logging.__exit__, None, None, None)
-    return serving_app(run, redactor)
+    return settled(serving_app(run, redactor))
+
+
+def settled(app: FastAPI) -> FastAPI:
+    """`app`, in a process that serves nothing else: it is set up for that.
+
+    A decision's products are too small for two threads, which mostly wait for each other. And what
+    was built to stay need not be looked through for garbage ever again.
+    """
+    threadpool_limits(limits=1)
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:

@@ -1,0 +1,257 @@
+"""Requests that come in the same turn of the event loop are decided together, at its end.
+
+A quick router answers on the loop: a thread would cost more than the estimate, and together the
+memory of an estimator is read once for all. How quick a router is, is measured; until that is
+known, and if it is slow, each request is decided in a thread of its own and has `within_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+import anyio
+import anyio.to_thread
+import numpy as np
+
+from experts.cards import ExpertCard
+from experts.messages import ChatRequest
+from gateway.execution.health import Health
+from routers.candidates import Expected
+from routers.eligible import Constraints
+from routers.errors import NoEligibleExpertError, RoutingError
+from routers.records import Decision, Preference
+from routers.router import UNTRAINED_VERSION, Router, untrained_router
+
+_log = logging.getLogger(__name__)
+Then = Callable[[Decision | Exception], None]
+"""Hears who answers, or why nobody can."""
+
+_QUICK_S = 0.002
+_TURN_S = 0.004
+"""Longest that the loop is kept from everything else by estimates, as far as can be foreseen."""
+_LEAST_S = 0.0001
+_MOST_TOGETHER = 32
+_LONGEST_ON_LOOP = 256 * 1024
+_NO_HEALTH: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request that a router is to decide; see `Router.decide`."""
+
+    request: ChatRequest
+    policy: str
+    preference: Preference
+    constraints: Constraints
+    uniform: float
+
+
+class Batcher:
+    """Decides cases, several at a time, on the loop or off it.
+
+    Args:
+        cards: The pool.
+        health: Who is out of service.
+        default_expert: Who answers when a router fails; None: as an untrained router decides.
+        within_s: A router in a thread that is later than this has failed.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        cards: Sequence[ExpertCard],
+        health: Health,
+        default_expert: str | None,
+        within_s: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._cards = cards
+        self._health = health
+        self._default_expert = default_expert
+        self._within_s = within_s
+        self._clock = clock
+        self._waiting: dict[Router, list[tuple[Case, Then]]] = {}
+        self._paces: dict[str, tuple[str, _Pace]] = {}
+        self._apart: set[asyncio.Task[None]] = set()
+
+    def submit(self, router: Router, case: Case, then: Then) -> None:
+        """Have `case` decided; `then` is called once, on the running event loop, after this turn.
+
+        A router that fails costs a flag: the default expert answers. An exception that reaches
+        `then` says that nobody can serve the request, or that its wishes make no sense.
+        """
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._decide_waiting)
+        self._waiting.setdefault(router, []).append((case, then))
+
+    def _decide_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for router, cases in waiting.items():
+            pace = self._pace(router)
+            now = cases[: pace.together]
+            for case, then in cases[pace.together :]:
+                self.submit(router, case, then)
+            self._decide(router, pace, now)
+
+    def _pace(self, router: Router) -> _Pace:
+        version, pace = self._paces.get(router.name, ("", None))
+        if pace is None or version != router.version:
+            pace = _Pace(known=router.version == UNTRAINED_VERSION)
+            self._paces[router.name] = (router.version, pace)
+        return pace
+
+    def _decide(self, router: Router, pace: _Pace, cases: Sequence[tuple[Case, Then]]) -> None:
+        out = self._health.reasons()
+        texts, here = [], []
+        for case, then in cases:
+            text = case.request.text
+            if pace.quick and len(text) <= _LONGEST_ON_LOOP:
+                texts.append(text)
+                here.append((case, then))
+            else:
+                self._decide_apart(router, pace, case, then, out)
+        if not here:
+            return
+        began = self._clock()
+        found = _expectations(router, texts)
+        pace.took((self._clock() - began) / len(texts))
+        for (case, then), expected in zip(here, found, strict=True):
+            _tell(then, self._answer(router, case, out, expected))
+
+    def _decide_apart(
+        self, router: Router, pace: _Pace, case: Case, then: Then, out: Mapping[str, str]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(
+            self._answer_apart(router, pace, case, then, out)
+        )
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
+
+    async def _answer_apart(
+        self, router: Router, pace: _Pace, case: Case, then: Then, out: Mapping[str, str]
+    ) -> None:
+        def answer() -> tuple[Decision | Exception, float]:
+            began = self._clock()
+            (expected,) = _expectations(router, [case.request.text])
+            took_s = self._clock() - began
+            return self._answer(router, case, out, expected), took_s
+
+        try:
+            with anyio.fail_after(self._within_s):
+                found, took_s = await anyio.to_thread.run_sync(answer, abandon_on_cancel=True)
+        except TimeoutError as error:
+            found = self._answer(router, case, out, error)
+        else:
+            pace.took(took_s)
+        _tell(then, found)
+
+    def _answer(
+        self, router: Router, case: Case, out: Mapping[str, str], expected: Expected | Exception
+    ) -> Decision | Exception:
+        failure = expected
+        if not isinstance(failure, Exception):
+            try:
+                return self._decided(router, case, out, failure)
+            except NoEligibleExpertError as error:
+                return error
+            except Exception as error:  # noqa: BLE001 - an answer matters more than the reason
+                failure = error
+        # Whatever is wrong with a learned router, the request can still be answered.
+        _log.error("router %s@%s failed", router.name, router.version, exc_info=failure)
+        try:
+            fallback = self._decided(untrained_router(router.name), case, out, {})
+        except RoutingError as error:
+            return error
+        return self._default(fallback)
+
+    def _decided(
+        self, router: Router, case: Case, out: Mapping[str, str], expected: Expected
+    ) -> Decision:
+        try:
+            return self._drawn(router, case, out, expected)
+        except NoEligibleExpertError:
+            # Whoever could serve it is out of service: waiting or a 503 is for the execution.
+            if not out:
+                raise
+        return self._drawn(router, case, _NO_HEALTH, expected)
+
+    def _drawn(
+        self, router: Router, case: Case, out: Mapping[str, str], expected: Expected
+    ) -> Decision:
+        return router.decide(
+            case.request,
+            self._cards,
+            preference=case.preference,
+            policy_name=case.policy,
+            constraints=case.constraints,
+            unhealthy=out,
+            uniform=case.uniform,
+            expected=expected,
+        )
+
+    def _default(self, decision: Decision) -> Decision:
+        """The same eligible experts, but the configured default one answers."""
+        experts = decision.candidates.experts
+        wanted = self._default_expert
+        chosen = experts.index(wanted) if wanted in experts else decision.chosen
+        certain = np.zeros(len(experts))
+        certain[chosen] = 1.0
+        return replace(
+            decision,
+            chosen=chosen,
+            probabilities_A=certain,
+            flags=(*decision.flags, "router_failed"),
+        )
+
+
+class _Pace:
+    """How long a router estimates for one request, as it was measured; unknown is slow.
+
+    The least of late is believed, for a thread is easily interrupted. One that is very much later
+    than what was believed must prove itself anew.
+    """
+
+    __slots__ = ("_each_s",)
+
+    def __init__(self, known: bool) -> None:
+        self._each_s = 0.0 if known else inf
+
+    @property
+    def quick(self) -> bool:
+        return self._each_s <= _QUICK_S
+
+    @property
+    def together(self) -> int:
+        """How many to decide in one turn."""
+        if not self.quick:
+            return _MOST_TOGETHER
+        return min(int(_TURN_S / max(self._each_s, _LEAST_S)), _MOST_TOGETHER)
+
+    def took(self, each_s: float) -> None:
+        """Estimates were made, for so many seconds a request."""
+        if each_s > 25 * _QUICK_S:
+            self._each_s = inf
+        else:
+            self._each_s = min(each_s, 1.25 * max(self._each_s, _LEAST_S))
+
+
+def _expectations(router: Router, texts: Sequence[str]) -> Sequence[Expected | Exception]:
+    """What is expected for each text, or why that is not known."""
+    try:
+        return router.expectations(texts)
+    except Exception as error:  # noqa: BLE001 - whatever it was, others must not suffer from it
+        if len(texts) == 1:
+            return [error]
+    return [found for text in texts for found in _expectations(router, [text])]
+
+
+def _tell(then: Then, found: Decision | Exception) -> None:
+    try:
+        then(found)
+    except Exception:  # noqa: BLE001 - others wait to be told in the same turn
+        _log.exception("a decision could not be passed on")
