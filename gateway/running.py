@@ -143,7 +143,10 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     gateway = build_gateway(settings, experts, redactor=redactor)
     if settings.server.workers > 1:
         gateway.telemetry.metrics.share(run / "figures")
-    return create_app(gateway, admin_port=admin_port, origin=origin)
+    app = create_app(gateway, admin_port=admin_port, origin=origin)
+    # All of this stays: no later search for garbage, which nobody is served during, looks at it.
+    gc.freeze()
+    return app
 
 
 def _launch(run: Path) -> dict[str, Any]:

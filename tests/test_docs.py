@@ -117,6 +117,7 @@ def test_every_command_is_in_the_readme() -> None:
     text = read("README.md")
     command = get_command(app)
     names = list(getattr(command, "commands", {}))
+    assert "serve" in names
     assert [name for name in names if f"pointsman {name}" not in text] == []
 
 

@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
+from collections import UserDict
+from importlib import import_module
+from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from eval.errors import EvalError
 from experts.errors import ExpertError
-from gateway.cli import chat, collect, demo, evaluate, experts, keys, ledger, routers, serve, train
 from gateway.cli.console import err
 from gateway.errors import GatewayError
 from routers.errors import RoutingError
 
+_COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate")
+_GROUPS = ("routers", "experts", "keys", "ledger")
+
+
+class _Imported(UserDict[str, Any]):
+    """Commands by name, each imported when it is asked for: a server needs no code that trains."""
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _command(name)
+        return self.data[name]
+
+
+def _command(name: str) -> Any:
+    # What modules define is there to stay: looking for garbage in it costs a tenth of the start.
+    gc.disable()
+    module = import_module(f"gateway.cli.{name}")
+    gc.enable()
+    if name in _COMMANDS:
+        alone = typer.Typer(add_completion=False)
+        module.register(alone)
+        return typer.main.get_command(alone)
+    group = typer.main.get_group(module.commands)
+    group.name = name
+    return group
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Imported(dict.fromkeys((*_COMMANDS, *_GROUPS)))
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="One endpoint in front of a pool of language models that learns who should answer.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (demo, serve, chat, collect, train, evaluate):
-    module.register(app)
-for group, name in (
-    (routers, "routers"),
-    (experts, "experts"),
-    (keys, "keys"),
-    (ledger, "ledger"),
-):
-    app.add_typer(group.commands, name=name)
+
+
+@app.callback()
+def _pointsman() -> None:
+    """Makes this a group, though its commands come later."""
 
 
 def main() -> None:

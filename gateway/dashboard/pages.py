@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import jinja2
 import orjson
 from fastapi import APIRouter, Request, Response
 
@@ -15,14 +15,11 @@ from gateway.dashboard.money import dollars
 from gateway.ids import now
 from gateway.state import Gateway, gateway_of
 
+if TYPE_CHECKING:
+    import jinja2
+
 api = APIRouter()
 _DAY_S = 86_400
-_PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 _HEADERS = {
     # Prompts are shown: nothing on the page may run, load or be framed.
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -46,7 +43,7 @@ def render(gateway: Gateway) -> str:
     today = gateway.reader.totals(now() - _DAY_S)
     experts = gateway.reader.by_expert()
     answered = sum(row["requests"] for row in experts) or 1
-    return _PAGES.get_template("dashboard.html").render(
+    return _template().render(
         totals=gateway.reader.totals(),
         today=today,
         experts=[{**row, "share": row["requests"] / answered} for row in experts],
@@ -58,6 +55,20 @@ def render(gateway: Gateway) -> str:
         ago=ago,
         dollars=dollars,
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    # Not at the top: a gateway that shows no page starts faster without.
+    import jinja2
+
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return pages.get_template("dashboard.html")
 
 
 def latest_comparison(gateway: Gateway) -> dict[str, Any] | None:

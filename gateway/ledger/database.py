@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, column, create_engine, event, inspect, select, table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gateway.errors import ConfigError, LedgerError
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -23,13 +20,29 @@ _DRIVERS = {
 }
 
 
-def open_database(url: str, *, durable: bool = True, migrations: Path = _MIGRATIONS) -> Engine:
+class Schema(NamedTuple):
+    """Some tables of a database: how they are made, and where it says which are there."""
+
+    migrations: Path
+    """Alembic's folder."""
+    version_table: str = "alembic_version"
+
+    def newest(self) -> str:
+        """The last revision of the folder, whose files are called `v<revision>_<what>.py`."""
+        names = [path.name for path in (self.migrations / "versions").glob("v*_*.py")]
+        return max(names).removeprefix("v").split("_")[0]
+
+
+LEDGER = Schema(Path(__file__).parent / "migrations")
+
+
+def open_database(url: str, *, durable: bool = True, schema: Schema = LEDGER) -> Engine:
     """Connect, migrate, return the engine.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/name`.
         durable: SQLite waits for the disk at each commit; PostgreSQL always does.
-        migrations: Alembic's folder for the tables that are wanted; the ledger's own.
+        schema: The tables that are wanted; the ledger's own.
 
     Raises:
         ConfigError: The URL is of no kind we know.
@@ -41,14 +54,32 @@ def open_database(url: str, *, durable: bool = True, migrations: Path = _MIGRATI
             if engine.dialect.name == "postgresql":
                 # Several workers start at once; one migrates, the others wait and find it done.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7406)")
-            config = Config()
-            config.set_main_option("script_location", str(migrations))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if _revision(connection, schema.version_table) != schema.newest():
+                _migrate(connection, schema.migrations)
     except SQLAlchemyError as error:
         engine.dispose()
         raise LedgerError(f"the database at {_shown(url)} can't be opened: {error}") from error
     return engine
+
+
+def _revision(connection: Connection, version_table: str) -> str | None:
+    if not inspect(connection).has_table(version_table):
+        return None
+    found: str | None = connection.scalar(
+        select(column("version_num")).select_from(table(version_table))
+    )
+    return found
+
+
+def _migrate(connection: Connection, migrations: Path) -> None:
+    # Not at the top: a gateway whose tables are up to date starts faster and smaller without.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @contextmanager

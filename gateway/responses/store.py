@@ -17,13 +17,13 @@ from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import ApiError, LedgerError
-from gateway.ledger.database import open_database, reader
-from gateway.responses.tables import kept_response
+from gateway.ledger.database import Schema, open_database, reader
+from gateway.responses.tables import VERSION_TABLE, kept_response
 
 Item = Mapping[str, Any]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA = Schema(Path(__file__).parent / "migrations", VERSION_TABLE)
 _DAY_S = 86_400
 _PRUNE_S = 60.0
 _MAX_TURNS = 1_000
@@ -79,7 +79,7 @@ class ResponseStore:
         max_rows: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = open_database(url, migrations=_MIGRATIONS)
+        self._engine = open_database(url, schema=SCHEMA)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _overwrite_what_is_deleted)
             # The connections of the migration were opened without it.
