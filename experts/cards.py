@@ -106,6 +106,8 @@ class ExpertCard:
             is refused, or they are taken out and named in the answer's headers.
         wire: Whose wire format it speaks, which says what fields it knows.
         params_allow: Further fields that it takes, whatever `params` says.
+        media_urls: Which URLs of images and other media it may be sent: `any`, those of `public`
+            hosts, or only `data` URLs, which hold what they name.
     """
 
     expert_id: str
@@ -128,6 +130,7 @@ class ExpertCard:
     api: Literal["chat", "completions", "embeddings"] = "chat"
     params: Literal["pass", "strict", "drop"] = "pass"
     params_allow: frozenset[str] = frozenset()
+    media_urls: Literal["any", "public", "data"] = "public"
     wire: Literal["openai", "anthropic"] = "openai"
 
     @property

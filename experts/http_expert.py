@@ -12,6 +12,7 @@ import anyio
 import httpx2
 import orjson
 
+from experts.barred import barred
 from experts.base import Call
 from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
@@ -22,6 +23,7 @@ from experts.errors import (
     ExpertOutOfServiceError,
     ExpertProtocolError,
     ExpertTimeoutError,
+    ExpertUnsupportedError,
 )
 from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
@@ -128,6 +130,8 @@ class HttpExpert:
         return lease
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
+        if found := barred(request, self._card):
+            raise ExpertUnsupportedError(self._card.expert_id, ": ".join(found))
         known = with_known_params(request, self._card)
         body = orjson.dumps(self._dialect.body(known, self._model))
         async with self._opened(request, body, call) as response:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from experts.barred import barred
 from experts.cards import ExpertCard
 from experts.params import unknown_params
 from gateway.access.keys import Key
@@ -211,6 +212,8 @@ def _check_params(ask: Ask, card: ExpertCard) -> None:
             code="unsupported_parameter",
             param=unknown[0],
         )
+    if found := barred(ask.request, card):
+        raise ApiError(400, ": ".join(found), code="unsupported_parameter", param=found.param)
 
 
 def _check_scope(ask: Ask, target: Target) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from experts.barred import barred
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.params import unknown_params
@@ -86,6 +87,11 @@ class _Case:
     unhealthy: Mapping[str, str]
     constraints: Constraints
 
+    @property
+    def may_be_barred(self) -> bool:
+        parts = any(not isinstance(message.content, str) for message in self.request.messages)
+        return parts or bool(self.request.params)
+
 
 def _not_allowed(case: _Case, card: ExpertCard) -> str | None:
     allow = case.constraints.allow or frozenset()
@@ -115,6 +121,11 @@ def _other_task(case: _Case, card: ExpertCard) -> str | None:
 def _takes_not_every_field(case: _Case, card: ExpertCard) -> str | None:
     unknown = unknown_params(case.request, card) if card.params == "strict" else ()
     return f"does not take {', '.join(unknown)}" if unknown else None
+
+
+def _barred(case: _Case, card: ExpertCard) -> str | None:
+    found = barred(case.request, card)
+    return f"is not sent {found.param}: {found.why}" if found else None
 
 
 def _cannot_read(case: _Case, card: ExpertCard) -> str | None:
@@ -176,6 +187,7 @@ _CHECKS: tuple[tuple[_Asked, _Check], ...] = (
     (lambda case: bool(case.unhealthy), _out_of_service),
     (lambda case: True, _other_task),
     (lambda case: bool(case.request.params), _takes_not_every_field),
+    (lambda case: case.may_be_barred, _barred),
     (lambda case: True, _cannot_read),
     (lambda case: case.request.needs_tools, _no_tools),
     (lambda case: case.request.needs_schema, _no_schema),

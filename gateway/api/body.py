@@ -8,8 +8,16 @@ import orjson
 
 from gateway.errors import ApiError
 
-# Settings of where a call goes and of its outcome belong to the operator, never to a client.
-_REFUSED = ("api_base", "base_url", "api_key", "custom_llm_provider", "mock_response")
+# Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a
+# client. We read none of them; but what is behind an expert's URL may be a gateway that does.
+_REFUSED = (
+    *("api_base", "api_key", "api_version", "base_url", "custom_host", "custom_llm_provider"),
+    *("extra_headers", "model_list", "user_config"),
+)
+_REFUSED_PREFIXES = ("mock_", "aws_", "azure_", "vertex_")
+# Where clients of such gateways put further fields.
+_MORE_FIELDS = ("extra_body", "litellm_params")
+_MOST_DEPTH = 8
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
@@ -25,9 +33,24 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 def refuse_operator_fields(body: dict[str, Any]) -> None:
     """Raises ApiError 400 for a field that only the operator may set."""
-    for name in _REFUSED:
-        if name in body:
+    for name in body:
+        if name in _REFUSED or name.startswith(_REFUSED_PREFIXES):
             raise fault(name, "is not accepted from clients")
+    for name in _MORE_FIELDS:
+        if name in body and (found := _operators(body[name], _MOST_DEPTH)):
+            raise fault(f"{name}.{found}", "is not accepted from clients")
+
+
+def _operators(value: Any, depth: int) -> str | None:
+    """The path of a field within `value` that only the operator may set, if there is one."""
+    if not isinstance(value, dict):
+        return None
+    for name, item in value.items():
+        if name in _REFUSED or name.startswith(_REFUSED_PREFIXES) or not depth:
+            return str(name)
+        if found := _operators(item, depth - 1):
+            return f"{name}.{found}"
+    return None
 
 
 def model_and_stream(body: dict[str, Any]) -> tuple[str, bool]:

@@ -63,6 +63,8 @@ class CardSettings(Frozen):
     tags: dict[str, str] = Field(default_factory=dict)
     params: Literal["pass", "strict", "drop"] = "pass"
     params_allow: frozenset[str] = frozenset()
+    media_urls: Literal["any", "public", "data"] = "public"
+    """Which URLs of images, sounds and files it may be sent, since it fetches them itself."""
 
     def card(self, prices: Prices | None, prompt: FewShotPrompt | None = None) -> ExpertCard:
         names = set(CardSettings.model_fields) - {"id", "prices"}
