@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -26,6 +27,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Parsing a megabyte takes milliseconds in which nobody else would be served.
 _PARSE_INLINE_BYTES = 256 * 1024
+_MOST_NAMES, _LONGEST_NAME = 32, 64
+_PLAIN = "[]().:/@$*+!"
 
 
 async def respond(front: Front, request: Request) -> Response:
@@ -157,13 +160,19 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         **answer.passed.headers(),
     }
     if dropped := answer.dropped_params:
-        headers["x-pointsman-dropped-params"] = ",".join(dropped)
+        headers["x-pointsman-dropped-params"] = _listed(dropped)
     if debug:
         headers["x-pointsman-version"] = decision.version
         headers["x-pointsman-policy"] = decision.policy
         headers["x-pointsman-propensity"] = f"{decision.propensity:.6g}"
         headers["x-pointsman-flags"] = ",".join(decision.flags)
     return headers
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names that a client made up, fit for a header: line ends and the like as `%0D%0A`."""
+    fit = [quote(name[:_LONGEST_NAME], safe=_PLAIN) for name in names[:_MOST_NAMES]]
+    return ",".join([*fit, "..."] if len(names) > _MOST_NAMES else fit)
 
 
 def _cost_text(answer: Answer) -> str:
