@@ -250,7 +250,12 @@ def create_app(
         await gateway.telemetry.close()
 
     app = FastAPI(
-        title="Pointsman", lifespan=lifespan, openapi_url=None, telemetry=_OUR_OWN_TELEMETRY
+        title="Pointsman",
+        lifespan=lifespan,
+        openapi_url=None,
+        # It would name operators' routes to the public, under whatever `Host` was sent.
+        redirect_slashes=False,
+        telemetry=_OUR_OWN_TELEMETRY,
     )
     snapshots = Snapshots(app.state, _first(gateway, origin))
     reloader = Reloader(snapshots, origin.source, rebuild_gateway) if origin else None

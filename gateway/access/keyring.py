@@ -137,9 +137,12 @@ class Keyring:
         """
         if not self._locked:
             return self._anonymous(headers, client_host)
-        given = _given(headers)
+        scheme, given = _given(headers)
         if not given:
             raise _unauthorized("no API key: send `Authorization: Bearer <key>`", "missing_api_key")
+        if scheme == "basic" and "origin" in headers:
+            # A browser that was once given the password adds it to requests of any site's pages.
+            check_site({"origin": headers["origin"]}, self._sites)
         key = self._known(given)
         if not key.may_visit(path):
             raise ApiError(
@@ -214,13 +217,15 @@ class Keyring:
         return key
 
 
-def _given(headers: Mapping[str, str]) -> str:
+def _given(headers: Mapping[str, str]) -> tuple[str, str]:
+    """The scheme, in lower case, and the secret."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    if scheme.lower() == "basic":
-        return _basic_password(token)
-    return headers.get("x-api-key", "")
+    scheme = scheme.lower()
+    if scheme == "bearer":
+        return scheme, token.strip()
+    if scheme == "basic":
+        return scheme, _basic_password(token)
+    return "", headers.get("x-api-key", "")
 
 
 def _basic_password(token: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
+
+from gateway.dashboard.html import html, page
 
 api = APIRouter()
 
@@ -17,5 +18,11 @@ async def openapi(request: Request) -> Response:
 
 @api.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The same as a page, whose scripts the browser fetches from a public network of servers."""
-    return get_swagger_ui_html(openapi_url="/openapi.json", title=request.app.title)
+    """The same as a page. Nobody else's script runs on it: who reads it is an operator."""
+    described = request.app.openapi()
+    routes = [
+        (path, method.upper(), about.get("description") or about.get("summary", ""))
+        for path, methods in described["paths"].items()
+        for method, about in methods.items()
+    ]
+    return html(page("interface.html", routes=routes, **described["info"]))

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.dashboard.chart import frontier_chart
+from gateway.dashboard.html import html, page
 from gateway.dashboard.money import dollars
 from gateway.ids import now
 from gateway.state import Gateway, gateway_of
 
-if TYPE_CHECKING:
-    import jinja2
-
 api = APIRouter()
 _DAY_S = 86_400
-_HEADERS = {
-    # Prompts are shown: nothing on the page may run, load or be framed.
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "frame-ancestors 'none'",
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-}
 
 
 @api.get("/")
@@ -34,8 +23,7 @@ async def dashboard(request: Request) -> Response:
     """The dashboard; a browser asks for the password, which is an admin key."""
     gateway = gateway_of(request)
     gateway.keyring.check_admin(request)
-    page = await anyio.to_thread.run_sync(render, gateway)
-    return Response(page, media_type="text/html; charset=utf-8", headers=_HEADERS)
+    return html(await anyio.to_thread.run_sync(render, gateway))
 
 
 def render(gateway: Gateway) -> str:
@@ -43,7 +31,8 @@ def render(gateway: Gateway) -> str:
     today = gateway.reader.totals(now() - _DAY_S)
     experts = gateway.reader.by_expert()
     answered = sum(row["requests"] for row in experts) or 1
-    return _template().render(
+    return page(
+        "dashboard.html",
         totals=gateway.reader.totals(),
         today=today,
         experts=[{**row, "share": row["requests"] / answered} for row in experts],
@@ -55,20 +44,6 @@ def render(gateway: Gateway) -> str:
         ago=ago,
         dollars=dollars,
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    # Not at the top: a gateway that shows no page starts faster without.
-    import jinja2
-
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return pages.get_template("dashboard.html")
 
 
 def latest_comparison(gateway: Gateway) -> dict[str, Any] | None:
