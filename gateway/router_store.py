@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from typing import Any
 from gateway.errors import ConfigError
 from gateway.ids import now
 from routers.artifacts import load_router, save_router
+from routers.errors import ArtifactError
 from routers.router import Router
 
 _POINTER = "promoted.json"
+# Names come from commands and from `/admin`, and become directories.
+_NAME = re.compile(r"[A-Za-z0-9_][\w.:@+-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class RouterStore:
 
     def publish(self, router: Router) -> str:
         """Write a version and return it; publishing the same router twice changes nothing."""
-        home = self._directory / router.name
+        home = self._home(router.name)
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
             version = save_router(router, Path(scratch) / "artifact")
@@ -51,32 +55,34 @@ class RouterStore:
         """Routers that have a promoted version."""
         if not self._directory.is_dir():
             return []
-        return sorted(p.name for p in self._directory.iterdir() if (p / _POINTER).is_file())
+        found = (p for p in self._directory.iterdir() if _NAME.fullmatch(p.name))
+        return sorted(p.name for p in found if (p / _POINTER).is_file())
 
     def all_names(self) -> list[str]:
         """Routers that have any version."""
         if not self._directory.is_dir():
             return []
-        return sorted(p.name for p in self._directory.iterdir() if self.versions(p.name))
+        found = (p.name for p in self._directory.iterdir() if _NAME.fullmatch(p.name))
+        return sorted(name for name in found if self.versions(name))
 
     def made_at(self, name: str, version: str) -> float:
         """When a version was published, seconds since 1970."""
-        return (self._directory / name / version / "manifest.json").stat().st_mtime
+        return (self._home(name) / version / "manifest.json").stat().st_mtime
 
     def versions(self, name: str) -> list[str]:
         """All versions of a router, oldest first."""
-        home = self._directory / name
+        home = self._home(name)
         found = [p for p in home.glob("*/manifest.json") if not p.parent.name.startswith(".")]
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime)]
 
     def manifest(self, name: str, version: str) -> dict[str, Any]:
-        path = self._directory / name / version / "manifest.json"
+        path = self._home(name) / version / "manifest.json"
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
 
     def promoted(self, name: str) -> Promotion | None:
         try:
-            text = (self._directory / name / _POINTER).read_text(encoding="utf-8")
+            text = (self._home(name) / _POINTER).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         pointer = json.loads(text)
@@ -99,7 +105,26 @@ class RouterStore:
         return self._point(name, Promotion(current.history[-1], now(), current.history[:-1]))
 
     def load(self, name: str, version: str) -> Router:
-        return load_router(self._directory / name / self._full(name, version))
+        """The router of a version.
+
+        Raises:
+            ConfigError: There is no such version.
+            ArtifactError: It is damaged, or what lies there is another version.
+        """
+        full = self._full(name, version)
+        router = load_router(self._home(name) / full)
+        if router.version != full:
+            raise ArtifactError(
+                f"'{self._home(name) / full}' holds version {router.version!r}: it was replaced"
+            )
+        return router
+
+    def _home(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name[:100]!r} is no name of a router: letters, digits and _.:@+- only"
+            )
+        return self._directory / name
 
     def _full(self, name: str, version: str) -> str:
         matching = [v for v in self.versions(name) if v.startswith(version)] if version else []
@@ -109,7 +134,7 @@ class RouterStore:
         return matching[0]
 
     def _point(self, name: str, promotion: Promotion) -> Promotion:
-        home = self._directory / name
+        home = self._home(name)
         content = {
             "version": promotion.version,
             "at": promotion.at,
