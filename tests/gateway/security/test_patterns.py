@@ -1,0 +1,60 @@
+"""Every regular expression of ours that reads what strangers write does so in linear time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from experts.calculator import CalculatorExpert
+from experts.cards import ExpertCard
+from experts.refusals import refusal
+from gateway.caching.similar import question_of
+from gateway.ledger.rows import kept_text
+from gateway.telemetry.redaction import Redactor
+from routers.encoders import HashingEncoder
+
+MEGABYTE = 1_000_000
+PIECES = (
+    *("a", "1", "*", "@", ".", "-", "+", "_", "…", "“", "«", "`", '"', "'", "(", " ", "\n", "é"),
+    *("a@", "a@b", "a@b.", "1(", "+1 ", "sk-", "sk-***", "eyJ", "eyJaaaaaaa.", "://", "http://a"),
+    *("bearer ", "ending ", "x-api-key: ", "authorization: bearer ", "token=", "a:b@", "'s "),
+    *("how many ", "1 a in ", "sum of a and ", "one hundred and ", "1,000,", "max context "),
+)
+# Linear time is a second for all pieces together; what is quadratic takes hours for one.
+ENOUGH_S = 60
+
+
+def test_megabytes_made_to_be_slow_are_not() -> None:
+    redactor = Redactor(["planted-secret-1234WXYZ"])
+    calculator = CalculatorExpert(ExpertCard("calculator"))
+    encoder = HashingEncoder()
+    began = time.process_time()
+    for piece in PIECES:
+        text = piece * (MEGABYTE // 4 // len(piece))
+        for hostile in (text, f"{text}!", f"ending{text}"):
+            redactor.text(hostile)
+            kept_text(hostile, "redacted")
+        question_of(text[:8_000], b"", encoder)
+        question_of(text, b"", encoder)
+        calculator.work_out(text)
+        calculator.work_out(text[:398])
+        calculator.work_out(f"how many {text[:380]} in?")
+        refusal("a", 400, {}, b'{"error": {"message": "%b"}}' % text.encode())
+    assert time.process_time() - began < ENOUGH_S
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("mail me@example.org, please", "mail [email], please"),
+        ("first.last+tag@mail.example.org", "[email]"),
+        ("x me@a.b you@c.d", "x [email] [email]"),
+        ("call +49 30 1234567", "call [number]"),
+        ("sk-0123456789abcdef", "[secret]"),
+        ("no@one", "no@one"),
+        ("", ""),
+    ],
+)
+def test_what_is_private_still_goes(text: str, kept: str) -> None:
+    assert kept_text(text, "redacted") == kept
