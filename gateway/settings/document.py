@@ -267,4 +267,7 @@ def _position(event: Event) -> Position:
 
 
 def _no_yaml(error: yaml.MarkedYAMLError) -> str:
+    if "nesting" in str(error.problem):
+        # Newer C parsers look ahead, so they give up before we see how deep it is.
+        return "is nested too deeply"
     return f"is no YAML: {', '.join(part for part in (error.context, error.problem) if part)}"
