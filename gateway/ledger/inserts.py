@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
-import orjson
 from sqlalchemy import JSON, Connection, Table
 
 from gateway.ledger import tables
-from gateway.ledger.rows import Row
+from gateway.ledger.rows import Row, json_text
 
 _MARK = {"sqlite": "?", "postgresql": "%s"}
 # One statement for many rows costs SQLite half of what as many statements cost.
@@ -19,26 +20,29 @@ _TOGETHER = 40
 
 def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert `rows` in the current transaction, parents before children."""
-    by_table: dict[tuple[str, bool], list[tuple[Any, ...]]] = {}
+    by_table: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
-        values = _reader(row.table)(row)
-        by_table.setdefault((row.table.name, row.once), []).append(values)
-    for table in tables.metadata.sorted_tables:
+        kind = row.table.name, row.once
+        if (alike := by_table.get(kind)) is None:
+            alike = by_table[kind] = []
+        alike.append(row)
+    for table in _PARENTS_FIRST:
         for once in (True, False):
             if found := by_table.get((table.name, once)):
                 _insert(connection, table, once, found)
 
 
-def _insert(
-    connection: Connection, table: Table, once: bool, rows: Sequence[tuple[Any, ...]]
-) -> None:
-    mark = _MARK[connection.dialect.name]
+_PARENTS_FIRST = tables.metadata.sorted_tables
+
+
+def _insert(connection: Connection, table: Table, once: bool, rows: Sequence[Row]) -> None:
+    mark, values = _MARK[connection.dialect.name], _reader(table)
     whole = len(rows) - len(rows) % _TOGETHER if mark == "?" else 0
     many = _statement(table, once, mark, _TOGETHER)
     for start in range(0, whole, _TOGETHER):
-        flat = tuple(value for row in rows[start : start + _TOGETHER] for value in row)
-        connection.exec_driver_sql(many, flat)
-    if rest := list(rows[whole:]):
+        together = rows[start : start + _TOGETHER]
+        connection.exec_driver_sql(many, tuple(chain.from_iterable(map(values, together))))
+    if rest := [tuple(values(row)) for row in rows[whole:]]:
         connection.exec_driver_sql(_statement(table, once, mark, 1), rest)
 
 
@@ -53,16 +57,24 @@ def _statement(table: Table, once: bool, mark: str, count: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _reader(table: Table) -> Callable[[Row], tuple[Any, ...]]:
+def _reader(table: Table) -> Callable[[Row], Sequence[Any]]:
     """A function from a row to its values in the order of the columns, JSON as text."""
     names = [column.name for column in table.columns]
     as_json = [index for index, column in enumerate(table.columns) if _is_json(column)]
+    all_of = itemgetter(*names)
 
-    def read(row: Row) -> tuple[Any, ...]:
-        values = list(map(row.values.get, names))
+    def read(row: Row) -> Sequence[Any]:
+        try:
+            values: tuple[Any, ...] = all_of(row.values)
+        except KeyError:
+            # What a row says nothing of is NULL.
+            values = tuple(map(row.values.get, names))
+        if not as_json:
+            return values
+        texts = list(values)
         for index in as_json:
-            values[index] = orjson.dumps(values[index]).decode()
-        return tuple(values)
+            texts[index] = json_text(texts[index])
+        return texts
 
     return read
 

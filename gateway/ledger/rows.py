@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,9 +19,10 @@ from gateway.ids import now
 from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
 
+_PREFERENCE = tuple(field.name for field in fields(Preference))
 
-@dataclass(frozen=True, slots=True)
-class Row:
+
+class Row(NamedTuple):
     """One row to insert. `once` rows carry a content hash as key and may exist already."""
 
     table: Table
@@ -30,8 +31,11 @@ class Row:
 
 
 def decision_row(decision_id: str, request_id: str, at: float, decision: Decision) -> Row:
-    """A decision with all that it weighed; `decision_of` is the inverse."""
-    candidates = decision.candidates
+    """A decision with all that it weighed; `decision_of` is the inverse.
+
+    Arrays stay arrays: whoever writes the row makes them JSON (`json_text`), off the event loop.
+    """
+    candidates, preference = decision.candidates, decision.preference
     values = {
         "decision_id": decision_id,
         "request_id": request_id,
@@ -39,25 +43,25 @@ def decision_row(decision_id: str, request_id: str, at: float, decision: Decisio
         "router": decision.router,
         "version": decision.version,
         "policy": decision.policy,
-        "preference": plain(decision.preference),
+        "preference": {name: getattr(preference, name) for name in _PREFERENCE},
         "candidates": {
-            "experts": list(candidates.experts),
-            "quality": numbers(candidates.quality_A),
-            "stderr": numbers(candidates.stderr_A),
-            "cost_usd": numbers(candidates.cost_usd_A),
-            "latency_s": numbers(candidates.latency_s_A),
-            "output_tokens": numbers(candidates.output_tokens_A),
-            "penalty": numbers(candidates.penalty_A),
-            "utility": numbers(decision.utility_A),
-            "probability": numbers(decision.probabilities_A),
-            "cost_scale_usd": _number(candidates.cost_scale_usd),
-            "latency_scale_s": _number(candidates.latency_scale_s),
+            "experts": candidates.experts,
+            "quality": candidates.quality_A,
+            "stderr": candidates.stderr_A,
+            "cost_usd": candidates.cost_usd_A,
+            "latency_s": candidates.latency_s_A,
+            "output_tokens": candidates.output_tokens_A,
+            "penalty": candidates.penalty_A,
+            "utility": decision.utility_A,
+            "probability": decision.probabilities_A,
+            "cost_scale_usd": candidates.cost_scale_usd,
+            "latency_scale_s": candidates.latency_scale_s,
         },
-        "excluded": dict(decision.excluded),
+        "excluded": decision.excluded,
         "draw": decision.draw,
         "expert_id": decision.expert,
         "propensity": decision.propensity,
-        "flags": list(decision.flags),
+        "flags": decision.flags,
     }
     return Row(tables.decision, values)
 
@@ -114,11 +118,28 @@ def price_row(expert_id: str, prices: Prices) -> Row:
     return Row(tables.price, {**key, **content}, once=True)
 
 
-def token_columns(usage: Usage | None) -> dict[str, int | bool | None]:
+def token_columns(usage: Usage | None) -> Mapping[str, int | bool | None]:
     """The disjoint token vector; NULL where nothing was counted."""
-    parts = ("input", "cache_read", "cache_write", "output", "reasoning")
-    counted = {f"{part}_tokens": getattr(usage, part, None) for part in parts}
-    return {**counted, "tokens_estimated": usage is not None and usage.estimated}
+    if usage is None:
+        return _NOTHING_COUNTED
+    return {
+        "input_tokens": usage.input,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+        "output_tokens": usage.output,
+        "reasoning_tokens": usage.reasoning,
+        "tokens_estimated": usage.estimated,
+    }
+
+
+_NOTHING_COUNTED: Mapping[str, int | bool | None] = {
+    "input_tokens": None,
+    "cache_read_tokens": None,
+    "cache_write_tokens": None,
+    "output_tokens": None,
+    "reasoning_tokens": None,
+    "tokens_estimated": False,
+}
 
 
 def kept_text(text: str, mode: str) -> str | None:
@@ -152,11 +173,27 @@ def redacted(text: str) -> str:
 
 def numbers(values: Floats) -> list[float | None]:
     """An array as JSON: NaN, which JSON has not, becomes null."""
-    return [_number(value) for value in values]
+    return [value if value == value else None for value in values.tolist()]
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def json_text(content: Any) -> str:
+    """JSON of a row's column, arrays and mappings of any kind included; NaN becomes null."""
+    if not content:
+        # Most requests have no tags and most decisions no flags.
+        return _EMPTY.get(type(content)) or orjson.dumps(content).decode()
+    return orjson.dumps(content, _listed, orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+_EMPTY: Mapping[type, str] = {dict: "{}", tuple: "[]", list: "[]"}
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        # One that is not contiguous in memory.
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
 
 
 def plain(record: Any) -> dict[str, Any]:

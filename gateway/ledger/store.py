@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -19,6 +19,7 @@ from gateway.ledger.rows import Row
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH_ROWS = 2_000
+_MOST_KNOWN = 1_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Nobody waits for rows in relaxed mode; larger groups cost less for each row.
 _RELAXED_GATHER_S = 0.02
@@ -27,8 +28,7 @@ Then = Callable[[LedgerError | None], None]
 """Hears that rows are on disk, or why they will never be."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     rows: tuple[Row, ...]
     then: Then | None = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -56,6 +56,8 @@ class Ledger:
         self._max_pending = max_pending
         self._entries: deque[_Entry] = deque()
         self._pending_rows = 0
+        # By identity, which the same prices keep (`price_row`) and a reference preserves.
+        self._known: dict[int, Row] = {}
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._hurry = False
@@ -210,10 +212,17 @@ class Ledger:
             self._write_until_done([entry])
 
     def _write(self, batch: Sequence[_Entry]) -> None:
-        rows = [row for entry in batch for row in entry.rows]
+        rows = [row for entry in batch for row in entry.rows if id(row) not in self._known]
         if rows:
             with self._engine.begin() as connection:
                 insert_rows(connection, rows)
+            self._remember([row for row in rows if row.once])
+
+    def _remember(self, rows: Sequence[Row]) -> None:
+        """Rows that are there for good, and that come again with every call (prices do)."""
+        if len(self._known) + len(rows) > _MOST_KNOWN:
+            self._known.clear()
+        self._known.update({id(row): row for row in rows[:_MOST_KNOWN]})
 
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
         rows = sum(len(entry.rows) for entry in batch)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import anyio
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -33,7 +36,7 @@ from gateway.ledger.store import Ledger
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.access import Grant, Limit
 from routers.eligible import Constraints
-from routers.records import Decision, Preference
+from routers.records import Candidates, Decision, Preference
 from routers.router import untrained_router
 
 CHEAP = ExpertCard("cheap", prices=Prices(1, 2))
@@ -343,3 +346,77 @@ def test_what_was_spent_is_summed_by_key_project_and_session(ledger: Ledger) -> 
     assert [spending.since(meter, 0.0) for meter in meters] == [20_000] * 4
     assert [spending.since(meter, 0.0) for meter in others] == [0, 0]
     assert spending.since(meters[0], now() + 1) == 0
+
+
+def test_prices_are_written_once_however_often_they_come(ledger: Ledger, url: str) -> None:
+    for _ in range(3):
+        booked(ledger, a_decision(CHEAP))
+    dearer = replace(CHEAP, prices=Prices(3, 4))
+    row = price_row(dearer.expert_id, dearer.prices or Prices(0, 0))
+    anyio.run(ledger.commit, [row, row])
+    again = Row(row.table, dict(row.values), once=True)
+    anyio.run(ledger.commit, [again])
+    with opened(url) as engine:
+        reader = LedgerReader(engine)
+        assert reader.count(tables.price) == 2
+        assert reader.count(tables.attempt) == 3
+
+
+def test_a_price_that_could_not_be_written_is_written_with_the_next_call(
+    ledger: Ledger, url: str
+) -> None:
+    prices = price_row("cheap", Prices(5, 6))
+    refused = Row(tables.outcome, {"outcome_id": "out-1"})
+    with pytest.raises(LedgerError):
+        anyio.run(ledger.commit, [prices, refused])
+    with opened(url) as engine:
+        assert LedgerReader(engine).count(tables.price) == 0
+        anyio.run(ledger.commit, [prices])
+        assert LedgerReader(engine).count(tables.price) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_decision_weighed_is_read_back_as_it_was(
+    ledger: Ledger, url: str, steps: int
+) -> None:
+    """NaN is null; an array of a plugin need not be contiguous; any mapping will do."""
+    numbers = np.array([0.1, np.nan, 1 / 3, 2.0])[::steps]
+    experts = ("cheap", "b", "c", "d")[: len(numbers)]
+    weighed = Candidates(
+        experts,
+        numbers,
+        numbers,
+        numbers,
+        numbers,
+        numbers,
+        numbers,
+        cost_scale_usd=0.5,
+        latency_scale_s=2.0,
+    )
+    certain = np.zeros(len(numbers))
+    certain[0] = 1.0
+    made = Decision(
+        router="r",
+        version="v",
+        policy="p",
+        preference=Preference(0.1, 0.2, 0.3, {"local": 0.4}),
+        candidates=weighed,
+        excluded=MappingProxyType({"z": "too dear"}),
+        utility_A=numbers,
+        probabilities_A=certain,
+        draw=0.25,
+        chosen=0,
+        flags=("untrained",),
+    )
+    booking = booked(ledger, made)
+    with opened(url) as engine:
+        record = LedgerReader(engine).decision(booking.decision_id)
+    assert record is not None
+    read = decision_of(record)
+    assert read.preference == made.preference
+    assert (read.excluded, read.flags) == ({"z": "too dear"}, ("untrained",))
+    assert read.candidates.experts == experts
+    for name in ("quality_A", "stderr_A", "cost_usd_A", "latency_s_A", "penalty_A"):
+        assert np.array_equal(getattr(read.candidates, name), numbers, equal_nan=True)
+    assert np.array_equal(read.utility_A, numbers, equal_nan=True)
+    assert np.array_equal(read.probabilities_A, certain)
