@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from experts.depth import load_json
 from experts.messages import Json, Message
 
 WIRE = "anthropic.messages"
@@ -56,7 +57,7 @@ def parsed_arguments(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        parsed = orjson.loads(text)
+        parsed = load_json(text)
     except orjson.JSONDecodeError:
         return {"arguments": text}
     return parsed if isinstance(parsed, dict) else {"arguments": text}

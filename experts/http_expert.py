@@ -16,6 +16,7 @@ from experts.barred import barred
 from experts.base import Call
 from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
+from experts.depth import load_json
 from experts.dialect import Dialect
 from experts.errors import (
     ExpertCallError,
@@ -219,7 +220,7 @@ class HttpExpert:
         if response.status_code != 200:
             raise await self._refused(response)
         try:
-            data = orjson.loads(response.content)
+            data = load_json(response.content)
         except orjson.JSONDecodeError as error:
             raise self._no_answer("sent broken JSON") from error
         return data if isinstance(data, dict) else {}

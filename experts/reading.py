@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from experts.depth import load_json
 from experts.dialect import Reader
 from experts.errors import ExpertProtocolError
 from experts.messages import Delta, Event, Finish, Json, Usage
@@ -112,7 +113,7 @@ class StreamReader:
 
     def _parsed(self, payload: bytes) -> Json | None:
         try:
-            data = orjson.loads(payload)
+            data = load_json(payload)
         except orjson.JSONDecodeError:
             data = None
         if isinstance(data, dict):
@@ -128,7 +129,7 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
         ExpertCallError: It is an error, no JSON, or has no finished choice.
     """
     try:
-        data = orjson.loads(content)
+        data = load_json(content)
     except orjson.JSONDecodeError as error:
         what = "an empty answer" if not content.strip() else f"broken JSON: {error}"
         raise ExpertProtocolError(expert_id, f"sent {what}") from error

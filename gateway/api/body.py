@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from experts.depth import load_json
 from gateway.errors import ApiError
 
 # Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a
@@ -23,7 +24,7 @@ _MOST_DEPTH = 8
 def parse_body(raw: bytes) -> dict[str, Any]:
     """A JSON object, or ApiError 400."""
     try:
-        body = orjson.loads(raw)
+        body = load_json(raw)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"the body is no JSON: {error}") from error
     if not isinstance(body, dict):

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from experts.depth import load_json
 from experts.messages import Json, Message
 from gateway.api.body import fault
 
@@ -234,7 +235,7 @@ def sealed(blocks: Sequence[Json]) -> str:
 def _opened(value: Any) -> list[Json]:
     """The signed thoughts that we sealed; what others sealed means nothing here."""
     try:
-        blocks = orjson.loads(base64.b64decode(value, validate=True)) if value else []
+        blocks = load_json(base64.b64decode(value, validate=True)) if value else []
     except (ValueError, TypeError, binascii.Error, orjson.JSONDecodeError):
         return []
     return list(blocks) if _is_objects(blocks) else []
