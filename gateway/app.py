@@ -45,8 +45,9 @@ from gateway.api import (
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
-from gateway.api.reference import DescribedApp
+from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
+from gateway.closing import ClientLeftError, Closing
 from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.errors import ApiError, GatewayError, api_error
@@ -65,7 +66,7 @@ from gateway.reload.reloader import Reloader, Source
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
-from gateway.service import Service
+from gateway.service import CLIENT_LEFT, Service
 from gateway.serving import ServingRouters
 from gateway.settings.base import secret
 from gateway.settings.document import Document
@@ -96,6 +97,8 @@ def build_gateway(
     ledger = Ledger(engine, strict=strict, max_pending=settings.ledger.max_pending)
     store = RouterStore(settings.data_dir / "routers")
     metrics = ledger_metrics(ledger)
+    bodies = Bodies()
+    metrics.gauge("bodies_bytes", "Memory set aside for request bodies.", lambda: bodies.held)
     redactor = redactor or Redactor(secrets_of(settings))
     lasting = Lasting(
         database=engine,
@@ -111,6 +114,8 @@ def build_gateway(
         key_book=KeyBook(engine),
         counted=Counted(_shared(settings)),
         responses=_response_store(settings),
+        bodies=bodies,
+        closing=Closing(),
         rng=np.random.default_rng(seed),
     )
     return _assembled(settings, experts, lasting)
@@ -156,6 +161,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         ledger,
         telemetry,
         admission,
+        lasting.closing,
     )
     _record_cards(ledger, pool)
     return Gateway(
@@ -250,7 +256,7 @@ def create_app(
             gateway.responses.close()
         await gateway.telemetry.close()
 
-    app = DescribedApp(
+    app = FastAPI(
         title="Pointsman",
         lifespan=lifespan,
         openapi_url=None,
@@ -266,22 +272,18 @@ def create_app(
     )
     app.state.reloader = reloader
     app.state.admin_port = admin_port
-    add_routes(app)
-    app.add_middleware(Gate, render=_gate_response)
-    for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
-        app.add_exception_handler(kind, _error_response)
-    app.add_exception_handler(Exception, _crash_response)
-    app.add_middleware(RequestIds)
-    app.add_middleware(OneGateway)
-    return app
-
-
-def add_routes(app: FastAPI) -> None:
-    """Every route there is."""
     for module in _PUBLIC:
         app.include_router(module.api)
     for module in _OPERATOR:
         app.include_router(module.api, dependencies=[Depends(_operator_only)])
+    app.add_middleware(Gate, render=_gate_response)
+    for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
+        app.add_exception_handler(kind, _error_response)
+    app.add_exception_handler(ClientLeftError, _left_response)
+    app.add_exception_handler(Exception, _crash_response)
+    app.add_middleware(RequestIds)
+    app.add_middleware(OneGateway)
+    return app
 
 
 def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
@@ -353,6 +355,10 @@ async def _gate_response(request: Request, error: Exception) -> Response:
     trip.end(response.status_code, api_error(error).code)
     response.headers["server-timing"] = trip.server_timing()
     return response
+
+
+async def _left_response(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _crash_response(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,9 @@ from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
 from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
+from gateway.patience import Patience
 from gateway.pool import build_experts
+from gateway.protocol import PatientProtocol
 from gateway.reload.board import Board
 from gateway.reload.reloader import Source
 from gateway.settings.load import Configuration
@@ -184,7 +187,17 @@ class _Workers(Multiprocess):
 
 
 def _options(server: ServerSettings) -> dict[str, Any]:
-    return {**_QUIET, "ssl_certfile": server.tls_cert, "ssl_keyfile": server.tls_key}
+    return {**_plain(server), "ssl_certfile": server.tls_cert, "ssl_keyfile": server.tls_key}
+
+
+def _plain(server: ServerSettings) -> dict[str, Any]:
+    return {
+        **_QUIET,
+        "http": partial(PatientProtocol, patience=Patience.of(server)),
+        "timeout_keep_alive": server.keep_alive_s,
+        # By then whoever is still served has been told that it ends.
+        "timeout_graceful_shutdown": server.grace_s + 2,
+    }
 
 
 @contextmanager
@@ -194,7 +207,8 @@ def background_server(app: FastAPI) -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         started = threading.Event()
-        server = _Announcing(uvicorn.Config(app, **_QUIET), started)
+        options = _plain(app.state.gateway.settings.server)
+        server = _Announcing(uvicorn.Config(app, **options), started)
         thread = threading.Thread(target=server.run, args=([listener],), name="gateway")
         thread.start()
         try:
@@ -234,7 +248,7 @@ _QUIET: dict[str, Any] = {
     "access_log": False,
     # Who asks is read off the connection: without keys, callers on this machine are admins.
     "proxy_headers": False,
-    "timeout_graceful_shutdown": 5,
+    "ws": "none",
     # A worker that still imports is not a worker that hangs.
     "timeout_worker_healthcheck": 60,
 }

@@ -16,6 +16,7 @@ from gateway.access.passes import Pass
 from gateway.ask import Ask
 from gateway.booking import Booking
 from gateway.caching.cache import AnswerCache, Lookup, Replay
+from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.deciding import Decider
 from gateway.errors import LedgerError, api_error
 from gateway.execution.execution import Execution
@@ -75,6 +76,7 @@ class Service:
         ledger: Ledger,
         telemetry: Telemetry,
         admission: Admission,
+        closing: Closing,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -85,6 +87,7 @@ class Service:
         self._ledger = ledger
         self._telemetry = telemetry
         self._admission = admission
+        self._closing = closing
 
     async def answer(self, ask: Ask, trip: Trip | None = None) -> Answer:
         """Decide, put it on record, ask the expert; returns when the answer has begun.
@@ -130,8 +133,7 @@ class Service:
         self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass
     ) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
-        hurried = self._seconds(ask) < self._settings.limits.total_s
-        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed, hurried)
+        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed)
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(
@@ -164,6 +166,8 @@ class Service:
             with anyio.CancelScope(shield=True):
                 await events.aclose()
             passed.close()
+            if status == CLIENT_LEFT and self._closing.begun:
+                status, kind = shutting_down().status, SHUTTING_DOWN
             text = collected.completion().text
             more = lookup.close(status, booking, execution.answered_by)
             more += guarded.rows(booking.request_id)

@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Engine
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.access.admission import Admission, Counted
 from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
+from gateway.bodies import Bodies, Hold
 from gateway.caching.cache import AnswerCache
+from gateway.closing import ClientLeftError, Closing
 from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
@@ -34,6 +36,8 @@ from gateway.telemetry.trip import Telemetry
 
 GATEWAY = "pointsman.gateway"
 """Where a request's scope holds its gateway."""
+HELD = "pointsman.held"
+"""Where it holds the memory that is set aside for its body."""
 
 
 class Uses:
@@ -80,6 +84,8 @@ class Lasting(NamedTuple):
     key_book: KeyBook
     counted: Counted
     responses: ResponseStore | None
+    bodies: Bodies
+    closing: Closing
     rng: np.random.Generator
 
 
@@ -127,13 +133,35 @@ def gateway_of(request: Request) -> Gateway:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body, or ApiError 413 as soon as it is longer than the settings allow."""
-    most = gateway_of(request).settings.limits.max_body_bytes
+    """The whole body; the room that it takes is given back when the request is over.
+
+    Raises:
+        ApiError: 413 as soon as it is known to be longer than the settings allow, 503 when all
+            bodies under way leave no room for it.
+        ClientLeftError: The client left before it was complete.
+    """
+    gateway = gateway_of(request)
+    limits = gateway.settings.limits
+    hold = request.scope[HELD] = Hold(gateway.lasting.bodies, limits.max_bodies_bytes)
+    said = request.headers.get("content-length", "")
+    declared = int(said) if said.isdecimal() else 0
+    _check_length(declared, limits.max_body_bytes)
+    hold.expect(declared)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise ApiError(413, f"the body is longer than {most} bytes", code="body_too_large")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            _check_length(size, limits.max_body_bytes)
+            hold.expect(size)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise ClientLeftError from error
+    raw = b"".join(chunks)
+    hold.fill(raw)
+    return raw
+
+
+def _check_length(size: int, most: int) -> None:
+    if size > most:
+        raise ApiError(413, f"the body is longer than {most} bytes", code="body_too_large")

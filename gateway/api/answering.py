@@ -13,9 +13,10 @@ from fastapi import Request, Response
 
 from experts.errors import ExpertError
 from experts.messages import Collector, Completion, Usage, collect
-from gateway.api.disconnect import ClientLeftError, EventStream, unless_disconnected
-from gateway.api.front import Envelope, Front
+from gateway.api.disconnect import EventStream, unless_disconnected
+from gateway.api.front import Envelope, Front, Writer
 from gateway.ask import Ask
+from gateway.closing import ClientLeftError
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.service import CLIENT_LEFT, Answer, Service
 from gateway.state import gateway_of, read_body
@@ -100,8 +101,9 @@ async def relay(
             request, lambda: _whole(front, gateway.service, ask, trip, debug, keep)
         )
     answer = await unless_disconnected(request, lambda: gateway.service.answer(ask, trip))
-    pieces = _pieces(front, gateway.telemetry, ask, answer, keep)
-    return EventStream(pieces, headers_of(answer, debug), answer.aclose)
+    writer = front.writer(ask, envelope_of(answer))
+    pieces = _pieces(writer, gateway.telemetry, answer, keep)
+    return EventStream(pieces, headers_of(answer, debug), answer.aclose, writer.fail)
 
 
 async def _whole(
@@ -118,11 +120,9 @@ async def _whole(
 
 
 async def _pieces(
-    front: Front, telemetry: Telemetry, ask: Ask, answer: Answer, keep: Keep | None
+    writer: Writer, telemetry: Telemetry, answer: Answer, keep: Keep | None
 ) -> AsyncGenerator[bytes, None]:
     """An answer as server-sent events; one that breaks ends in an error event."""
-    envelope = envelope_of(answer)
-    writer = front.writer(ask, envelope)
     collected = Collector()
     try:
         async for event in answer.events():
@@ -138,7 +138,7 @@ async def _pieces(
     cost = booking.cost_usd if booking.cost_complete else None
     usage = booking.usage or Usage()
     if keep is not None:
-        await keep(envelope, collected.completion(), usage)
+        await keep(envelope_of(answer), collected.completion(), usage)
     for piece in writer.end(usage, cost):
         yield piece
 

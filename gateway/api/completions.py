@@ -17,10 +17,8 @@ from gateway.api.body import fault, parse_body
 from gateway.api.chat_in import wants_usage
 from gateway.api.completions_in import WIRE, parse_completions
 from gateway.api.completions_out import TextWriter, completion_json, renumbered
-from gateway.api.described.openai import CompletionBody, TextChunk, TextCompletion
-from gateway.api.described.operation import ASKS, described
 from gateway.api.disconnect import EventStream, unless_disconnected
-from gateway.api.front import Envelope
+from gateway.api.front import Envelope, Writer
 from gateway.ask import Ask
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.service import Answer, Service
@@ -59,10 +57,7 @@ class CompletionsFront:
 COMPLETIONS = CompletionsFront()
 
 
-@api.post(
-    "/v1/completions",
-    **described(TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk),
-)
+@api.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """Continue a prompt, or several, streamed or whole."""
     return await answered(COMPLETIONS, request, partial(_completed, request))
@@ -82,8 +77,9 @@ async def _completed(request: Request, trip: Trip) -> Response:
         )
     turn = _Turn(gateway.service, asks, trip)
     await unless_disconnected(request, turn.begin)
-    pieces = _all_pieces(turn, gateway.telemetry)
-    return EventStream(pieces, _headers([turn.answer], debug), turn.aclose)
+    writer = COMPLETIONS.writer(asks[0], envelope_of(turn.answer))
+    pieces = _all_pieces(writer, turn, gateway.telemetry)
+    return EventStream(pieces, _headers([turn.answer], debug), turn.aclose, writer.fail)
 
 
 async def _all_whole(service: Service, asks: Sequence[Ask], trip: Trip, debug: bool) -> Response:
@@ -142,9 +138,10 @@ class _Turn:
         await self.answer.aclose()
 
 
-async def _all_pieces(turn: _Turn, telemetry: Telemetry) -> AsyncGenerator[bytes, None]:
+async def _all_pieces(
+    writer: Writer, turn: _Turn, telemetry: Telemetry
+) -> AsyncGenerator[bytes, None]:
     ask = turn.asks[0]
-    writer = COMPLETIONS.writer(ask, envelope_of(turn.answer))
     usage, cost_usd = Usage(), 0.0
     known = True
     try:

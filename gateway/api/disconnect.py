@@ -1,8 +1,8 @@
-"""Work that ends when its client leaves, streamed or not."""
+"""Work that ends when its client leaves or the gateway stops, streamed or not."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
 import anyio
@@ -10,19 +10,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.closing import ClientLeftError, shutting_down
+from gateway.errors import ApiError
+from gateway.state import GATEWAY, Gateway, gateway_of
+
 T = TypeVar("T")
 
 
-class ClientLeftError(Exception):
-    """Nobody is there to answer any more."""
-
-
 async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]) -> T:
-    """Run `work`, and cancel it when the client closes the connection.
+    """Run `work`, and cancel it when the client closes the connection or the gateway stops.
 
     Raises:
         ClientLeftError: The client left first.
+        ApiError: 503, the gateway stops.
     """
+    closing = gateway_of(request).lasting.closing
     results: list[T] = []
     failures: list[Exception] = []
     async with anyio.create_task_group() as tasks:
@@ -32,15 +34,16 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(watch)
-        try:
-            results.append(await work())
-        except Exception as error:  # noqa: BLE001 - raised below, out of the group's wrapping
-            failures.append(error)
+        with closing.calling(tasks.cancel_scope.cancel):
+            try:
+                results.append(await work())
+            except Exception as error:  # noqa: BLE001 - raised below, out of the group's wrapping
+                failures.append(error)
         tasks.cancel_scope.cancel()
     for failure in failures:
         raise failure
     if not results:
-        raise ClientLeftError
+        raise shutting_down() if closing.begun else ClientLeftError
     return results[0]
 
 
@@ -51,6 +54,7 @@ class EventStream(Response):
         pieces: What to send.
         headers: Response headers.
         close: Called once at the end, however it came, even if no piece was ever asked for.
+        fail: The bytes that end the stream when the gateway stops before it is complete.
     """
 
     media_type = "text/event-stream"
@@ -60,6 +64,7 @@ class EventStream(Response):
         pieces: AsyncGenerator[bytes, None],
         headers: Mapping[str, str],
         close: Callable[[], Awaitable[None]],
+        fail: Callable[[ApiError], Iterator[bytes]],
     ) -> None:
         # Caches and proxies such as nginx would hold a stream back without these two.
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -67,8 +72,10 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._pieces = pieces
         self._close = close
+        self._fail = fail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gateway: Gateway = scope[GATEWAY]
         try:
             async with anyio.create_task_group() as tasks:
 
@@ -77,19 +84,34 @@ class EventStream(Response):
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(watch)
-                await self._send_all(send)
+                start = {"type": "http.response.start", "status": self.status_code}
+                await send({**start, "headers": self.raw_headers})
+                with (
+                    anyio.CancelScope() as sending,
+                    gateway.lasting.closing.calling(sending.cancel),
+                ):
+                    await self._send_all(send)
+                if sending.cancelled_caught:
+                    await self._break_off(send)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._pieces.aclose()
-                await self._close()
+                await self._end()
 
     async def _send_all(self, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
         async for piece in self._pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _break_off(self, send: Send) -> None:
+        # Its books are closed first: the process may not live to see the client take the rest.
+        await self._end()
+        for piece in self._fail(shutting_down()):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _end(self) -> None:
+        await self._pieces.aclose()
+        await self._close()
 
 
 async def _gone(receive: Receive) -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.base import Expert
 from gateway.settings.load import Configuration
-from gateway.state import GATEWAY, Gateway
+from gateway.state import GATEWAY, HELD, Gateway
 
 _log = logging.getLogger(__name__)
 
@@ -105,3 +105,5 @@ class OneGateway:
             await self._app(scope, receive, send)
         finally:
             gateway.uses.end()
+            if HELD in scope:
+                scope[HELD].release()

@@ -19,5 +19,7 @@ class LimitSettings(Frozen):
     """Longest wait for an answer that is not streamed."""
     max_attempts: int = Field(4, ge=1, le=16)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    max_bodies_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
+    """Memory for the bodies of all requests under way, as `gateway.bodies` reckons it."""
     max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     """Longest answer of an upstream, or longest event of one that is streamed."""

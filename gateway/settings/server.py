@@ -36,6 +36,18 @@ class ServerSettings(Frozen):
     """PEM files; a renewed certificate needs a restart."""
     watch_config: bool = False
     """Reload when the configuration file changes."""
+    head_s: Annotated[float, RESTART] = Field(15, gt=0)
+    """Longest wait for the head of a request, and for the first byte of a connection."""
+    body_s: Annotated[float, RESTART] = Field(30, gt=0)
+    """Longest wait for a body; each 64 KiB that came are worth another second."""
+    write_s: Annotated[float, RESTART] = Field(30, gt=0)
+    """How long a client may take nothing of an answer that waits for it."""
+    keep_alive_s: Annotated[float, RESTART] = Field(75, gt=0)
+    """How long a connection stays open between two requests."""
+    grace_s: Annotated[float, RESTART] = Field(5, ge=0)
+    """How long requests under way may go on when the gateway is told to stop."""
+    max_head_bytes: Annotated[int, RESTART] = Field(64 * 1024, ge=1024)
+    max_headers: Annotated[int, RESTART] = Field(128, ge=8)
 
     @property
     def admin_address(self) -> Address | None:

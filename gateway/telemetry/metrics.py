@@ -7,6 +7,7 @@ kinds of errors from a table. What clients write never becomes a label; names of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Metrics:
             "event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_SHORT
         )
         self.gauge("requests_in_flight", "Requests being answered.", lambda: self.in_flight)
+        self.gauge("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         self.gauge(
             "attempts_in_flight", "Upstream calls going on.", lambda: dict(self.running), "expert"
         )

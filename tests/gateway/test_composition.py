@@ -18,6 +18,7 @@ from gateway.access.keys import Key
 from gateway.api.disconnect import EventStream
 from gateway.ask import Ask
 from gateway.errors import AllExpertsFailedError
+from gateway.state import GATEWAY
 
 Serve = Callable[..., Any]
 
@@ -169,9 +170,9 @@ def test_a_stream_nobody_came_for_is_closed_without_being_read(serve: Serve) -> 
 
     async def run() -> None:
         answer = await served.gateway.service.answer(an_ask("slow", stream=True))
-        response = EventStream(_never(), {}, answer.aclose)
+        response = EventStream(_never(), {}, answer.aclose, lambda _failure: iter(()))
         with suppress(BaseExceptionGroup):
-            await response({"type": "http"}, gone, nobody)
+            await response({"type": "http", GATEWAY: served.gateway}, gone, nobody)
         await served.gateway.ledger.flush()
 
     anyio.run(run)

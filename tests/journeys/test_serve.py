@@ -19,6 +19,7 @@ import httpx2
 import pytest
 import trustme
 
+from experts.fake_http import FakeServer
 from experts.fake_provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
@@ -30,7 +31,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def config_in(folder: Path, provider: FakeProvider, **sections: Any) -> Path:
+def config_in(folder: Path, provider: FakeServer, **sections: Any) -> Path:
     path = folder / "config.yaml"
     expert = {"id": "small", "base_url": provider.url, "prices": {"input": 1, "output": 2}}
     ledger = {"url": f"sqlite:///{folder}/ledger.db"}
