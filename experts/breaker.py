@@ -30,6 +30,7 @@ class BreakerRules:
         open_s: First cool-down; it doubles each time a probe fails.
         max_open_s: Longest cool-down.
         probe_s: A probe that has not reported by then is taken for lost and another let through.
+        max_pause_s: Longest pause that it can ask for.
     """
 
     failures: int = 5
@@ -38,6 +39,7 @@ class BreakerRules:
     open_s: float = 5.0
     max_open_s: float = 120.0
     probe_s: float = 60.0
+    max_pause_s: float = 60.0
 
 
 class Breaker:
@@ -143,7 +145,8 @@ class Breaker:
 
     def cool(self, seconds: float) -> None:
         """Leave it alone for `seconds`; a pause that already lasts longer is not shortened."""
-        self._cool_until = max(self._cool_until, self._clock() + seconds)
+        pause_s = min(seconds, self._rules.max_pause_s)
+        self._cool_until = max(self._cool_until, self._clock() + pause_s)
 
     def _remember(self, *, failed: bool) -> None:
         window = self._rules.window

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from experts.breaker import Breaker, BreakerRules
-from experts.errors import ExpertCallError, ExpertRateLimitedError
+from experts.errors import ExpertCallError
 from experts.messages import ChatRequest
-from experts.taxonomy import handling
+from experts.taxonomy import PAUSING, handling
 
 _SESSIONS = 10_000
 _MAX_PREFIX_CHARS = 2_000
@@ -99,7 +99,7 @@ class Lease:
         breaker = self.endpoint.breaker
         if breaker is None:
             return
-        if isinstance(error, ExpertRateLimitedError) and error.retry_after_s:
+        if isinstance(error, PAUSING) and error.retry_after_s:
             breaker.cool(error.retry_after_s)
         if handling(error).counts:
             breaker.failed(self._ticket)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from experts.errors import ExpertCallError
+from experts.errors import ExpertCallError, ExpertRateLimitedError, ExpertUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ HANDLING: Mapping[str, Handling] = {
     "content_filter": Handling(_NO, _NO, _NO, _NO, 400, _REQUEST, "content_filter"),
     "call_failed": Handling(_NO, _YES, _NO, _YES, 502, _UPSTREAM, "upstream_error"),
 }
+
+
+PAUSING = (ExpertRateLimitedError, ExpertUnavailableError)
+"""Failures whose `retry-after` is heeded: the expert says when it will be able again."""
 
 
 def handling(error: ExpertCallError) -> Handling:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from experts.breaker import Breaker, BreakerRules, State
 from experts.errors import ExpertCallError, ExpertRateLimitedError
-from experts.taxonomy import handling
+from experts.taxonomy import PAUSING, handling
 
 _ALL_WELL: Mapping[str, str] = MappingProxyType({})
 _PAUSE_S = 0.5
@@ -20,18 +20,15 @@ class Health:
 
     Args:
         rules: When to open a breaker.
-        max_pause_s: Longest pause that a provider can ask for.
         clock: Seconds, never going back.
     """
 
     def __init__(
         self,
         rules: BreakerRules | None = None,
-        max_pause_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = rules or BreakerRules()
-        self._max_pause_s = max_pause_s
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
         self._unsound: dict[str, Breaker] = {}
@@ -59,8 +56,8 @@ class Health:
             if self._pauses:
                 self._pauses.pop(expert_id, None)
             return
-        if isinstance(error, ExpertRateLimitedError):
-            breaker.cool(self._pause(expert_id, error))
+        if pause_s := self._pause(expert_id, error):
+            breaker.cool(pause_s)
         if handling(error).counts:
             breaker.failed(ticket)
         else:
@@ -103,12 +100,15 @@ class Health:
         breaker = self._breakers[expert_id] = Breaker(self._rules, self._clock)
         return breaker
 
-    def _pause(self, expert_id: str, error: ExpertRateLimitedError) -> float:
-        if error.retry_after_s is not None:
-            return min(error.retry_after_s, self._max_pause_s)
+    def _pause(self, expert_id: str, error: ExpertCallError) -> float:
+        """Seconds for which it wants to be left alone: as it says, or as we guess after a 429."""
+        if not isinstance(error, PAUSING):
+            return 0.0
+        if error.retry_after_s is not None or not isinstance(error, ExpertRateLimitedError):
+            return error.retry_after_s or 0.0
         before = self._pauses.get(expert_id, 0)
         self._pauses[expert_id] = before + 1
-        return min(_PAUSE_S * 2.0 ** min(before, 30), self._max_pause_s)
+        return _PAUSE_S * 2.0 ** min(before, 30)
 
 
 def _reason(breaker: Breaker) -> str:

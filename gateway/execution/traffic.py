@@ -46,7 +46,7 @@ class Traffic:
         return cls(
             settings.limits,
             rules,
-            Health(settings.breaker.rules(), settings.breaker.max_pause_s),
+            Health(settings.breaker.rules()),
             Slots(_slots(settings), rules.queue, rules.queue_s),
             RetryBudget(rules.retry_ratio, rules.retries_per_s),
             _hedging(settings),

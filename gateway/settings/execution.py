@@ -21,11 +21,17 @@ class BreakerSettings(Frozen):
     max_open_s: float = Field(120, gt=0)
     probe_s: float = Field(60, gt=0)
     max_pause_s: float = Field(60, gt=0)
-    """Longest pause after a 429, whatever the provider says."""
+    """Longest pause that a provider can ask for."""
 
     def rules(self) -> BreakerRules:
         return BreakerRules(
-            self.failures, self.rate, self.window, self.open_s, self.max_open_s, self.probe_s
+            self.failures,
+            self.rate,
+            self.window,
+            self.open_s,
+            self.max_open_s,
+            self.probe_s,
+            self.max_pause_s,
         )
 
 

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.breaker import BreakerRules
-from experts.errors import ExpertConnectionError, ExpertRateLimitedError, ExpertTimeoutError
+from experts.errors import (
+    ExpertConnectionError,
+    ExpertRateLimitedError,
+    ExpertTimeoutError,
+    ExpertUnavailableError,
+)
 from experts.messages import ChatRequest, Message
 from experts.replicas import Balance, Lease, Replicas, prefix_of
 
@@ -147,6 +152,9 @@ def test_an_endpoint_that_asks_for_a_pause_gets_it() -> None:
     lease = picked(replicas, asked())
     lease.end(ExpertRateLimitedError("e", "429", retry_after_s=3))
     assert lease.endpoint.wait_s == 3
+    other = picked(replicas, asked())
+    other.end(ExpertUnavailableError("e", "503", retry_after_s=9999))
+    assert other.endpoint.wait_s == BreakerRules().max_pause_s
 
 
 def test_a_single_endpoint_is_always_picked() -> None:

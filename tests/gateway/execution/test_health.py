@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_an_expert_comes_back_with_its_first_good_probe() -> None:
 
 def test_a_provider_that_asks_for_a_pause_gets_it_up_to_our_bound() -> None:
     clock = Clock()
-    health = Health(RULES, max_pause_s=30, clock=clock)
+    health = Health(replace(RULES, max_pause_s=30), clock=clock)
     failing(health, ExpertRateLimitedError("a", "429", retry_after_s=7), 1)
     assert health.wait_s("a") == 7
     assert "pause" in health.reasons()["a"]
@@ -90,6 +90,15 @@ def test_a_provider_that_asks_for_a_pause_gets_it_up_to_our_bound() -> None:
     assert health.reasons() == {}
     failing(health, ExpertRateLimitedError("a", "429", retry_after_s=9999), 1)
     assert health.wait_s("a") == 30
+
+
+def test_an_overloaded_provider_may_ask_for_a_pause_too() -> None:
+    health = Health(RULES, clock=Clock())
+    failing(health, ExpertUnavailableError("a", "503", retry_after_s=3), 1)
+    assert (health.wait_s("a"), health.state("a")) == (3, State.CLOSED)
+    failing(health, ExpertUnavailableError("b", "503"), 1)
+    failing(health, ExpertRejectedError("c", "400", retry_after_s=3), 1)
+    assert (health.wait_s("b"), health.wait_s("c")) == (0, 0)
 
 
 def test_pauses_nobody_gave_a_length_grow_until_a_call_comes_through() -> None:
