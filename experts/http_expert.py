@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -31,7 +32,7 @@ from experts.params import with_known_params
 from experts.reading import StreamReader, whole_answer
 from experts.refusals import refusal
 from experts.replicas import Balance, Endpoint, Lease, Replicas
-from experts.sse import MAX_EVENT_BYTES
+from experts.sse import MAX_EVENT_BYTES, is_stream
 
 _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
@@ -138,12 +139,18 @@ class HttpExpert:
         async with self._opened(request, body, call) as response:
             if response.status_code != 200:
                 raise await self._refused(response)
-            if "text/event-stream" in response.headers.get("content-type", ""):
-                async with aclosing(self._streamed(request, response)) as events:
+            kind = response.headers.get("content-type", "")
+            if "html" in kind:
+                raise self._no_answer("sent a web page")
+            pieces = response.aiter_bytes()
+            with self._mapped_errors(ExpertProtocolError):
+                first = await anext(pieces, b"")
+            if is_stream(kind, first):
+                async with aclosing(self._streamed(request, first, pieces)) as events:
                     async for event in events:
                         yield event
             else:
-                for event in await self._whole(request, response):
+                for event in await self._whole(request, first, pieces):
                     yield event
 
     @asynccontextmanager
@@ -226,7 +233,7 @@ class HttpExpert:
         return data if isinstance(data, dict) else {}
 
     async def _streamed(
-        self, request: ChatRequest, response: httpx2.Response
+        self, request: ChatRequest, first: bytes, rest: AsyncIterator[bytes]
     ) -> AsyncGenerator[Event, None]:
         choices = request.params.get("n")
         reader = StreamReader(
@@ -236,7 +243,9 @@ class HttpExpert:
             self._max_answer_bytes,
         )
         try:
-            async with aclosing(self._chunks(response, reader)) as chunks:
+            for event in reader.feed(first):
+                yield event
+            async with aclosing(self._chunks(rest, reader)) as chunks:
                 async for chunk in chunks:
                     for event in reader.feed(chunk):
                         yield event
@@ -251,15 +260,22 @@ class HttpExpert:
             self.malformed += reader.malformed
 
     async def _chunks(
-        self, response: httpx2.Response, reader: StreamReader
+        self, rest: AsyncIterator[bytes], reader: StreamReader
     ) -> AsyncGenerator[bytes, None]:
-        """The body as it comes; once the answer is finished it need not end in good order."""
-        chunks = response.aiter_bytes()
+        """The rest of a body as it comes; once the answer is finished it need not end well.
+
+        Nor need it end at all: what still comes does not stretch the wait for its end.
+        """
+        until = math.inf
         while True:
-            wait_s = _DRAIN_S if reader.done else _GRACE_S if reader.finished else None
+            if reader.done:
+                until = min(until, anyio.current_time() + _DRAIN_S)
+            elif reader.finished:
+                until = min(until, anyio.current_time() + _GRACE_S)
+            wait_s = None if until == math.inf else until - anyio.current_time()
             try:
                 with self._mapped_errors(ExpertProtocolError), anyio.fail_after(wait_s):
-                    chunk = await anext(chunks, None)
+                    chunk = await anext(rest, None)
             except (ExpertCallError, TimeoutError):
                 if reader.finished:
                     return
@@ -268,11 +284,17 @@ class HttpExpert:
                 return
             yield chunk
 
-    async def _whole(self, request: ChatRequest, response: httpx2.Response) -> list[Event]:
-        kind = response.headers.get("content-type", "")
-        if "html" in kind:
-            raise self._no_answer("sent a web page")
-        content = await self._read(response, self._max_answer_bytes)
+    async def _whole(
+        self, request: ChatRequest, first: bytes, rest: AsyncIterator[bytes]
+    ) -> list[Event]:
+        pieces, size = [first], len(first)
+        with self._mapped_errors(ExpertProtocolError):
+            async for piece in rest:
+                pieces.append(piece)
+                size += len(piece)
+                if size > self._max_answer_bytes:
+                    raise self._no_answer(f"sent more than {self._max_answer_bytes} bytes")
+        content = b"".join(pieces)
         return whole_answer(self._card.expert_id, self._dialect.reader(request), content)
 
     async def _beginning(self, response: httpx2.Response, most: int) -> bytes:
@@ -288,17 +310,6 @@ class HttpExpert:
             # Cut off; what has come may still be read.
             pass
         return b"".join(pieces)[:most]
-
-    async def _read(self, response: httpx2.Response, most: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        with self._mapped_errors(ExpertProtocolError):
-            async for piece in response.aiter_bytes():
-                pieces.append(piece)
-                size += len(piece)
-                if size > most:
-                    raise self._no_answer(f"sent more than {most} bytes")
-        return b"".join(pieces)
 
     def _no_answer(self, message: str) -> ExpertCallError:
         return ExpertProtocolError(self._card.expert_id, message)

@@ -11,6 +11,9 @@ from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.refusals import error_in_answer
 from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
 
+LAST_EVENT = "message_stop"
+"""Anthropic's `[DONE]`."""
+
 
 class StreamReader:
     """Reads a stream of chunks.
@@ -27,7 +30,7 @@ class StreamReader:
 
     Attributes:
         malformed: Chunks that were passed over.
-        done: `[DONE]` has come; nothing else can.
+        done: `[DONE]` or Anthropic's word for it has come; nothing else can.
     """
 
     def __init__(
@@ -94,6 +97,9 @@ class StreamReader:
         return events
 
     def _take(self, data: Json, events: list[Event]) -> None:
+        if data.get("type") == LAST_EVENT:
+            self.done = True
+            return
         if data.get("error") and not self.finished:
             raise error_in_answer(self._expert_id, data)
         try:

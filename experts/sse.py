@@ -99,6 +99,19 @@ class SseDecoder:
             raise EventTooLongError(f"an event is longer than {self._max_bytes} bytes")
 
 
+def is_stream(content_type: str, beginning: bytes) -> bool:
+    """Whether a body is a stream of events, by how it begins, and by what it is said to be if not.
+
+    Servers and the proxies before them send streams as text or JSON, and errors as streams.
+    """
+    start = beginning[:16].removeprefix(_BOM).lstrip()
+    if start.startswith((b"{", b"[")):
+        return False
+    if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        return True
+    return "text/event-stream" in content_type
+
+
 def _whole(data: list[bytes]) -> bool:
     payload = b"\n".join(data)
     if payload.strip() == DONE:

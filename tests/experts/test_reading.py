@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experts.anthropic_reader import MessageReader
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertUnavailableError
 from experts.messages import Delta, Event, Finish, Usage
 from experts.openai_reading import ChatReader
@@ -103,6 +104,14 @@ def test_an_answer_is_finished_with_all_of_its_choices() -> None:
     stream.feed(chunk(finish="stop", choice=1))
     assert stream.finished
     assert not stream.done
+
+
+def test_anthropics_last_event_is_the_last() -> None:
+    stream = StreamReader("e", MessageReader(""))
+    stream.feed(data({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}))
+    assert (stream.finished, stream.done) == (True, False)
+    stream.feed(data({"type": "message_stop"}))
+    assert stream.done
 
 
 def test_an_error_within_the_stream_is_raised() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from experts.sse import EventTooLongError, SseDecoder
+from experts.sse import EventTooLongError, SseDecoder, is_stream
 
 
 def payloads(*chunks: bytes) -> list[bytes]:
@@ -98,3 +98,22 @@ def test_a_long_stream_of_short_events_is_no_long_event() -> None:
     decoder = SseDecoder(max_bytes=1000)
     for _ in range(200):
         assert decoder.feed(b"data: " + b"x" * 100 + b"\n\n") == [b"x" * 100]
+
+
+@pytest.mark.parametrize(
+    ("kind", "beginning", "stream"),
+    [
+        ("text/event-stream", b"data: {}", True),
+        ("text/event-stream; charset=utf-8", b"d", True),
+        ("text/event-stream", b' {"error": {}}', False),
+        ("application/json", b'{"choices": []}', False),
+        ("application/json", b"data: {}\n\n", True),
+        ("text/plain", b"\xef\xbb\xbf\n: hello\n\n", True),
+        ("", b"event: message_start\n", True),
+        ("", b"", False),
+    ],
+)
+def test_a_body_is_told_to_be_a_stream_by_how_it_begins(
+    kind: str, beginning: bytes, stream: bool
+) -> None:
+    assert is_stream(kind, beginning) is stream
