@@ -41,11 +41,16 @@ waited for."""
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came; `at` is on the monotonic clock, `body` empty if it was not read."""
+    """One request as it came; `at` is on the monotonic clock, `body` empty if it was not read.
+
+    It came over the connection of this number, as the `turn`-th on it; both count from 1.
+    """
 
     path: str
     headers: Mapping[str, str]
     body: Mapping[str, Any]
+    connection: int = 0
+    turn: int = 1
     at: float = field(default_factory=time.monotonic)
 
 
@@ -79,6 +84,10 @@ class FakeServer:
         """How to answer; called on the server's thread."""
         raise NotImplementedError
 
+    def greets(self) -> Iterable[Act]:
+        """What is done with a new connection before a request is read from it."""
+        return ()
+
     def reads_body(self, path: str) -> bool:
         """Whether a request is read to its end before it is answered."""
         return True
@@ -87,10 +96,14 @@ class FakeServer:
         """Serve one connection."""
         self.connections += 1
         self.open += 1
+        number, turn = self.connections, 0
         try:
             while True:
-                asked = await self._asked(reader)
-                then = await self._perform(self.acts(asked), reader, writer)
+                then = None if turn else await self._perform(self.greets(), reader, writer)
+                if then is None:
+                    turn += 1
+                    asked = await self._asked(reader, number, turn)
+                    then = await self._perform(self.acts(asked), reader, writer)
                 if then is Then.RESET:
                     sock = writer.get_extra_info("socket")
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -105,7 +118,7 @@ class FakeServer:
         finally:
             self.open -= 1
 
-    async def _asked(self, reader: asyncio.StreamReader) -> Asked:
+    async def _asked(self, reader: asyncio.StreamReader, connection: int, turn: int) -> Asked:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
@@ -114,7 +127,7 @@ class FakeServer:
         content = b""
         if self.reads_body(path):
             content = await reader.readexactly(int(headers.get("content-length", "0")))
-        asked = Asked(path, headers, orjson.loads(content) if content else {})
+        asked = Asked(path, headers, orjson.loads(content) if content else {}, connection, turn)
         self.paths.append(path)
         self.headers.append(headers)
         self.bodies.append(asked.body)

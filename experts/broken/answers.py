@@ -1,0 +1,138 @@
+"""What comes in place of an answer, and odd answers that are right all the same."""
+
+from __future__ import annotations
+
+import gzip
+
+import orjson
+
+from experts.broken.scene import EVENTS, JSON, Acts, Scene, fault, healthy
+from experts.fake_http import LAST_CHUNK, Then, chunk, head
+
+
+@fault
+def web_page(scene: Scene) -> Acts:
+    """A web page that says all is well."""
+    page = b"<!doctype html><title>Welcome</title><h1>It works</h1>"
+    yield head(200, {"content-type": "text/html; charset=utf-8"}, len(page)) + page
+
+
+@fault
+def empty(scene: Scene) -> Acts:
+    """No body."""
+    yield scene.head(0)
+
+
+@fault
+def only_done(scene: Scene) -> Acts:
+    """A stream that is over before it began; an empty object if it is none."""
+    last = scene.events[-1] if scene.streams else b"{}"
+    yield scene.head(len(last)) + last
+
+
+@fault
+def no_choices(scene: Scene) -> Acts:
+    """An answer of the right form that says nothing."""
+    name = "choices" if scene.wire == "openai" else "content"
+    said = orjson.dumps({**scene.body, name: []})
+    data = b"data: " + said + b"\n\n" if scene.streams else said
+    yield scene.head(len(data)) + data
+
+
+@fault
+def broken_json(scene: Scene) -> Acts:
+    """JSON with an end that does not fit."""
+    data = b'data: {"choices": [}\n\n' if scene.streams else b'{"choices": [}'
+    yield scene.head(len(data)) + data
+
+
+@fault
+def other_json(scene: Scene) -> Acts:
+    """JSON, but a list."""
+    data = b"data: [1, 2]\n\n" if scene.streams else b"[1, 2]"
+    yield scene.head(len(data)) + data
+
+
+@fault
+def error_with_200(scene: Scene) -> Acts:
+    """An error as the whole answer, with a status that says all is well."""
+    data = orjson.dumps(scene.error("server_error", "out of memory"))
+    yield head(200, {"content-type": JSON}, len(data)) + data
+
+
+@fault
+def bad_gzip(scene: Scene) -> Acts:
+    """A body that says it is compressed, and is not."""
+    yield scene.head(len(scene.all), content_encoding="gzip") + scene.all
+
+
+@fault
+def gzipped(scene: Scene) -> Acts:
+    """A compressed body."""
+    data = gzip.compress(scene.all)
+    yield scene.head(len(data), content_encoding="gzip") + data
+
+
+@fault
+def unframed(scene: Scene) -> Acts:
+    """A body whose end is that of the connection."""
+    yield scene.unframed_head
+    yield scene.all
+    yield Then.CLOSE
+
+
+@fault
+def closes(scene: Scene) -> Acts:
+    """An answer after which the connection is not to be used again."""
+    yield scene.head(len(scene.all), connection="close")
+    yield scene.all
+    yield Then.CLOSE
+
+
+@fault
+def closes_unsaid(scene: Scene) -> Acts:
+    """An answer after which the connection is closed without a word."""
+    yield from healthy(scene)
+    yield Then.CLOSE
+
+
+@fault
+def byte_by_byte(scene: Scene) -> Acts:
+    """Each byte in a chunk of its own."""
+    yield scene.head()
+    data = scene.all
+    for start in range(len(data)):
+        yield chunk(data[start : start + 1])
+    yield LAST_CHUNK
+
+
+@fault
+def at_once(scene: Scene) -> Acts:
+    """Head, body and end in one piece."""
+    yield scene.head() + chunk(scene.all) + LAST_CHUNK
+
+
+@fault
+def as_text(scene: Scene) -> Acts:
+    """The right answer under the wrong content type."""
+    yield head(200, {"content-type": "text/plain"}, len(scene.all)) + scene.all
+
+
+@fault
+def untyped(scene: Scene) -> Acts:
+    """The right answer without a content type."""
+    yield head(200, {}, len(scene.all)) + scene.all
+
+
+@fault
+def as_other(scene: Scene) -> Acts:
+    """The right answer under the content type of the other way to answer."""
+    kind = JSON if scene.streams else EVENTS
+    yield head(200, {"content-type": kind}, len(scene.all)) + scene.all
+
+
+@fault
+def unstreamed(scene: Scene) -> Acts:
+    """All at once where a stream was asked for."""
+    data = orjson.dumps(scene.body)
+    yield head(200, {"content-type": JSON}, len(data)) + data

@@ -1,0 +1,194 @@
+"""Streams of events with something missing, too much or malformed.
+
+Asked for an answer that is not streamed, they give the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+
+from experts.broken.scene import Acts, Fault, Scene, fault, healthy
+from experts.fake_http import LAST_CHUNK, Then, chunk, event
+
+Pieces = Iterator[bytes]
+
+
+def _of_stream(pieces: Callable[[Scene], Pieces]) -> Fault:
+    """The fault that sends these pieces of a stream."""
+
+    @wraps(pieces)
+    def acts(scene: Scene) -> Acts:
+        if not scene.streams:
+            yield from healthy(scene)
+            return
+        yield scene.head()
+        for piece in pieces(scene):
+            yield chunk(piece)
+        yield LAST_CHUNK
+
+    return fault(acts)
+
+
+@_of_stream
+def no_done(scene: Scene) -> Pieces:
+    """All but the last event."""
+    yield from scene.events[:-1]
+
+
+@_of_stream
+def no_finish(scene: Scene) -> Pieces:
+    """All but the finish reason."""
+    yield from scene.events[: scene.ended - 1]
+    yield from scene.events[scene.ended :]
+
+
+@_of_stream
+def no_usage(scene: Scene) -> Pieces:
+    """All but the token counts."""
+    yield from (piece for piece in scene.events if b'"usage"' not in piece or b'"finish' in piece)
+
+
+@_of_stream
+def malformed_first(scene: Scene) -> Pieces:
+    """A malformed event before all others."""
+    yield b'data: {"choices": [{"delta": {"content": "lo\n\n'
+    yield from scene.events
+
+
+@_of_stream
+def malformed_amid(scene: Scene) -> Pieces:
+    """Malformed events of several kinds among good ones."""
+    yield from scene.events[: scene.told]
+    yield b'data: {"choices": [{"delta": {"cont\n\n'
+    yield b"data: null\n\n"
+    yield b'data: {"choices": "none"}\n\n'
+    yield b'data: {"choices": [{"index": 0, "delta": 7}]}\n\n'
+    yield b"nonsense without a colon\n\n"
+    yield b"data: \xff\xfe\n\n"
+    yield from scene.events[scene.told :]
+
+
+@_of_stream
+def malformed_last(scene: Scene) -> Pieces:
+    """A malformed event in place of the last one."""
+    yield from scene.events[:-1]
+    yield b"data: [DO\n\n"
+
+
+@_of_stream
+def repeated_end(scene: Scene) -> Pieces:
+    """The finish and all that follows once more."""
+    yield from scene.events
+    yield from scene.events[scene.ended - 1 :]
+
+
+@_of_stream
+def text_after_end(scene: Scene) -> Pieces:
+    """Text that comes when all is said."""
+    yield from scene.events
+    yield from scene.events[: scene.told]
+
+
+@_of_stream
+def crlf(scene: Scene) -> Pieces:
+    """Lines that end in CR and LF, cut between the two."""
+    for piece in scene.events:
+        data = piece.replace(b"\n", b"\r\n")
+        yield data[:-1]
+        yield data[-1:]
+
+
+@_of_stream
+def cr(scene: Scene) -> Pieces:
+    """Lines that end in CR."""
+    for piece in scene.events:
+        yield piece.replace(b"\n", b"\r")
+
+
+@_of_stream
+def no_blank_lines(scene: Scene) -> Pieces:
+    """Events with nothing between them."""
+    for piece in scene.events:
+        yield piece.removesuffix(b"\n")
+
+
+@_of_stream
+def no_space(scene: Scene) -> Pieces:
+    """No space after the colon."""
+    for piece in scene.events:
+        yield piece.replace(b"data: ", b"data:").replace(b"event: ", b"event:")
+
+
+@_of_stream
+def comments(scene: Scene) -> Pieces:
+    """Comments, empty events and fields that nobody asked for."""
+    yield b"\xef\xbb\xbf: hello\n\n"
+    for number, piece in enumerate(scene.events):
+        yield b": keep-alive\n\n\n\nid: %d\nretry: 100\n" % number + piece
+        yield b"data:\n\n"
+
+
+@_of_stream
+def joined_oddly(scene: Scene) -> Pieces:
+    """Pieces that end anywhere but at the end of an event."""
+    data = scene.all
+    for start in range(0, len(data), 37):
+        yield data[start : start + 37]
+
+
+@_of_stream
+def error_first(scene: Scene) -> Pieces:
+    """An error event before anything is said."""
+    yield _error(scene)
+
+
+@_of_stream
+def error_in_middle(scene: Scene) -> Pieces:
+    """An error event after some text, and the end in good order."""
+    yield from scene.events[: scene.told]
+    yield _error(scene)
+    yield scene.events[-1]
+
+
+@_of_stream
+def limited_first(scene: Scene) -> Pieces:
+    """An error event that speaks of too many requests."""
+    yield event(scene.error("rate_limit_error", "too many requests", "rate_limit_exceeded"))
+
+
+@fault
+def silent_after_finish(scene: Scene) -> Acts:
+    """The finish reason, and nothing more, not even an end."""
+    if scene.streams:
+        yield scene.head()
+        yield chunk(b"".join(scene.events[: scene.ended]))
+        yield Then.STALL
+    yield from healthy(scene)
+
+
+@fault
+def reset_after_finish(scene: Scene) -> Acts:
+    """The finish reason, and a broken connection."""
+    if scene.streams:
+        yield scene.head()
+        yield chunk(b"".join(scene.events[: scene.ended]))
+        yield 0.05
+        yield Then.RESET
+    yield from healthy(scene)
+
+
+@fault
+def silent_after_done(scene: Scene) -> Acts:
+    """All events, and no end."""
+    if scene.streams:
+        yield scene.head()
+        yield chunk(scene.all)
+        yield Then.STALL
+    yield from healthy(scene)
+
+
+def _error(scene: Scene) -> bytes:
+    kind = "overloaded_error" if scene.wire == "anthropic" else "server_error"
+    name = "error" if scene.wire == "anthropic" else None
+    return event(scene.error(kind, "out of memory"), name)
