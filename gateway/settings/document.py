@@ -118,6 +118,9 @@ def read_document(text: str, name: str) -> Document:
     return Document(name, text, data or {}, positions)
 
 
+_UNKNOWN_TAG = "has a tag that is not understood; put text that begins with ! in quotes"
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     """A value, where it stands, and how many values it holds, aliases written out."""
@@ -178,7 +181,8 @@ class _Reader:
     def _alias(self, event: AliasEvent) -> _Node:
         # An anchor is known once its value is complete, so that none can hold itself.
         if event.anchor not in self._anchors:
-            message = f"the alias *{event.anchor} stands for nothing, or for itself"
+            # Not quoted: it may be a password that begins with `*`.
+            message = "the alias stands for nothing, or for itself; put text with * in quotes"
             raise _TooMuchError(message, event)
         return self._anchors[event.anchor]
 
@@ -228,12 +232,12 @@ class _Reader:
     def _check_tag(self, event: Event, place: Place) -> None:
         tag = event.tag if isinstance(event, CollectionStartEvent) else None
         if tag not in (None, "!", *_KNOWN_TAGS):
-            self.fault(_position(event), f"the tag {tag} is not understood", shown(place))
+            self.fault(_position(event), _UNKNOWN_TAG, shown(place))
 
     def _scalar(self, event: ScalarEvent, place: Place) -> Any:
         tag: str = event.tag or self._resolve(yaml.ScalarNode, event.value, event.implicit)
         if event.tag not in (None, "!", *_KNOWN_TAGS):
-            self.fault(_position(event), f"the tag {tag} is not understood", shown(place))
+            self.fault(_position(event), _UNKNOWN_TAG, shown(place))
         if event.implicit[0] and event.tag is None and _EXPONENT.fullmatch(event.value):
             # A number to everybody but YAML 1.1, which wants a point in it.
             return float(event.value)
