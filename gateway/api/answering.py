@@ -52,12 +52,17 @@ async def answered(
         response = Response(status_code=CLIENT_LEFT)
     except Exception as error:  # noqa: BLE001 - whatever it was, the client gets its wire's words
         failure = telemetry.clean(api_error(error))
-        if not isinstance(error, GatewayError | ExpertError | RoutingError):
-            _log.exception("request %s failed", trip.request_id)
+        _log_fault(error, trip.request_id)
         trip.end(failure.status, failure.code or failure.type)
         response = failed(front, failure)
     response.headers["server-timing"] = trip.server_timing()
     return response
+
+
+def _log_fault(error: Exception, name: str) -> None:
+    """A fault of ours, with its traceback; what is told to clients says nothing of it."""
+    if not isinstance(error, GatewayError | ExpertError | RoutingError):
+        _log.error("request %s failed", name, exc_info=error)
 
 
 def failed(front: Front, failure: ApiError) -> Response:
@@ -130,7 +135,8 @@ async def _pieces(
                 collected.add(event)
             for piece in writer.write(event):
                 yield piece
-    except (GatewayError, ExpertError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it was, the stream ends in words
+        _log_fault(error, envelope.decision_id)
         for piece in writer.fail(telemetry.clean(api_error(error))):
             yield piece
         return
