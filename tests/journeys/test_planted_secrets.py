@@ -114,9 +114,8 @@ def drive(url: str, provider: FakeProvider, config: Path) -> list[str]:
             answer = client.request(
                 method, path, headers={"authorization": f"Bearer {key}"}, **more
             )
-            said.append(
-                f"{method} {path.partition('?')[0]} {answer.status_code} {answer.headers} {answer.text}"
-            )
+            asked = f"{method} {path.partition('?')[0]} {answer.status_code}"
+            said.append(f"{asked} {answer.headers} {answer.text}")
 
         operator, caller = PLANTED["OPERATOR"], PLANTED["CALLER"]
         for stream in (False, True):
