@@ -136,7 +136,7 @@ async def _pieces(
             for piece in writer.write(event):
                 yield piece
     except Exception as error:  # noqa: BLE001 - whatever it was, the stream ends in words
-        _log_fault(error, envelope.decision_id)
+        _log_fault(error, answer.booking.decision_id)
         for piece in writer.fail(telemetry.clean(api_error(error))):
             yield piece
         return

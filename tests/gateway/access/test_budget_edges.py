@@ -155,10 +155,11 @@ def ask(served: Served, index: int) -> int | None:
 
 def settled(served: Served) -> dict[str, Any]:
     """The one account, once nothing is set aside any more."""
+    (account,) = budgets(served)
     for _ in range(2_000):
-        (account,) = budgets(served)
         if account["reserved_usd"] == 0:
             break
+        (account,) = budgets(served)
     return account
 
 

@@ -18,6 +18,7 @@ from tests.conftest import Serve
 
 SECRET = "planted.caller.0123456789"
 PROVIDERS = "sk-planted-0123456789abcdWXYZ"
+NOTHING: dict[str, str] = {}
 
 
 class Crashing:
@@ -31,7 +32,7 @@ class Crashing:
         for _ in range(self._after):
             yield Delta("word ")
         try:
-            raise KeyError(f"authorization: Bearer {PROVIDERS}")
+            NOTHING[f"authorization: Bearer {PROVIDERS}"]
         except KeyError as error:
             error.add_note(f"while it asked with {SECRET}")
             raise RuntimeError({"api_key": PROVIDERS, "url": f"http://me:{SECRET}@x/"}) from error
