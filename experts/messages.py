@@ -124,7 +124,14 @@ class ChatRequest:
     @property
     def text(self) -> str:
         """The whole conversation as text, one message a line: what a router looks at."""
-        return "\n".join(text for message in self.messages if (text := message.text))
+        # A list, and no property of text: every request is asked for this several times.
+        return "\n".join(
+            [
+                text
+                for message in self.messages
+                if (text := message.content if type(message.content) is str else message.text)
+            ]
+        )
 
     @property
     def question(self) -> str:

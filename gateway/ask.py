@@ -79,7 +79,8 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
 
 
 def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
-    wishes: dict[str, Any] = _cache_control(headers.get("cache-control", ""))
+    control = headers.get("cache-control")
+    wishes = _cache_control(control) if control else {}
     for name, value in headers.items():
         if name.startswith(HEADER_PREFIX) and name not in _HEADER_ONLY:
             field_name = name.removeprefix(HEADER_PREFIX).replace("-", "_")

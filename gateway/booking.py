@@ -187,6 +187,7 @@ class Booking:
 
     def _request_row(self) -> Row:
         ask, wishes = self._ask, self._ask.wishes
+        text = ask.request.text
         values = {
             "request_id": self.request_id,
             "at": now(),
@@ -197,7 +198,7 @@ class Booking:
             "stream": ask.request.stream,
             "session": wishes.session,
             "tags": wishes.tags,
-            "prompt_sha256": prompt_digest(ask.request, self._text_mode),
-            "prompt": kept_text(ask.request.text, self._text_mode),
+            "prompt_sha256": prompt_digest(text, self._text_mode),
+            "prompt": kept_text(text, self._text_mode),
         }
         return Row(tables.request, values)

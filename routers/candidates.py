@@ -83,7 +83,7 @@ def weigh(
     unseen: list[str] = []
     for card in able:
         quality, stderr, output, latency = expected.get(card.expert_id, _NOTHING)
-        limit = _longest(request, card) * answers
+        limit = longest(request, card) * answers
         output *= answers
         # Comparisons with what is unknown are false, and leave it unknown.
         output = limit if output > limit else output
@@ -109,7 +109,7 @@ def weigh(
     return candidates, tuple(unseen)
 
 
-def _longest(request: ChatRequest, card: ExpertCard) -> float:
+def longest(request: ChatRequest, card: ExpertCard) -> float:
     """Most tokens of one answer."""
     wanted, able = request.max_tokens, card.max_output_tokens
     if wanted is None or able is None:

@@ -6,11 +6,11 @@ import numpy as np
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
-from routers.candidates import Typical, weigh
+from routers.candidates import Typical, longest, weigh
 from routers.eligible import Constraints, forbidden
 from routers.errors import NoEligibleExpertError
-from routers.features import estimate_prompt_tokens
-from routers.records import Decision, Preference
+from routers.features import answers_wanted, estimate_prompt_tokens
+from routers.records import Candidates, Decision, Preference
 from routers.router import UNTRAINED_VERSION
 
 _TYPICAL = Typical()
@@ -40,8 +40,7 @@ def explicit_decision(
     reason = forbidden(request, prompt_tokens, card, constraints)
     if reason is not None:
         raise NoEligibleExpertError({card.expert_id: reason})
-    alone = (card,)
-    candidates, _ = weigh(request, prompt_tokens, alone, alone, {}, _TYPICAL, {})
+    candidates = _weighed(request, prompt_tokens, card)
     flags: tuple[str, ...] = ("untrained",)
     if constraints.max_latency_s is not None:
         flags += (f"latency_unknown:{card.expert_id}",)
@@ -59,3 +58,48 @@ def explicit_decision(
         chosen=0,
         flags=flags,
     )
+
+
+_weighed_before: dict[str, tuple[ExpertCard, Candidates]] = {}
+_MOST_WEIGHED = 10_000
+
+
+def _weighed(request: ChatRequest, prompt_tokens: float, card: ExpertCard) -> Candidates:
+    """What `weigh` says of an expert that is alone, of which only the cost varies by request."""
+    before = _weighed_before.get(card.expert_id)
+    if before is None or before[0] is not card:
+        before = card, _weighed_whole(request, prompt_tokens, card)
+        if len(_weighed_before) >= _MOST_WEIGHED:
+            _weighed_before.clear()
+        _weighed_before[card.expert_id] = before
+    same = before[1]
+    cost_A = same.cost_usd_A
+    if card.prices is not None:
+        answer = min(_TYPICAL.output_tokens, longest(request, card) * answers_wanted(request))
+        cost_A = np.array([card.prices.expected_usd(prompt_tokens, answer)])
+    return Candidates(
+        same.experts,
+        same.quality_A,
+        same.stderr_A,
+        cost_A,
+        same.latency_s_A,
+        same.output_tokens_A,
+        same.penalty_A,
+        same.cost_scale_usd,
+        same.latency_scale_s,
+    )
+
+
+def _weighed_whole(request: ChatRequest, prompt_tokens: float, card: ExpertCard) -> Candidates:
+    alone = (card,)
+    candidates, _ = weigh(request, prompt_tokens, alone, alone, {}, _TYPICAL, {})
+    for column in (
+        candidates.quality_A,
+        candidates.stderr_A,
+        candidates.latency_s_A,
+        candidates.output_tokens_A,
+        candidates.penalty_A,
+    ):
+        # Many decisions share it.
+        column.flags.writeable = False
+    return candidates

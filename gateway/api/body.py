@@ -11,9 +11,11 @@ from gateway.errors import ApiError
 
 # Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a
 # client. We read none of them; but what is behind an expert's URL may be a gateway that does.
-_REFUSED = (
-    *("api_base", "api_key", "api_version", "base_url", "custom_host", "custom_llm_provider"),
-    *("extra_headers", "model_list", "user_config"),
+_REFUSED = frozenset(
+    (
+        *("api_base", "api_key", "api_version", "base_url", "custom_host", "custom_llm_provider"),
+        *("extra_headers", "model_list", "user_config"),
+    )
 )
 _REFUSED_PREFIXES = ("mock_", "aws_", "azure_", "vertex_")
 # Where clients of such gateways put further fields.

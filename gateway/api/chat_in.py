@@ -43,24 +43,25 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 def _messages(value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise fault("messages", "must be a non-empty array")
-    return tuple(_message(item, f"messages[{index}]") for index, item in enumerate(value))
+    return tuple([_message(item, index) for index, item in enumerate(value)])
 
 
-def _message(item: Any, where: str) -> Message:
+def _message(item: Any, index: int) -> Message:
     if not isinstance(item, dict):
-        raise fault(where, "must be an object")
+        raise fault(f"messages[{index}]", "must be an object")
     if item.get("role") not in _ROLES:
-        raise fault(f"{where}.role", f"must be one of {', '.join(_ROLES)}")
+        raise fault(f"messages[{index}].role", f"must be one of {', '.join(_ROLES)}")
     fields = {name: value for name, value in item.items() if name not in ("role", "content")}
-    return Message(item["role"], _content(item.get("content"), f"{where}.content"), fields)
+    return Message(item["role"], _content(item.get("content"), index), fields)
 
 
-def _content(value: Any, where: str) -> str | tuple[dict[str, Any], ...] | None:
+def _content(value: Any, index: int) -> str | tuple[dict[str, Any], ...] | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(p, dict) and "type" in p for p in value):
         return tuple(value)
-    raise fault(where, "must be a string or an array of parts, each with a type")
+    problem = "must be a string or an array of parts, each with a type"
+    raise fault(f"messages[{index}].content", problem)
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Table
 
 from experts.cards import ExpertCard, Prices
-from experts.messages import ChatRequest, Usage
+from experts.messages import Usage
 from gateway.ids import now
 from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
@@ -149,11 +149,11 @@ def kept_text(text: str, mode: str) -> str | None:
     return redacted(text) if mode == "redacted" else None
 
 
-def prompt_digest(request: ChatRequest, mode: str) -> str | None:
-    """SHA-256 of the prompt, unless nothing of it may be kept."""
+def prompt_digest(text: str, mode: str) -> str | None:
+    """SHA-256 of a prompt, unless nothing of it may be kept."""
     if mode == "none":
         return None
-    return hashlib.sha256(request.text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 _PRIVATE = (

@@ -66,10 +66,16 @@ def result_of(decide: Callable[[], Decision]) -> tuple[Decision | None, Mapping[
         return None, error.reasons
 
 
-@given(REQUESTS, CARDS, CONSTRAINTS)
+@given(st.lists(REQUESTS, min_size=1, max_size=3), CARDS, CONSTRAINTS)
 def test_it_is_what_an_untrained_router_decides_for_an_expert_that_can_do_everything(
-    request: ChatRequest, card: ExpertCard, constraints: Constraints
+    requests: list[ChatRequest], card: ExpertCard, constraints: Constraints
 ) -> None:
+    # The same card again and again, for part of what is said of it is kept.
+    for request in requests:
+        compare(request, card, constraints)
+
+
+def compare(request: ChatRequest, card: ExpertCard, constraints: Constraints) -> None:
     found, reasons = result_of(lambda: explicit_decision(request, card, constraints))
     expected, same_reasons = result_of(lambda: routed(request, card, constraints))
     assert reasons == same_reasons
