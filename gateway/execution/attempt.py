@@ -97,9 +97,7 @@ class Attempts:
         ticket = health.admit(expert_id)
         if ticket is None:
             wait_s = health.retry_after_s(expert_id)
-            raise ExpertOutOfServiceError(
-                expert_id, "it failed too often lately", retry_after_s=wait_s
-            )
+            raise ExpertOutOfServiceError(expert_id, health.why(expert_id), retry_after_s=wait_s)
         try:
             yield
         except ExpertCallError as error:

@@ -114,7 +114,9 @@ class Execution:
         if self._failures:
             return self._failures
         chosen, wait_s = self._plan.chain[0], self._plan.in_service_after_s()
-        return [ExpertOutOfServiceError(chosen, "it failed too often lately", retry_after_s=wait_s)]
+        return [
+            ExpertOutOfServiceError(chosen, self._traffic.health.why(chosen), retry_after_s=wait_s)
+        ]
 
     async def _step(self, expert_id: str, request: ChatRequest) -> Events:
         """One expert's part of the answer: all of it, or what follows what was delivered."""

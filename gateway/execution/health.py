@@ -96,6 +96,11 @@ class Health:
                 del self._unsound[expert_id]
         return found
 
+    def why(self, expert_id: str) -> str:
+        """Why it may not be called just now, as a sentence."""
+        breaker = self._breakers.get(expert_id)
+        return f"it {_reason(breaker)}" if breaker else "it may be called"
+
     def _new(self, expert_id: str) -> Breaker:
         breaker = self._breakers[expert_id] = Breaker(self._rules, self._clock)
         return breaker

@@ -45,7 +45,9 @@ def served(serve: Serve, remote: Remote, provider: FakeProvider, claude: FakeAnt
         "small": remote("small", provider.url),
         "claude": AnthropicExpert(card, claude.url, "claude-x"),
     }
-    return serve(experts, keys=KEYS, execution={"max_retries": 0, "max_wait_s": 0}, breaker={"failures": 100})
+    return serve(
+        experts, keys=KEYS, execution={"max_retries": 0, "max_wait_s": 0}, breaker={"failures": 100}
+    )
 
 
 def openai_sdk(url: str, key: str = "team-key-1", **options: Any) -> openai.OpenAI:
@@ -74,11 +76,6 @@ def errors_of(client: Sdk) -> Any:
     return openai if isinstance(client, openai.OpenAI) else anthropic
 
 
-def refuse(provider: FakeProvider, claude: FakeAnthropic, status: int, **headers: str) -> None:
-    provider.otherwise = Reply(status=status, error={"message": "no"}, headers=headers)
-    claude.otherwise = Message(status=status, headers=headers)
-
-
 @both_experts
 @both_sdks
 @pytest.mark.parametrize(
@@ -104,15 +101,22 @@ def test_refusals_of_a_provider(
     name: str,
     seen: int,
 ) -> None:
-    refuse(provider, claude, status, **{"retry-after": "7"})
+    pause = {"retry-after": "7"} if status == 429 else {}
+    provider.otherwise = Reply(status=status, error={"message": "no"}, headers=pause)
+    claude.otherwise = Message(status=status, headers=pause)
     with sdk(served.url) as client:
-        for stream in (False, True):
+        # While it pauses it is not asked again.
+        for stream in (False,) if pause else (False, True):
             with pytest.raises(getattr(errors_of(client), name)) as caught:
                 list(ask(client, model, stream=stream))
             assert caught.value.status_code == seen
             assert caught.value.request_id or sdk is anthropic_sdk
-            if status == 429:
+            if pause:
                 assert 7 <= int(caught.value.response.headers["retry-after"]) <= 60
+                with pytest.raises(
+                    errors_of(client).InternalServerError, match="asked for a pause"
+                ):
+                    ask(client, model)
 
 
 @both_sdks
