@@ -216,7 +216,7 @@ def test_raw_and_streaming_access_with_anthropics(served: Any, model: str) -> No
             lines = [line for line in response.iter_lines() if line]
         assert lines[0] == "event: message_start"
         with client.messages.with_streaming_response.create(**asked) as whole:
-            assert whole.parse().content[0].text == SAID  # type: ignore[union-attr]
+            assert whole.parse().content[0].text == SAID
 
 
 @both_experts
