@@ -48,10 +48,12 @@ class ExpertCallError(ExpertError):
         code: The provider's own error code, e.g. `context_length_exceeded`, or None.
         retry_after_s: Seconds after which it may be asked again, if anybody said.
         spare: The expert has another endpoint that has not failed this request.
+        hurried: Only the client's own wish for haste was not met, which says nothing of the expert.
     """
 
     kind = "call_failed"
     spare = False
+    hurried = False
 
     def __init__(
         self,

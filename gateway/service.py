@@ -133,7 +133,8 @@ class Service:
         self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass
     ) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
-        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed)
+        hurried = self._seconds(ask) < self._settings.limits.total_s
+        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed, hurried)
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(

@@ -23,6 +23,9 @@ from gateway.errors import LedgerError
 from gateway.execution.traffic import Terms, Traffic
 from routers.features import estimate_prompt_tokens, estimate_tokens
 
+_TICK_S = 0.002
+"""By so much may a timer be early."""
+
 
 class Attempts:
     """Makes the calls of one request.
@@ -42,6 +45,11 @@ class Attempts:
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return max(0.0, self._terms.deadline - anyio.current_time())
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the deadline is the client's wish."""
+        return self._terms.hurried
 
     async def run(
         self,
@@ -101,8 +109,8 @@ class Attempts:
         try:
             yield
         except ExpertCallError as error:
-            if error.spare:
-                # One endpoint of several failed, and that one's own breaker knows.
+            if error.spare or error.hurried:
+                # One endpoint of several failed, and that one's own breaker knows; or none did.
                 health.abandon(expert_id, ticket)
             else:
                 health.record(expert_id, error, ticket)
@@ -135,6 +143,7 @@ class Attempts:
         except ExpertCallError as error:
             counted.settle()
             failure = error.within(attempt.card.expert_id)
+            failure.hurried = isinstance(error, ExpertTimeoutError) and watch.hurried()
             self._blame(call, failure)
             self._booking.end(attempt, "failed", failure)
             raise failure from error
@@ -150,14 +159,17 @@ class Attempts:
         def run(child: Expert, asked: ChatRequest) -> AsyncGenerator[Event, None]:
             return self.run(child, asked, None, watch)
 
-        header_s = min(self.limits.header_s, watch.patience_s)
+        # Of a client's haste an endpoint hears nothing: our own clock ends the wait.
+        header_s = self.limits.header_s
+        if not self.hurried:
+            header_s = min(header_s, watch.patience_s)
         return Call(run, self._terms.session, header_s, self.failed_at, headers=attempt.headers)
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:
         """The endpoint can't see that it was too slow; and it is not asked again if others are."""
         if call.lease is None:
             return
-        if isinstance(error, ExpertTimeoutError):
+        if isinstance(error, ExpertTimeoutError) and not error.hurried:
             call.lease.blame(error)
         self.failed_at.append(call.lease.endpoint)
         error.spare = call.spare and (handling(error).same or handling(error).counts)
@@ -172,6 +184,7 @@ class _Watch:
         self._stream = request.stream
         self._scope: anyio.CancelScope | None = None
         self._children = False
+        self._since = anyio.current_time()
         self.patience_s = owner.left_s() if patience_s is None else patience_s
         self.attempt: Attempt | None = None
 
@@ -182,6 +195,13 @@ class _Watch:
     def usage(self) -> Usage | None:
         """The tokens of the call, if any were counted."""
         return None if self.attempt is None else self.attempt.usage
+
+    def hurried(self) -> bool:
+        """Whether it was the client's wish that ended the wait just now, and none of our limits."""
+        waited = anyio.current_time() - self._since + _TICK_S
+        return self._owner.hurried and (
+            self._owner.left_s() <= _TICK_S or waited >= self.patience_s
+        )
 
     def has_child(self) -> None:
         """From now on its children's clocks bound it, and the deadline."""

@@ -97,6 +97,7 @@ class Terms:
         fallbacks: Experts configured to stand in for the chosen one, in order; they are asked
             before the others that the decision weighed.
         reservation: Where its money comes from.
+        hurried: The deadline is the client's wish, and sooner than `limits.total_s`.
     """
 
     deadline: float
@@ -104,3 +105,4 @@ class Terms:
     session: str | None = None
     fallbacks: tuple[str, ...] = ()
     reservation: Reservation = UNLIMITED
+    hurried: bool = False
