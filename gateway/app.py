@@ -45,6 +45,7 @@ from gateway.api import (
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
+from gateway.api.reference import DescribedApp
 from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
 from gateway.closing import ClientLeftError, Closing
@@ -256,7 +257,7 @@ def create_app(
             gateway.responses.close()
         await gateway.telemetry.close()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="Pointsman",
         lifespan=lifespan,
         openapi_url=None,
@@ -272,10 +273,7 @@ def create_app(
     )
     app.state.reloader = reloader
     app.state.admin_port = admin_port
-    for module in _PUBLIC:
-        app.include_router(module.api)
-    for module in _OPERATOR:
-        app.include_router(module.api, dependencies=[Depends(_operator_only)])
+    add_routes(app)
     app.add_middleware(Gate, render=_gate_response)
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
@@ -284,6 +282,14 @@ def create_app(
     app.add_middleware(RequestIds)
     app.add_middleware(OneGateway)
     return app
+
+
+def add_routes(app: FastAPI) -> None:
+    """Every route there is."""
+    for module in _PUBLIC:
+        app.include_router(module.api)
+    for module in _OPERATOR:
+        app.include_router(module.api, dependencies=[Depends(_operator_only)])
 
 
 def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:

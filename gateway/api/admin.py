@@ -9,6 +9,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.body import parse_body
+from gateway.api.described.admin import Promotion as PromotionBody
+from gateway.api.described.admin import RouterState, RouterStates
+from gateway.api.described.operation import ADMIN, READS, described
 from gateway.errors import ApiError, ConfigError
 from gateway.router_store import Promotion
 from gateway.state import Gateway, gateway_of, read_body
@@ -16,7 +19,7 @@ from gateway.state import Gateway, gateway_of, read_body
 api = APIRouter(prefix="/admin")
 
 
-@api.get("/routers")
+@api.get("/routers", **described(RouterStates, ADMIN))
 async def list_routers(request: Request) -> Response:
     """Every router: the version that serves, the promoted one, all there are."""
     gateway = gateway_of(request)
@@ -25,7 +28,7 @@ async def list_routers(request: Request) -> Response:
     return _json({name: _about(gateway, name) for name in names})
 
 
-@api.post("/routers/{name}/promote")
+@api.post("/routers/{name}/promote", **described(RouterState, (*READS, 404), body=PromotionBody))
 async def promote(request: Request, name: str) -> Response:
     """Serve `{"version": ...}` from now on, without a restart."""
     gateway = gateway_of(request)
@@ -36,7 +39,7 @@ async def promote(request: Request, name: str) -> Response:
     return await _moved(gateway, name, lambda: gateway.store.promote(name, version))
 
 
-@api.post("/routers/{name}/rollback")
+@api.post("/routers/{name}/rollback", **described(RouterState, ADMIN))
 async def rollback(request: Request, name: str) -> Response:
     """Serve again what served before."""
     gateway = gateway_of(request)

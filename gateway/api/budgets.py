@@ -9,12 +9,14 @@ from fastapi import APIRouter, Request, Response
 
 from experts.cards import NANO_PER_USD
 from gateway.access.accounts import Account
+from gateway.api.described.admin import Budgets
+from gateway.api.described.operation import ADMIN, described
 from gateway.state import gateway_of
 
 api = APIRouter(prefix="/admin")
 
 
-@api.get("/budgets")
+@api.get("/budgets", **described(Budgets, ADMIN))
 async def list_budgets(request: Request) -> Response:
     """The budgets of this period: all of them for an admin, its own keys' for a manager."""
     gateway = gateway_of(request)

@@ -8,6 +8,8 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.cards import ExpertCard
+from gateway.api.described.openai import ModelJson, Models
+from gateway.api.described.operation import KEYED, described
 from gateway.api.messages import speaks_anthropic
 from gateway.errors import ApiError
 from gateway.state import Gateway, gateway_of
@@ -15,7 +17,7 @@ from gateway.state import Gateway, gateway_of
 api = APIRouter()
 
 
-@api.get("/v1/models")
+@api.get("/v1/models", **described(Models))
 async def list_models(request: Request) -> Response:
     """Routers, policies, experts and aliases that the key may use."""
     gateway = gateway_of(request)
@@ -29,7 +31,7 @@ async def list_models(request: Request) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
-@api.get("/v1/models/{name:path}")
+@api.get("/v1/models/{name:path}", **described(ModelJson, (*KEYED, 404)))
 async def get_model(request: Request, name: str) -> Response:
     """One of them."""
     gateway = gateway_of(request)

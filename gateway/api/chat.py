@@ -13,6 +13,9 @@ from gateway.api.answering import respond
 from gateway.api.body import parse_body
 from gateway.api.chat_in import parse_chat, wants_usage
 from gateway.api.chat_out import ChunkWriter, completion_json
+from gateway.api.described.openai import ChatBody, ChatChunk, ChatCompletion
+from gateway.api.described.operation import ASKS, READS, described
+from gateway.api.described.ours import RouteJson
 from gateway.api.front import Envelope
 from gateway.api.route_out import route_json
 from gateway.ask import Ask
@@ -43,13 +46,16 @@ class ChatFront:
 CHAT = ChatFront()
 
 
-@api.post("/v1/chat/completions")
+@api.post(
+    "/v1/chat/completions",
+    **described(ChatCompletion, ASKS, body=ChatBody, asks=True, streamed=ChatChunk),
+)
 async def chat_completions(request: Request) -> Response:
     """Answer a chat request, streamed or whole."""
     return await respond(CHAT, request)
 
 
-@api.post("/v1/route")
+@api.post("/v1/route", **described(RouteJson, (*READS, 404), body=ChatBody))
 async def route(request: Request) -> Response:
     """What would be decided for a chat body, and why; nobody is called, nothing is booked."""
     gateway = gateway_of(request)

@@ -17,6 +17,8 @@ from gateway.api.body import fault, parse_body
 from gateway.api.chat_in import wants_usage
 from gateway.api.completions_in import WIRE, parse_completions
 from gateway.api.completions_out import TextWriter, completion_json, renumbered
+from gateway.api.described.openai import CompletionBody, TextChunk, TextCompletion
+from gateway.api.described.operation import ASKS, described
 from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Writer
 from gateway.ask import Ask
@@ -57,7 +59,10 @@ class CompletionsFront:
 COMPLETIONS = CompletionsFront()
 
 
-@api.post("/v1/completions")
+@api.post(
+    "/v1/completions",
+    **described(TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk),
+)
 async def completions(request: Request) -> Response:
     """Continue a prompt, or several, streamed or whole."""
     return await answered(COMPLETIONS, request, partial(_completed, request))

@@ -10,6 +10,8 @@ import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.described.admin import ConfigChange, ConfigJson, ConfigVerdict, FaultyConfigJson
+from gateway.api.described.operation import ADMIN, READS, Text, described
 from gateway.checking import find_warnings
 from gateway.errors import ApiError, ConfigError
 from gateway.reload.reloader import Reloader
@@ -21,9 +23,10 @@ from gateway.settings.shape import redacted
 from gateway.state import gateway_of, read_body
 
 api = APIRouter(prefix="/admin/config")
+_MAY_CLASH = (*ADMIN, 409)
 
 
-@api.get("")
+@api.get("", **described(ConfigJson, ADMIN))
 async def get_config(request: Request) -> Response:
     """The configuration in force without its secrets, and what every process has loaded."""
     gateway_of(request).keyring.check_admin(request)
@@ -38,7 +41,7 @@ async def get_config(request: Request) -> Response:
     return _json(200, {**about, "settings": settings})
 
 
-@api.post("/reload")
+@api.post("/reload", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
 async def reload(request: Request) -> Response:
     """Serve what the file says now; a file that can't be served changes nothing."""
     gateway_of(request).keyring.check_admin(request)
@@ -53,7 +56,7 @@ async def reload(request: Request) -> Response:
     return _json(200, {**_about(after), "changed": after is not before})
 
 
-@api.post("/rollback")
+@api.post("/rollback", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
 async def rollback(request: Request) -> Response:
     """Serve what served before, without touching the file."""
     gateway_of(request).keyring.check_admin(request)
@@ -66,7 +69,9 @@ async def rollback(request: Request) -> Response:
     return _json(200, {**_about(after), "changed": True})
 
 
-@api.post("/validate")
+@api.post(
+    "/validate", **described(ConfigVerdict, (*READS, 404, 409), body=Text("application/yaml"))
+)
 async def validate(request: Request) -> Response:
     """Check the YAML in the body as a reload would, and change nothing."""
     gateway_of(request).keyring.check_admin(request)

@@ -15,6 +15,8 @@ from gateway.access.keys import Key
 from gateway.api.answering import respond
 from gateway.api.body import fault, model_and_stream, parse_body, refuse_operator_fields
 from gateway.api.completions_in import raw_inputs, spoken
+from gateway.api.described.openai import EmbeddingBody, Embeddings
+from gateway.api.described.operation import ASKS, described
 from gateway.api.front import Envelope, Writer
 from gateway.ask import Ask, parse_wishes
 from gateway.errors import ApiError
@@ -70,7 +72,7 @@ class EmbeddingsFront:
 EMBEDDINGS = EmbeddingsFront()
 
 
-@api.post("/v1/embeddings")
+@api.post("/v1/embeddings", **described(Embeddings, ASKS, body=EmbeddingBody, asks=True))
 async def embeddings(request: Request) -> Response:
     """Vectors of texts."""
     return await respond(EMBEDDINGS, request)

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.access.keys import Key
 from gateway.api.body import parse_body
+from gateway.api.described.operation import KEYED, READS, described
+from gateway.api.described.ours import AnyFeedback, BookedOutcome, DecisionJson
 from gateway.errors import ApiError
 from gateway.ids import new_id, now
 from gateway.ledger import tables
@@ -23,7 +25,7 @@ _SOURCE_KINDS = ("grader", "key", "tensorzero")
 _TENSORZERO = ("metric_name", "value", "inference_id", "episode_id", "tags", "dryrun")
 
 
-@api.post("/v1/feedback")
+@api.post("/v1/feedback", **described(BookedOutcome, (*READS, 404), body=AnyFeedback))
 async def feedback(request: Request) -> Response:
     """Book a score for a decision; repeatable, and the newest one per source counts."""
     gateway = gateway_of(request)
@@ -37,7 +39,7 @@ async def feedback(request: Request) -> Response:
     return _json({"outcome_id": outcome_id, "decision_id": values["decision_id"]})
 
 
-@api.get("/v1/decisions/{decision_id}")
+@api.get("/v1/decisions/{decision_id}", **described(DecisionJson, (*KEYED, 404)))
 async def get_decision(request: Request, decision_id: str) -> Response:
     """Everything the ledger knows of one decision."""
     gateway = gateway_of(request)

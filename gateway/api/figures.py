@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.described.operation import ADMIN, Text, described
 from gateway.state import gateway_of
 from gateway.telemetry.metrics import CONTENT_TYPE
 
 api = APIRouter()
 
 
-@api.get("/metrics")
+@api.get("/metrics", **described(Text("text/plain"), ADMIN))
 async def metrics(request: Request) -> Response:
     """Prometheus's text format; it names neither keys nor prompts."""
     return Response(await gateway_of(request).telemetry.metrics.text(), media_type=CONTENT_TYPE)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.described.operation import OPEN, described
+from gateway.api.described.ours import Live, Ready
 from gateway.listeners import is_public
 from gateway.state import gateway_of
 
 api = APIRouter()
 
 
-@api.get("/health/live")
+@api.get("/health/live", **described(Live, OPEN))
 async def live() -> Response:
     """The process runs."""
     return _json(200, {"status": "live"})
 
 
-@api.get("/health/ready")
+@api.get("/health/ready", **described(Ready, OPEN, also={503: Ready}))
 async def ready(request: Request) -> Response:
     """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""
     gateway = gateway_of(request)

@@ -15,6 +15,14 @@ from experts.messages import Completion, Usage
 from gateway.access.keys import Key
 from gateway.api.answering import off_the_loop, respond
 from gateway.api.body import parse_body
+from gateway.api.described.anthropic import (
+    AnthropicMessage,
+    CountBody,
+    MessageEvent,
+    MessagesBody,
+    TokenCount,
+)
+from gateway.api.described.operation import ASKS, AnthropicErrorJson, described
 from gateway.api.front import Envelope
 from gateway.api.messages_in import parse_messages
 from gateway.api.messages_out import MessageWriter, error_json, message_json
@@ -53,7 +61,17 @@ class MessagesFront:
 MESSAGES = MessagesFront()
 
 
-@api.post("/v1/messages")
+@api.post(
+    "/v1/messages",
+    **described(
+        AnthropicMessage,
+        ASKS,
+        body=MessagesBody,
+        asks=True,
+        streamed=MessageEvent,
+        error=AnthropicErrorJson,
+    ),
+)
 async def messages(request: Request) -> Response:
     """Answer a conversation, streamed or whole."""
     response = await respond(MESSAGES, request)
@@ -64,7 +82,10 @@ async def messages(request: Request) -> Response:
     return response
 
 
-@api.post("/v1/messages/count_tokens")
+@api.post(
+    "/v1/messages/count_tokens",
+    **described(TokenCount, ASKS, body=CountBody, error=AnthropicErrorJson),
+)
 async def count_tokens(request: Request) -> Response:
     """Tokens of a prompt, as the expert who would answer counts them; nothing is booked.
 

@@ -9,13 +9,15 @@ from fastapi import APIRouter, Request, Response
 
 from experts.base import Expert
 from experts.http_expert import HttpExpert
+from gateway.api.described.admin import ExpertStates
+from gateway.api.described.operation import ADMIN, described
 from gateway.reload.snapshots import Snapshots
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter(prefix="/admin/experts")
 
 
-@api.get("")
+@api.get("", **described(ExpertStates, ADMIN))
 async def list_experts(request: Request) -> Response:
     """Every expert with its health and load, those too that a reload took away and still answer.
 

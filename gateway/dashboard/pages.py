@@ -8,6 +8,7 @@ import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.described.operation import ADMIN, Text, described
 from gateway.dashboard.chart import frontier_chart
 from gateway.dashboard.html import html, page
 from gateway.dashboard.money import dollars
@@ -18,7 +19,7 @@ api = APIRouter()
 _DAY_S = 86_400
 
 
-@api.get("/")
+@api.get("/", **described(Text("text/html"), ADMIN))
 async def dashboard(request: Request) -> Response:
     """The dashboard; a browser asks for the password, which is an admin key."""
     gateway = gateway_of(request)

@@ -1,0 +1,1 @@
+"""What our HTTP interface takes and answers, for the document that programs read."""

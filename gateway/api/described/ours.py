@@ -1,0 +1,105 @@
+"""Shapes of our own: decisions, scores, health."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel
+
+from gateway.api.described.operation import Open
+from gateway.settings.base import Frozen
+
+
+class Candidate(Open):
+    """An expert that could serve, as it was weighed; null is unknown."""
+
+    expert: str
+    quality: float | None
+    quality_stderr: float | None
+    cost_usd: float | None
+    latency_s: float | None
+    output_tokens: float | None
+    utility: float | None
+    probability: float = Field(ge=0, le=1)
+
+
+class RouteJson(Open):
+    """What would be decided, and why."""
+
+    expert: str
+    router: str
+    version: str
+    policy: str
+    propensity: float = Field(gt=0, le=1)
+    explanation: str
+    fallback: list[str]
+    candidates: list[Candidate] = Field(min_length=1)
+    excluded: dict[str, str]
+    flags: list[str]
+
+
+class Feedback(Frozen):
+    """A score for a decision."""
+
+    decision_id: str = Field(min_length=1)
+    score: float = Field(ge=0, le=1)
+    source: str | None = Field(None, max_length=200)
+    objective: str | None = Field(None, max_length=200)
+    comment: str | None = Field(None, max_length=2000)
+
+
+class TensorZeroFeedback(Frozen):
+    """The same as TensorZero's clients send it."""
+
+    metric_name: str = Field(min_length=1, max_length=200)
+    value: bool | Annotated[float, Field(ge=0, le=1)]
+    inference_id: str = Field(min_length=1)
+
+
+class AnyFeedback(RootModel[Feedback | TensorZeroFeedback]):
+    """A score for a decision, in either shape."""
+
+
+class BookedOutcome(Open):
+    """The score is in the ledger."""
+
+    outcome_id: str
+    decision_id: str
+
+
+class Replay(Open):
+    """The same draw made again."""
+
+    expert: str
+    matches: bool
+
+
+class DecisionJson(Open):
+    """Everything that the ledger knows of one decision."""
+
+    decision_id: str
+    request: dict[str, Any]
+    result: dict[str, Any] | None
+    attempts: list[dict[str, Any]]
+    cost: dict[str, Any]
+    guards: list[dict[str, Any]]
+    cache_hit: dict[str, Any] | None
+    outcomes: list[dict[str, Any]]
+    explanation: str
+    replay: Replay
+
+
+class Live(Open):
+    """The process runs."""
+
+    status: Literal["live"]
+
+
+class Ready(Open):
+    """Whether it can serve; the rest is told on the operator's listener only."""
+
+    status: Literal["ready", "ledger_behind"]
+    experts: list[str] | None = None
+    routers: dict[str, str] | None = None
+    refused_routers: dict[str, str] | None = None
+    ledger_pending_rows: int | None = None
