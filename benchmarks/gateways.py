@@ -109,8 +109,14 @@ def measure(
         stack.callback(provider.terminate)
         client = build("client", scratch)
         _err.print("training a router on 10,000 rows")
-        own = pointsman(prepared(scratch, ports[8], encoder), ports[9])
-        stacks = [*found(peers, scratch, ports[8], ports), own]
+        relaxed, strict = prepared(scratch, ports[8], encoder)
+        stacks = [
+            *found(peers, scratch, ports[8], ports),
+            pointsman(
+                "Pointsman", relaxed, ports[9], {"Pointsman": MODEL, "Pointsman, `auto`": "auto"}
+            ),
+            pointsman("Pointsman-strict", strict, ports[7], {"Pointsman, `strict`": MODEL}),
+        ]
         wanted = only.split(",") if only else None
         chosen = [s for s in stacks if wanted is None or s.name in ("direct", *wanted)]
         for name in comparison.NAMES - {s.name for s in stacks}:
@@ -135,8 +141,8 @@ def build(name: str, scratch: Path) -> Path:
     return program
 
 
-def prepared(scratch: Path, upstream: int, encoder: str) -> Path:
-    """A configuration with two experts, a ledger and a learned router."""
+def prepared(scratch: Path, upstream: int, encoder: str) -> list[Path]:
+    """Configurations with two experts, a learned router and a ledger, `relaxed` and `strict`."""
     rng = np.random.default_rng(0)
     table = decide.outcomes(decide.Texts(rng), 10_000, 2, rng)
     table = replace(table, experts=(MODEL, _COSTLIER))
@@ -148,14 +154,20 @@ def prepared(scratch: Path, upstream: int, encoder: str) -> Path:
         {"id": MODEL, "prices": {"input": 0.1, "output": 0.4}, **expert},
         {"id": _COSTLIER, "prices": {"input": 1.0, "output": 4.0}, **expert},
     ]
-    settings = {
+    # Like that of the others: no line per request.
+    common = {
         "experts": experts,
         "data_dir": str(scratch / "data"),
-        "ledger": {"url": f"sqlite:///{scratch}/ledger.db"},
+        "logging": {"level": "warning"},
     }
-    path = scratch / "pointsman.json"
-    path.write_text(json.dumps(settings))
-    return path
+    paths = []
+    for durability in ("relaxed", "strict"):
+        ledger = {"url": f"sqlite:///{scratch}/{durability}.db", "durability": durability}
+        responses = {"url": f"sqlite:///{scratch}/{durability}-responses.db"}
+        paths.append(scratch / f"{durability}.json")
+        settings = {**common, "ledger": ledger, "responses": responses}
+        paths[-1].write_text(json.dumps(settings))
+    return paths
 
 
 def started(stack: Stack, scratch: Path, client: Path, rounds: int) -> Running:

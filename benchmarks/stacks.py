@@ -2,7 +2,8 @@
 
 Each is configured for speed as its own documents say: no telemetry, no retries, one upstream, plain
 HTTP, and where it can, no database. Pointsman alone runs with all that it is for: a ledger on disk
-and a router trained on 10,000 rows.
+and a router trained on 10,000 rows. With a `strict` ledger a request waits until the disk has its
+decision, as it does unless configured otherwise; with a `relaxed` one it does not.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def install(peers: Path) -> None:
 
 
 def found(peers: Path, scratch: Path, upstream: int, ports: list[int]) -> list[Stack]:
-    """Every stack that can be started here; `ports` are free ones, eight at least."""
+    """Every stack that can be started here; `ports` are free ones, seven at least."""
     url = f"http://127.0.0.1:{upstream}"
     listed = [
         Stack("direct", "", None, upstream),
@@ -88,11 +89,10 @@ def found(peers: Path, scratch: Path, upstream: int, ports: list[int]) -> list[S
     return [stack for stack in listed if stack is not None]
 
 
-def pointsman(config: Path, port: int) -> Stack:
+def pointsman(name: str, config: Path, port: int, rows: Mapping[str, str]) -> Stack:
     """This repository's own."""
     command = (sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(config))
-    rows = {"Pointsman": MODEL, "Pointsman, `auto`": "auto"}
-    return Stack("Pointsman", _own_version(), (*command, "--port", str(port)), port, models=rows)
+    return Stack(name, _own_version(), (*command, "--port", str(port)), port, models=rows)
 
 
 def _own_version() -> str:

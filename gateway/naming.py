@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.access.keys import Key
 from gateway.errors import ApiError
@@ -26,6 +27,11 @@ class Target:
     cost_weight: float | None = None
 
 
+@lru_cache(maxsize=4096)
+def _to(expert: str) -> Target:
+    return Target(expert=expert)
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """All names that the endpoint answers to."""
@@ -40,7 +46,7 @@ class Names:
         """Raises ApiError 404 for a name that means nothing here."""
         expert = self.aliases.get(model, model)
         if expert in self.experts:
-            return Target(expert=expert)
+            return _to(expert)
         if model == "auto":
             return Target(router=self.default_router)
         kind, _, rest = model.partition(":")

@@ -74,11 +74,13 @@ class Key:
 
     def may_ask(self, expert_id: str) -> bool:
         """Whether this expert may answer it."""
-        return all(matches(key.grant.experts, expert_id) for key in self.lineage)
+        return self.asks_anyone or all(
+            matches(key.grant.experts, expert_id) for key in self.lineage
+        )
 
     def may_follow(self, policy: str) -> bool:
         """Whether this policy may decide for it."""
-        return all(matches(key.grant.policies, policy) for key in self.lineage)
+        return self.follows_any or all(matches(key.grant.policies, policy) for key in self.lineage)
 
 
 LOCAL = Key("anonymous", Grant(role="admin"))
