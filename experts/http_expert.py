@@ -38,6 +38,7 @@ _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
 _DRAIN_S = 0.05
 """Longest wait for the end of the body after `[DONE]`, so that the connection can be used again."""
+_CONNECTING_AT_ONCE = 32
 _MAX_ERROR_BYTES = 64 * 1024
 
 
@@ -57,6 +58,36 @@ class HttpOptions(TypedDict, total=False):
     balance: Balance
     rules: BreakerRules
     transport: httpx2.AsyncBaseTransport
+
+
+class _Turn:
+    """Leave to get a connection; over as soon as the request is sent on one.
+
+    A thousand calls that begin in one moment would keep the event loop from each other's sockets
+    until all connections have timed out, and an expert that did nothing wrong would be blamed.
+    """
+
+    def __init__(self, turns: anyio.Semaphore) -> None:
+        self._turns = turns
+        self._mine = False
+
+    async def __aenter__(self) -> _Turn:
+        await self._turns.acquire()
+        self._mine = True
+        return self
+
+    async def heard(self, event: str, _info: object) -> None:
+        """Something happened to the request."""
+        if event == "http11.send_request_headers.started":
+            self._end()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._mine:
+            self._mine = False
+            self._turns.release()
 
 
 class HttpExpert:
@@ -92,6 +123,12 @@ class HttpExpert:
             [url.rstrip("/") for url in urls], options.get("balance"), options.get("rules")
         )
         self.malformed = 0
+        # By endpoint: one that is dead must not keep the turns of the others. Transports that are
+        # not httpx's own don't tell when they are connected.
+        self._connecting = {
+            endpoint.url: anyio.Semaphore(_CONNECTING_AT_ONCE)
+            for endpoint in (() if "transport" in options else self._replicas.endpoints)
+        }
         self._client = httpx2.AsyncClient(
             headers=headers,
             timeout=httpx2.Timeout(None, connect=options.get("connect_s", 5.0)),
@@ -207,7 +244,11 @@ class HttpExpert:
         header_s = call.header_s if request.stream else None
         try:
             with self._mapped_errors(ExpertConnectionError), anyio.fail_after(header_s):
-                return await self._client.send(asked, stream=True)
+                if endpoint.url not in self._connecting:
+                    return await self._client.send(asked, stream=True)
+                async with _Turn(self._connecting[endpoint.url]) as turn:
+                    asked.extensions["trace"] = turn.heard
+                    return await self._client.send(asked, stream=True)
         except TimeoutError as error:
             message = f"the head of the answer did not come within {header_s:g} s"
             raise ExpertTimeoutError(self._card.expert_id, message) from error
