@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -29,6 +30,7 @@ from experts.errors import (
 )
 from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
+from experts.plain_http import CONNECTING_AT_ONCE, PlainCall, PlainEndpoint, Receiver
 from experts.reading import StreamReader, whole_answer
 from experts.refusals import refusal
 from experts.replicas import Balance, Endpoint, Lease, Replicas
@@ -38,7 +40,6 @@ _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
 _DRAIN_S = 0.05
 """Longest wait for the end of the body after `[DONE]`, so that the connection can be used again."""
-_CONNECTING_AT_ONCE = 32
 _MAX_ERROR_BYTES = 64 * 1024
 
 
@@ -126,12 +127,19 @@ class HttpExpert:
         # By endpoint: one that is dead must not keep the turns of the others. Transports that are
         # not httpx's own don't tell when they are connected.
         self._connecting = {
-            endpoint.url: anyio.Semaphore(_CONNECTING_AT_ONCE)
+            endpoint.url: anyio.Semaphore(CONNECTING_AT_ONCE)
             for endpoint in (() if "transport" in options else self._replicas.endpoints)
         }
+        connect_s = options.get("connect_s", 5.0)
+        self._plain: dict[str, PlainEndpoint] = {}
+        if "transport" not in options and all(map(is_plain, urls)):
+            self._plain = {
+                one.url: PlainEndpoint(card.expert_id, one.url, dialect.path, headers, connect_s)
+                for one in self._replicas.endpoints
+            }
         self._client = httpx2.AsyncClient(
             headers=headers,
-            timeout=httpx2.Timeout(None, connect=options.get("connect_s", 5.0)),
+            timeout=httpx2.Timeout(None, connect=connect_s),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
             transport=options.get("transport"),
             verify=_tls(),
@@ -148,8 +156,38 @@ class HttpExpert:
         """Where it answers, and how busy each place is."""
         return self._replicas.endpoints
 
+    @property
+    def dialect(self) -> Dialect:
+        """How it is asked and read."""
+        return self._dialect
+
+    @property
+    def plain(self) -> bool:
+        """Whether `send` can be used: no endpoint wants TLS."""
+        return bool(self._plain)
+
     async def aclose(self) -> None:
         await self._client.aclose()
+        for endpoint in self._plain.values():
+            await endpoint.aclose()
+
+    def send(
+        self, lease: Lease, request: ChatRequest, headers: Mapping[str, str], receiver: Receiver
+    ) -> PlainCall:
+        """Ask without a task; the answer comes to `receiver` as it comes off the socket.
+
+        Args:
+            lease: From `pick`.
+            request: What to ask.
+            headers: Sent along.
+            receiver: Takes the answer.
+
+        Raises:
+            ExpertRejectedError: The wire format can't say what the request asks for.
+        """
+        known = with_known_params(request, self._card)
+        body = orjson.dumps(self._dialect.body(known, self._model))
+        return self._plain[lease.endpoint.url].send(body, headers, receiver)
 
     def pick(self, request: ChatRequest, call: Call) -> Lease:
         """A place at the endpoint that this call should go to.
@@ -371,6 +409,12 @@ class HttpExpert:
 def _tls() -> ssl.SSLContext:
     """Shared by all experts: reading the certificates takes longer than all else together."""
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def is_plain(url: str) -> bool:
+    """Whether a call to `url` needs neither TLS nor a password of its own."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and "@" not in parts.netloc and not parts.query
 
 
 def _named(error: Exception) -> str:

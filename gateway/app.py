@@ -46,13 +46,15 @@ from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.api.reference import DescribedApp
+from gateway.begun import CLIENT_LEFT
 from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
-from gateway.closing import ClientLeftError, Closing
+from gateway.closing import ClientLeftError, Closing, shutting_down
 from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.execution.traffic import Traffic
+from gateway.fast.lane import Lane
 from gateway.guards.chain import GuardChain
 from gateway.ids import new_id, now
 from gateway.ledger import tables
@@ -67,7 +69,7 @@ from gateway.reload.reloader import Reloader, Source
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
-from gateway.service import CLIENT_LEFT, Service
+from gateway.service import Service
 from gateway.serving import ServingRouters
 from gateway.settings.base import secret
 from gateway.settings.document import Document
@@ -165,6 +167,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         lasting.closing,
     )
     _record_cards(ledger, pool)
+    lane = Lane(settings, pool, keyring, admission, decider, lasting.traffic, ledger, telemetry)
     return Gateway(
         settings=settings,
         keyring=keyring,
@@ -176,6 +179,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         service=service,
         telemetry=telemetry,
         lasting=lasting,
+        lane=lane,
     )
 
 
@@ -247,7 +251,8 @@ def create_app(
             if reloader is not None:
                 tasks.start_soon(reloader.watch)
                 tasks.start_soon(_reload_on_hangup, reloader)
-            yield
+            with gateway.lasting.closing.calling(lambda: snapshots.shut_down(shutting_down())):
+                yield
             tasks.cancel_scope.cancel()
         await snapshots.aclose()
         if gateway.lasting.counted.shared:

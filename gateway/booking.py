@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -12,6 +12,7 @@ from experts.cards import NANO_PER_USD, ExpertCard
 from experts.errors import ExpertCallError
 from experts.messages import Usage
 from gateway.ask import Ask
+from gateway.errors import LedgerError
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.rows import (
@@ -103,6 +104,34 @@ class Booking:
 
     async def begin(self, card: ExpertCard, parent: Attempt | None = None) -> Attempt:
         """Record an attempt (and, with the first one, the decision) before it is made."""
+        attempt, rows = self._announced(card, parent)
+        asked = time.monotonic()
+        try:
+            await self._ledger.commit(rows)
+        except anyio.get_cancelled_exc_class():
+            # The client left while the disk was waited for: what was announced is not made.
+            self.end(attempt, NOT_SENT)
+            raise
+        self._began(attempt, asked)
+        return attempt
+
+    def begin_then(
+        self, card: ExpertCard, then: Callable[[Attempt, LedgerError | None], None]
+    ) -> None:
+        """`begin` for who can't wait: `then` is called when the attempt may be made, or why not."""
+        attempt, rows = self._announced(card, None)
+        asked = time.monotonic()
+
+        def written(error: LedgerError | None) -> None:
+            if error is None:
+                self._began(attempt, asked)
+            then(attempt, error)
+
+        if not self._ledger.commit_then(rows, written):
+            written(None)
+
+    def _announced(self, card: ExpertCard, parent: Attempt | None) -> tuple[Attempt, list[Row]]:
+        """A new attempt, and the rows that have to be on record before it is made."""
         attempt = Attempt(new_id("att"), card, parent.attempt_id if parent else None)
         if parent:
             parent.has_children = True
@@ -118,17 +147,12 @@ class Booking:
         }
         self.attempts += 1
         opening, self._opening = self._opening, []
-        asked = time.monotonic()
-        try:
-            await self._ledger.commit([*opening, *prices, Row(tables.attempt, values)])
-        except anyio.get_cancelled_exc_class():
-            # The client left while the disk was waited for: what was announced is not made.
-            self.end(attempt, NOT_SENT)
-            raise
+        return attempt, [*opening, *prices, Row(tables.attempt, values)]
+
+    def _began(self, attempt: Attempt, asked: float) -> None:
         attempt.started = time.monotonic()
         self.trip.recorded(attempt.started - asked)
         self.trip.attempt_began(attempt)
-        return attempt
 
     def end(self, attempt: Attempt, status: str, error: ExpertCallError | None = None) -> None:
         """Record how an attempt ended and what it cost; never waits."""

@@ -151,7 +151,7 @@ class PatientProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
-        self.phase = ANSWER if _unfinished(self.cycle) else WAITING
+        self.phase = ANSWER if unfinished(self.cycle) else WAITING
 
     def on_response_complete(self) -> None:
         if self.phase == ANSWER and not self.pipeline:
@@ -173,7 +173,7 @@ class PatientProtocol(HttpToolsProtocol):
             # In the middle of another answer it would be read as a part of that.
             self.transport.abort()
             return
-        if _unfinished(self.cycle):
+        if unfinished(self.cycle):
             _tell_left(self.cycle)
         self._unset_keepalive_if_required()
         self.transport.write(_written(failure, self.server_state.default_headers))
@@ -184,6 +184,10 @@ class PatientProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._untaken.reset()
+
+    def is_receiving(self) -> bool:
+        """Whether the body that comes is still wanted."""
+        return unfinished(self.cycle)
 
     def is_answering(self) -> bool:
         """Whether a part of an answer was sent, or an earlier one must be."""
@@ -215,14 +219,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _body_s(self) -> float:
         # What is only thrown away, because it was answered before it was complete, earns no time.
-        earned = self._body_bytes / _BODY_BYTES_PER_S if _unfinished(self.cycle) else 0.0
+        earned = self._body_bytes / _BODY_BYTES_PER_S if self.is_receiving() else 0.0
         return self.patience.body_s + earned
 
     def _idle_s(self) -> float:
         return self.patience.keep_alive_s if self.turn else self.patience.head_s
 
     def _give_up_body(self) -> None:
-        if _unfinished(self.cycle):
+        if self.is_receiving():
             self.refuse(_too_slow("the body of the request", self.patience.body_s))
         else:
             self.transport.abort()
@@ -265,7 +269,8 @@ def _sweeper_of(protocol: PatientProtocol) -> Sweeper:
     return sweeper
 
 
-def _unfinished(cycle: RequestResponseCycle | None) -> bool:
+def unfinished(cycle: RequestResponseCycle | None) -> bool:
+    """Whether a request is there whose answer is not complete."""
     return cycle is not None and not cycle.response_complete
 
 

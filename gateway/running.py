@@ -24,11 +24,11 @@ from uvicorn.supervisors import Multiprocess
 from gateway.access.sharing import check_sharing
 from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
+from gateway.fast.protocol import FastProtocol
 from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.patience import Patience
 from gateway.pool import build_experts
-from gateway.protocol import PatientProtocol
 from gateway.reload.board import Board
 from gateway.reload.reloader import Source
 from gateway.settings.load import Configuration
@@ -193,7 +193,7 @@ def _options(server: ServerSettings) -> dict[str, Any]:
 def _plain(server: ServerSettings) -> dict[str, Any]:
     return {
         **_QUIET,
-        "http": partial(PatientProtocol, patience=Patience.of(server)),
+        "http": partial(FastProtocol, patience=Patience.of(server)),
         "timeout_keep_alive": server.keep_alive_s,
         # By then whoever is still served has been told that it ends.
         "timeout_graceful_shutdown": server.grace_s + 2,

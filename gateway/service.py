@@ -14,6 +14,7 @@ from experts.params import dropped_params
 from gateway.access.admission import Admission
 from gateway.access.passes import Pass
 from gateway.ask import Ask
+from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import Booking
 from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
@@ -29,7 +30,6 @@ from gateway.telemetry.trip import Telemetry, Trip
 from routers.records import Decision
 
 _log = logging.getLogger(__name__)
-CLIENT_LEFT = 499
 T = TypeVar("T")
 
 
@@ -89,38 +89,51 @@ class Service:
         self._admission = admission
         self._closing = closing
 
-    async def answer(self, ask: Ask, trip: Trip | None = None) -> Answer:
+    async def answer(
+        self, ask: Ask, trip: Trip | None = None, begun: Begun | None = None
+    ) -> Answer:
         """Decide, put it on record, ask the expert; returns when the answer has begun.
+
+        Args:
+            ask: What is asked.
+            trip: Who watches it.
+            begun: What was done already, by the fast path.
 
         Raises:
             ApiError, NoEligibleExpertError: The request can't be served as it is asked.
             AllExpertsFailedError: Everyone who was asked failed.
             LedgerError: It can't be put on record, so nobody was asked.
         """
-        trip = trip or self._telemetry.begin(ask.wire, {})
-        trip.asked(ask)
-        deadline = anyio.current_time() + self._seconds(ask)
-        await self._in_time(deadline, self._ledger.admit)
-        passed = await self._in_time(deadline, lambda: self._admission.admit(ask))
+        begun = begun or await self._begun(ask, trip or self._telemetry.begin(ask.wire, {}))
         try:
-            return await self._answered(ask, trip, deadline, passed)
+            return await self._answered(begun)
         except BaseException:
-            passed.close()
+            begun.passed.close()
             raise
 
-    async def _answered(self, ask: Ask, trip: Trip, deadline: float, passed: Pass) -> Answer:
+    async def _begun(self, ask: Ask, trip: Trip) -> Begun:
+        trip.asked(ask)
+        deadline = anyio.current_time() + self.seconds(ask)
+        await self._in_time(deadline, self._ledger.admit)
+        passed = await self._in_time(deadline, lambda: self._admission.admit(ask))
+        return Begun(ask, trip, passed, deadline)
+
+    async def _answered(self, begun: Begun) -> Answer:
+        ask, trip, passed = begun.ask, begun.trip, begun.passed
         guarded = await self._guards.check(ask)
-        with await self._cache.look_up(ask, deadline) as lookup:
+        with await self._cache.look_up(ask, begun.deadline) as lookup:
             ask = guarded.ask
             trip.asked(ask)
             trip.admitted()
-            decision = lookup.decision or await self._decider.decide(ask)
-            trip.decided(decision)
-            booking = Booking(self._ledger, ask, decision, self._settings.ledger.text, trip)
+            decision = begun.decision or lookup.decision or await self._decider.decide(ask)
+            if begun.decision is None:
+                trip.decided(decision)
+            text_mode = self._settings.ledger.text
+            booking = begun.booking or Booking(self._ledger, ask, decision, text_mode, trip)
             execution = lookup.replay(booking) or self._execution(
-                ask, decision, booking, deadline, passed
+                ask, decision, booking, begun.deadline, passed
             )
-            source = self._settled(guarded, execution, booking, lookup, passed)
+            source = self._settled(begun, guarded, execution, booking, lookup)
             answer = Answer(decision, booking, execution, source, lookup, passed)
             # Waiting for the first event, so that a failure before it can still change the status.
             answer.first = await anext(answer.source, None)
@@ -133,22 +146,28 @@ class Service:
         self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass
     ) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
-        hurried = self._seconds(ask) < self._settings.limits.total_s
+        hurried = self.seconds(ask) < self._settings.limits.total_s
         terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed, hurried)
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(
         self,
+        begun: Begun,
         guarded: Guarded,
         execution: Execution | Replay,
         booking: Booking,
         lookup: Lookup,
-        passed: Pass,
     ) -> AsyncGenerator[Event, None]:
         """The events, and when they end in whatever way, the books closed."""
         collected = Collector()
         status, kind = CLIENT_LEFT, "client_left"
-        events = execution.events(guarded.ask.request)
+        request = guarded.ask.request
+        if isinstance(execution, Execution):
+            events = execution.events(
+                request, begun.failures, begun.delivered, begun.failed_at, begun.failure
+            )
+        else:
+            events = execution.events(request)
         if lookup.hit is None:
             # A kept answer has passed the guards already.
             events = guarded.events(events)
@@ -166,7 +185,7 @@ class Service:
         finally:
             with anyio.CancelScope(shield=True):
                 await events.aclose()
-            passed.close()
+            begun.passed.close()
             if status == CLIENT_LEFT and self._closing.begun:
                 status, kind = shutting_down().status, SHUTTING_DOWN
             text = collected.completion().text
@@ -174,7 +193,8 @@ class Service:
             more += guarded.rows(booking.request_id)
             booking.close(status, kind or None, execution.answered_by, text, more)
 
-    def _seconds(self, ask: Ask) -> float:
+    def seconds(self, ask: Ask) -> float:
+        """How long the whole of it may take."""
         total = self._settings.limits.total_s
         wished = ask.wishes.max_latency_ms
         return total if wished is None else min(total, wished / 1000)

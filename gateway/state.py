@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sqlalchemy import Engine
@@ -33,6 +33,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.trip import Telemetry
+
+if TYPE_CHECKING:
+    from gateway.fast.lane import Lane
 
 GATEWAY = "pointsman.gateway"
 """Where a request's scope holds its gateway."""
@@ -103,6 +106,7 @@ class Gateway:
     service: Service
     telemetry: Telemetry
     lasting: Lasting
+    lane: Lane | None = None
     uses: Uses = field(default_factory=Uses)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -16,9 +17,10 @@ from experts.messages import Collector, Completion, Usage, collect
 from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Front, Writer
 from gateway.ask import Ask
+from gateway.begun import BEGUN, CLIENT_LEFT, Begun
 from gateway.closing import ClientLeftError
 from gateway.errors import ApiError, GatewayError, api_error
-from gateway.service import CLIENT_LEFT, Answer, Service
+from gateway.service import Answer
 from gateway.state import gateway_of, read_body
 from gateway.telemetry.request_id import request_id_of
 from gateway.telemetry.trip import Telemetry, Trip
@@ -42,12 +44,19 @@ async def answered(
 ) -> Response:
     """What `work` answers, its failures as `front` writes them; measured as one request."""
     telemetry = gateway_of(request).telemetry
-    trip = telemetry.begin(
-        front.wire, request.headers, request_id_of(request.scope), request.scope["path"]
+    begun = begun_of(request)
+    trip = (
+        begun.trip
+        if begun
+        else telemetry.begin(
+            front.wire, request.headers, request_id_of(request.scope), request.scope["path"]
+        )
     )
     try:
         response = await work(trip)
     except ClientLeftError:
+        if begun is not None:
+            begun.left()
         trip.end(CLIENT_LEFT, "client_left")
         response = Response(status_code=CLIENT_LEFT)
     except Exception as error:  # noqa: BLE001 - whatever it was, the client gets its wire's words
@@ -79,6 +88,8 @@ def failed(front: Front, failure: ApiError) -> Response:
 
 async def _respond(front: Front, request: Request, trip: Trip) -> Response:
     gateway = gateway_of(request)
+    if (begun := begun_of(request)) is not None:
+        return await relay(front, request, begun.ask, trip)
     key = gateway.keyring.check(request)
     raw = await read_body(request)
     ask = await off_the_loop(raw, lambda: front.parse(raw, request.headers, key))
@@ -101,20 +112,25 @@ async def relay(
     """Answer what was asked; `keep` gets to see a whole answer before its client knows it whole."""
     gateway = gateway_of(request)
     debug = ask.key.admin and request.headers.get("x-pointsman-debug") == "true"
+    work = partial(gateway.service.answer, ask, trip, begun_of(request))
     if not ask.request.stream:
-        return await unless_disconnected(
-            request, lambda: _whole(front, gateway.service, ask, trip, debug, keep)
-        )
-    answer = await unless_disconnected(request, lambda: gateway.service.answer(ask, trip))
+        return await unless_disconnected(request, lambda: _whole(front, work, ask, debug, keep))
+    answer = await unless_disconnected(request, work)
     writer = front.writer(ask, envelope_of(answer))
-    pieces = _pieces(writer, gateway.telemetry, answer, keep)
+    pieces = pieces_of(writer, gateway.telemetry, answer, keep)
     return EventStream(pieces, headers_of(answer, debug), answer.aclose, writer.fail)
 
 
+def begun_of(request: Request) -> Begun | None:
+    """What the fast path has done of `request`."""
+    begun: Begun | None = request.scope.get(BEGUN)
+    return begun
+
+
 async def _whole(
-    front: Front, service: Service, ask: Ask, trip: Trip, debug: bool, keep: Keep | None
+    front: Front, work: Callable[[], Awaitable[Answer]], ask: Ask, debug: bool, keep: Keep | None
 ) -> Response:
-    answer = await service.answer(ask, trip)
+    answer = await work()
     completion = await collect(answer.events())
     envelope, usage = envelope_of(answer), answer.booking.usage or Usage()
     if keep is not None:
@@ -124,8 +140,8 @@ async def _whole(
     return Response(body, headers=headers, media_type="application/json")
 
 
-async def _pieces(
-    writer: Writer, telemetry: Telemetry, answer: Answer, keep: Keep | None
+async def pieces_of(
+    writer: Writer, telemetry: Telemetry, answer: Answer, keep: Keep | None = None
 ) -> AsyncGenerator[bytes, None]:
     """An answer as server-sent events; one that breaks ends in an error event."""
     collected = Collector()
@@ -166,7 +182,7 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         **answer.passed.headers(),
     }
     if dropped := answer.dropped_params:
-        headers["x-pointsman-dropped-params"] = _listed(dropped)
+        headers["x-pointsman-dropped-params"] = listed(dropped)
     if debug:
         headers["x-pointsman-version"] = decision.version
         headers["x-pointsman-policy"] = decision.policy
@@ -175,7 +191,7 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
     return headers
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Names that a client made up, fit for a header: line ends and the like as `%0D%0A`."""
     fit = [quote(name[:_LONGEST_NAME], safe=_PLAIN) for name in names[:_MOST_NAMES]]
     return ",".join([*fit, "..."] if len(names) > _MOST_NAMES else fit)

@@ -23,6 +23,11 @@ def _fields(envelope: Envelope, kind: str) -> dict[str, Any]:
     }
 
 
+def chunk_fields(envelope: Envelope) -> dict[str, Any]:
+    """What every chunk of a stream says."""
+    return _fields(envelope, "chat.completion.chunk")
+
+
 def usage_json(usage: Usage) -> dict[str, Any]:
     """OpenAI's usage object; parts that are counted nowhere else are in the details."""
     return {
@@ -72,9 +77,19 @@ class ChunkWriter:
 
     def __init__(self, envelope: Envelope, *, include_usage: bool) -> None:
         self._include_usage = include_usage
-        self._fields = _fields(envelope, "chat.completion.chunk")
+        self._fields = chunk_fields(envelope)
         self._answer: Json = {}
         self._begun = 0
+
+    def go_on(self, fields: Json, begun: int) -> None:
+        """Write on behind chunks that somebody else wrote.
+
+        Args:
+            fields: What each of them said beside its choices.
+            begun: How many choices have begun.
+        """
+        self._fields = {**self._fields, **fields}
+        self._begun = begun
 
     def write(self, event: Event) -> Iterator[bytes]:
         if isinstance(event, Usage):

@@ -55,6 +55,7 @@ class EventStream(Response):
         headers: Response headers.
         close: Called once at the end, however it came, even if no piece was ever asked for.
         fail: The bytes that end the stream when the gateway stops before it is complete.
+        begun: The head and the first pieces were sent already.
     """
 
     media_type = "text/event-stream"
@@ -65,6 +66,8 @@ class EventStream(Response):
         headers: Mapping[str, str],
         close: Callable[[], Awaitable[None]],
         fail: Callable[[ApiError], Iterator[bytes]],
+        *,
+        begun: bool = False,
     ) -> None:
         # Caches and proxies such as nginx would hold a stream back without these two.
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -73,6 +76,7 @@ class EventStream(Response):
         self._pieces = pieces
         self._close = close
         self._fail = fail
+        self._begun = begun
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway: Gateway = scope[GATEWAY]
@@ -84,8 +88,9 @@ class EventStream(Response):
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(watch)
-                start = {"type": "http.response.start", "status": self.status_code}
-                await send({**start, "headers": self.raw_headers})
+                if not self._begun:
+                    start = {"type": "http.response.start", "status": self.status_code}
+                    await send({**start, "headers": self.raw_headers})
                 with (
                     anyio.CancelScope() as sending,
                     gateway.lasting.closing.calling(sending.cancel),

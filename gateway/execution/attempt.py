@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import anyio
@@ -172,7 +172,12 @@ class Attempts:
         if isinstance(error, ExpertTimeoutError) and not error.hurried:
             call.lease.blame(error)
         self.failed_at.append(call.lease.endpoint)
-        error.spare = call.spare and (handling(error).same or handling(error).counts)
+        error.spare = is_spare(call, error)
+
+
+def is_spare(call: Call, error: ExpertCallError) -> bool:
+    """Whether a call that failed with `error` may well succeed at another endpoint."""
+    return call.spare and (handling(error).same or handling(error).counts)
 
 
 class _Watch:
@@ -259,18 +264,33 @@ class _Counted:
             self._seen.append(event.reasoning)
 
     def settle(self, *, sent: bool = False) -> None:
-        """Tokens as reported, or as we count them when the call reached the model and broke off.
+        """Tokens as reported, or as we count them; see `settle_usage`."""
+        settle_usage(self._attempt, self._request, self._reported, self._seen, sent=sent)
 
-        Args:
-            sent: The call was given up by us, so that the prompt counts as read.
-        """
-        attempt = self._attempt
-        if self._reported is not None:
-            attempt.usage = self._reported
-        elif any(self._seen) or attempt.finish_reason or (sent and not attempt.has_children):
-            read, written = estimate_prompt_tokens(self._request), "".join(self._seen)
-            attempt.usage = Usage(
-                input=round(read),
-                output=round(estimate_tokens(written)) if written else 0,
-                estimated=True,
-            )
+
+def settle_usage(
+    attempt: Attempt,
+    request: ChatRequest,
+    reported: Usage | None,
+    seen: Sequence[str],
+    *,
+    sent: bool = False,
+) -> None:
+    """Tokens as reported, or as we count them when the call reached the model and broke off.
+
+    Args:
+        attempt: Whose tokens they are.
+        request: What was asked.
+        reported: What the provider counted, if it did.
+        seen: The pieces of text that came.
+        sent: The call was given up by us, so that the prompt counts as read.
+    """
+    if reported is not None:
+        attempt.usage = reported
+    elif any(seen) or attempt.finish_reason or (sent and not attempt.has_children):
+        read, written = estimate_prompt_tokens(request), "".join(seen)
+        attempt.usage = Usage(
+            input=round(read),
+            output=round(estimate_tokens(written)) if written else 0,
+            estimated=True,
+        )

@@ -10,8 +10,9 @@ import anyio
 from experts.base import Expert
 from experts.errors import ExpertCallError, ExpertOutOfServiceError, ExpertRejectedError
 from experts.messages import ChatRequest, Event, Usage
+from experts.replicas import Endpoint
 from gateway.booking import Booking
-from gateway.errors import AllExpertsFailedError
+from gateway.errors import AllExpertsFailedError, LedgerError
 from gateway.execution.attempt import Attempts
 from gateway.execution.delivered import Continuation, Delivered, Splice
 from gateway.execution.hedge import Race
@@ -54,9 +55,7 @@ class Execution:
         self._booking = booking
         self._traffic = traffic
         self._attempts = Attempts(traffic, terms, booking)
-        chosen, *others = decision.ranked()
-        chain = dict.fromkeys((chosen, *terms.fallbacks, *others))
-        self._plan = Plan(tuple(chain), lambda name: experts[name].card, traffic)
+        self._plan = plan_of(decision, terms.fallbacks, experts, traffic)
         self._failures: list[ExpertCallError] = []
         self._delivered = Delivered()
         self._no_prefill: set[str] = set()
@@ -67,6 +66,8 @@ class Execution:
         request: ChatRequest,
         failures: Sequence[ExpertCallError] = (),
         delivered: Delivered | None = None,
+        failed_at: Sequence[Endpoint] = (),
+        failure: LedgerError | None = None,
     ) -> Events:
         """The answer, event by event.
 
@@ -74,6 +75,8 @@ class Execution:
             request: What is asked.
             failures: Calls of this request that were made elsewhere and failed, booked already.
             delivered: What the client was sent of the last one's answer.
+            failed_at: The endpoints that these calls failed at.
+            failure: Why no call can be made.
 
         Raises:
             AllExpertsFailedError: Nobody answered, or the answer broke and could not be resumed.
@@ -81,8 +84,11 @@ class Execution:
             LedgerError: It can't be put on record.
         """
         self._failures = list(failures)
+        self._attempts.failed_at += failed_at
         self._delivered = delivered or Delivered()
         self._traffic.retries.request()
+        if failure is not None:
+            raise failure
         if self._delivered.complete:
             return
         while (step := self._next_step()) is not None:
@@ -233,3 +239,12 @@ class Execution:
         # A silent expert must leave time for another one.
         share = 0.5 if self._plan.has_other(self._failures, expert_id) else 1.0
         return self._attempts.run(self._experts[expert_id], request, left_s * share)
+
+
+def plan_of(
+    decision: Decision, fallbacks: Sequence[str], experts: Mapping[str, Expert], traffic: Traffic
+) -> Plan:
+    """Whom a decision may come to be carried out by, in order."""
+    chosen, *others = decision.ranked()
+    chain = dict.fromkeys((chosen, *fallbacks, *others))
+    return Plan(tuple(chain), lambda name: experts[name].card, traffic)

@@ -10,6 +10,8 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.base import Expert
+from gateway.begun import BEGUN
+from gateway.errors import ApiError
 from gateway.settings.load import Configuration
 from gateway.state import GATEWAY, HELD, Gateway
 
@@ -75,6 +77,13 @@ class Snapshots:
             while self._retired:
                 await _close(self._retired.pop())
 
+    def shut_down(self, failure: ApiError) -> None:
+        """End the answers that are still under way without a task; their clients get `failure`."""
+        for snapshot in self._live:
+            if (lane := snapshot.gateway.lane) is not None:
+                for exchange in list(lane.live):
+                    exchange.shut_down(failure)
+
     async def aclose(self) -> None:
         """Close every expert that is left."""
         left = [e for snapshot in self._live for e in snapshot.gateway.pool.experts.values()]
@@ -90,7 +99,10 @@ async def _close(expert: Expert) -> None:
 
 
 class OneGateway:
-    """Middleware: a request keeps the gateway that it began with, and counts as a use of it."""
+    """Middleware: a request keeps the gateway that it began with, and counts as a use of it.
+
+    One that the fast path began is counted already.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -100,7 +112,8 @@ class OneGateway:
             await self._app(scope, receive, send)
             return
         gateway: Gateway = scope.setdefault(GATEWAY, scope["app"].state.gateway)
-        gateway.uses.begin()
+        if BEGUN not in scope:
+            gateway.uses.begin()
         try:
             await self._app(scope, receive, send)
         finally:

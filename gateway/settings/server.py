@@ -34,6 +34,8 @@ class ServerSettings(Frozen):
     tls_cert: Annotated[Path | None, RESTART] = None
     tls_key: Annotated[Path | None, RESTART] = None
     """PEM files; a renewed certificate needs a restart."""
+    fast_path: bool = True
+    """Serve chat requests to plain-HTTP experts without a task each; off only to compare."""
     watch_config: bool = False
     """Reload when the configuration file changes."""
     head_s: Annotated[float, RESTART] = Field(15, gt=0)

@@ -37,10 +37,11 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == _RAW_HEADER), None)
-        request_id = request_id_from(given)
         state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        if "request_id" not in state:
+            given = next((value for name, value in scope["headers"] if name == _RAW_HEADER), None)
+            state["request_id"] = request_id_from(given)
+        request_id = state["request_id"]
 
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":

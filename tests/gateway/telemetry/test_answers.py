@@ -63,11 +63,18 @@ def test_an_id_that_is_unfit_is_replaced(one: Any, given: str) -> None:
     assert re.fullmatch(r"req-[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-def test_a_fault_of_ours_is_answered_in_the_wires_words(one: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("path", ["ordinary", "fast"])
+def test_a_fault_of_ours_is_answered_in_the_wires_words(
+    one: Any, monkeypatch: Any, path: str
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("key sk-planted-1234567890")
 
-    monkeypatch.setattr(one.gateway.service, "answer", broken)
+    if path == "ordinary":
+        monkeypatch.setattr(one.gateway.service, "answer", broken)
+        monkeypatch.setattr(one.gateway.lane, "admit", broken)
+    else:
+        monkeypatch.setattr(one.gateway.decider, "submit", broken)
     answer = one.ask("small")
     assert answer.status_code == 500
     assert answer.json()["error"]["message"] == "internal error"

@@ -1,0 +1,195 @@
+"""One chat request on the fast path, from its decision until its books are closed."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import NamedTuple
+
+from experts.errors import ExpertCallError, ExpertRejectedError
+from experts.http_expert import HttpExpert
+from gateway.begun import CLIENT_LEFT, Begun
+from gateway.booking import NOT_SENT, Attempt, Booking
+from gateway.errors import ApiError, LedgerError
+from gateway.execution.delivered import Delivered
+from gateway.fast.clock import Clock
+from gateway.fast.hold import Hold
+from gateway.fast.lane import Admitted, Lane
+from gateway.fast.relay import Relay
+from gateway.fast.reply import Client, Reply, refused
+from routers.records import Decision
+
+
+class _Asked(NamedTuple):
+    """What there is from the moment that a call is certain to be made."""
+
+    decision: Decision
+    expert: HttpExpert
+    hold: Hold
+    booking: Booking
+    reply: Reply
+
+
+class Exchange:
+    """Goes from callback to callback; whatever happens, its books are closed exactly once.
+
+    What needs more than one call, or a wait for anything but the expert and the disk, is handed
+    over to the ordinary path with all that was done for it.
+
+    Args:
+        lane: What all requests share.
+        client: Who asks.
+        admitted: What is asked.
+        seconds: How long the whole of it may take.
+
+    Attributes:
+        over: The client has its answer, or left, or the ordinary path goes on.
+    """
+
+    __slots__ = (
+        "_admitted", "_asked", "_client", "_clock", "_deadline", "_decision", "_lane", "_relay",
+        "over",
+    )  # fmt: skip
+
+    def __init__(self, lane: Lane, client: Client, admitted: Admitted, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.over = False
+        self._lane = lane
+        self._client = client
+        self._admitted = admitted
+        self._deadline = loop.time() + seconds
+        self._clock = Clock(loop, self._deadline, self._late)
+        self._decision: Decision | None = None
+        self._asked: _Asked | None = None
+        self._relay: Relay | None = None
+
+    def begin(self) -> None:
+        """Find out who answers, and ask."""
+        self._lane.live.add(self)
+        self._lane.decider.submit(self._admitted.ask, self._decided)
+
+    def _decided(self, found: Decision | Exception) -> None:
+        if self.over:
+            return
+        if not isinstance(found, Decision):
+            # The ordinary path comes to the same refusal, and says it.
+            self._hand_over()
+            return
+        lane, (ask, _, trip, passed) = self._lane, self._admitted
+        trip.decided(found)
+        self._decision = found
+        expert = lane.expert(found)
+        hold = None if expert is None else Hold.take(lane.traffic, expert, ask, passed)
+        if expert is None or hold is None:
+            self._hand_over()
+            return
+        booking = Booking(lane.ledger, ask, found, lane.settings.ledger.text, trip)
+        reply = Reply(lane, self._client, self._admitted, found, booking)
+        self._asked = asked = _Asked(found, expert, hold, booking, reply)
+        booking.begin_then(expert.card, partial(self._recorded, asked))
+
+    def _recorded(self, asked: _Asked, attempt: Attempt, error: LedgerError | None) -> None:
+        if self.over:
+            # The client left while the disk was waited for: what was announced is not made.
+            if error is None:
+                asked.booking.end(attempt, NOT_SENT)
+            self._close_books(CLIENT_LEFT, "client_left")
+            return
+        if error is not None:
+            asked.hold.abandon()
+            self._hand_over(failure=error)
+            return
+        relay = self._relay = Relay(
+            self._lane,
+            asked.expert,
+            asked.hold,
+            asked.booking,
+            attempt,
+            asked.reply,
+            self._done,
+            self._failed,
+        )
+        patience = self._lane.patience(self._admitted.ask, asked.decision)
+        try:
+            relay.start(self._clock, patience)
+        except ExpertRejectedError as refusal:
+            relay.fail(refusal)
+
+    def _late(self, what: str, waited_s: float) -> None:
+        if self._relay is not None:
+            self._relay.late(what, waited_s)
+
+    def _done(self, status: int, kind: str | None, text: str) -> None:
+        self._end()
+        self._close_books(status, kind, text)
+
+    def _failed(self, error: ExpertCallError, delivered: Delivered) -> None:
+        self._hand_over(delivered, error)
+
+    def leave(self) -> None:
+        """The client is gone."""
+        if not self.over:
+            self._end()
+            self._stop(None)
+
+    def shut_down(self, failure: ApiError) -> None:
+        """The process ends; the client is told so."""
+        if not self.over:
+            self._end()
+            self._stop(failure)
+
+    def _stop(self, failure: ApiError | None) -> None:
+        status, kind = CLIENT_LEFT, "client_left"
+        if failure is not None:
+            status, kind = failure.status, failure.code or failure.type
+        asked = self._asked
+        if self._relay is not None:
+            self._relay.cancel()
+        elif asked is not None:
+            asked.hold.abandon()
+        if self._relay is not None or asked is None:
+            # Else the books are closed when the disk has answered.
+            self._close_books(status, kind)
+        if failure is None:
+            return
+        if asked is not None and asked.reply.committed:
+            asked.reply.broken_off(failure)
+        else:
+            refused(self._client, failure, self._admitted.trip)
+
+    def pause(self, *, paused: bool) -> None:
+        """The client reads more slowly than the expert writes, or has caught up."""
+        if self._relay is not None and not self.over:
+            self._relay.pause(paused=paused)
+
+    def _end(self) -> None:
+        self.over = True
+        self._lane.live.discard(self)
+
+    def _close_books(self, status: int, kind: str | None, text: str | None = None) -> None:
+        self._admitted.passed.close()
+        if self._asked is None:
+            self._admitted.trip.end(status, kind)
+            return
+        relay, asked = self._relay, self._asked
+        answered_by = asked.decision.expert if relay is not None and relay.begun else None
+        said = text if text is not None or relay is None else relay.text()
+        asked.booking.close(status, kind, answered_by, said or "")
+
+    def _hand_over(
+        self,
+        delivered: Delivered | None = None,
+        error: ExpertCallError | None = None,
+        failure: LedgerError | None = None,
+    ) -> None:
+        self._end()
+        asked, (ask, _, trip, passed) = self._asked, self._admitted
+        begun = Begun(ask, trip, passed, self._deadline, self._decision, failure=failure)
+        committed = asked is not None and asked.reply.committed
+        if asked is not None:
+            begun.booking = asked.booking
+            if error is not None:
+                begun.failures, begun.failed_at = [error], [asked.hold.lease.endpoint]
+        if committed and self._relay is not None and self._relay.stream is not None:
+            begun.delivered, begun.writer = delivered, self._relay.stream.writer()
+        self._client.go_on(begun, committed=committed)

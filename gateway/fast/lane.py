@@ -1,0 +1,138 @@
+"""Which requests take the fast path, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from experts.http_expert import HttpExpert
+from experts.openai_wire import ChatDialect
+from gateway.access.admission import Admission
+from gateway.access.keyring import Keyring
+from gateway.access.keys import Key
+from gateway.access.passes import Pass
+from gateway.api.chat import CHAT
+from gateway.ask import Ask
+from gateway.deciding import Decider
+from gateway.errors import ApiError
+from gateway.execution.execution import plan_of
+from gateway.execution.traffic import Traffic
+from gateway.ledger.store import Ledger
+from gateway.pool import Pool
+from gateway.settings.root import Settings
+from gateway.telemetry.request_id import HEADER, request_id_from
+from gateway.telemetry.trip import Telemetry, Trip
+from routers.records import Decision
+
+if TYPE_CHECKING:
+    from gateway.fast.exchange import Exchange
+
+PATH = b"/v1/chat/completions"
+MAX_BODY_BYTES = 64 * 1024
+"""Larger ones are counted, see `gateway.bodies`, and parsed where nobody else waits for it."""
+
+
+class Admitted(NamedTuple):
+    """A request that was understood and let in."""
+
+    ask: Ask
+    key: Key
+    trip: Trip
+    passed: Pass
+
+
+class Lane:
+    """Lets in what can be served without waiting for anything but the expert.
+
+    Everything else is left to the ordinary path: other routes, large bodies, whatever is refused,
+    guards and caches, limits that are counted elsewhere. Nothing is done for a request before it
+    is certain that it stays, or else what was done is handed over.
+
+    Attributes:
+        live: Requests under way.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        keyring: Keyring,
+        admission: Admission,
+        decider: Decider,
+        traffic: Traffic,
+        ledger: Ledger,
+        telemetry: Telemetry,
+    ) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.admission = admission
+        self.decider = decider
+        self.traffic = traffic
+        self.ledger = ledger
+        self.telemetry = telemetry
+        self.live: set[Exchange] = set()
+        self.keeps_text = settings.ledger.text in ("full", "redacted") or bool(telemetry.tracing)
+        self._keyring = keyring
+        self._experts = _direct(pool, traffic)
+        self._open = bool(
+            settings.server.fast_path
+            and self._experts
+            and not settings.guards
+            and not settings.cache.on
+        )
+
+    def admit(self, raw: bytes, headers: Mapping[str, str], host: str | None) -> Admitted | None:
+        """A request from its body and headers; None: it is not for this path."""
+        settings = self.settings
+        too_much = len(raw) > settings.limits.max_body_bytes
+        too_much |= self.ledger.pending > settings.ledger.max_pending
+        if not self._open or too_much or "x-pointsman-debug" in headers:
+            return None
+        try:
+            key = self._keyring.find(headers, host, "/v1/chat/completions")
+            ask = CHAT.parse(raw, headers, key)
+            if self._held_back(ask) or not self._may_come(ask):
+                return None
+            passed = self.admission.admit_now(ask)
+        except ApiError:
+            return None
+        if passed is None:
+            return None
+        given = headers.get(HEADER)
+        request_id = request_id_from(None if given is None else given.encode("latin-1"))
+        trip = self.telemetry.begin(CHAT.wire, headers, request_id, "/v1/chat/completions")
+        trip.asked(ask)
+        trip.admitted()
+        return Admitted(ask, key, trip, passed)
+
+    def expert(self, decision: Decision) -> HttpExpert | None:
+        """The chosen expert, if it can be asked without a task."""
+        return self._experts.get(decision.expert)
+
+    def patience(self, ask: Ask, decision: Decision) -> float:
+        """Which part of the time that is left the first call may take."""
+        fallbacks = self.decider.fallbacks(ask, decision)
+        if len(decision.candidates.experts) == 1 and not fallbacks:
+            return 1.0
+        plan = plan_of(decision, fallbacks, self.pool.experts, self.traffic)
+        return 0.5 if plan.has_other((), decision.expert) else 1.0
+
+    def _held_back(self, ask: Ask) -> bool:
+        rules = self.traffic.rules
+        return ask.request.stream and bool(rules.hold_back_s or rules.hold_back_tokens)
+
+    def _may_come(self, ask: Ask) -> bool:
+        """Whether whom the request names is on this path; a router may choose anybody."""
+        target = self.decider.names.resolve(ask.model)
+        return target.expert is None or target.expert in self._experts
+
+
+def _direct(pool: Pool, traffic: Traffic) -> Mapping[str, HttpExpert]:
+    return {
+        name: expert
+        for name, expert in pool.experts.items()
+        if isinstance(expert, HttpExpert)
+        and expert.plain
+        and isinstance(expert.dialect, ChatDialect)
+        and name not in traffic.hedge_s
+    }

@@ -1,0 +1,256 @@
+"""One call on the fast path: the expert's bytes in, the client's bytes out, the books closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from experts.errors import ExpertCallError, ExpertProtocolError, ExpertTimeoutError
+from experts.http_expert import HttpExpert
+from experts.messages import Usage
+from experts.plain_http import PlainCall
+from experts.refusals import refusal
+from gateway.booking import Attempt, Booking
+from gateway.execution.attempt import settle_usage
+from gateway.execution.delivered import Delivered
+from gateway.fast.clock import Clock
+from gateway.fast.hold import Hold
+from gateway.fast.lane import Lane
+from gateway.fast.naming import ModelName
+from gateway.fast.reply import Reply
+from gateway.fast.streams import Stream, seen_in, text_of
+from gateway.fast.whole import read_whole
+
+_MAX_ERROR_BYTES = 64 * 1024
+_GRACE_S = 1.0
+"""Longest wait for usage after the last choice finished."""
+
+Failed = Callable[[ExpertCallError, Delivered], None]
+
+
+class Relay:
+    """Receives an expert's answer and passes it on.
+
+    Whatever happens, the call is booked once: as `ok`, `failed` or `cancelled`. Who made it hears
+    of its end: `done` when the request is over with it, `failed` when another call may follow.
+
+    Attributes:
+        stream: The answer, if it comes as a stream.
+    """
+
+    __slots__ = (
+        "_asked_at", "_attempt", "_body", "_booking", "_call", "_clock", "_done", "_expert",
+        "_failed_to", "_first_s", "_headers", "_hold", "_lane", "_reply", "_request", "_size",
+        "_status", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        lane: Lane,
+        expert: HttpExpert,
+        hold: Hold,
+        booking: Booking,
+        attempt: Attempt,
+        reply: Reply,
+        done: Callable[[int, str | None, str], None],
+        failed: Failed,
+    ) -> None:
+        self.stream: Stream | None = None
+        self._lane = lane
+        self._expert = expert
+        self._hold = hold
+        self._booking = booking
+        self._attempt = attempt
+        self._reply = reply
+        self._done = done
+        self._failed_to = failed
+        self._request = hold.cover.request
+        self._call: PlainCall | None = None
+        self._status = 0
+        self._headers: Mapping[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def start(self, clock: Clock, patience: float) -> None:
+        """Ask; `patience` is the part of the time left that the answer may take to begin.
+
+        Raises:
+            ExpertRejectedError: The expert's wire can't say what is asked; nothing is booked yet.
+        """
+        self._clock, self._asked_at = clock, clock.now()
+        limits, most_s = self._lane.settings.limits, clock.left_s() * patience
+        if self._request.stream:
+            self._first_s = min(limits.first_token_s, most_s)
+            clock.wait("the head of the answer", min(limits.header_s, self._first_s))
+        else:
+            clock.wait("the answer", min(limits.whole_s, most_s))
+        headers = self._attempt.headers
+        self._call = self._expert.send(self._hold.lease, self._request, headers, self)
+
+    # What comes from the expert.
+
+    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status, self._headers = status, headers
+        if status == 200 and "text/event-stream" in headers.get("content-type", ""):
+            most = self._lane.settings.limits.max_answer_bytes
+            self.stream = self._reply.stream(self._expert, self._request, most)
+        if self._request.stream:
+            self._clock.wait("the first token", self._first_s, since=self._asked_at)
+
+    def on_data(self, data: bytes) -> None:
+        if self.stream is not None:
+            self._pass_on(self.stream, self.stream.feed(data))
+            return
+        self._body.append(data)
+        self._size += len(data)
+        if self._status != 200:
+            if self._size > _MAX_ERROR_BYTES:
+                self._refused()
+        elif self._size > (most := self._lane.settings.limits.max_answer_bytes):
+            self.fail(self._no_answer(f"sent more than {most} bytes"))
+
+    def on_end(self) -> None:
+        self._call = None
+        if self.stream is not None:
+            self._pass_on(self.stream, self.stream.close(), ended=True)
+        elif self._status != 200:
+            self._refused()
+        else:
+            self._whole_ended(b"".join(self._body))
+
+    def on_broken(self, error: ExpertCallError) -> None:
+        self._call = None
+        if self.stream is not None and self.stream.finished:
+            self._stream_ended(self.stream)
+        elif self._status >= 400:
+            self._refused()
+        else:
+            self.fail(error)
+
+    def late(self, what: str, waited_s: float) -> None:
+        """Something did not come in time."""
+        if self.stream is not None and self.stream.finished:
+            self._stream_ended(self.stream)
+        else:
+            message = f"{what} did not come within {waited_s:.3g} s"
+            self.fail(ExpertTimeoutError(self._expert_id, message))
+
+    def _pass_on(self, stream: Stream, passed: bytes, *, ended: bool = False) -> None:
+        attempt = self._attempt
+        if stream.begun and attempt.first_token_s is None:
+            attempt.first_token_s = attempt.elapsed_s
+        if passed:
+            self._reply.piece(passed)
+        if stream.failure is not None:
+            self.fail(stream.failure)
+        elif stream.done or ended:
+            self._stream_ended(stream)
+        elif stream.finished:
+            self._clock.wait("usage", _GRACE_S)
+        elif stream.begun:
+            self._clock.wait("the next token", self._lane.settings.limits.idle_s)
+
+    # How it ends.
+
+    def _refused(self) -> None:
+        body = b"".join(self._body)[:_MAX_ERROR_BYTES]
+        if self._status >= 400:
+            self.fail(refusal(self._expert_id, self._status, self._headers, body))
+        else:
+            self.fail(self._no_answer(f"answered with status {self._status}"))
+
+    def _whole_ended(self, body: bytes) -> None:
+        streamed = self._request.stream
+        if "html" in self._headers.get("content-type", ""):
+            self.fail(self._no_answer("sent a web page"))
+            return
+        name = None if streamed else ModelName(self._expert_id)
+        try:
+            read = self._expert.dialect.reader(self._request)
+            whole = read_whole(self._expert_id, read, body, name)
+        except ExpertCallError as error:
+            self.fail(error)
+            return
+        self._attempt.first_token_s = self._attempt.elapsed_s
+        self._attempt.finish_reason = whole.finish_reason
+        usage = self._settled(whole.usage, whole.seen)
+        self._done(200, None, whole.text)
+        if whole.body is None:
+            self._reply.rendered(whole.events, usage)
+        else:
+            self._reply.whole(whole.body)
+
+    def _stream_ended(self, stream: Stream) -> None:
+        self._attempt.finish_reason = stream.finish_reason
+        usage = self._settled(stream.usage, () if stream.usage else seen_in(stream))
+        cost_usd = self._booking.cost_usd if self._booking.cost_complete else None
+        self._done(200, None, self.text())
+        self._reply.end(stream.ending(usage, cost_usd))
+
+    def _settled(self, reported: Usage | None, seen: list[str] | tuple[str, ...]) -> Usage:
+        """Book a call that came through; returns the tokens of the answer."""
+        self._end_call()
+        settle_usage(self._attempt, self._request, reported, seen)
+        self._booking.end(self._attempt, "ok")
+        self._hold.ok(self._attempt.cost_nanousd(), self._attempt.usage)
+        self._lane.traffic.retries.request()
+        return self._booking.usage or Usage()
+
+    def fail(self, error: ExpertCallError) -> None:
+        """The call failed; somebody may go on where it stopped."""
+        self._end_call()
+        delivered = Delivered()
+        settle_usage(self._attempt, self._request, self._reported(), self._seen())
+        self._hold.failed(error, self._attempt.cost_nanousd(), self._attempt.usage)
+        self._booking.end(self._attempt, "failed", error)
+        if self.stream is not None:
+            for event in self.stream.events():
+                delivered.add(event)
+        self._failed_to(error, delivered)
+
+    def cancel(self) -> None:
+        """Nobody wants it any more; what was read and written so far is paid for."""
+        self._end_call()
+        settle_usage(self._attempt, self._request, self._reported(), self._seen(), sent=True)
+        self._booking.end(self._attempt, "cancelled")
+        self._hold.abandon(self._attempt.cost_nanousd(), self._attempt.usage)
+
+    def pause(self, *, paused: bool) -> None:
+        """The client reads more slowly than the expert writes, or has caught up."""
+        if self._call is not None:
+            (self._call.pause if paused else self._call.resume)()
+
+    def _end_call(self) -> None:
+        self._clock.stop()
+        if self.stream is not None:
+            self._expert.malformed += self.stream.malformed
+        call, self._call = self._call, None
+        if call is None:
+            return
+        if self.stream is not None and self.stream.done:
+            call.detach()
+        else:
+            call.cancel()
+
+    @property
+    def _expert_id(self) -> str:
+        return self._expert.card.expert_id
+
+    def _no_answer(self, message: str) -> ExpertCallError:
+        return ExpertProtocolError(self._expert_id, message)
+
+    def _reported(self) -> Usage | None:
+        return None if self.stream is None else self.stream.usage
+
+    def _seen(self) -> list[str]:
+        return [] if self.stream is None else seen_in(self.stream)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer has."""
+        return self._attempt.first_token_s is not None
+
+    def text(self) -> str:
+        """What was said so far, if the books keep it."""
+        if self.stream is None or not self._lane.keeps_text:
+            return ""
+        return text_of(self.stream)

@@ -1,0 +1,287 @@
+"""A streamed answer, from the provider's bytes to the client's, chunk by chunk. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import orjson
+
+from experts.dialect import Reader
+from experts.errors import ExpertCallError, ExpertProtocolError
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.openai_reading import usage_events
+from experts.reading import StreamReader
+from experts.refusals import error_in_answer
+from experts.sse import DONE, EventTooLongError, SseDecoder
+from gateway.api.chat_out import DONE as DONE_EVENT
+from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
+from gateway.api.front import Envelope
+from gateway.fast.naming import ModelName
+
+_NO_USAGE = b',"usage":null'
+
+
+class Stream(Protocol):
+    """One answer on its way through.
+
+    Attributes:
+        begun: Its first token came; what was held back before it goes with it.
+        done: `[DONE]` came.
+        failure: Why nothing more can come of it, once that is so.
+    """
+
+    begun: bool
+    failure: ExpertCallError | None
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool:
+        """Every choice has its finish reason."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as last reported."""
+        ...
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Of the choice that ended last."""
+        ...
+
+    @property
+    def malformed(self) -> int:
+        """Chunks that were no JSON and were passed over."""
+        ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What goes to the client of `chunk`, and of what was held back before."""
+        ...
+
+    def close(self) -> bytes:
+        """The body has ended: what goes to the client of the rest."""
+        ...
+
+    def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
+        """What ends a complete answer."""
+        ...
+
+    def events(self) -> Iterator[Event]:
+        """What the client was sent, usage aside."""
+        ...
+
+    def writer(self) -> ChunkWriter:
+        """Writes on where this answer broke."""
+        ...
+
+
+class RawStream:
+    """Chunks of one choice go through as they came, but for the name of the model.
+
+    Args:
+        envelope: What the answer says of itself where the provider said nothing.
+        reader: Reads the chunks again, should the answer break.
+        include_usage: The client wants the usage at the end.
+        max_event_bytes: Longest event.
+    """
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        reader: Callable[[], Reader],
+        max_event_bytes: int,
+        *,
+        include_usage: bool,
+    ) -> None:
+        self.begun = self.done = self.finished = False
+        self.failure: ExpertCallError | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.malformed = 0
+        self._envelope = envelope
+        self._reader = reader
+        self._include_usage = include_usage
+        self._decoder = SseDecoder(max_event_bytes)
+        self._name = ModelName(envelope.expert)
+        self._held: list[bytes] = []
+        self._kept: list[bytes] = []
+        self._reported: Json = {}
+        self._first: Json = {}
+
+    def feed(self, chunk: bytes) -> bytes:
+        try:
+            payloads = self._decoder.feed(chunk)
+        except EventTooLongError as error:
+            self.failure = ExpertProtocolError(self._envelope.expert, str(error))
+            payloads = []
+        return self._passed(payloads)
+
+    def close(self) -> bytes:
+        passed = self._passed(self._decoder.finish())
+        if not self.finished and self.failure is None:
+            message = "the stream ended before the answer did"
+            self.failure = ExpertProtocolError(self._envelope.expert, message)
+        return passed
+
+    def _passed(self, payloads: list[bytes]) -> bytes:
+        out = self._held
+        for payload in payloads:
+            if self.done or self.failure is not None:
+                break
+            try:
+                self._take(payload, orjson.loads(payload), out)
+            except (TypeError, ValueError, AttributeError, KeyError):
+                # No JSON, or JSON of another shape than a chunk.
+                if payload.strip() == DONE:
+                    self.done = True
+                else:
+                    self.malformed += 1
+        if not self.begun:
+            return b""
+        passed = b"".join(out)
+        out.clear()
+        return passed
+
+    def _take(self, payload: bytes, data: Json, out: list[bytes]) -> None:
+        if (usage := data.get("usage")) or data.get("error"):
+            if data.get("error") and not self.finished:
+                self.failure = error_in_answer(self._envelope.expert, data)
+                return
+            if usage:
+                self.usage = next(usage_events(data), self.usage)
+                self._reported = usage
+            data = {**data, "usage": None}
+            payload = b""
+        if not ("id" in data and "object" in data and "created" in data):
+            # Clients count on all three.
+            data = {**chunk_fields(self._envelope), **data}
+            payload = b""
+        choices = data["choices"]
+        if self.finished or (not choices and usage):
+            return
+        if ("usage" in data) is not self._include_usage:
+            payload, data = self._with_usage(payload, data)
+        for choice in choices:
+            self._see(choice)
+        if choices and not self._first:
+            self._first = data
+            if "role" not in (choices[0].get("delta") or {}):
+                # Clients count on a stream that begins so.
+                opening = {"index": 0, "delta": {"role": "assistant", "content": ""}}
+                out.append(sse({**self._fields(), "choices": [{**opening, "finish_reason": None}]}))
+        payload = payload or orjson.dumps(data)
+        self._kept.append(payload)
+        out.append(b"data: %b\n\n" % self._name.put(payload, data))
+
+    def _with_usage(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
+        """`usage` is null until the end for who wants it, and not there for who does not."""
+        if self._include_usage:
+            return payload and payload.rstrip()[:-1] + b',"usage":null}', {**data, "usage": None}
+        rest = {name: value for name, value in data.items() if name != "usage"}
+        plain = payload.count(_NO_USAGE) == 1
+        return payload.replace(_NO_USAGE, b"") if plain else b"", rest
+
+    def _see(self, choice: Json) -> None:
+        if choice.get("index"):
+            raise ValueError("a choice that nobody asked for")
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
+            self.begun = self.finished = True
+        elif not self.begun:
+            delta: Json = choice.get("delta") or {}
+            self.begun = any(value for name, value in delta.items() if name != "role")
+
+    def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
+        if not self._include_usage:
+            return DONE_EVENT
+        told = {**usage_json(usage), **self._reported, "cost_usd": cost_usd}
+        return sse({**self._fields(), "choices": [], "usage": told}) + DONE_EVENT
+
+    def events(self) -> Iterator[Event]:
+        read = self._reader()
+        for payload in self._kept:
+            for event in read(orjson.loads(payload)):
+                if not isinstance(event, Usage):
+                    yield event
+
+    def writer(self) -> ChunkWriter:
+        writer = ChunkWriter(self._envelope, include_usage=self._include_usage)
+        writer.go_on(self._fields(), 1)
+        return writer
+
+    def _fields(self) -> dict[str, Any]:
+        rest = {name: value for name, value in self._first.items() if name != "choices"}
+        return {**rest, "model": self._envelope.expert}
+
+
+class RenderedStream:
+    """Chunks are read and written anew: tool calls put in order, several choices told apart."""
+
+    def __init__(self, reader: StreamReader, writer: ChunkWriter) -> None:
+        self.begun = False
+        self.failure: ExpertCallError | None = None
+        self._reader = reader
+        self._writer = writer
+        self._events: list[Event] = []
+
+    @property
+    def done(self) -> bool:
+        return self._reader.done
+
+    @property
+    def finished(self) -> bool:
+        return self._reader.finished
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._reader.usage
+
+    @property
+    def malformed(self) -> int:
+        return self._reader.malformed
+
+    @property
+    def finish_reason(self) -> str | None:
+        ends = [event.reason for event in self._events if isinstance(event, Finish)]
+        return ends[-1] if ends else None
+
+    def feed(self, chunk: bytes) -> bytes:
+        return self._written(lambda: self._reader.feed(chunk))
+
+    def close(self) -> bytes:
+        return self._written(self._reader.end)
+
+    def _written(self, read: Callable[[], list[Event]]) -> bytes:
+        try:
+            events = read()
+        except ExpertCallError as error:
+            self.failure = error
+            return b""
+        spoken = [event for event in events if not isinstance(event, Usage)]
+        self._events += spoken
+        self.begun |= bool(spoken)
+        return b"".join(piece for event in spoken for piece in self._writer.write(event))
+
+    def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
+        return b"".join(self._writer.end(usage, cost_usd))
+
+    def events(self) -> Iterator[Event]:
+        return iter(self._events)
+
+    def writer(self) -> ChunkWriter:
+        return self._writer
+
+
+def seen_in(stream: Stream) -> list[str]:
+    """All that was written, in pieces."""
+    deltas = (event for event in stream.events() if isinstance(event, Delta))
+    return [text for delta in deltas for text in (delta.text, delta.reasoning)]
+
+
+def text_of(stream: Stream) -> str:
+    """The text of the first choice."""
+    deltas = (event for event in stream.events() if isinstance(event, Delta))
+    return "".join(delta.text for delta in deltas if not delta.choice)

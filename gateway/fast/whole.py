@@ -1,0 +1,106 @@
+"""An answer that is not streamed, from the provider's bytes to the client's. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from experts.dialect import Reader
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.openai_reading import usage_events
+from experts.reading import whole_answer
+from gateway.fast.naming import ModelName
+
+
+class Whole(NamedTuple):
+    """A whole answer.
+
+    Attributes:
+        body: What the client gets, if the provider's bytes are fit for it; else None.
+        events: What is said instead, if they are not.
+        usage: Tokens as reported, if they were.
+        finish_reason: Of the last choice.
+        text: The first choice's.
+        seen: All that was written, in pieces.
+    """
+
+    body: bytes | None
+    events: list[Event]
+    usage: Usage | None
+    finish_reason: str | None
+    text: str
+    seen: tuple[str, ...]
+
+
+def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None) -> Whole:
+    """What `raw` says; it goes through as it is if it is all that a client counts on.
+
+    Args:
+        expert_id: Whose answer it is, for errors.
+        read: The dialect's reader.
+        raw: The body.
+        name: Puts our name into it; None: events are wanted, whatever it is.
+
+    Raises:
+        ExpertCallError: It is an error, no JSON, or has no finished choice.
+    """
+    data = None if name is None else _parsed(raw)
+    if name is not None and data is not None and _is_standard(data):
+        usage = next(usage_events(data), None)
+        choices = data["choices"]
+        seen = tuple(choice["message"].get("content") or "" for choice in choices)
+        reason = choices[-1]["finish_reason"]
+        return Whole(name.put(raw, data), [], usage, reason, seen[0], seen)
+    events = whole_answer(expert_id, read, raw)
+    reported = [event for event in events if isinstance(event, Usage)]
+    ends = [event.reason for event in events if isinstance(event, Finish)]
+    deltas = [event for event in events if isinstance(event, Delta)]
+    text = "".join(delta.text for delta in deltas if not delta.choice)
+    seen = tuple(piece for delta in deltas for piece in (delta.text, delta.reasoning))
+    return Whole(None, events, reported[-1] if reported else None, ends[-1], text, seen)
+
+
+def _parsed(raw: bytes) -> Json | None:
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _is_standard(data: Json) -> bool:
+    choices, usage = data.get("choices"), data.get("usage")
+    return (
+        data.get("object") == "chat.completion"
+        and isinstance(data.get("id"), str)
+        and not data.get("error")
+        and isinstance(usage, dict)
+        and type(usage.get("prompt_tokens")) is int
+        and type(usage.get("completion_tokens")) is int
+        and isinstance(choices, list)
+        and bool(choices)
+        and all(map(_is_standard_choice, choices))
+    )
+
+
+def _is_standard_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict) or not isinstance(choice.get("finish_reason"), str):
+        return False
+    message = choice.get("message")
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return False
+    calls = message.get("tool_calls")
+    said = message.get("content", calls)
+    return (said is None or isinstance(said, str)) and (not calls or all(map(_is_call, calls)))
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    return (
+        isinstance(function, dict)
+        and isinstance(call.get("id"), str)
+        and call.get("type") == "function"
+        and isinstance(function.get("name"), str)
+        and isinstance(function.get("arguments"), str)
+    )

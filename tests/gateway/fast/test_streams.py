@@ -1,0 +1,152 @@
+"""The provider's chunks go through as they came, but for the name and what clients count on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from experts.messages import Delta, Usage
+from experts.openai_reading import ChatReader
+from gateway.api.front import Envelope
+from gateway.fast.streams import RawStream, seen_in, text_of
+
+FIELDS = {"id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "theirs"}
+ENVELOPE = Envelope("dec-1", "ours")
+
+
+def event(delta: dict[str, Any] | None, reason: str | None = None, **more: Any) -> bytes:
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": reason}
+    return b"data: " + orjson.dumps({**FIELDS, "choices": [choice], **more}) + b"\n\n"
+
+
+ROLE = event({"role": "assistant", "content": ""})
+WORD = event({"content": "word"})
+STOP = event(None, "stop")
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+TOKENS = b"data: " + orjson.dumps({**FIELDS, "choices": [], "usage": USAGE}) + b"\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def stream(*, include_usage: bool = False, most: int = 10_000) -> RawStream:
+    return RawStream(ENVELOPE, ChatReader, most, include_usage=include_usage)
+
+
+def named(raw: bytes) -> bytes:
+    return raw.replace(b'"theirs"', b'"ours"')
+
+
+def test_bytes_are_the_providers_but_for_the_model() -> None:
+    spaced = WORD.replace(b'"model":"theirs"', b'"model": "theirs"').replace(b'"id"', b'  "id"')
+    passed = stream().feed(ROLE + WORD + spaced + STOP)
+    assert passed == named(ROLE + WORD) + spaced.replace(
+        b'"model": "theirs"', b'"model":"ours"'
+    ) + (named(STOP))
+
+
+def test_nothing_goes_out_before_the_first_token() -> None:
+    answer = stream()
+    assert answer.feed(ROLE) == b""
+    assert not answer.begun
+    assert answer.feed(WORD) == named(ROLE + WORD)
+    assert answer.begun
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50])
+def test_it_is_the_same_however_it_is_cut(size: int) -> None:
+    whole = ROLE + WORD * 3 + STOP + TOKENS + DONE
+    answer = stream(include_usage=True)
+    passed = b"".join(answer.feed(whole[at : at + size]) for at in range(0, len(whole), size))
+    assert passed == stream(include_usage=True).feed(whole)
+    assert (answer.done, answer.finished, answer.finish_reason) == (True, True, "stop")
+    assert answer.usage == Usage(input=3, output=1)
+    assert text_of(answer) == "wordwordword"
+
+
+def test_usage_is_for_those_who_want_it_and_null_until_the_end() -> None:
+    wanted, unwanted = stream(include_usage=True), stream()
+    null = event({"content": "word"}, usage=None)
+    for feed in (wanted, unwanted):
+        chunks = [
+            orjson.loads(line[6:]) for line in feed.feed(ROLE + null + STOP).split(b"\n\n") if line
+        ]
+        assert {("usage" in chunk) for chunk in chunks} == {feed is wanted}
+        feed.feed(TOKENS)
+    ending = wanted.ending(Usage(input=3, output=1), 0.5)
+    last = orjson.loads(ending.split(b"\n\n")[0][6:])
+    assert last["usage"]["cost_usd"] == 0.5
+    assert last["usage"]["total_tokens"] == 4
+    assert last["id"] == "c-1"
+    assert last["model"] == "ours"
+    assert unwanted.ending(Usage(), None) == DONE
+
+
+def test_usage_in_every_chunk_is_taken_out_and_the_last_counts() -> None:
+    growing = event({"content": "word"}, usage={"prompt_tokens": 3, "completion_tokens": 9})
+    answer = stream()
+    assert b"usage" not in answer.feed(growing + STOP + TOKENS)
+    assert answer.usage == Usage(input=3, output=1)
+
+
+def test_broken_chunks_are_passed_over_and_counted() -> None:
+    broken = b'data: {"choices": [\n\n' + b'data: {"no": "choices"}\n\n' + b"data: 7\n\n"
+    other = event({"content": "x"}).replace(b'"index":0', b'"index":3')
+    answer = stream()
+    assert answer.feed(ROLE + broken + other + WORD) == named(ROLE + WORD)
+    assert answer.malformed == 4
+    assert seen_in(answer) == ["word", ""]
+
+
+def test_what_follows_the_finish_is_no_part_of_the_answer() -> None:
+    answer = stream()
+    assert answer.feed(ROLE + WORD + STOP + WORD) == named(ROLE + WORD + STOP)
+    assert answer.close() == b""
+    assert answer.failure is None
+
+
+def test_an_error_behind_tokens_lets_the_tokens_through_first() -> None:
+    answer = stream()
+    error = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+    assert answer.feed(ROLE + WORD + error + WORD) == named(ROLE + WORD)
+    assert "out of memory" in str(answer.failure)
+    assert list(answer.events()) == [Delta("word")]
+
+
+def test_a_stream_that_ends_early_or_never_ends_an_event_has_failed() -> None:
+    cut = stream()
+    cut.feed(ROLE + WORD)
+    cut.close()
+    assert "ended before the answer did" in str(cut.failure)
+    endless = stream(most=100)
+    endless.feed(b"data: " + b"x" * 200)
+    assert "longer than 100 bytes" in str(endless.failure)
+
+
+def test_clients_get_a_role_and_an_id_where_the_provider_sent_none() -> None:
+    bare = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n'
+    first, second = [orjson.loads(line[6:]) for line in stream().feed(bare).split(b"\n\n") if line]
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert second["choices"][0]["delta"] == {"content": "Hi"}
+    assert first["id"] == second["id"] == "chatcmpl-dec-1"
+    assert second["model"] == "ours"
+    assert second["object"] == "chat.completion.chunk"
+
+
+def test_a_key_called_model_elsewhere_is_left_alone() -> None:
+    tricky = event({"content": 'say "model":"theirs"'}, extra={"model": "theirs"})
+    (chunk,) = [
+        orjson.loads(line[6:]) for line in stream().feed(ROLE + tricky).split(b"\n\n")[1:] if line
+    ]
+    assert chunk["model"] == "ours"
+    assert chunk["extra"] == {"model": "theirs"}
+    assert chunk["choices"][0]["delta"]["content"] == 'say "model":"theirs"'
+
+
+def test_another_writer_goes_on_in_the_same_words() -> None:
+    answer = stream(include_usage=True)
+    answer.feed(ROLE + WORD)
+    (piece,) = answer.writer().write(Delta(" more"))
+    chunk = orjson.loads(piece[6:])
+    assert (chunk["id"], chunk["model"], chunk["created"]) == ("c-1", "ours", 7)
+    assert chunk["choices"][0]["delta"] == {"content": " more"}
