@@ -56,7 +56,7 @@ $(STAMP): pyproject.toml requirements-models.txt | $(VENV)/bin/python
 
 $(DEV_STAMP): $(STAMP)
 	@echo "== installing what the tests need (once)"
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[local,guards,otel,postgres,clients,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[local,guards,otel,postgres,static,clients,dev]'
 	@touch $@
 
 clean:

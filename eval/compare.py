@@ -26,9 +26,9 @@ from eval.replay import COST_WEIGHTS, always
 from eval.training import Trained, train_router
 from eval.verdicts import Rival, headline, judge, recommend
 from experts.cards import Prices
-from routers.errors import TableError
+from routers.errors import RoutingError, TableError
 from routers.records import Floats, OutcomeTable
-from routers.registry import estimator_names
+from routers.registry import split_recipe
 
 Progress = Callable[[str, float], None]
 
@@ -51,7 +51,7 @@ def compare(
     Args:
         train: What routers learn from.
         test: What all are judged by; it must share no question with `train`.
-        estimators: Names that `routers.registry` knows.
+        estimators: Names that `routers.registry` knows, `knn` or `knn+static`.
         prices: Expert to its prices, for the policies and for costs that were not recorded. What
             is absent is recovered from the recorded costs of `train`.
         seed: Source of all randomness.
@@ -68,10 +68,8 @@ def compare(
     tell = progress or (lambda what, done: None)
     if not estimators or not len(train) or not len(test):
         raise ComparisonError("a comparison needs a router, queries to learn from, and a test")
-    unknown = sorted(set(estimators) - set(estimator_names()))
-    if unknown:
-        known = ", ".join(estimator_names())
-        raise ComparisonError(f"there is no router {unknown[0]!r}; known are {known}")
+    for recipe in estimators:
+        _check_known(recipe)
     pool = make_pool(train, test, prices)
     alone = singles(pool.train)
     cost_weights = COST_WEIGHTS if pool.costs_known else (0.0,)
@@ -98,6 +96,13 @@ def compare(
         notes=(*notes, *pool.notes, *failures),
         measured=tuple(measured),
     )
+
+
+def _check_known(recipe: str) -> None:
+    try:
+        split_recipe(recipe)
+    except RoutingError as error:
+        raise ComparisonError(f"there is no router {recipe!r}: {error}") from error
 
 
 def _train_all(

@@ -11,12 +11,12 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from routers.form import FORM_FEATURES, forms
+from routers.form import FORM_FEATURES, FormScale
 from routers.records import Floats, State, Vectors
 
 # Chinese, Japanese and Korean put no spaces between words, so each of their characters is a term.
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_TERM = re.compile(rf"[{_CJK}]|[^\W{_CJK}]{{2,}}")
+CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_TERM = re.compile(rf"[{CJK}]|[^\W{CJK}]{{2,}}")
 # Every byte of ASCII that is no part of a word becomes a space.
 _SEPARATED = bytes(
     code if code >= 128 or chr(code).isalnum() or chr(code) == "_" else ord(" ")
@@ -27,9 +27,6 @@ Real = TypeVar("Real", np.float32, np.float64)
 _LONGEST_READ = 16_000
 _LARGEST_VOCABULARY = 30_000
 _POWER_ITERATIONS = 5
-# Of .1, .2 and none, tried on four sets of outcomes with the words at 1.
-_FORM_WEIGHT = 0.15
-_FORM_CLIP = 3.0
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -54,11 +51,11 @@ class HashingEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         vectors_ND = np.empty((len(texts), self.dimensions), dtype=np.float32)
         for row, text in enumerate(texts):
-            codes_T = np.array(list(map(crc32, _terms(_ends(text)))), dtype=np.int64)
+            codes_T = np.array(list(map(crc32, _terms(ends(text)))), dtype=np.int64)
             # Half of the terms count downwards, so that terms in one place cancel on average.
             signs_T = np.where(codes_T & 0x10000, 1.0, -1.0)
             vectors_ND[row] = np.bincount(codes_T % self.dimensions, signs_T, self.dimensions)
-        return _unit(vectors_ND)
+        return unit(vectors_ND)
 
     def state(self) -> State:
         return {"dimensions": self.dimensions}, {}
@@ -86,15 +83,12 @@ class TfidfSvdEncoder:
         self._place: dict[bytes, int] = {}
         self._idf_V: Floats = np.zeros(0)
         self._components_VD: Vectors = np.zeros((0, 1), dtype=np.float32)
-        self._form_mean: Floats = np.zeros(len(FORM_FEATURES))
-        self._form_std: Floats = np.ones(len(FORM_FEATURES))
+        self._form = FormScale.of(())
 
     def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Self:
-        terms = [_terms(_ends(text)) for text in texts]
+        terms = [_terms(ends(text)) for text in texts]
         fitted = type(self)(self.dimensions)
-        if texts:
-            forms_NF = forms([_ends(text) for text in texts])
-            fitted._form_mean, fitted._form_std = forms_NF.mean(axis=0), forms_NF.std(axis=0)
+        fitted._form = FormScale.of([ends(text) for text in texts])
         vocabulary, df_V = _vocabulary(terms)
         fitted._place = {term: place for place, term in enumerate(vocabulary)}
         fitted._idf_V = np.log((1 + len(texts)) / (1 + df_V)) + 1
@@ -105,9 +99,9 @@ class TfidfSvdEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self._components_VD.shape[1] + len(FORM_FEATURES)), np.float32)
-        ends = [_ends(text) for text in texts]
-        words_ND = _unit(np.stack([self._words(text) for text in ends]))
-        return _unit(np.hstack([words_ND, self._form(ends)]).astype(np.float32))
+        read = [ends(text) for text in texts]
+        words_ND = unit(np.stack([self._words(text) for text in read]))
+        return unit(np.hstack([words_ND, self._form.scaled(read)]).astype(np.float32))
 
     def state(self) -> State:
         words = np.frombuffer(b"\n".join(self._place), dtype=np.uint8)
@@ -115,8 +109,7 @@ class TfidfSvdEncoder:
             "vocabulary": words,
             "idf": self._idf_V,
             "components": self._components_VD,
-            "form_mean": self._form_mean,
-            "form_std": self._form_std,
+            **self._form.arrays(),
         }
         return {"dimensions": self.dimensions}, arrays
 
@@ -128,7 +121,7 @@ class TfidfSvdEncoder:
         encoder._place = {term: place for place, term in enumerate(words) if term}
         encoder._idf_V = arrays["idf"]
         encoder._components_VD = np.ascontiguousarray(arrays["components"])
-        encoder._form_mean, encoder._form_std = arrays["form_mean"], arrays["form_std"]
+        encoder._form = FormScale.from_arrays(arrays)
         return encoder
 
     def _words(self, text: str) -> Vectors:
@@ -137,13 +130,6 @@ class TfidfSvdEncoder:
         places, weights = self._weights(Counter(_terms(text)))
         words_D: Vectors = weights.astype(np.float32) @ self._components_VD[places]
         return words_D
-
-    def _form(self, texts: Sequence[str]) -> Floats:
-        spread = np.where(self._form_std > 0, self._form_std, np.inf)
-        standard_NF = (forms(texts) - self._form_mean) / spread
-        # np.clip takes five times as long for one text.
-        clipped_NF: Floats = np.minimum(np.maximum(standard_NF, -_FORM_CLIP), _FORM_CLIP)
-        return _FORM_WEIGHT * clipped_NF
 
     def _weights(self, counts: Counter[bytes]) -> tuple[npt.NDArray[np.intp], Floats]:
         known = dict(zip(map(self._place.get, counts), counts.values(), strict=True))
@@ -155,7 +141,7 @@ class TfidfSvdEncoder:
     def _reduce(self, terms: Sequence[list[bytes]], rng: np.random.Generator) -> Vectors:
         rows = [self._weights(Counter(each)) for each in terms]
         starts = np.cumsum([0, *(len(places) for places, _ in rows)])
-        values = np.concatenate([_unit(weights[None])[0] for _, weights in rows])
+        values = np.concatenate([unit(weights[None])[0] for _, weights in rows])
         places = np.concatenate([places for places, _ in rows])
         shape = (len(terms), len(self._place))
         # Only training needs these, and they take longer to load than a gateway to start.
@@ -171,7 +157,8 @@ class TfidfSvdEncoder:
         return np.ascontiguousarray(components_DV.T, dtype=np.float32)
 
 
-def _ends(text: str) -> str:
+def ends(text: str) -> str:
+    """The two ends of a long text, so that no prompt makes a decision slow."""
     if len(text) <= _LONGEST_READ:
         return text
     return text[: _LONGEST_READ // 2] + " " + text[-_LONGEST_READ // 2 :]
@@ -195,7 +182,8 @@ def _terms(text: str) -> list[bytes]:
     return terms
 
 
-def _unit(vectors_ND: npt.NDArray[Real]) -> npt.NDArray[Real]:
+def unit(vectors_ND: npt.NDArray[Real]) -> npt.NDArray[Real]:
+    """Rows of unit length; rows of zeros stay."""
     norms_N1 = np.sqrt(np.add.reduce(vectors_ND * vectors_ND, axis=1, keepdims=True))
     unit_ND: npt.NDArray[Real] = np.divide(vectors_ND, np.maximum(norms_N1, _TINY))
     return unit_ND

@@ -16,7 +16,7 @@ from routers.estimators.calibrated import CalibratedEstimator
 from routers.features import Featurizer
 from routers.policies.greedy import GreedyUtilityPolicy
 from routers.records import FeatureBatch, Floats, OutcomeTable
-from routers.registry import DEFAULT_ENCODER, make_encoder, make_estimator
+from routers.registry import make_encoder, make_estimator, split_recipe
 from routers.router import UNTRAINED_VERSION, Router
 
 
@@ -26,7 +26,7 @@ def fit_router(
     table: OutcomeTable,
     *,
     seed: int,
-    encoder: str = DEFAULT_ENCODER,
+    encoder: str | None = None,
     epsilon: float = 0.0,
     calibrate: bool = True,
 ) -> Router:
@@ -34,10 +34,10 @@ def fit_router(
 
     Args:
         name: What the config and the ledger will call it.
-        estimator: A name that `make_estimator` knows.
+        estimator: A name that `make_estimator` knows, or `<estimator>+<encoder>`.
         table: Outcomes to learn from.
         seed: Source of all randomness.
-        encoder: A name that `make_encoder` knows.
+        encoder: A name that `make_encoder` knows; None: as `estimator` says, or the default one.
         epsilon: Share of the traffic that explores, in [0, 1].
         calibrate: Whether predictions are corrected by isotonic regression, out of fold.
 
@@ -45,6 +45,8 @@ def fit_router(
         TableError: Fewer than two experts were observed, or the estimator lacks something.
         RoutingError: Unknown estimator or encoder.
     """
+    estimator, said = split_recipe(estimator)
+    encoder = encoder or said
     unfitted = make_estimator(estimator)
     if calibrate:
         unfitted = CalibratedEstimator(unfitted)

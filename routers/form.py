@@ -6,14 +6,57 @@ training text had.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import log
+from typing import Self
 
 import numpy as np
 
 from routers.records import Floats
 
 FORM_FEATURES = ("length", "digits", "signs", "capitals", "lines", "non_ascii")
+
+# Of .1, .2 and none, tried on four sets of outcomes with the words at 1.
+_WEIGHT = 0.15
+_CLIP = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FormScale:
+    """The forms that are usual in a corpus, which the form of a text is measured by.
+
+    Attributes:
+        mean_F: Mean of each feature.
+        std_F: Its standard deviation; a feature that never varied says nothing.
+    """
+
+    mean_F: Floats
+    std_F: Floats
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Self:
+        """The scale of a corpus, which may be empty."""
+        if not texts:
+            return cls(np.zeros(len(FORM_FEATURES)), np.ones(len(FORM_FEATURES)))
+        forms_NF = forms(texts)
+        return cls(forms_NF.mean(axis=0), forms_NF.std(axis=0))
+
+    def scaled(self, texts: Sequence[str]) -> Floats:
+        """The forms of `texts` as they go beside words of unit length, (N, len(FORM_FEATURES))."""
+        spread = np.where(self.std_F > 0, self.std_F, np.inf)
+        standard_NF = (forms(texts) - self.mean_F) / spread
+        # np.clip takes five times as long for one text.
+        clipped_NF: Floats = np.minimum(np.maximum(standard_NF, -_CLIP), _CLIP)
+        return _WEIGHT * clipped_NF
+
+    def arrays(self) -> dict[str, Floats]:
+        """What `from_arrays` takes."""
+        return {"form_mean": self.mean_F, "form_std": self.std_F}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Floats]) -> Self:
+        return cls(arrays["form_mean"], arrays["form_std"])
 
 
 def forms(texts: Sequence[str]) -> Floats:

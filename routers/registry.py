@@ -30,6 +30,7 @@ _WRAPPERS: Mapping[str, str] = {
 }
 _ENCODERS: Mapping[str, str] = {
     "hashing": "routers.encoders:HashingEncoder",
+    "static": "routers.static:StaticEncoder",
     "tfidf": "routers.encoders:TfidfSvdEncoder",
 }
 _POLICIES: Mapping[str, str] = {
@@ -41,6 +42,24 @@ _POLICIES: Mapping[str, str] = {
 def estimator_names() -> tuple[str, ...]:
     """Every name that `make_estimator` knows, sorted."""
     return tuple(sorted(_known_estimators()))
+
+
+def encoder_names() -> tuple[str, ...]:
+    """Every name that `make_encoder` knows, sorted."""
+    return tuple(sorted(_ENCODERS))
+
+
+def split_recipe(recipe: str) -> tuple[str, str]:
+    """The estimator and the encoder of `knn` (with the default encoder) or `knn+static`.
+
+    Raises:
+        RoutingError: There is no such estimator or encoder; the message lists those that exist.
+    """
+    estimator, plus, encoder = recipe.partition("+")
+    _check("estimator", estimator, _known_estimators())
+    if plus:
+        _check("encoder", encoder, _ENCODERS)
+    return estimator, encoder if plus else DEFAULT_ENCODER
 
 
 def make_estimator(name: str) -> Estimator:
@@ -94,6 +113,10 @@ def _known_estimators() -> dict[str, str]:
 
 
 def _load(what: str, name: str, known: Mapping[str, str]) -> Callable[[], Any]:
+    _check(what, name, known)
+    return cast("Callable[[], Any]", EntryPoint(name, known[name], ENTRY_POINT_GROUP).load())
+
+
+def _check(what: str, name: str, known: Mapping[str, str]) -> None:
     if name not in known:
         raise RoutingError(f"unknown {what} {name!r}; known are {', '.join(sorted(known))}")
-    return cast("Callable[[], Any]", EntryPoint(name, known[name], ENTRY_POINT_GROUP).load())

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     train: Annotated[Path, typer.Option(help="Outcome table to learn from.")],
     test: Annotated[Path, typer.Option(help="Outcome table to judge by; may be the same file.")],
-    routers: Annotated[str, typer.Option(help="Estimators with commas between, or all.")] = "all",
+    routers: Annotated[
+        str, typer.Option(help="E.g. knn,ridge+static (estimator+encoder), or all.")
+    ] = "all",
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/evaluate"),
     prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,

@@ -33,7 +33,9 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Outcome table: parquet, csv, jsonl.")] = None,
     ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
-    estimator: Annotated[str, typer.Option(help="knn, ridge, ...")] = DEFAULT_ESTIMATOR,
+    estimator: Annotated[
+        str, typer.Option(help="knn, ridge, ... or, with an encoder, knn+static.")
+    ] = DEFAULT_ESTIMATOR,
     epsilon: Annotated[float, typer.Option(min=0, max=1, help="Share of exploration.")] = 0.02,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Write here instead.")] = None,

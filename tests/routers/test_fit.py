@@ -106,7 +106,9 @@ def test_a_table_without_scores_is_refused() -> None:
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RoutingError, match=r"unknown estimator 'magic'; known are average, categ"):
         fit_router("r", "magic", a_table(), seed=0)
-    with pytest.raises(RoutingError, match="unknown encoder 'magic'; known are hashing, tfidf"):
+    with pytest.raises(
+        RoutingError, match="unknown encoder 'magic'; known are hashing, static, tfidf"
+    ):
         fit_router("r", "knn", a_table(), seed=0, encoder="magic")
 
 
@@ -138,3 +140,9 @@ def test_the_hash_of_the_data_sees_no_order_of_rows() -> None:
 
 def test_the_default_estimator_is_one_of_those_known() -> None:
     assert DEFAULT_ESTIMATOR in estimator_names()
+
+
+def test_a_recipe_says_the_encoder_too() -> None:
+    router = fit_router("r", "knn+hashing", a_table(), seed=0)
+    assert (router.metadata["estimator"], router.metadata["encoder"]) == ("knn", "hashing")
+    assert router.version == fit_router("r", "knn", a_table(), seed=0, encoder="hashing").version

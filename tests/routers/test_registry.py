@@ -13,11 +13,13 @@ from routers.estimators.knn import KnnEstimator
 from routers.estimators.prior import PriorEstimator
 from routers.registry import (
     encoder_class,
+    encoder_names,
     estimator_class,
     estimator_names,
     make_encoder,
     make_estimator,
     make_policy,
+    split_recipe,
 )
 
 
@@ -27,7 +29,7 @@ def test_every_estimator_carries_the_name_it_is_made_by(name: str) -> None:
     assert estimator_class(name).name == name
 
 
-@pytest.mark.parametrize("name", ["hashing", "tfidf"])
+@pytest.mark.parametrize("name", encoder_names())
 def test_every_encoder_carries_the_name_it_is_made_by(name: str) -> None:
     assert make_encoder(name).name == encoder_class(name).name == name
 
@@ -55,3 +57,27 @@ def test_other_packages_bring_estimators_but_cannot_replace_ours(
     assert "theirs" in estimator_names()
     assert isinstance(make_estimator("theirs"), PriorEstimator)
     assert isinstance(make_estimator("knn"), KnnEstimator)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "made_of"),
+    [("knn", ("knn", "tfidf")), ("ridge+static", ("ridge", "static"))],
+)
+def test_a_recipe_names_an_estimator_and_maybe_an_encoder(
+    recipe: str, made_of: tuple[str, str]
+) -> None:
+    assert split_recipe(recipe) == made_of
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault"),
+    [
+        ("+static", "unknown estimator ''"),
+        ("knn+", "unknown encoder ''; known are hashing, static, tfidf"),
+        ("knn+static+tfidf", "unknown encoder 'static\\+tfidf'"),
+        ("static", "unknown estimator 'static'"),
+    ],
+)
+def test_a_recipe_of_something_unknown_is_refused(recipe: str, fault: str) -> None:
+    with pytest.raises(RoutingError, match=fault):
+        split_recipe(recipe)
