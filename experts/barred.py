@@ -54,6 +54,18 @@ def barred(request: ChatRequest, card: ExpertCard) -> Barred | None:
     return _powerful(request.params, card) or _media(request, card)
 
 
+def may_be_barred(request: ChatRequest) -> bool:
+    """Whether `barred` has anything to find for whatever card: for most requests it has not."""
+    params = request.params
+    if params and (_KEYWORDS in params or not POWERFUL_PARAMS.isdisjoint(params)):
+        return True
+    return any(
+        not isinstance(message.content, str)
+        or (message.source is not None and message.role == "assistant")
+        for message in request.messages
+    )
+
+
 def _powerful(params: Mapping[str, Any], card: ExpertCard) -> Barred | None:
     # Where unknown fields are dropped it gets to see none of them, but perhaps what holds one.
     paths = {} if card.params == "drop" else {n: n for n in POWERFUL_PARAMS.intersection(params)}

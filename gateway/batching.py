@@ -22,7 +22,7 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from gateway.execution.health import Health
 from routers.candidates import Expected
-from routers.eligible import Constraints
+from routers.eligible import Cards, Constraints
 from routers.errors import NoEligibleExpertError, RoutingError
 from routers.records import Decision, Preference
 from routers.router import UNTRAINED_VERSION, Router, untrained_router
@@ -70,7 +70,7 @@ class Batcher:
         within_s: float,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._cards = cards
+        self._cards = Cards.of(cards)
         self._health = health
         self._default_expert = default_expert
         self._within_s = within_s

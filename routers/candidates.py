@@ -79,7 +79,8 @@ def weigh(
         The candidates, and the ids of those that only their cards' priors speak for.
     """
     answers = answers_wanted(request)
-    columns: list[tuple[float, ...]] = []
+    columns: tuple[list[float], ...] = ([], [], [], [], [])
+    qualities, stderrs, costs, latencies, outputs = columns
     unseen: list[str] = []
     for card in able:
         quality, stderr, output, latency = expected.get(card.expert_id, _NOTHING)
@@ -93,8 +94,12 @@ def weigh(
             quality, stderr = card.quality_prior, PRIOR_STDERR
         elif stderr != stderr:
             stderr = PRIOR_STDERR
-        columns.append((quality, stderr, _cost(card, prompt_tokens, tokens), latency, output))
-    quality_A, stderr_A, cost_A, latency_A, output_A = np.array(columns).T.copy()
+        qualities.append(quality)
+        stderrs.append(stderr)
+        costs.append(_cost(card, prompt_tokens, tokens))
+        latencies.append(latency)
+        outputs.append(output)
+    quality_A, stderr_A, cost_A, latency_A, output_A = np.array(columns)
     candidates = Candidates(
         experts=tuple([card.expert_id for card in able]),
         quality_A=quality_A,
@@ -104,7 +109,7 @@ def weigh(
         output_tokens_A=output_A,
         penalty_A=penalties(able, prefer),
         cost_scale_usd=typical.dearest_usd(pool),
-        latency_scale_s=_latency_scale(columns, typical.latency_s),
+        latency_scale_s=_latency_scale(latencies, typical.latency_s),
     )
     return candidates, tuple(unseen)
 
@@ -124,7 +129,7 @@ def _cost(card: ExpertCard, prompt_tokens: float, output_tokens: float) -> float
     return card.prices.expected_usd(prompt_tokens, output_tokens)
 
 
-def _latency_scale(columns: Sequence[tuple[float, ...]], typical_s: float) -> float:
+def _latency_scale(latencies: Sequence[float], typical_s: float) -> float:
     if typical_s > 0:
         return typical_s
-    return max((seconds for *_, seconds, _ in columns if seconds > 0), default=1.0)
+    return max((seconds for seconds in latencies if seconds > 0), default=1.0)

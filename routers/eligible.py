@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Self
 
-from experts.barred import barred
+from experts.barred import barred, may_be_barred
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.params import unknown_params
@@ -48,12 +49,21 @@ def eligible(
     Returns:
         The eligible cards sorted by id, possibly none, and the reason per excluded id.
     """
+    pool = Cards.of(cards)
+    case = _Case(request, prompt_tokens, request.modalities, unhealthy, constraints)
+    if pool.all_serve(case):
+        return pool, {}
+    return _one_by_one(case, pool)
+
+
+def _one_by_one(
+    case: _Case, cards: Sequence[ExpertCard]
+) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
     able: list[ExpertCard] = []
     reasons: dict[str, str] = {}
-    case = _Case(request, prompt_tokens, request.modalities, unhealthy, constraints)
     # Most requests ask for little, and most checks need not be made then.
     checks = [check for asked, check in _CHECKS if asked(case)]
-    for card in sorted(cards, key=_EXPERT_ID):
+    for card in cards:
         for check in checks:
             reason = check(case, card)
             if reason is not None:
@@ -79,6 +89,58 @@ def forbidden(
 _EXPERT_ID = attrgetter("expert_id")
 
 
+class Cards(tuple[ExpertCard, ...]):
+    """A pool sorted by id, with what all of it can do: for most requests nobody is looked at alone.
+
+    Attributes:
+        window: The smallest context window, infinite where none is known.
+        modalities: What everyone reads.
+        plain_chat: Whether everyone answers chats, whatever the request's fields.
+        tools: Whether everyone calls tools.
+        structured_output: Whether everyone honours `response_format`.
+    """
+
+    window: float
+    modalities: frozenset[str]
+    plain_chat: bool
+    tools: bool
+    structured_output: bool
+
+    def __new__(cls, cards: Iterable[ExpertCard]) -> Self:
+        pool = super().__new__(cls, sorted(cards, key=_EXPERT_ID))
+        windows = [card.context_tokens for card in pool if card.context_tokens is not None]
+        pool.window = min(windows, default=float("inf"))
+        pool.modalities = frozenset.intersection(*(card.modalities for card in pool), _EVERYTHING)
+        pool.plain_chat = all(card.api == "chat" and card.params != "strict" for card in pool)
+        pool.tools = all(card.tools for card in pool)
+        pool.structured_output = all(card.structured_output for card in pool)
+        return pool
+
+    @classmethod
+    def of(cls, cards: Iterable[ExpertCard]) -> Cards:
+        """`cards` themselves if they are one already."""
+        return cards if isinstance(cards, Cards) else cls(cards)
+
+    def all_serve(self, case: _Case) -> bool:
+        """True only if none of the checks finds anything against anyone."""
+        request, limits = case.request, case.constraints
+        return (
+            self.plain_chat
+            and request.task == "chat"
+            and limits.allow is None
+            and limits.max_cost_usd is None
+            and not case.unhealthy
+            and case.prompt_tokens + (request.max_tokens or 1) <= self.window
+            and case.modalities <= self.modalities
+            and (self.tools or not request.needs_tools)
+            and (self.structured_output or not request.needs_schema)
+            and not may_be_barred(request)
+        )
+
+
+_EVERYTHING = frozenset({"text", "image", "audio", "file"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Case:
     request: ChatRequest
@@ -86,11 +148,6 @@ class _Case:
     modalities: frozenset[str]
     unhealthy: Mapping[str, str]
     constraints: Constraints
-
-    @property
-    def may_be_barred(self) -> bool:
-        parts = any(not isinstance(message.content, str) for message in self.request.messages)
-        return parts or bool(self.request.params)
 
 
 def _not_allowed(case: _Case, card: ExpertCard) -> str | None:
@@ -187,7 +244,7 @@ _CHECKS: tuple[tuple[_Asked, _Check], ...] = (
     (lambda case: bool(case.unhealthy), _out_of_service),
     (lambda case: True, _other_task),
     (lambda case: bool(case.request.params), _takes_not_every_field),
-    (lambda case: case.may_be_barred, _barred),
+    (lambda case: may_be_barred(case.request), _barred),
     (lambda case: True, _cannot_read),
     (lambda case: case.request.needs_tools, _no_tools),
     (lambda case: case.request.needs_schema, _no_schema),

@@ -10,7 +10,7 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.base import Estimator, Policy
 from routers.candidates import Expected, Typical, row_of, weigh
-from routers.eligible import Constraints, eligible
+from routers.eligible import Cards, Constraints, eligible
 from routers.encoders import HashingEncoder
 from routers.errors import NoEligibleExpertError
 from routers.estimators.prior import PriorEstimator
@@ -103,6 +103,7 @@ class Router:
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
         """
+        cards = Cards.of(cards)
         text = request.text
         prompt_tokens = estimate_prompt_tokens(request, text)
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
@@ -117,7 +118,9 @@ class Router:
         )
         probabilities_A, utility_A = self.policy.distribution(candidates, preference)
         if self.epsilon:
-            among_A = good_enough(candidates, preference)
+            # Nobody is expected to be below nothing.
+            bounded = preference.min_quality > 0
+            among_A = good_enough(candidates, preference) if bounded else None
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
         flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
         if constraints.max_latency_s is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experts.cards import ExpertCard, Prices
-from experts.messages import ChatRequest, Message
-from routers.eligible import Constraints, eligible
+from experts.messages import ChatRequest, Message, Source
+from routers.eligible import Cards, Constraints, _Case, _one_by_one, eligible
 
 FREE = Prices(0.0, 0.0)
 
@@ -151,3 +151,76 @@ def test_nobody_eligible_is_an_answer_and_no_error(cards: list[ExpertCard]) -> N
     able, reasons = eligible(request(), 10.0, cards, {}, Constraints(allow=frozenset()))
     assert able == ()
     assert set(reasons) == {card.expert_id for card in cards}
+
+
+def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
+    """The usual value in most cases: what is special is so in one thing or two, not in all."""
+    return st.sampled_from([usual] * (6 * len(others)) + list(others))
+
+
+ABLE_CARDS = st.lists(
+    st.builds(
+        ExpertCard,
+        expert_id=st.sampled_from([f"e{i}" for i in range(4)]),
+        context_tokens=mostly(None, 50, 1000),
+        tools=mostly(True, False),
+        structured_output=mostly(True, False),
+        modalities=mostly(frozenset({"text", "image"}), frozenset({"text"})),
+        api=mostly("chat", "completions", "embeddings"),
+        params=mostly("pass", "strict"),
+        media_urls=mostly("public", "any", "data"),
+    ),
+    max_size=3,
+    unique_by=lambda card: card.expert_id,
+)
+SAID = mostly(
+    Message("user", "How long is a day?"),
+    Message("assistant", None),
+    Message("user", ({"type": "image_url", "image_url": {"url": "http://127.0.0.1/x"}},)),
+    Message(
+        "assistant",
+        "Of text alone, it seems.",
+        source=Source(
+            "anthropic.messages",
+            [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1/x"}}],
+            (),
+        ),
+    ),
+)
+ASKED = st.builds(
+    ChatRequest,
+    messages=st.lists(SAID, min_size=1, max_size=2).map(tuple),
+    max_tokens=st.sampled_from([None, 30]),
+    params=st.sampled_from(
+        [
+            {},
+            {"temperature": 0.5},
+            {"unheard_of": 1},
+            {"chat_template": "{{ 7 * 7 }}"},
+            {"chat_template_kwargs": {"chat_template": "{{ 7 * 7 }}"}},
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            {"response_format": {"type": "json_object"}},
+        ]
+    ),
+    task=mostly("chat", "complete", "embed"),
+    raw=st.just(("How long is a day?",)),
+)
+
+
+@settings(max_examples=600)
+@given(
+    ABLE_CARDS,
+    ASKED,
+    mostly(1.0, 40.0, 400.0),
+    mostly(Constraints(), Constraints(frozenset({"e1"})), Constraints(None, 0.0)),
+    mostly({}, {"e1": "down"}),
+)
+def test_what_all_can_do_is_what_each_can_do(
+    cards: list[ExpertCard],
+    asked: ChatRequest,
+    tokens: float,
+    limits: Constraints,
+    unhealthy: dict[str, str],
+) -> None:
+    case = _Case(asked, tokens, asked.modalities, unhealthy, limits)
+    assert eligible(asked, tokens, cards, unhealthy, limits) == _one_by_one(case, Cards(cards))
