@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import cache
 from typing import Any, TypedDict, Unpack
-from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -18,6 +15,7 @@ from experts.barred import barred
 from experts.base import Call
 from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
+from experts.connecting import Turn, is_plain, tls
 from experts.depth import load_json
 from experts.dialect import Dialect
 from experts.errors import (
@@ -59,36 +57,6 @@ class HttpOptions(TypedDict, total=False):
     balance: Balance
     rules: BreakerRules
     transport: httpx2.AsyncBaseTransport
-
-
-class _Turn:
-    """Leave to get a connection; over as soon as the request is sent on one.
-
-    A thousand calls that begin in one moment would keep the event loop from each other's sockets
-    until all connections have timed out, and an expert that did nothing wrong would be blamed.
-    """
-
-    def __init__(self, turns: anyio.Semaphore) -> None:
-        self._turns = turns
-        self._mine = False
-
-    async def __aenter__(self) -> _Turn:
-        await self._turns.acquire()
-        self._mine = True
-        return self
-
-    async def heard(self, event: str, _info: object) -> None:
-        """Something happened to the request."""
-        if event == "http11.send_request_headers.started":
-            self._end()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if self._mine:
-            self._mine = False
-            self._turns.release()
 
 
 class HttpExpert:
@@ -142,7 +110,7 @@ class HttpExpert:
             timeout=httpx2.Timeout(None, connect=connect_s),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
             transport=options.get("transport"),
-            verify=_tls(),
+            verify=tls(),
             # A proxy from the environment would see prompts and keys that no one sent its way.
             trust_env=False,
         )
@@ -183,11 +151,9 @@ class HttpExpert:
             receiver: Takes the answer.
 
         Raises:
-            ExpertRejectedError: The wire format can't say what the request asks for.
+            ExpertRejectedError: It is not to be asked that, or its wire format can't say it.
         """
-        known = with_known_params(request, self._card)
-        body = orjson.dumps(self._dialect.body(known, self._model))
-        return self._plain[lease.endpoint.url].send(body, headers, receiver)
+        return self._plain[lease.endpoint.url].send(self._body(request), headers, receiver)
 
     def pick(self, request: ChatRequest, call: Call) -> Lease:
         """A place at the endpoint that this call should go to.
@@ -207,10 +173,7 @@ class HttpExpert:
         return lease
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        if found := barred(request, self._card):
-            raise ExpertUnsupportedError(self._card.expert_id, ": ".join(found))
-        known = with_known_params(request, self._card)
-        body = orjson.dumps(self._dialect.body(known, self._model))
+        body = self._body(request)
         async with self._opened(request, body, call) as response:
             if response.status_code != 200:
                 raise await self._refused(response)
@@ -227,6 +190,12 @@ class HttpExpert:
             else:
                 for event in await self._whole(request, first, pieces):
                     yield event
+
+    def _body(self, request: ChatRequest) -> bytes:
+        if found := barred(request, self._card):
+            raise ExpertUnsupportedError(self._card.expert_id, ": ".join(found))
+        known = with_known_params(request, self._card)
+        return orjson.dumps(self._dialect.body(known, self._model))
 
     @asynccontextmanager
     async def _opened(
@@ -284,7 +253,7 @@ class HttpExpert:
             with self._mapped_errors(ExpertConnectionError), anyio.fail_after(header_s):
                 if endpoint.url not in self._connecting:
                     return await self._client.send(asked, stream=True)
-                async with _Turn(self._connecting[endpoint.url]) as turn:
+                async with Turn(self._connecting[endpoint.url]) as turn:
                     asked.extensions["trace"] = turn.heard
                     return await self._client.send(asked, stream=True)
         except TimeoutError as error:
@@ -403,18 +372,6 @@ class HttpExpert:
             raise ExpertTimeoutError(expert_id, _named(error)) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise otherwise(expert_id, _named(error)) from error
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Shared by all experts: reading the certificates takes longer than all else together."""
-    return httpx2.create_ssl_context(trust_env=False)
-
-
-def is_plain(url: str) -> bool:
-    """Whether a call to `url` needs neither TLS nor a password of its own."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and "@" not in parts.netloc and not parts.query
 
 
 def _named(error: Exception) -> str:

@@ -91,7 +91,7 @@ class Lane:
         try:
             key = self._keyring.find(headers, host, "/v1/chat/completions")
             ask = CHAT.parse(raw, headers, key)
-            if self._held_back(ask) or not self._may_come(ask):
+            if self._special(ask) or not self._may_come(ask):
                 return None
             passed = self.admission.admit_now(ask)
         except ApiError:
@@ -117,9 +117,11 @@ class Lane:
         plan = plan_of(decision, fallbacks, self.pool.experts, self.traffic)
         return 0.5 if plan.has_other((), decision.expert) else 1.0
 
-    def _held_back(self, ask: Ask) -> bool:
+    def _special(self, ask: Ask) -> bool:
+        """Whether its clocks are others than those of most."""
         rules = self.traffic.rules
-        return ask.request.stream and bool(rules.hold_back_s or rules.hold_back_tokens)
+        held = ask.request.stream and bool(rules.hold_back_s or rules.hold_back_tokens)
+        return held or ask.wishes.max_latency_ms is not None
 
     def _may_come(self, ask: Ask) -> bool:
         """Whether whom the request names is on this path; a router may choose anybody."""

@@ -9,6 +9,7 @@ from experts.http_expert import HttpExpert
 from experts.messages import Usage
 from experts.plain_http import PlainCall
 from experts.refusals import refusal
+from experts.sse import is_stream
 from gateway.booking import Attempt, Booking
 from gateway.execution.attempt import settle_usage
 from gateway.execution.delivered import Delivered
@@ -38,9 +39,9 @@ class Relay:
     """
 
     __slots__ = (
-        "_asked_at", "_attempt", "_body", "_booking", "_call", "_clock", "_done", "_expert",
-        "_failed_to", "_first_s", "_headers", "_hold", "_lane", "_reply", "_request", "_size",
-        "_status", "stream",
+        "_asked_at", "_attempt", "_body", "_booking", "_call", "_clock", "_done", "_ending",
+        "_expert", "_failed_to", "_first_s", "_headers", "_hold", "_lane", "_reply", "_request",
+        "_size", "_status", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Relay:
         self._headers: Mapping[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._ending = False
 
     def start(self, clock: Clock, patience: float) -> None:
         """Ask; `patience` is the part of the time left that the answer may take to begin.
@@ -90,13 +92,16 @@ class Relay:
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers
-        if status == 200 and "text/event-stream" in headers.get("content-type", ""):
-            most = self._lane.settings.limits.max_answer_bytes
-            self.stream = self._reply.stream(self._expert, self._request, most)
-        if self._request.stream:
+        if status == 200 and "html" in headers.get("content-type", ""):
+            self.fail(self._no_answer("sent a web page"))
+        elif self._request.stream:
             self._clock.wait("the first token", self._first_s, since=self._asked_at)
 
     def on_data(self, data: bytes) -> None:
+        if self.stream is None and self._status == 200 and not self._body:
+            most = self._lane.settings.limits.max_answer_bytes
+            if is_stream(self._headers.get("content-type", ""), data):
+                self.stream = self._reply.stream(self._expert, self._request, most)
         if self.stream is not None:
             self._pass_on(self.stream, self.stream.feed(data))
             return
@@ -145,7 +150,10 @@ class Relay:
         elif stream.done or ended:
             self._stream_ended(stream)
         elif stream.finished:
-            self._clock.wait("usage", _GRACE_S)
+            # Once: what still comes does not stretch it.
+            if not self._ending:
+                self._ending = True
+                self._clock.wait("usage", _GRACE_S)
         elif stream.begun:
             self._clock.wait("the next token", self._lane.settings.limits.idle_s)
 
@@ -160,9 +168,6 @@ class Relay:
 
     def _whole_ended(self, body: bytes) -> None:
         streamed = self._request.stream
-        if "html" in self._headers.get("content-type", ""):
-            self.fail(self._no_answer("sent a web page"))
-            return
         name = None if streamed else ModelName(self._expert_id)
         try:
             read = self._expert.dialect.reader(self._request)

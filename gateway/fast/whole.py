@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from experts.depth import load_json
 from experts.dialect import Reader
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.openai_reading import usage_events
@@ -63,7 +64,7 @@ def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None)
 
 def _parsed(raw: bytes) -> Json | None:
     try:
-        data = orjson.loads(raw)
+        data = load_json(raw)
     except orjson.JSONDecodeError:
         return None
     return data if isinstance(data, dict) else None

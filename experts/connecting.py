@@ -1,0 +1,52 @@
+"""What there is to know of an endpoint before it is connected to."""
+
+from __future__ import annotations
+
+import ssl
+from functools import cache
+from urllib.parse import urlsplit
+
+import anyio
+import httpx2
+
+
+class Turn:
+    """Leave to get a connection; over as soon as the request is sent on one.
+
+    A thousand calls that begin in one moment would keep the event loop from each other's sockets
+    until all connections have timed out, and an expert that did nothing wrong would be blamed.
+    """
+
+    def __init__(self, turns: anyio.Semaphore) -> None:
+        self._turns = turns
+        self._mine = False
+
+    async def __aenter__(self) -> Turn:
+        await self._turns.acquire()
+        self._mine = True
+        return self
+
+    async def heard(self, event: str, _info: object) -> None:
+        """Something happened to the request."""
+        if event == "http11.send_request_headers.started":
+            self._end()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._mine:
+            self._mine = False
+            self._turns.release()
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """Shared by all experts: reading the certificates takes longer than all else together."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+def is_plain(url: str) -> bool:
+    """Whether a call to `url` needs neither TLS nor a password of its own."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and "@" not in parts.netloc and not parts.query
