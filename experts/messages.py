@@ -181,6 +181,8 @@ class Usage:
         output: Tokens of the answer that the client sees.
         reasoning: Tokens of hidden thought.
         estimated: True when the provider reported none and we counted them ourselves.
+        reported: What the provider said of it on OpenAI's wire, fields that we don't know included.
+        answer: Other fields of the whole answer that came with it, see `Finish.answer`.
     """
 
     input: int = 0
@@ -189,6 +191,8 @@ class Usage:
     output: int = 0
     reasoning: int = 0
     estimated: bool = False
+    reported: Json = field(default_factory=dict, compare=False, repr=False)
+    answer: Json = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def prompt_tokens(self) -> int:

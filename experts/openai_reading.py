@@ -20,6 +20,7 @@ class ChatReader:
         self._calls: dict[int, ToolCallPieces] = {}
         self._streamed: set[int] = set()
         self._answer: dict[str, Any] = {}
+        self._choices: dict[int, list[Json]] = {}
 
     def __call__(self, data: Json) -> Iterator[Event]:
         self._answer |= _others(data, _ANSWER)
@@ -29,14 +30,31 @@ class ChatReader:
             if delta is not None:
                 yield delta
             if choice.get("finish_reason"):
-                yield finish_of(choice, index, self._answer)
+                yield finish_of(self._with_earlier(choice, index), index, self._answer)
+            elif others := _others(choice, _CHOICE):
+                self._choices.setdefault(index, []).append(others)
         yield from usage_events(data)
+
+    def _with_earlier(self, choice: Json, index: int) -> Json:
+        """The last chunk of a choice with what earlier ones said of it: lists go on."""
+        whole: dict[str, Any] = {}
+        for said in (*self._choices.get(index, ()), choice):
+            for name, value in said.items():
+                known = whole.get(name)
+                if isinstance(known, list) and isinstance(value, list):
+                    whole[name] = [*known, *value]
+                elif isinstance(known, dict) and isinstance(value, dict):
+                    whole[name] = {**known, **value}
+                elif value is not None or name not in whole:
+                    whole[name] = value
+        return whole
 
     def _delta(self, choice: Json, index: int) -> Delta | None:
         calls = self._calls.setdefault(index, ToolCallPieces())
         piece = self._piece(choice, index, calls)
         # DeepSeek's word, and vLLM's newer one.
         reasoning = _text(piece.get("reasoning_content") or piece.get("reasoning"))
+        reasoning = reasoning or _thought(piece.get("content"))
         found = Delta(
             _text(piece.get("content")),
             index,
@@ -72,7 +90,10 @@ def usage_events(data: Json) -> Iterator[Usage]:
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
-    yield Usage(prompt - cached, cached, 0, completion - reasoning, reasoning)
+    # Google counts hidden thought in the total alone, and bills it as output.
+    hidden = max(0, _count(usage, "total_tokens") - prompt - completion) if not reasoning else 0
+    counted = (prompt - cached, cached, 0, completion - reasoning, reasoning + hidden)
+    yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
 
 
 def _text(content: Any) -> str:
@@ -80,6 +101,12 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(_text(part.get("text")) for part in content)
     return content if isinstance(content, str) else ""
+
+
+def _thought(content: Any) -> str:
+    """Thought among the parts of a content, as Mistral's models think."""
+    parts = content if isinstance(content, list) else ()
+    return "".join(_text(part.get("thinking")) for part in parts)
 
 
 def finish_of(choice: Json, index: int, answer: Json) -> Finish:

@@ -29,13 +29,16 @@ def chunk_fields(envelope: Envelope) -> dict[str, Any]:
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage object; parts that are counted nowhere else are in the details."""
+    """OpenAI's usage object, over what a provider of this wire reported, if it did."""
+    said = usage.reported
+    read, written = said.get("prompt_tokens_details"), said.get("completion_tokens_details")
     return {
+        **said,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "prompt_tokens_details": {**(read or {}), "cached_tokens": usage.cache_read},
+        "completion_tokens_details": {**(written or {}), "reasoning_tokens": usage.reasoning},
     }
 
 
@@ -110,7 +113,8 @@ class ChunkWriter:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
         if self._include_usage:
             body = {**usage_json(usage), "cost_usd": cost_usd}
-            yield sse({**self._answer, **self._fields, "choices": [], "usage": body})
+            about = {**self._answer, **usage.answer, **self._fields}
+            yield sse({**about, "choices": [], "usage": body})
         yield DONE
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:

@@ -70,7 +70,8 @@ class TextWriter:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
         if self._include_usage:
             body = {**usage_json(usage), "cost_usd": cost_usd}
-            yield sse({**self._answer, **self._fields, "choices": [], "usage": body})
+            about = {**self._answer, **usage.answer, **self._fields}
+            yield sse({**about, "choices": [], "usage": body})
         yield DONE
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:

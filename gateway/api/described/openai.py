@@ -63,13 +63,13 @@ class ChatBody(Open):
 class PromptDetails(Open):
     """Parts of the prompt's tokens."""
 
-    cached_tokens: int
+    cached_tokens: int | None = None
 
 
 class AnswerDetails(Open):
     """Parts of the answer's tokens."""
 
-    reasoning_tokens: int
+    reasoning_tokens: int | None = None
 
 
 class TokenUsage(Open):
@@ -77,9 +77,9 @@ class TokenUsage(Open):
 
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
-    total_tokens: int = Field(ge=0)
-    prompt_tokens_details: PromptDetails
-    completion_tokens_details: AnswerDetails
+    total_tokens: int | None = Field(None, ge=0)
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: AnswerDetails | None = None
 
 
 class AnswerMessage(Open):
