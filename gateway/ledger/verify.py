@@ -51,7 +51,9 @@ def verify_ledger(engine: Engine, most: int = 100) -> Verdict:
             for fault in check(connection):
                 if len(faults) < most:
                     faults.append(fault)
-        rows = {table.name: _count(connection, table) for table in tables.metadata.sorted_tables}
+        rows = {
+            str(table.name): _count(connection, table) for table in tables.metadata.sorted_tables
+        }
         ended = select(attempt_result.c.attempt_id)
         still_open = select(func.count()).where(attempt.c.attempt_id.not_in(ended))
         unpriced = select(func.count()).where(attempt.c.price_id.is_(None))

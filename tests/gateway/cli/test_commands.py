@@ -1,0 +1,231 @@
+"""What people see and type: commands against a gateway that runs, and without one."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from sqlalchemy import text
+from typer.testing import CliRunner, Result
+
+from experts.base import Expert
+from experts.cards import Prices
+from experts.fake_provider import FakeProvider, Reply
+from gateway.cli import progress
+from gateway.cli.main import app
+from gateway.errors import ConfigError, GatewayError, LedgerError
+from gateway.ledger.database import opened
+from tests.conftest import Serve, Served
+
+Remote = Callable[..., Expert]
+
+
+def run(*words: str, said: str | None = None) -> Result:
+    result = CliRunner().invoke(app, list(words), input=said)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def served(serve: Serve, remote: Remote, provider: FakeProvider) -> Served:
+    return serve({"small": remote("small", provider.url, Prices(1, 2))})
+
+
+@pytest.fixture
+def config(tmp_path: Path, provider: FakeProvider) -> Path:
+    """A configuration for commands that start a gateway of their own."""
+    path = tmp_path / "config.yaml"
+    prices = {"input": 1, "output": 2}
+    content = {
+        "experts": [
+            {"id": "small", "base_url": provider.url, "prices": prices},
+            {"kind": "calculator"},
+        ],
+        "ledger": {"url": f"sqlite:///{tmp_path}/own.db"},
+        "data_dir": str(tmp_path / "data"),
+        "server": {"port": 9},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    check = {"kind": "mentions", "answers": ["Hello"]}
+    lines = [
+        json.dumps({"query_id": f"q{n}", "task": "greet", "prompt": f"Say {n}", "check": check})
+        for n in range(4)
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_question_is_answered_and_who_answered_is_told(
+    served: Served, provider: FakeProvider
+) -> None:
+    provider.otherwise = Reply("[bold]Hello[/] there")
+    told = run("chat", "Hi", "--url", served.url, "--model", "small", "--max-tokens", "9")
+    # What a model writes is shown as it is, never read as markup.
+    assert told.stdout == "[bold]Hello[/] there\n"
+    assert "small answered in" in told.stderr
+    assert "for $" in told.stderr
+    assert provider.bodies[-1]["max_tokens"] == 9
+
+
+def test_a_talk_goes_on_with_what_was_said_until_an_empty_line(
+    served: Served, provider: FakeProvider
+) -> None:
+    run("chat", "--url", f"{served.url}/", "--model", "small", said="One\nTwo\n\nThree\n")
+    roles = [[m["role"] for m in body["messages"]] for body in provider.bodies]
+    assert roles == [["user"], ["user", "assistant", "user"]]
+    assert provider.bodies[-1]["messages"][1]["content"] == "Hello there"
+    run("chat", "--url", served.url, "--model", "small", said="One")
+    assert len(provider.bodies) == 3
+
+
+def test_why_there_is_no_answer_is_one_sentence(
+    served: Served, provider: FakeProvider, serve: Serve
+) -> None:
+    with pytest.raises(GatewayError, match="the model 'nobody' does not exist"):
+        run("chat", "Hi", "--url", served.url, "--model", "nobody")
+    with pytest.raises(GatewayError, match=r"no answer from http://127\.0\.0\.1:9"):
+        run("chat", "Hi", "--url", "http://127.0.0.1:9")
+    provider.otherwise = Reply("one two three", cut_after=2)
+    broken = serve(served.gateway.pool.experts, execution={"mid_stream": "error"})
+    with pytest.raises(GatewayError, match="small: "):
+        run("chat", "Hi", "--url", broken.url, "--model", "small")
+    with pytest.raises(GatewayError, match="no page here"):
+        run("chat", "Hi", "--url", page_server(provider), "--model", "small")
+
+
+def page_server(provider: FakeProvider) -> str:
+    """Something that is no gateway of ours."""
+    provider.otherwise = Reply(status=404, error={"message": "no page here"})
+    return provider.url
+
+
+def test_without_a_gateway_a_command_starts_its_own(config: Path, provider: FakeProvider) -> None:
+    told = run("chat", "Hi", "--config", str(config), "--model", "small")
+    assert "starting one for this command" in told.stderr
+    assert told.stdout == "Hello there\n"
+    stats = json.loads(run("ledger", "stats", "--config", str(config), "--json").stdout)
+    assert stats["totals"]["requests"] == 1
+
+
+def test_experts_are_listed_with_where_they_answer(config: Path, provider: FakeProvider) -> None:
+    rows = json.loads(run("experts", "list", "--config", str(config), "--json").stdout)
+    assert rows == [
+        {"expert": "small", "kind": "openai", "where": provider.url},
+        {"expert": "calculator", "kind": "calculator", "where": "in the gateway"},
+    ]
+    shown = run("experts", "list", "--config", str(config)).stdout
+    assert provider.url in shown
+
+
+def test_what_a_collection_has_is_not_asked_again(
+    config: Path, prompts: Path, provider: FakeProvider, tmp_path: Path
+) -> None:
+    words = ["collect", "--prompts", str(prompts), "--experts", "small", "--config", str(config)]
+    out = tmp_path / "a.csv"
+    first = run(*words, "--collection", "mine", "--out", str(out))
+    assert "4 answers booked under the tag collection=mine" in first.stderr
+    assert len(out.read_text().splitlines()) == 5
+    again = run(*words, "--collection", "mine")
+    assert "4 were booked there before and not asked again" in again.stderr
+    assert len(provider.bodies) == 4
+    # Without a name it is another collection each time.
+    run(*words)
+    assert len(provider.bodies) == 8
+    provider.otherwise = Reply(status=400)
+    with pytest.raises(ConfigError, match="4 calls failed; first: "):
+        run(*words)
+
+
+def test_the_ledger_is_summed_up_for_people_and_taken_out_as_a_table(
+    config: Path, prompts: Path, tmp_path: Path
+) -> None:
+    words = ["--config", str(config)]
+    run("collect", "--prompts", str(prompts), "--collection", "mine", *words)
+    shown = run("ledger", "stats", *words).stdout
+    assert "8 requests (0 failed)" in shown
+    assert "small" in shown
+    table = tmp_path / "out.jsonl"
+    told = run("ledger", "export", "--out", str(table), "--tag", "collection=mine", *words)
+    assert "8 rows in" in told.stdout
+    assert len(table.read_text().splitlines()) == 8
+    with pytest.raises(ConfigError, match="must look like name=value"):
+        run("ledger", "export", "--out", str(table), "--tag", "mine", *words)
+    proven = run("ledger", "verify", *words)
+    assert "the ledger holds" in proven.stdout
+    rows = json.loads(run("ledger", "verify", "--json", *words).stdout)["rows"]
+    assert (rows["request"], rows["outcome"]) == (8, 8)
+
+
+def test_a_ledger_that_was_changed_is_told_and_the_command_fails(
+    config: Path, prompts: Path, tmp_path: Path
+) -> None:
+    words = ["--config", str(config)]
+    run("collect", "--prompts", str(prompts), *words)
+    with opened(f"sqlite:///{tmp_path}/own.db") as engine, engine.begin() as connection:
+        connection.execute(text("DELETE FROM attempt_result"))
+    for form in ([], ["--json"]):
+        with pytest.raises(LedgerError, match="the ledger does not hold"):
+            run("ledger", "verify", *words, *form)
+
+
+def test_routers_are_judged_on_a_table_and_shown_as_one(tmp_path: Path) -> None:
+    rows = ["query_id,prompt,task,model,score,cost_usd"]
+    for n in range(60):
+        task = ("sums", "words")[n % 2]
+        for model, good, usd in (("small", "sums", 0.001), ("large", "words", 0.01)):
+            rows.append(f"q{n},{task} {n},{task},{model},{int(task == good)},{usd}")
+    table = tmp_path / "outcomes.csv"
+    table.write_text("\n".join(rows))
+    words = ["evaluate", "--train", str(table), "--test", str(table), "--routers", "category"]
+    told = run(*words, "--report", str(tmp_path / "report"))
+    for shown in ("always small", "always large", "router category", "oracle", "quality"):
+        assert shown in told.stdout
+    assert "100.0 %" in told.stdout
+    assert (tmp_path / "report").is_dir()
+    found = json.loads(run(*words, "--report", str(tmp_path / "other"), "--json").stdout)
+    assert set(found["singles"]) == {"small", "large"}
+
+
+def test_progress_is_bars_on_a_terminal_and_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "err", terminal)
+    with progress.counting(["one", "two"], 4) as step:
+        for _ in range(4):
+            step("one")
+        step("two")
+    assert "4/4" in screen.getvalue()
+    assert "1/4" in screen.getvalue()
+    with progress.stages() as stage:
+        stage("learning", 0.5)
+    assert "learning" in screen.getvalue()
+    lines: list[str] = []
+    monkeypatch.setattr(progress, "err", Console(file=io.StringIO()))
+    monkeypatch.setattr(progress, "say", lines.append)
+    with progress.counting(["one"], 8) as step:
+        for _ in range(8):
+            step("one")
+    assert [line.split(",")[0].strip() for line in lines] == [
+        f"one: {done} of 8" for done in (2, 4, 6, 8)
+    ]
+
+
+def test_what_train_can_not_do_is_told(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one of --data FILE and --ledger URL"):
+        run("train", "--config", str(config))
+    words = ["--data", "x", "--promote", "--out", str(tmp_path / "r"), "--config", str(config)]
+    with pytest.raises(ConfigError, match="exclude each other"):
+        run("train", *words)
