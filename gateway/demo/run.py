@@ -33,6 +33,7 @@ from gateway.ledger.export import export_outcomes, scored_pairs
 from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
+from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.root import Settings
 from routers.fit import fit_router
 
@@ -46,16 +47,18 @@ class DemoError(GatewayError):
     """The demo can't go on; the message says what it found."""
 
 
-def run_demo(out: Path, *, fresh: bool = False) -> tuple[Comparison, Paths]:
+def run_demo(
+    out: Path, *, fresh: bool = False, pool: Sequence[ExpertSettings] = ()
+) -> tuple[Comparison, Paths]:
     """Run the main job and write its report into `out`.
 
-    Answers that an earlier run collected from the same experts stand in the ledger under the same
+    The experts are those of `pool`, or else the local ones. Answers that an earlier run collected from the same experts stand in the ledger under the same
     collection and are not asked for again, unless `fresh`; so a run that was cut off goes on.
 
     Raises:
         DemoError: An expert gave no answers, or the ledger does not hold afterwards.
     """
-    settings = demo_settings(out)
+    settings = demo_settings(out, pool)
     prompts = read_prompts(Path(str(files("gateway.demo").joinpath("prompts.jsonl"))))
     say(f"[bold]1/5[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
     with running_gateway(settings, seed=_SEED) as url:
@@ -81,11 +84,12 @@ def run_demo(out: Path, *, fresh: bool = False) -> tuple[Comparison, Paths]:
     return comparison, paths
 
 
-def demo_settings(out: Path) -> Settings:
-    """The local pool with everything it writes under `out`."""
+def demo_settings(out: Path, pool: Sequence[ExpertSettings] = ()) -> Settings:
+    """The pool with everything it writes under `out`."""
     out.mkdir(parents=True, exist_ok=True)
     ledger = {"url": f"sqlite:///{out}/ledger.db"}
-    return Settings.model_validate({"data_dir": out / "data", "ledger": ledger})
+    experts = tuple(pool) or local_pool()
+    return Settings.model_validate({"data_dir": out / "data", "ledger": ledger, "experts": experts})
 
 
 def _collection(url: str, prompts: Sequence[Prompt], fresh: bool) -> str:
