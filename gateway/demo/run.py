@@ -52,8 +52,9 @@ def run_demo(
 ) -> tuple[Comparison, Paths]:
     """Run the main job and write its report into `out`.
 
-    The experts are those of `pool`, or else the local ones. Answers that an earlier run collected from the same experts stand in the ledger under the same
-    collection and are not asked for again, unless `fresh`; so a run that was cut off goes on.
+    The experts are those of `pool`, or else the local ones. Answers that an earlier run collected
+    from the same experts stand in the ledger under the same collection and are not asked for
+    again, unless `fresh`; so a run that was cut off goes on.
 
     Raises:
         DemoError: An expert gave no answers, or the ledger does not hold afterwards.
