@@ -32,6 +32,7 @@ class Wishes(BaseModel):
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session: str | None = Field(None, min_length=1, max_length=200)
     cache: Literal["use", "refresh", "off"] = "use"
+    keep: Literal["none", "hash", "redacted", "full"] | None = None
     prefer: dict[Soft, Weight] = Field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ from gateway.ledger.rows import (
     token_columns,
 )
 from gateway.ledger.store import Ledger
+from gateway.settings.ledger import LedgerSettings
 from gateway.telemetry.trip import UNSEEN, Trip
 from routers.records import Decision
 
@@ -93,6 +94,11 @@ class Booking:
         self._opening: list[Row] = [self._request_row()]
         self._opening.append(decision_row(self.decision_id, self.request_id, now(), decision))
         self._closed = False
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether anything but a digest is kept of what is said."""
+        return self._text_mode in ("full", "redacted")
 
     @property
     def cost_usd(self) -> float:
@@ -226,3 +232,8 @@ class Booking:
             "prompt": kept_text(text, self._text_mode),
         }
         return Row(tables.request, values)
+
+
+def kept_of(settings: LedgerSettings, ask: Ask) -> str:
+    """What the ledger keeps of the texts of one request."""
+    return settings.keeps(ask.wire, ask.wishes.keep, admin=ask.key.admin)

@@ -194,7 +194,7 @@ class Collector:
             "max_tokens": self._max_tokens,
             "temperature": 0,
             # A kept answer would teach nothing: it is nobody's draw.
-            "pointsman": {"tags": tags, "cache": "off"},
+            "pointsman": {"tags": tags, "cache": "off", "keep": "full"},
         }
 
     async def _score(

@@ -15,7 +15,7 @@ from gateway.access.admission import Admission
 from gateway.access.passes import Pass
 from gateway.ask import Ask
 from gateway.begun import CLIENT_LEFT, Begun
-from gateway.booking import Booking
+from gateway.booking import Booking, kept_of
 from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.deciding import Decider
@@ -128,7 +128,7 @@ class Service:
             decision = begun.decision or lookup.decision or await self._decider.decide(ask)
             if begun.decision is None:
                 trip.decided(decision)
-            text_mode = self._settings.ledger.text
+            text_mode = kept_of(self._settings.ledger, ask)
             booking = begun.booking or Booking(self._ledger, ask, decision, text_mode, trip)
             execution = lookup.replay(booking) or self._execution(
                 ask, decision, booking, begun.deadline, passed

@@ -93,7 +93,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             experts: Mapping[str, Expert], admin_port: int | None = None, **sections: Any
         ) -> Served:
             entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
-            ledger = {"url": f"sqlite:///{tmp_path}/ledger.db", **sections.pop("ledger", {})}
+            # Tests look at texts; that none are kept unless somebody says so has a test of its own.
+            kept = {"url": f"sqlite:///{tmp_path}/ledger.db", "text": "full"}
+            ledger = {**kept, **sections.pop("ledger", {})}
             settings = Settings.model_validate(
                 {"experts": entries, "ledger": ledger, "data_dir": str(tmp_path), **sections}
             )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from experts.errors import ExpertCallError, ExpertRejectedError
 from experts.http_expert import HttpExpert
 from gateway.begun import CLIENT_LEFT, Begun
-from gateway.booking import NOT_SENT, Attempt, Booking
+from gateway.booking import NOT_SENT, Attempt, Booking, kept_of
 from gateway.errors import ApiError, LedgerError
 from gateway.execution.delivered import Delivered
 from gateway.fast.clock import Clock
@@ -83,7 +83,7 @@ class Exchange:
         if expert is None or hold is None:
             self._hand_over()
             return
-        booking = Booking(lane.ledger, ask, found, lane.settings.ledger.text, trip)
+        booking = Booking(lane.ledger, ask, found, kept_of(lane.settings.ledger, ask), trip)
         reply = Reply(lane, self._client, self._admitted, found, booking)
         self._asked = asked = _Asked(found, expert, hold, booking, reply)
         booking.begin_then(expert.card, partial(self._recorded, asked))

@@ -71,7 +71,7 @@ class Lane:
         self.ledger = ledger
         self.telemetry = telemetry
         self.live: set[Exchange] = set()
-        self.keeps_text = settings.ledger.text in ("full", "redacted") or bool(telemetry.tracing)
+        self.traced = bool(telemetry.tracing)
         self._keyring = keyring
         self._experts = _direct(pool, traffic)
         self._open = bool(

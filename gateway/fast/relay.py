@@ -256,6 +256,6 @@ class Relay:
 
     def text(self) -> str:
         """What was said so far, if the books keep it."""
-        if self.stream is None or not self._lane.keeps_text:
+        if self.stream is None or not (self._booking.keeps_text or self._lane.traced):
             return ""
         return text_of(self.stream)

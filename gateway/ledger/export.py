@@ -118,7 +118,7 @@ def _has_tags(carried: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 def _unusable(record: Mapping[str, Any]) -> str | None:
     if record["prompt"] is None:
-        return "without its prompt (ledger.text keeps none)"
+        return "without their prompts (see ledger.text: redacted or full)"
     if record["answered_by"] != record["expert_id"]:
         # The fallback's answer was not drawn, so it has no propensity to learn with.
         return "answered by a fallback"
