@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from experts.errors import ExpertCallError, ExpertRejectedError
 from experts.http_expert import HttpExpert
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import NOT_SENT, Attempt, Booking, kept_of
-from gateway.errors import ApiError, LedgerError
+from gateway.errors import ApiError, LedgerError, api_error
 from gateway.execution.delivered import Delivered
 from gateway.fast.clock import Clock
 from gateway.fast.hold import Hold
@@ -18,6 +19,8 @@ from gateway.fast.lane import Admitted, Lane
 from gateway.fast.relay import Relay
 from gateway.fast.reply import Client, Reply, refused
 from routers.records import Decision
+
+_log = logging.getLogger(__name__)
 
 
 class _Asked(NamedTuple):
@@ -69,8 +72,13 @@ class Exchange:
         self._lane.decider.submit(self._admitted.ask, self._decided)
 
     def _decided(self, found: Decision | Exception) -> None:
-        if self.over:
-            return
+        try:
+            if not self.over:
+                self._prepare(found)
+        except Exception:  # noqa: BLE001 - others wait behind this callback
+            self.fault()
+
+    def _prepare(self, found: Decision | Exception) -> None:
         if not isinstance(found, Decision):
             # The ordinary path comes to the same refusal, and says it.
             self._hand_over()
@@ -89,6 +97,12 @@ class Exchange:
         booking.begin_then(expert.card, partial(self._recorded, asked))
 
     def _recorded(self, asked: _Asked, attempt: Attempt, error: LedgerError | None) -> None:
+        try:
+            self._ask(asked, attempt, error)
+        except Exception:  # noqa: BLE001 - others wait behind this callback
+            self.fault()
+
+    def _ask(self, asked: _Asked, attempt: Attempt, error: LedgerError | None) -> None:
         if self.over:
             # The client left while the disk was waited for: what was announced is not made.
             if error is None:
@@ -108,6 +122,7 @@ class Exchange:
             asked.reply,
             self._done,
             self._failed,
+            self.fault,
         )
         patience = self._lane.patience(self._admitted.ask, asked.decision)
         try:
@@ -125,6 +140,15 @@ class Exchange:
 
     def _failed(self, error: ExpertCallError, delivered: Delivered) -> None:
         self._hand_over(delivered, error)
+
+    def fault(self) -> None:
+        """Something of ours broke; call it where the exception is handled."""
+        _log.exception("request %s failed", self._admitted.trip.request_id)
+        if self.over:
+            # Too late for words.
+            self._client.abort()
+        else:
+            self.shut_down(api_error(RuntimeError()))
 
     def leave(self) -> None:
         """The client is gone."""

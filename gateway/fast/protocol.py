@@ -10,7 +10,6 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
-from gateway.errors import api_error
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES, PATH, Admitted, Lane
 from gateway.fast.rest import Rest
@@ -108,8 +107,7 @@ class FastProtocol(PatientProtocol):
         try:
             client.exchange.begin()
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("request %s failed", admitted.trip.request_id)
-            client.exchange.shut_down(api_error(RuntimeError()))
+            client.exchange.fault()
         return True
 
     def ended(self, client: _Client) -> None:
@@ -210,6 +208,9 @@ class _Client:
         self.keep_alive &= not last
         self.gateway.uses.end()
         self._protocol.ended(self)
+
+    def abort(self) -> None:
+        self._protocol.transport.abort()
 
     def go_on(self, begun: Begun, *, committed: bool) -> None:
         self._protocol.to_application(self, begun, committed=committed)

@@ -32,16 +32,17 @@ class Relay:
     """Receives an expert's answer and passes it on.
 
     Whatever happens, the call is booked once: as `ok`, `failed` or `cancelled`. Who made it hears
-    of its end: `done` when the request is over with it, `failed` when another call may follow.
+    of its end: `done` when the request is over with it, `failed` when another call may follow,
+    `fault`, within the handler of an exception, when something of ours broke.
 
     Attributes:
         stream: The answer, if it comes as a stream.
     """
 
     __slots__ = (
-        "_asked_at", "_attempt", "_body", "_booking", "_call", "_clock", "_done", "_ending",
-        "_expert", "_failed_to", "_first_s", "_headers", "_hold", "_lane", "_reply", "_request",
-        "_size", "_status", "stream",
+        "_asked_at", "_attempt", "_body", "_booked", "_booking", "_call", "_clock", "_done",
+        "_ending", "_expert", "_failed_to", "_fault", "_first_s", "_headers", "_hold", "_lane",
+        "_reply", "_request", "_size", "_status", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Relay:
         reply: Reply,
         done: Callable[[int, str | None, str], None],
         failed: Failed,
+        fault: Callable[[], None],
     ) -> None:
         self.stream: Stream | None = None
         self._lane = lane
@@ -64,6 +66,8 @@ class Relay:
         self._reply = reply
         self._done = done
         self._failed_to = failed
+        self._fault = fault
+        self._booked = False
         self._request = hold.cover.request
         self._call: PlainCall | None = None
         self._status = 0
@@ -91,19 +95,44 @@ class Relay:
     # What comes from the expert.
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
+        self._guarded(self._head, status, headers)
+
+    def on_data(self, data: bytes) -> None:
+        self._guarded(self._data, data)
+
+    def on_end(self) -> None:
+        self._call = None
+        self._guarded(self._body_ended)
+
+    def on_broken(self, error: ExpertCallError) -> None:
+        self._call = None
+        self._guarded(self._broken, error)
+
+    def late(self, what: str, waited_s: float) -> None:
+        """Something did not come in time."""
+        self._guarded(self._too_late, what, waited_s)
+
+    def _guarded(self, step: Callable[..., None], *given: object) -> None:
+        try:
+            step(*given)
+        except Exception:  # noqa: BLE001 - whoever calls back could not tell the client
+            self._fault()
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers
         if status == 200 and "html" in headers.get("content-type", ""):
             self.fail(self._no_answer("sent a web page"))
         elif self._request.stream:
             self._clock.wait("the first token", self._first_s, since=self._asked_at)
 
-    def on_data(self, data: bytes) -> None:
+    def _data(self, data: bytes) -> None:
         if self.stream is None and self._status == 200 and not self._body:
             most = self._lane.settings.limits.max_answer_bytes
             if is_stream(self._headers.get("content-type", ""), data):
                 self.stream = self._reply.stream(self._expert, self._request, most)
-        if self.stream is not None:
-            self._pass_on(self.stream, self.stream.feed(data))
+        if (stream := self.stream) is not None:
+            passed = stream.feed(data)
+            self._pass_on(stream, passed + stream.close() if stream.done else passed)
             return
         self._body.append(data)
         self._size += len(data)
@@ -113,8 +142,7 @@ class Relay:
         elif self._size > (most := self._lane.settings.limits.max_answer_bytes):
             self.fail(self._no_answer(f"sent more than {most} bytes"))
 
-    def on_end(self) -> None:
-        self._call = None
+    def _body_ended(self) -> None:
         if self.stream is not None:
             self._pass_on(self.stream, self.stream.close(), ended=True)
         elif self._status != 200:
@@ -122,8 +150,7 @@ class Relay:
         else:
             self._whole_ended(b"".join(self._body))
 
-    def on_broken(self, error: ExpertCallError) -> None:
-        self._call = None
+    def _broken(self, error: ExpertCallError) -> None:
         if self.stream is not None and self.stream.finished:
             self._stream_ended(self.stream)
         elif self._status >= 400:
@@ -131,8 +158,7 @@ class Relay:
         else:
             self.fail(error)
 
-    def late(self, what: str, waited_s: float) -> None:
-        """Something did not come in time."""
+    def _too_late(self, what: str, waited_s: float) -> None:
         if self.stream is not None and self.stream.finished:
             self._stream_ended(self.stream)
         else:
@@ -186,14 +212,16 @@ class Relay:
 
     def _stream_ended(self, stream: Stream) -> None:
         self._attempt.finish_reason = stream.finish_reason
-        usage = self._settled(stream.usage, () if stream.usage else seen_in(stream))
+        seen, text = () if stream.usage else seen_in(stream), self.text()
+        usage = self._settled(stream.usage, seen)
         cost_usd = self._booking.cost_usd if self._booking.cost_complete else None
-        self._done(200, None, self.text())
+        self._done(200, None, text)
         self._reply.end(stream.ending(usage, cost_usd))
 
     def _settled(self, reported: Usage | None, seen: list[str] | tuple[str, ...]) -> Usage:
         """Book a call that came through; returns the tokens of the answer."""
         self._end_call()
+        self._booked = True
         settle_usage(self._attempt, self._request, reported, seen)
         self._booking.end(self._attempt, "ok")
         self._hold.ok(self._attempt.cost_nanousd(), self._attempt.usage)
@@ -203,6 +231,7 @@ class Relay:
     def fail(self, error: ExpertCallError) -> None:
         """The call failed; somebody may go on where it stopped."""
         self._end_call()
+        self._booked = True
         delivered = Delivered()
         settle_usage(self._attempt, self._request, self._reported(), self._seen())
         self._hold.failed(error, self._attempt.cost_nanousd(), self._attempt.usage)
@@ -215,6 +244,9 @@ class Relay:
     def cancel(self) -> None:
         """Nobody wants it any more; what was read and written so far is paid for."""
         self._end_call()
+        if self._booked:
+            return
+        self._booked = True
         settle_usage(self._attempt, self._request, self._reported(), self._seen(), sent=True)
         self._booking.end(self._attempt, "cancelled")
         self._hold.abandon(self._attempt.cost_nanousd(), self._attempt.usage)

@@ -40,6 +40,10 @@ class Client(Protocol):
         """The answer is complete; `last` if the connection is to be closed behind it."""
         ...
 
+    def abort(self) -> None:
+        """Close the connection, whatever was sent."""
+        ...
+
     def go_on(self, begun: Begun, *, committed: bool) -> None:
         """Let the ordinary path go on; `committed` if the client has a part of the answer."""
         ...

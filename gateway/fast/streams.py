@@ -187,11 +187,13 @@ class RawStream:
     def _see(self, choice: Json) -> None:
         if choice.get("index"):
             raise ValueError("a choice that nobody asked for")
+        delta: Json = choice.get("delta") or {}
+        if not isinstance(delta.get("content"), str | list | None):
+            raise TypeError("a text that is none")
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
             self.begun = self.finished = True
         elif not self.begun:
-            delta: Json = choice.get("delta") or {}
             self.begun = any(value for name, value in delta.items() if name != "role")
 
     def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
