@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from uvicorn.server import ServerState
-
+from gateway.files import room_for_clients
 from gateway.settings.server import ServerSettings
 from gateway.state import Gateway
 
@@ -33,6 +32,7 @@ class Patience:
     grace_s: float = 5.0
     max_head_bytes: int = 64 * 1024
     max_headers: int = 128
+    max_connections: int = 10_000
 
     @classmethod
     def of(cls, server: ServerSettings) -> Patience:
@@ -45,6 +45,7 @@ class Patience:
             server.grace_s,
             server.max_head_bytes,
             server.max_headers,
+            min(server.max_connections, room_for_clients()),
         )
 
     @property
@@ -54,12 +55,17 @@ class Patience:
         return max(0.05, min(1.0, shortest / 4))
 
 
-@runtime_checkable
 class Watched(Protocol):
     """A connection that is looked after."""
 
     def check(self, now: float) -> None:
         """Close it if its client kept us waiting for too long; `now` is the event loop's time."""
+
+    def idle_since(self) -> float | None:
+        """Since when nothing is asked over it; None: something is."""
+
+    def make_room(self) -> None:
+        """Close it for the sake of others."""
 
 
 class Untaken:
@@ -83,30 +89,53 @@ class Untaken:
 
 
 class Sweeper:
-    """Looks after all connections of one server."""
+    """Looks after all connections of one server.
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, state: ServerState, patience: Patience
-    ) -> None:
+    Args:
+        loop: That they live in.
+        patience: How long each may take, and how many there may be.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
         self._loop = loop
-        self._connections = state.connections
         self._patience = patience
+        self._connections: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
 
-    def wake(self) -> None:
-        """There is a connection to look after."""
+    def enter(self, connection: Watched) -> bool:
+        """Look after a new connection; False if there is no room for it."""
+        if len(self._connections) >= self._patience.max_connections:
+            self._make_room()
+        if len(self._connections) >= self._patience.max_connections:
+            return False
+        self._connections.add(connection)
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience.sweep_s, self._sweep)
+        return True
+
+    def leave(self, connection: Watched) -> None:
+        """It is closed."""
+        self._connections.discard(connection)
 
     def _sweep(self) -> None:
         self._timer = None
         now = self._loop.time()
         for connection in list(self._connections):
-            if isinstance(connection, Watched):
-                connection.check(now)
+            connection.check(now)
         if self._connections:
-            self.wake()
+            self._timer = self._loop.call_later(self._patience.sweep_s, self._sweep)
+
+    def _make_room(self) -> None:
+        idle = [
+            (since, number, connection)
+            for number, connection in enumerate(self._connections)
+            if (since := connection.idle_since()) is not None
+        ]
+        # Some at a time: to look for the longest among ten thousand takes a few milliseconds.
+        for _, _, connection in sorted(idle)[: 1 + len(self._connections) // 100]:
+            self._connections.discard(connection)
+            connection.make_room()
 
     def stop(self, gateway: Gateway) -> None:
         """The server is told to stop: requests under way have so much time left."""

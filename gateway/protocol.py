@@ -57,11 +57,21 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        _sweeper_of(self).wake()
+        self._since = self.loop.time()
+        if not _sweeper_of(self).enter(self):
+            self.refuse(
+                ApiError(
+                    503,
+                    "too many connections are open; try again",
+                    type="server_error",
+                    code="too_many_connections",
+                )
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.phase = REFUSED
+        _sweeper_of(self).leave(self)
         if self._running is not None and self._running is not self.cycle:
             # uvicorn tells only the last of several pipelined requests.
             _tell_left(self._running)
@@ -200,6 +210,14 @@ class PatientProtocol(HttpToolsProtocol):
         super().shutdown()
         _sweeper_of(self).stop(_gateway_of(self.config))
 
+    def idle_since(self) -> float | None:
+        """Since when nothing is asked over it; None: something is."""
+        return self._since if self.phase == WAITING else None
+
+    def make_room(self) -> None:
+        """Close it for the sake of others."""
+        self.transport.close()
+
     def check(self, now: float) -> None:
         """Close the connection if its client kept us waiting for too long."""
         self._check_taken(now)
@@ -264,7 +282,7 @@ def _sweeper_of(protocol: PatientProtocol) -> Sweeper:
     state = protocol.server_state
     sweeper: Sweeper | None = getattr(state, _SWEEPER, None)
     if sweeper is None:
-        sweeper = Sweeper(protocol.loop, state, protocol.patience)
+        sweeper = Sweeper(protocol.loop, protocol.patience)
         setattr(state, _SWEEPER, sweeper)
     return sweeper
 

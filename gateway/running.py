@@ -25,6 +25,7 @@ from gateway.access.sharing import check_sharing
 from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
 from gateway.fast.protocol import FastProtocol
+from gateway.files import raise_file_limit
 from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.patience import Patience
@@ -65,6 +66,7 @@ def serve_forever(
     """
     check_exposure(configuration.settings)
     check_sharing(configuration.settings)
+    raise_file_limit()
     server = configuration.settings.server
     with ExitStack() as stack:
         sockets = [stack.enter_context(listen((server.host, server.port), "server.port"))]

@@ -48,6 +48,8 @@ class ServerSettings(Frozen):
     """How long a connection stays open between two requests."""
     grace_s: Annotated[float, RESTART] = Field(5, ge=0)
     """How long requests under way may go on when the gateway is told to stop."""
+    max_connections: Annotated[int, RESTART] = Field(10_000, ge=16)
+    """Open ones of one process; beyond it those that are idle the longest are closed."""
     max_head_bytes: Annotated[int, RESTART] = Field(64 * 1024, ge=1024)
     max_headers: Annotated[int, RESTART] = Field(128, ge=8)
 

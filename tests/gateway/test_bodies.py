@@ -81,9 +81,9 @@ def test_a_body_is_held_until_its_answer_is_complete(
     provider.otherwise = type(provider.otherwise)(stall_after=1)
     served = serve({"a": remote("a", provider.url)})
     with line(served.url) as client:
-        client.send(post(chat(stream=True)))
+        client.send(post(chat(stream=True, user="x" * 100_000)))
         assert provider.stalled.wait(timeout=10)
-        assert served.gateway.lasting.bodies.held >= 4 * len(chat(stream=True))
+        assert served.gateway.lasting.bodies.held >= 400_000
     until(lambda: served.gateway.lasting.bodies.held == 0)
 
 

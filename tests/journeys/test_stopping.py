@@ -53,10 +53,15 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
         return LedgerReader(engine).recent(100)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_streams_that_end_in_time_are_complete(tmp_path: Path, workers: str) -> None:
+WAYS = pytest.mark.parametrize(("workers", "fast_path"), [("1", True), ("1", False), ("2", True)])
+
+
+@WAYS
+def test_streams_that_end_in_time_are_complete(
+    tmp_path: Path, workers: str, fast_path: bool
+) -> None:
     with fake(Slow()) as provider, ExitStack() as stack:
-        config = config_in(tmp_path, provider, server={"grace_s": 30})
+        config = config_in(tmp_path, provider, server={"grace_s": 30, "fast_path": fast_path})
         url, process = stack.enter_context(serving(config, "--workers", workers))
         clients = [stack.enter_context(line(url)) for _ in range(6)]
         for client in clients:
@@ -82,10 +87,12 @@ MESSAGES = orjson.dumps(
 )
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_streams_that_do_not_are_told_so_in_their_own_words(tmp_path: Path, workers: str) -> None:
+@WAYS
+def test_streams_that_do_not_are_told_so_in_their_own_words(
+    tmp_path: Path, workers: str, fast_path: bool
+) -> None:
     with fake(Slow()) as provider, ExitStack() as stack:
-        config = config_in(tmp_path, provider, server={"grace_s": 0.2})
+        config = config_in(tmp_path, provider, server={"grace_s": 0.2, "fast_path": fast_path})
         url, process = stack.enter_context(serving(config, "--workers", workers))
         clients = [stack.enter_context(line(url)) for _ in range(4)]
         begun(clients[0], chat(model="small", stream=True))

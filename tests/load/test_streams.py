@@ -9,9 +9,14 @@ import pytest
 from benchmarks.streams import Load, measured, running
 
 
-@pytest.mark.parametrize("durability", ["strict", "relaxed"])
-def test_two_hundred_streams_a_third_of_them_left(tmp_path: Path, durability: str) -> None:
-    settings = {"ledger": {"url": f"sqlite:///{tmp_path}/l.db", "durability": durability}}
+@pytest.mark.parametrize(
+    ("durability", "fast_path"), [("strict", True), ("strict", False), ("relaxed", True)]
+)
+def test_two_hundred_streams_a_third_of_them_left(
+    tmp_path: Path, durability: str, fast_path: bool
+) -> None:
+    ledger = {"url": f"sqlite:///{tmp_path}/l.db", "durability": durability}
+    settings = {"ledger": ledger, "server": {"fast_path": fast_path}}
     load = Load(200, 0.3, seconds=4, interval_s=0.2, whole=50, settings=settings)
     result = measured(load, 0.0, 0.0, 0.0)
     assert result.faults == []
@@ -20,8 +25,10 @@ def test_two_hundred_streams_a_third_of_them_left(tmp_path: Path, durability: st
 
 
 @pytest.mark.slow
-def test_a_thousand_streams_a_third_of_them_left() -> None:
-    load = Load(1_000, 0.3, seconds=20, interval_s=0.5, whole=50)
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_a_thousand_streams_a_third_of_them_left(fast_path: bool) -> None:
+    settings = {"server": {"fast_path": fast_path}}
+    load = Load(1_000, 0.3, seconds=15, interval_s=0.5, whole=50, settings=settings)
     result = measured(load, 0.0, 0.0, 0.0)
     assert result.faults == []
     assert (result.complete, result.left) == (700, 300)
