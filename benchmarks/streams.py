@@ -104,12 +104,13 @@ class Bench:
         self.result = Result()
         self._config = config
         self._pid = gateway
-        self._url = url
+        self.url = url
         self._upstream = upstream
         self._client = httpx2.Client(timeout=60, trust_env=False)
         # One of each first: what is only built when it is needed is no leak.
         self._drive(1, 0.0)
-        self._ask_whole(1)
+        self.ask_whole(1)
+        self.result = Result()
         self._before = self.left()
 
     def close(self) -> None:
@@ -120,6 +121,11 @@ class Bench:
         """Resident memory of the gateway."""
         status = Path(f"/proc/{self._pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def peak_mb(self) -> float:
+        """The most that its resident memory ever was."""
+        status = Path(f"/proc/{self._pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def round(self) -> None:
         """All streams at once to their end, then the whole answers; then look for what is left."""
@@ -138,9 +144,8 @@ class Bench:
         stopped = self._stats()["aborted"] - before["aborted"]
         if not leaving * 0.5 <= stopped <= leaving:
             self._expect("streams that the upstream saw stop", stopped, leaving)
-        self._ask_whole(self.load.whole)
-        self.result.whole += self.load.whole
-        self._look_for_leaks()
+        self.ask_whole(self.load.whole)
+        self.look_for_leaks()
 
     def check_books(self) -> None:
         """Every request is in the ledger once, with its end; call it when the gateway ended."""
@@ -151,13 +156,13 @@ class Bench:
                 booked = {int(status): int(count) for status, count in connection.execute(query)}
         self.result.faults += [f"ledger: {fault}" for fault in verdict.faults]
         self._expect("calls without a result", verdict.open_attempts, 0)
-        answered = self.result.complete + self.result.whole + 2
+        answered = 2 + self.result.complete + self.result.whole
         expected = {200: answered, 499: self.result.left}
         self._expect("booked", booked, {k: v for k, v in expected.items() if v})
 
     def left(self) -> Left:
         """What the gateway holds now; connections to the upstream that wait for use don't count."""
-        text = self._client.get(f"{self._url}/metrics").text
+        text = self._client.get(f"{self.url}/metrics").text
         families = text_string_to_metric_families(text)
         found = {
             sample.name: sample.value
@@ -197,7 +202,7 @@ class Bench:
         words = [f"--streams={streams}", f"--leave={leave}", f"--frames={load.frames}"]
         words.append(f"--seed={load.seed + self.result.rounds}")
         ended = subprocess.run(
-            [sys.executable, "-m", "benchmarks.stream_clients", self._url, *words],
+            [sys.executable, "-m", "benchmarks.stream_clients", self.url, *words],
             cwd=_ROOT,
             capture_output=True,
             text=True,
@@ -207,14 +212,17 @@ class Bench:
         report: dict[str, Any] = json.loads(ended.stdout)
         return report
 
-    def _ask_whole(self, count: int) -> None:
+    def ask_whole(self, count: int) -> None:
+        """Ask for answers that are not streamed, one after the other."""
         body = {"model": "paced", "messages": [{"role": "user", "content": "Count. " * 20}]}
         for _ in range(count):
-            answer = self._client.post(f"{self._url}/v1/chat/completions", json=body)
+            answer = self._client.post(f"{self.url}/v1/chat/completions", json=body)
+            self.result.whole += 1
             if answer.status_code != 200:
                 self.result.faults.append(f"a whole answer was {answer.status_code}")
 
-    def _look_for_leaks(self) -> None:
+    def look_for_leaks(self) -> None:
+        """What the gateway held before the first round is what it holds now."""
         self._await("left over", self.left, self._before)
 
     def _await(self, what: str, found: Callable[[], object], expected: object) -> None:

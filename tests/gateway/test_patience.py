@@ -126,39 +126,60 @@ def test_a_request_that_takes_its_time_to_be_answered_is_not_cut_off(
             assert client.status() == 200
 
 
-def test_where_no_more_connections_fit_idle_ones_make_room(serve: Serve) -> None:
-    served = serving(serve, server={"max_connections": 16})
+def streams(stack: ExitStack, served: Served, count: int) -> list[Line]:
+    """Connections whose streams have begun and will not end."""
+    clients = [stack.enter_context(line(served.url)) for _ in range(count)]
+    for client in clients:
+        client.send(post(chat(stream=True)))
+        while b"data:" not in client.got:
+            assert client.more()
+    return clients
+
+
+@BOTH_PATHS
+def test_where_no_more_connections_fit_idle_ones_make_room(
+    serve: Serve, fast_path: bool, provider: FakeProvider, remote: Callable[..., Expert]
+) -> None:
+    provider.otherwise = Reply(stall_after=1)
+    server = {"max_connections": 16, "fast_path": fast_path}
+    served = serve({"a": remote("a", provider.url)}, server=server)
     with ExitStack() as stack:
-        asking = [stack.enter_context(line(served.url)) for _ in range(4)]
-        for client in asking:
-            client.send(b"GET /health/live HT")
+        busy = streams(stack, served, 4)
         idle = [stack.enter_context(line(served.url)) for _ in range(40)]
         for client in idle[:20]:
             assert client.closed()
-        idle[-1].send(post(chat()))
+        idle[-1].send(head(method="GET", path="/health/live"))
         assert idle[-1].status() == 200
-        for client in asking:
-            client.send(b"TP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-            assert client.status() == 200
+        for client in busy:
+            client.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.socket.recv(1)
 
 
-def test_where_all_connections_are_busy_a_new_one_is_refused(serve: Serve) -> None:
-    served = serving(serve, server={"max_connections": 16})
+@BOTH_PATHS
+def test_where_all_connections_are_busy_a_new_one_is_refused(
+    serve: Serve, fast_path: bool, provider: FakeProvider, remote: Callable[..., Expert]
+) -> None:
+    provider.otherwise = Reply(stall_after=1)
+    server = {"max_connections": 16, "fast_path": fast_path}
+    served = serve({"a": remote("a", provider.url)}, server=server)
     with ExitStack() as stack:
-        asking = [stack.enter_context(line(served.url)) for _ in range(16)]
-        for client in asking:
-            client.send(b"GET /health/live HT")
-            # The server knows of it when it has answered one of the others.
+        streams(stack, served, 16)
         with line(served.url) as late:
-            late.send(head(method="GET", path="/health/live"))
-            late.answer()
-        refused = []
-        while not refused:
-            with line(served.url) as late:
-                refused = [late.error() == (503, "too_many_connections")]
-                assert late.closed()
-        asking[0].send(b"TP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        assert asking[0].status() == 200
+            assert late.error() == (503, "too_many_connections")
+            assert late.closed()
+    still_answers(served)
+
+
+def still_answers(served: Served) -> None:
+    """Once connections that were left are gone, there is room again."""
+
+    def live() -> bool:
+        with line(served.url) as client:
+            client.send(head(method="GET", path="/health/live"))
+            return client.status() == 200
+
+    until(live)
 
 
 def test_a_head_beyond_the_limit_is_a_431(serve: Serve) -> None:
