@@ -53,10 +53,10 @@ class ChatReader:
         calls = self._calls.setdefault(index, ToolCallPieces())
         piece = self._piece(choice, index, calls)
         # DeepSeek's word, and vLLM's newer one.
-        reasoning = _text(piece.get("reasoning_content") or piece.get("reasoning"))
-        reasoning = reasoning or _thought(piece.get("content"))
+        reasoning = text_of(piece.get("reasoning_content") or piece.get("reasoning"))
+        reasoning = reasoning or thought_of(piece.get("content"))
         found = Delta(
-            _text(piece.get("content")),
+            text_of(piece.get("content")),
             index,
             tuple(calls.ordered(piece.get("tool_calls") or ())),
             reasoning,
@@ -96,17 +96,17 @@ def usage_events(data: Json) -> Iterator[Usage]:
     yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     """Text as a string or, from some providers, as a list of parts."""
     if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content)
+        return "".join(text_of(part.get("text")) for part in content)
     return content if isinstance(content, str) else ""
 
 
-def _thought(content: Any) -> str:
+def thought_of(content: Any) -> str:
     """Thought among the parts of a content, as Mistral's models think."""
     parts = content if isinstance(content, list) else ()
-    return "".join(_text(part.get("thinking")) for part in parts)
+    return "".join(text_of(part.get("thinking")) for part in parts)
 
 
 def finish_of(choice: Json, index: int, answer: Json) -> Finish:

@@ -17,6 +17,7 @@ from experts.sse import DONE, EventTooLongError, SseDecoder
 from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
 from gateway.api.front import Envelope
+from gateway.fast.deltas import fit_choice
 from gateway.fast.naming import ModelName
 
 _NO_USAGE = b',"usage":null'
@@ -108,7 +109,6 @@ class RawStream:
         self._name = ModelName(envelope.expert)
         self._held: list[bytes] = []
         self._kept: list[bytes] = []
-        self._reported: Json = {}
         self._first: Json = {}
 
     def feed(self, chunk: bytes) -> bytes:
@@ -152,12 +152,12 @@ class RawStream:
                 return
             if usage:
                 self.usage = next(usage_events(data), self.usage)
-                self._reported = usage
             data = {**data, "usage": None}
             payload = b""
-        if not ("id" in data and "object" in data and "created" in data):
-            # Clients count on all three.
-            data = {**chunk_fields(self._envelope), **data}
+        if not (data.get("id") and data.get("object") and "created" in data):
+            # Clients count on all three; Azure's first chunk has them empty.
+            said = {name: value for name, value in data.items() if value != ""}
+            data = {**chunk_fields(self._envelope), **said}
             payload = b""
         choices = data["choices"]
         if self.finished or (not choices and usage):
@@ -166,6 +166,7 @@ class RawStream:
             payload, data = self._with_usage(payload, data)
         for choice in choices:
             self._see(choice)
+        payload, data = self._fit(payload, data)
         if choices and not self._first:
             self._first = data
             if "role" not in (choices[0].get("delta") or {}):
@@ -175,6 +176,13 @@ class RawStream:
         payload = payload or orjson.dumps(data)
         self._kept.append(payload)
         out.append(b"data: %b\n\n" % self._name.put(payload, data))
+
+    def _fit(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
+        choices = data["choices"]
+        fit = [fit_choice(choice, begun=bool(self._first)) for choice in choices]
+        if all(new is old for new, old in zip(fit, choices, strict=True)):
+            return payload, data
+        return b"", {**data, "choices": fit}
 
     def _with_usage(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         """`usage` is null until the end for who wants it, and not there for who does not."""
@@ -199,8 +207,9 @@ class RawStream:
     def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
         if not self._include_usage:
             return DONE_EVENT
-        told = {**usage_json(usage), **self._reported, "cost_usd": cost_usd}
-        return sse({**self._fields(), "choices": [], "usage": told}) + DONE_EVENT
+        told = {**usage_json(usage), "cost_usd": cost_usd}
+        about = {**usage.answer, **self._fields()}
+        return sse({**about, "choices": [], "usage": told}) + DONE_EVENT
 
     def events(self) -> Iterator[Event]:
         read = self._reader()

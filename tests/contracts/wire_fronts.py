@@ -125,18 +125,20 @@ class ChatClient:
         calls: Any = choice.message.tool_calls or ()
         usage = answer.usage
         assert usage is not None
-        assert usage.prompt_tokens_details is not None
-        assert usage.completion_tokens_details is not None
-        cached = usage.prompt_tokens_details.cached_tokens or 0
-        thought = usage.completion_tokens_details.reasoning_tokens or 0
-        assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+        read, said = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached = (read and read.cached_tokens) or 0
+        thought = (said and said.reasoning_tokens) or 0
+        # What a provider counts in the sum alone is hidden thought.
+        hidden = usage.total_tokens - usage.prompt_tokens - usage.completion_tokens
         fresh, written = usage.prompt_tokens - cached, usage.completion_tokens - thought
         return Said(
             choice.message.content or "",
-            getattr(choice.message, "reasoning_content", None) or "",
+            # The newer word goes through where nothing is translated.
+            getattr(choice.message, "reasoning_content", "")
+            or getattr(choice.message, "reasoning", ""),
             tuple((c.id, c.function.name, json.loads(c.function.arguments)) for c in calls),
             choice.finish_reason,
-            Usage(fresh, cached, 0, written, thought),
+            Usage(fresh, cached, 0, written, thought + hidden),
             (),
         )
 

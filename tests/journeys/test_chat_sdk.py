@@ -26,9 +26,14 @@ class City(BaseModel):
     country: str
 
 
-@pytest.fixture
-def client(serve: Serve, remote: Remote, provider: FakeProvider) -> Iterator[Any]:
-    served = serve({"small": remote("small", provider.url, tools=True, structured_output=True)})
+@pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
+def client(
+    request: pytest.FixtureRequest, serve: Serve, remote: Remote, provider: FakeProvider
+) -> Iterator[Any]:
+    served = serve(
+        {"small": remote("small", provider.url, tools=True, structured_output=True)},
+        server={"fast_path": request.param},
+    )
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0) as made:
         yield made
 

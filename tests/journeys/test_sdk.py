@@ -18,11 +18,15 @@ KEY = "team-key-1"
 ASK: Any = [{"role": "user", "content": "Capital of Peru?"}]
 
 
-@pytest.fixture
-def served(serve: Serve, remote: Remote, provider: FakeProvider) -> Any:
+@pytest.fixture(params=[True, False], ids=["fast", "ordinary"])
+def served(
+    request: pytest.FixtureRequest, serve: Serve, remote: Remote, provider: FakeProvider
+) -> Any:
     provider.otherwise = Reply("The capital is Lima.")
     keys = [{"name": "team", "key": KEY}]
-    return serve({"small": remote("small", provider.url)}, keys=keys)
+    return serve(
+        {"small": remote("small", provider.url)}, keys=keys, server={"fast_path": request.param}
+    )
 
 
 @pytest.fixture

@@ -150,3 +150,27 @@ def test_another_writer_goes_on_in_the_same_words() -> None:
     chunk = orjson.loads(piece[6:])
     assert (chunk["id"], chunk["model"], chunk["created"]) == ("c-1", "ours", 7)
     assert chunk["choices"][0]["delta"] == {"content": " more"}
+
+
+def test_what_clients_would_add_up_wrongly_is_mended() -> None:
+    thought = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+    answer = stream()
+    passed = answer.feed(
+        b'data: {"id":"","object":"","created":0,"model":"","choices":[]}\n\n'
+        + ROLE
+        + event({"role": "assistant", "content": thought})
+        + event({"role": "assistant", "content": [{"type": "text", "text": "word"}]})
+        + WORD
+    )
+    first, role, *rest = [
+        orjson.loads(line.removeprefix(b"data: ")) for line in passed.split(b"\n\n") if line
+    ]
+    assert (first["object"], first["model"]) == ("chat.completion.chunk", "ours")
+    assert first["id"]
+    assert role["choices"][0]["delta"]["role"] == "assistant"
+    assert [piece["choices"][0]["delta"] for piece in rest] == [
+        {"content": None, "reasoning_content": "hm"},
+        {"content": "word"},
+        {"content": "word"},
+    ]
+    assert passed.endswith(named(WORD))
