@@ -2,7 +2,8 @@
 
 `python benchmarks/decide.py` trains routers on generated outcomes and times decisions on prompts
 that none of them has seen, every prompt a new one, so that no cache of whole texts would help.
-Times are CPU time of the deciding thread.
+Times are CPU time of the deciding thread. What it costs to put a decision on record follows, see
+`benchmarks/book.py`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks import book
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
 from routers.candidates import Expected, row_of, weigh
-from routers.eligible import Constraints, eligible
+from routers.eligible import Cards, Constraints, eligible
 from routers.explicit import explicit_decision
 from routers.explore import draw, with_exploration
 from routers.features import estimate_prompt_tokens
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=5)
     parser.add_argument("--calls", type=int, default=1000, help="decisions to time")
     parser.add_argument("--characters", type=int, default=1000, help="length of a timed prompt")
-    parser.add_argument("--encoders", default="hashing,tfidf")
+    parser.add_argument("--encoders", default="hashing,static,tfidf")
     parser.add_argument("--estimators", default="knn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -57,7 +59,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     texts = Texts(rng)
     table = outcomes(texts, args.rows, args.experts, rng)
-    cards = pool(args.experts)
+    cards = Cards(pool(args.experts))
     prompts = [texts.one(args.characters)[0] for _ in range(_WARM_UP + args.calls)]
     requests = [ChatRequest((Message("user", prompt),)) for prompt in prompts]
     found: dict[str, dict[str, float]] = {}
@@ -74,10 +76,12 @@ def main() -> None:
                 found[f"{encoder} + {estimator}"] = medians_us(steps) | {"fit, s": fit_s}
         found["untrained"] = medians_us(whole(untrained_router("u"), cards, requests))
         found["named"] = medians_us(named(cards[0], requests))
+    booked = book.costs(args.experts)
     if args.json:
-        Console().print_json(orjson.dumps(found).decode())
-    else:
-        show(found, args)
+        Console().print_json(orjson.dumps({"decide": found, "book": booked}).decode())
+        return
+    show(found, args)
+    book.show(booked, args.experts, "none")
 
 
 class Texts:
@@ -143,7 +147,7 @@ def pool(experts: int) -> list[ExpertCard]:
     ]
 
 
-def measure(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
+def measure(router: Router, cards: Sequence[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
     """Seconds of each step by itself, and of whole decisions."""
     steps: Steps = {}
     for request in requests:
@@ -152,7 +156,7 @@ def measure(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequ
 
 
 def _timed_steps(
-    router: Router, cards: list[ExpertCard], request: ChatRequest, steps: Steps
+    router: Router, cards: Sequence[ExpertCard], request: ChatRequest, steps: Steps
 ) -> None:
     preference = PRESETS["balanced"]
 
@@ -174,14 +178,17 @@ def _timed_steps(
     def chosen() -> int:
         probabilities_A: Floats
         probabilities_A, _ = router.policy.distribution(candidates, preference)
-        among_A = good_enough(candidates, preference)
+        among_A = good_enough(candidates, preference) if preference.min_quality else None
         return draw(with_exploration(probabilities_A, router.epsilon, among_A), 0.4)
 
     timed("policy, draw", chosen)
 
 
 def decide(
-    router: Router, cards: list[ExpertCard], request: ChatRequest, expected: Expected | None = None
+    router: Router,
+    cards: Sequence[ExpertCard],
+    request: ChatRequest,
+    expected: Expected | None = None,
 ) -> None:
     """One decision as a gateway asks for it."""
     router.decide(
@@ -196,7 +203,7 @@ def decide(
     )
 
 
-def whole(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
+def whole(router: Router, cards: Sequence[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
     """Seconds of whole decisions."""
     seconds = []
     for request in requests:
@@ -216,7 +223,7 @@ def named(card: ExpertCard, requests: Sequence[ChatRequest]) -> Steps:
     return {"decide": seconds}
 
 
-def together(router: Router, cards: list[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
+def together(router: Router, cards: Sequence[ExpertCard], requests: Sequence[ChatRequest]) -> Steps:
     """Seconds per decision where several requests wait at the same time."""
     steps: Steps = {}
     for count in _TOGETHER:

@@ -195,9 +195,14 @@ class Decision:
 
     def ranked(self) -> tuple[str, ...]:
         """Chosen expert first, then the others by falling utility: the order of fallback."""
-        order = np.argsort(-self.utility_A, kind="stable")
-        rest = [int(index) for index in order if index != self.chosen]
-        return tuple(self.candidates.experts[index] for index in (self.chosen, *rest))
+        experts = self.candidates.experts
+        if len(experts) == 1:
+            return experts
+        utilities = self.utility_A.tolist()
+        # The first of equals stays the first.
+        order = sorted(range(len(experts)), key=utilities.__getitem__, reverse=True)
+        rest = [experts[index] for index in order if index != self.chosen]
+        return (experts[self.chosen], *rest)
 
 
 State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]

@@ -288,3 +288,13 @@ def test_the_explanation_says_who_was_not_eligible_and_why() -> None:
     told = explain(decide(router(), pool(), unhealthy={"b": "circuit open"}))
     assert "no other expert can serve this request" in told
     assert told.endswith("Not eligible were b: circuit open.")
+
+
+def test_fallback_goes_by_utility_and_among_equals_by_id() -> None:
+    low, high = (0.2, 1.0, 1.0), (0.9, 1.0, 1.0)
+    explores = router(1.0, a=low, b=high, c=high, d=(0.5, 1.0, 1.0))
+    cards = pool(a=CHEAP, b=CHEAP, c=CHEAP, d=CHEAP)
+    decision = decide(explores, cards, uniform=0.99)
+    assert decision.expert == "d"
+    assert decision.ranked() == ("d", "b", "c", "a")
+    assert decide(explores, cards[:1]).ranked() == ("a",)
