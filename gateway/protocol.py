@@ -51,7 +51,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._refusal: ApiError | None = None
         self._running: RequestResponseCycle | None = None
         self._stopping: asyncio.TimerHandle | None = None
-        self._seen = (-1, -1)
+        self._seen = (self.turn, self.phase)
         self._since = 0.0
         self._untaken = Untaken()
 
