@@ -150,3 +150,22 @@ def test_the_compose_file_names_what_is_there() -> None:
     assert {"postgres", "gateway"} == set(compose["services"])
     wanted = {settings.ledger.url, *(key.key for key in settings.keys)}
     assert {name.removeprefix("env:") for name in wanted} == set(gateway["environment"])
+
+
+def test_every_threat_is_answered_by_a_test_that_exists() -> None:
+    text = read("docs/security.md")
+    named: list[tuple[str, str]] = []
+    file = ""
+    for path, test in re.findall(r"`([\w/]*(?:\.py)?)::(test_\w+)`", text):
+        file = path or file
+        named.append((file, test))
+    assert len(named) > 60
+    missing = [
+        f"{path}::{test}"
+        for path, test in named
+        if not re.search(rf"^(async )?def {test}\(", read(f"tests/{path}"), re.MULTILINE)
+    ]
+    assert missing == []
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    threats = [row for row in rows if not row.startswith("| attempt")]
+    assert all("::test_" in row.split(" | ")[-1] for row in threats)

@@ -154,6 +154,11 @@ def drive(client: httpx2.Client, seen: Seen, provider: FakeProvider, odd: FakePr
             seen.ask(client, CLIENT_KEY, chat, model="a", messages=HELLO, stream=stream)
         for expert, key in (("a", CLIENT_KEY), ("b", PLAIN_CLIENT_KEY), ("auto", CLIENT_KEY)):
             seen.ask(client, key, chat, model=expert, messages=HELLO, stream=stream)
+        for said in ({"message": f"no {PROVIDER_KEY}", "code": PROVIDER_KEY}, PROVIDER_KEY):
+            begun = {"choices": [{"index": 0, "delta": {"content": "one "}}]}
+            broken = {"error": said}
+            provider.otherwise = Reply(chunks=(begun, broken), whole=broken)
+            seen.ask(client, CLIENT_KEY, chat, model="a", messages=HELLO, stream=stream)
         provider.otherwise = Reply("one two three", cut_after=1)
         seen.ask(client, CLIENT_KEY, chat, model="a", messages=HELLO, stream=stream)
         provider.otherwise = Reply()
@@ -162,8 +167,10 @@ def drive(client: httpx2.Client, seen: Seen, provider: FakeProvider, odd: FakePr
     seen.ask(client, CLIENT_KEY, chat, model=f"no {PROVIDER_KEY}", messages=HELLO)
     seen.ask(client, CLIENT_KEY, chat, model="a", messages="none")
     logging.getLogger("third.party").debug("headers %s", {"authorization": f"Bearer {CLIENT_KEY}"})
-    for path in ("/metrics", "/health/ready", "/v1/models", "/", "/v1/nothing", "/admin/routers"):
+    for path in ("/metrics", "/health/ready", "/v1/models", "/", "/v1/nothing", "/docs"):
         seen.get(client, path)
+    for name in ("routers", "config", "experts", "keys", "budgets"):
+        seen.get(client, f"/admin/{name}")
 
 
 def test_planted_secrets_are_found_nowhere(
