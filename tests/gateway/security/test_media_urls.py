@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from experts.base import Expert
+from experts.cards import ExpertCard
 from experts.fake_provider import FakeProvider
 from gateway.settings.experts import RemoteExpert
 from tests.conftest import Serve
@@ -163,11 +165,20 @@ def test_the_operator_says_how_far_an_expert_is_trusted(
         RemoteExpert(id="a", base_url="http://127.0.0.1:1/v1", media_urls="all")
 
 
+class Trusting(DraftThenAnswer):
+    """A composition that would take anything; those whom it asks would not."""
+
+    @property
+    def card(self) -> ExpertCard:
+        allowed = frozenset({"chat_template"})
+        return replace(super().card, media_urls="any", params_allow=allowed)
+
+
 def test_a_composition_is_no_way_around(
     serve: Serve, remote: Remote, provider: FakeProvider
 ) -> None:
     draft, final = remote("draft", provider.url, **SEES), remote("final", provider.url, **SEES)
-    both = DraftThenAnswer("both", draft, final)
+    both = Trusting("both", draft, final)
     served = serve({"both": both, "draft": draft, "final": final})
     assert served.ask("both", messages=picture("http://10.0.0.1/")).status_code == 400
     assert served.ask("both", chat_template="{{ x }}").status_code == 400
