@@ -25,6 +25,7 @@ _COMPLETION_PARAMS = (
     "frequency_penalty",
     "presence_penalty",
 )
+CHAT_WIRE = "openai.chat"
 _NOT_IN_CHAT = ("echo", "best_of", "suffix", "logprobs")
 
 
@@ -51,6 +52,9 @@ class ChatDialect:
         self._max_tokens_field = max_tokens_field
 
     def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        source = request.source_on(CHAT_WIRE)
+        if source is not None and self._max_tokens_field is None:
+            return _with_stream({**source, "model": model}, request)
         params = dict(request.params) if request.task == "chat" else _as_chat(request.params)
         asked_as = "max_completion_tokens" if "max_completion_tokens" in params else "max_tokens"
         params.pop("max_completion_tokens", None)

@@ -91,8 +91,8 @@ class Booking:
         self._decision = decision
         self._text_mode = text_mode
         self._started = time.monotonic()
-        self._opening: list[Row] = [self._request_row()]
-        self._opening.append(decision_row(self.decision_id, self.request_id, now(), decision))
+        self._rows: list[Row] = [self._request_row()]
+        self._rows.append(decision_row(self.decision_id, self.request_id, now(), decision))
         self._closed = False
 
     @property
@@ -152,7 +152,7 @@ class Booking:
             "price_id": prices[0].values["price_id"] if prices else None,
         }
         self.attempts += 1
-        opening, self._opening = self._opening, []
+        opening, self._rows = self._rows, []
         return attempt, [*opening, *prices, Row(tables.attempt, values)]
 
     def _began(self, attempt: Attempt, asked: float) -> None:
@@ -160,8 +160,22 @@ class Booking:
         self.trip.recorded(attempt.started - asked)
         self.trip.attempt_began(attempt)
 
-    def end(self, attempt: Attempt, status: str, error: ExpertCallError | None = None) -> None:
-        """Record how an attempt ended and what it cost; never waits."""
+    def end(
+        self,
+        attempt: Attempt,
+        status: str,
+        error: ExpertCallError | None = None,
+        *,
+        last: bool = False,
+    ) -> None:
+        """Record how an attempt ended and what it cost; never waits.
+
+        Args:
+            attempt: What ended.
+            status: `ok`, `failed`, `cancelled` or `not_sent`.
+            error: Why it failed.
+            last: `close` follows at once, and takes this along.
+        """
         cost = attempt.cost_nanousd()
         if cost is None:
             # A call that was not made, or failed before a token was counted, is billed by nobody.
@@ -185,7 +199,10 @@ class Booking:
             "latency_s": attempt.elapsed_s,
             "finish_reason": attempt.finish_reason,
         }
-        self._ledger.append([Row(tables.attempt_result, values)])
+        self._rows.append(Row(tables.attempt_result, values))
+        if not last:
+            rows, self._rows = self._rows, []
+            self._ledger.append(rows)
         self.trip.attempt_ended(attempt, status, error.kind if error else None, cost)
 
     def close(
@@ -211,7 +228,7 @@ class Booking:
             "latency_s": self.latency_s,
             "answer": kept_text(answer, self._text_mode),
         }
-        rows: Sequence[Row] = [*self._opening, Row(tables.request_result, values), *more]
+        rows: Sequence[Row] = [*self._rows, Row(tables.request_result, values), *more]
         self._ledger.append(rows)
         self.trip.end(status, error_kind, answered_by, self, answer)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experts.messages import ChatRequest, Message
+from experts.messages import ChatRequest, Message, Source
+from experts.openai_wire import CHAT_WIRE
 from gateway.access.keys import Key
 from gateway.api.body import fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
@@ -25,9 +26,19 @@ def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> As
     wants_usage(body)
     params = {name: value for name, value in body.items() if name not in _OURS}
     _check_params(params)
-    request = ChatRequest(_messages(body.get("messages")), _max_tokens(body), stream, params)
+    messages, max_tokens = _messages(body.get("messages")), _max_tokens(body)
+    source = Source(CHAT_WIRE, body, (messages, max_tokens, params)) if _is_plain(body) else None
+    request = ChatRequest(messages, max_tokens, stream, params, source)
     wishes = parse_wishes(body.get("pointsman"), headers)
     return Ask(request, model, "openai.chat", key, wishes, body)
+
+
+def _is_plain(body: Mapping[str, Any]) -> bool:
+    """Whether an expert of the same wire can be sent it as it is."""
+    if "pointsman" in body or ("max_completion_tokens" in body and "max_tokens" in body):
+        return False
+    # Thoughts that we added to an answer come back with it; this wire has no such field.
+    return not any("thinking_blocks" in message for message in body["messages"])
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:

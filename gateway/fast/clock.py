@@ -1,23 +1,24 @@
-"""One timer per call that is moved often and fires rarely."""
+"""What is waited for and until when; one timer looks after all requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
+
+_TICK_S = 0.025
+"""By so much a wait may be too long. A timer of its own would cost each request ten times this."""
 
 
 class Clock:
-    """Tells when something did not come in time.
-
-    Moving the end of a wait later costs nothing: the timer finds out when it fires.
+    """What one request waits for.
 
     Args:
-        loop: Whose time it is.
-        deadline: End of the whole request, on the loop's clock; no wait is longer.
+        deadline: End of the whole request, on the event loop's clock; no wait is longer.
         late: Called with what did not come, and the seconds that were waited for it.
     """
 
-    __slots__ = ("_deadline", "_due", "_late", "_loop", "_since", "_timer", "_what")
+    __slots__ = ("_deadline", "_due", "_late", "_loop", "_since", "_what")
 
     def __init__(
         self,
@@ -29,8 +30,8 @@ class Clock:
         self._deadline = deadline
         self._late = late
         self._what = ""
-        self._since = self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self._due: float | None = None
 
     def now(self) -> float:
         """Seconds on the loop's clock."""
@@ -45,21 +46,48 @@ class Clock:
         self._what = what
         self._since = self._loop.time() if since is None else since
         self._due = min(self._since + limit_s, self._deadline)
-        timer = self._timer
-        if timer is None or timer.when() > self._due:
-            if timer is not None:
-                timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._fired)
 
     def stop(self) -> None:
         """Nothing is waited for any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._due = None
 
-    def _fired(self) -> None:
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._fired)
-            return
+    def check(self, now: float) -> None:
+        """Tell if it is too late; `now` is the loop's time."""
+        if self._due is not None and now >= self._due:
+            waited_s = self._due - self._since
+            self._due = None
+            self._late(self._what, waited_s)
+
+
+class Timed(Protocol):
+    """Somebody who waits."""
+
+    def check(self, now: float) -> None:
+        """See `Clock.check`."""
+        ...
+
+
+class Wheel:
+    """Checks everybody who waits, as long as somebody does."""
+
+    def __init__(self) -> None:
+        self._waiting: set[Timed] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, timed: Timed, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on it is checked."""
+        self._waiting.add(timed)
+        if self._timer is None:
+            self._timer = loop.call_later(_TICK_S, self._turn, loop)
+
+    def discard(self, timed: Timed) -> None:
+        """No longer."""
+        self._waiting.discard(timed)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        self._late(self._what, self._due - self._since)
+        now = loop.time()
+        for timed in list(self._waiting):
+            timed.check(now)
+        if self._waiting:
+            self._timer = loop.call_later(_TICK_S, self._turn, loop)

@@ -50,12 +50,12 @@ class Exchange:
     """
 
     __slots__ = (
-        "_admitted", "_asked", "_client", "_clock", "_deadline", "_decision", "_lane", "_relay",
-        "over",
+        "_admitted", "_asked", "_client", "_clock", "_deadline", "_decision", "_lane", "_loop",
+        "_relay", "over",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, client: Client, admitted: Admitted, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.over = False
         self._lane = lane
         self._client = client
@@ -69,6 +69,7 @@ class Exchange:
     def begin(self) -> None:
         """Find out who answers, and ask."""
         self._lane.live.add(self)
+        self._lane.wheel.add(self._clock, self._loop)
         self._lane.decider.submit(self._admitted.ask, self._decided)
 
     def _decided(self, found: Decision | Exception) -> None:
@@ -189,6 +190,7 @@ class Exchange:
     def _end(self) -> None:
         self.over = True
         self._lane.live.discard(self)
+        self._lane.wheel.discard(self._clock)
 
     def _close_books(self, status: int, kind: str | None, text: str | None = None) -> None:
         self._admitted.passed.close()

@@ -17,6 +17,7 @@ from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.execution.execution import plan_of
 from gateway.execution.traffic import Traffic
+from gateway.fast.clock import Wheel
 from gateway.ledger.store import Ledger
 from gateway.pool import Pool
 from gateway.settings.root import Settings
@@ -50,6 +51,8 @@ class Lane:
 
     Attributes:
         live: Requests under way.
+        wheel: Looks after their clocks.
+        open: Whether anything comes this way at all.
     """
 
     def __init__(
@@ -71,22 +74,26 @@ class Lane:
         self.ledger = ledger
         self.telemetry = telemetry
         self.live: set[Exchange] = set()
+        self.wheel = Wheel()
         self.traced = bool(telemetry.tracing)
         self._keyring = keyring
         self._experts = _direct(pool, traffic)
-        self._open = bool(
+        self.open = bool(
             settings.server.fast_path
             and self._experts
             and not settings.guards
             and not settings.cache.on
         )
 
+    @property
+    def pressed(self) -> bool:
+        """Whether the ledger has so much to write that new requests have to wait."""
+        return self.ledger.pending > self.settings.ledger.max_pending
+
     def admit(self, raw: bytes, headers: Mapping[str, str], host: str | None) -> Admitted | None:
         """A request from its body and headers; None: it is not for this path."""
-        settings = self.settings
-        too_much = len(raw) > settings.limits.max_body_bytes
-        too_much |= self.ledger.pending > settings.ledger.max_pending
-        if not self._open or too_much or "x-pointsman-debug" in headers:
+        too_much = len(raw) > self.settings.limits.max_body_bytes
+        if too_much or "x-pointsman-debug" in headers:
             return None
         try:
             key = self._keyring.find(headers, host, "/v1/chat/completions")
@@ -125,8 +132,8 @@ class Lane:
 
     def _may_come(self, ask: Ask) -> bool:
         """Whether whom the request names is on this path; a router may choose anybody."""
-        target = self.decider.names.resolve(ask.model)
-        return target.expert is None or target.expert in self._experts
+        name = self.settings.aliases.get(ask.model, ask.model)
+        return name in self._experts or name not in self.pool.experts
 
 
 def _direct(pool: Pool, traffic: Traffic) -> Mapping[str, HttpExpert]:

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
+from gateway.errors import LedgerError
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES, PATH, Admitted, Lane
 from gateway.fast.rest import Rest
@@ -17,6 +18,8 @@ from gateway.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
 from gateway.state import GATEWAY, Gateway
 
 _log = logging.getLogger(__name__)
+_BEHIND_S = 1.0
+"""How long a request waits here for a ledger that is behind."""
 
 
 class FastProtocol(PatientProtocol):
@@ -93,26 +96,26 @@ class FastProtocol(PatientProtocol):
         # Tests serve other applications with this class too.
         gateway: Gateway | None = getattr(getattr(self.app, "state", None), "gateway", None)
         lane = None if gateway is None else gateway.lane
-        if gateway is None or lane is None:
+        if gateway is None or lane is None or not lane.open:
             return False
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.headers)}
-        try:
-            admitted = lane.admit(raw, headers, self.client[0] if self.client else None)
-        except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
-            _log.exception("the fast path failed; the ordinary one answers")
-            return False
+        client = _Client(self, gateway, lane, raw, headers)
+        if lane.pressed:
+            self._seat(client)
+            client.wait()
+            return True
+        admitted = client.admitted()
         if admitted is None:
             return False
-        client = _Client(self, gateway, lane, admitted)
+        self._seat(client)
+        client.begin(admitted)
+        return True
+
+    def _seat(self, client: _Client) -> None:
         self._asking = client
         # The application's queue looks here for whether it may go on.
         self.cycle = client  # type: ignore[assignment]
-        gateway.uses.begin()
-        try:
-            client.exchange.begin()
-        except Exception:  # noqa: BLE001 - see above
-            client.exchange.fault()
-        return True
+        client.gateway.uses.begin()
 
     def ended(self, client: _Client) -> None:
         """The client's answer is complete."""
@@ -121,18 +124,13 @@ class FastProtocol(PatientProtocol):
             self.transport.close()
         self.on_response_complete()
 
-    def to_application(self, client: _Client, begun: Begun, *, committed: bool) -> None:
-        """The application goes on with the client."""
+    def to_application(
+        self, client: _Client, begun: Begun | None, *, committed: bool = False
+    ) -> None:
+        """The application goes on with the client, or begins if nothing was begun."""
         self._asking = None
-        gateway = client.gateway
-        scope = client.scope
-        scope.update(
-            method="POST", path=PATH.decode(), raw_path=PATH, query_string=b"", http_version="1.1"
-        )
-        scope[GATEWAY], scope[BEGUN], scope[KEY_IN_SCOPE] = gateway, begun, begun.ask.key
-        scope["state"]["request_id"] = begun.trip.request_id
         cycle = RequestResponseCycle(
-            scope=scope,
+            scope=self._scope_of(client, begun),
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -146,12 +144,33 @@ class FastProtocol(PatientProtocol):
         )
         cycle.more_body = False
         cycle.message_event.set()
+        if begun is None:
+            cycle.body += client.raw
+            client.gateway.uses.end()
         if committed:
             cycle.response_started = cycle.chunked_encoding = True
         current: object = self.cycle
         if current is client:
             self.cycle = cycle
-        self._start_asgi_task(cycle, Rest(gateway, begun) if committed else self.app)
+        rest = begun is not None and committed
+        app = Rest(client.gateway, begun) if begun is not None and rest else self.app
+        self._start_asgi_task(cycle, app)
+
+    def _scope_of(self, client: _Client, begun: Begun | None) -> Any:
+        scope = client.scope
+        scope.update(
+            method="POST", path=PATH.decode(), raw_path=PATH, query_string=b"", http_version="1.1"
+        )
+        scope[GATEWAY] = client.gateway
+        if begun is not None:
+            scope[BEGUN], scope[KEY_IN_SCOPE] = begun, begun.ask.key
+            scope["state"]["request_id"] = begun.trip.request_id
+        return scope
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Connections that are idle are looked after by the sweep over all of them.
+        self._unset_keepalive_if_required()
 
     def connection_lost(self, exc: Exception | None) -> None:
         client, self._asking = self._asking, None
@@ -162,12 +181,12 @@ class FastProtocol(PatientProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._asking is not None:
-            self._asking.exchange.pause(paused=True)
+            self._asking.pause(paused=True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._asking is not None:
-            self._asking.exchange.pause(paused=False)
+            self._asking.pause(paused=False)
 
 
 class _Client:
@@ -178,27 +197,77 @@ class _Client:
     """
 
     __slots__ = (
-        "_protocol",
-        "disconnected",
-        "exchange",
-        "gateway",
-        "keep_alive",
-        "message_event",
-        "response_complete",
-        "scope",
+        "_exchange", "_headers", "_lane", "_patient_until", "_protocol", "disconnected", "gateway",
+        "keep_alive", "message_event", "raw", "response_complete", "scope",
     )  # fmt: skip
 
     def __init__(
-        self, protocol: FastProtocol, gateway: Gateway, lane: Lane, admitted: Admitted
+        self,
+        protocol: FastProtocol,
+        gateway: Gateway,
+        lane: Lane,
+        raw: bytes,
+        headers: dict[str, str],
     ) -> None:
         self._protocol = protocol
+        self._lane = lane
+        self._headers = headers
+        self._patient_until = 0.0
+        self._exchange: Exchange | None = None
         self.gateway = gateway
+        self.raw = raw
         self.scope: Any = protocol.scope
         self.keep_alive = protocol.parser.should_keep_alive()
         self.response_complete = self.disconnected = False
         self.message_event = _NOBODY_WAITS
-        seconds = gateway.service.seconds(admitted.ask)
-        self.exchange = Exchange(lane, self, admitted, seconds)
+
+    def admitted(self) -> Admitted | None:
+        """What is asked; None if that is for the ordinary path."""
+        client = self._protocol.client
+        try:
+            return self._lane.admit(self.raw, self._headers, client[0] if client else None)
+        except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
+            _log.exception("the fast path failed; the ordinary one answers")
+            return None
+
+    def begin(self, admitted: Admitted) -> None:
+        """Have it answered."""
+        seconds = self.gateway.service.seconds(admitted.ask)
+        exchange = self._exchange = Exchange(self._lane, self, admitted, seconds)
+        try:
+            exchange.begin()
+        except Exception:  # noqa: BLE001 - see above
+            exchange.fault()
+
+    def wait(self) -> None:
+        """The ledger is behind: come back when what it has is written, or else in a second."""
+        loop = self._protocol.loop
+        self._patient_until = loop.time() + _BEHIND_S
+        self._lane.wheel.add(self, loop)
+        self._lane.ledger.append_then((), self._written)
+
+    def _written(self, error: LedgerError | None) -> None:
+        if not self._patient_until or self.disconnected:
+            return
+        if self._lane.pressed and error is None:
+            self._lane.ledger.append_then((), self._written)
+            return
+        self._stop_waiting()
+        admitted = self.admitted()
+        if admitted is None:
+            self._protocol.to_application(self, None)
+        else:
+            self.begin(admitted)
+
+    def check(self, now: float) -> None:
+        """See `gateway.fast.clock.Timed`: the ordinary path waits longer, and says so at last."""
+        if self._patient_until and now >= self._patient_until:
+            self._stop_waiting()
+            self._protocol.to_application(self, None)
+
+    def _stop_waiting(self) -> None:
+        self._patient_until = 0.0
+        self._lane.wheel.discard(self)
 
     def send(self, data: bytes) -> None:
         self._protocol.transport.write(data)
@@ -219,11 +288,19 @@ class _Client:
     def go_on(self, begun: Begun, *, committed: bool) -> None:
         self._protocol.to_application(self, begun, committed=committed)
 
+    def pause(self, *, paused: bool) -> None:
+        """The client reads more slowly than it is written to, or has caught up."""
+        if self._exchange is not None:
+            self._exchange.pause(paused=paused)
+
     def leave(self) -> None:
         """The client is gone."""
         self.disconnected = True
-        if not self.exchange.over:
-            self.exchange.leave()
+        if self._exchange is None:
+            self._stop_waiting()
+            self.gateway.uses.end()
+        elif not self._exchange.over:
+            self._exchange.leave()
             self.gateway.uses.end()
 
 

@@ -223,7 +223,7 @@ class Relay:
         self._end_call()
         self._booked = True
         settle_usage(self._attempt, self._request, reported, seen)
-        self._booking.end(self._attempt, "ok")
+        self._booking.end(self._attempt, "ok", last=True)
         self._hold.ok(self._attempt.cost_nanousd(), self._attempt.usage)
         self._lane.traffic.retries.request()
         return self._booking.usage or Usage()
@@ -248,7 +248,7 @@ class Relay:
             return
         self._booked = True
         settle_usage(self._attempt, self._request, self._reported(), self._seen(), sent=True)
-        self._booking.end(self._attempt, "cancelled")
+        self._booking.end(self._attempt, "cancelled", last=True)
         self._hold.abandon(self._attempt.cost_nanousd(), self._attempt.usage)
 
     def pause(self, *, paused: bool) -> None:
