@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
-from experts.depth import load_json
 from experts.dialect import Reader
 from experts.errors import ExpertProtocolError
+from experts.halves import load_answer
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.refusals import error_in_answer
 from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
@@ -119,7 +119,7 @@ class StreamReader:
 
     def _parsed(self, payload: bytes) -> Json | None:
         try:
-            data = load_json(payload)
+            data = load_answer(payload)
         except orjson.JSONDecodeError:
             data = None
         if isinstance(data, dict):
@@ -135,7 +135,7 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
         ExpertCallError: It is an error, no JSON, or has no finished choice.
     """
     try:
-        data = load_json(content)
+        data = load_answer(content)
     except orjson.JSONDecodeError as error:
         what = "an empty answer" if not content.strip() else f"broken JSON: {error}"
         raise ExpertProtocolError(expert_id, f"sent {what}") from error

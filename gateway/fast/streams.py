@@ -9,6 +9,7 @@ import orjson
 
 from experts.dialect import Reader
 from experts.errors import ExpertCallError, ExpertProtocolError
+from experts.halves import without_halves
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.openai_reading import usage_events
 from experts.reading import StreamReader
@@ -132,7 +133,7 @@ class RawStream:
             if self.done or self.failure is not None:
                 break
             try:
-                self._take(payload, orjson.loads(payload), out)
+                self._take(*_read(payload), out)
             except (TypeError, ValueError, AttributeError, KeyError):
                 # No JSON, or JSON of another shape than a chunk.
                 if payload.strip() == DONE:
@@ -226,6 +227,15 @@ class RawStream:
     def _fields(self) -> dict[str, Any]:
         rest = {name: value for name, value in self._first.items() if name != "choices"}
         return {**rest, "model": self._envelope.expert}
+
+
+def _read(payload: bytes) -> tuple[bytes, Json]:
+    """A chunk's bytes, mended where a character in them is half, and what they say."""
+    try:
+        return payload, orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        mended = without_halves(payload)
+        return mended, orjson.loads(mended)
 
 
 class RenderedStream:

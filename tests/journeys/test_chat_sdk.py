@@ -181,3 +181,36 @@ def test_the_async_helper_sees_the_same(client: Any) -> None:
             return final.choices[0].message.content
 
     assert anyio.run(ask) == "Hello there"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_body_goes_through_as_it_came_but_for_the_model(
+    client: Any, provider: FakeProvider, stream: bool
+) -> None:
+    picture = {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low", "odd": 1}
+    parts = [
+        {"type": "text", "text": "What? 😀", "odd": [1]},
+        {"type": "image_url", "image_url": picture},
+    ]
+    messages = [
+        {"role": "developer", "content": "Be brief.", "name": "x", "odd": {"a": None}},
+        {"role": "user", "content": parts, "odd": True},
+        {"role": "assistant", "content": None, "tool_calls": [{**call(0, "Lima"), "odd": 2}]},
+        {"role": "tool", "content": "fine", "tool_call_id": "call_0", "odd": 3},
+    ]
+    body = {
+        "messages": messages,
+        "tools": [{**openai.pydantic_function_tool(City), "odd": 4}],
+        "temperature": 0.5,
+        "seed": 7,
+        "logit_bias": {"5": -1},
+        "odd_field": {"of": ["nobody", None, 1.5]},
+    }
+    extra = {**body, "pointsman": {"tags": {"a": "b"}}}
+    answer = client.chat.completions.create(
+        model="small", messages=ASK, extra_body=extra, stream=stream
+    )
+    if stream:
+        list(answer)
+    asked_stream = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    assert provider.bodies[-1] == {**body, "model": "m", **asked_stream}

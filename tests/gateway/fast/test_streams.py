@@ -174,3 +174,10 @@ def test_what_clients_would_add_up_wrongly_is_mended() -> None:
         {"content": "word"},
     ]
     assert passed.endswith(named(WORD))
+
+
+def test_half_a_character_costs_that_character_alone() -> None:
+    answer = stream()
+    passed = answer.feed(ROLE + event({"content": "hi X"}).replace(b"X", rb"\ud83d") + STOP + DONE)
+    assert b"".join([passed]).count(b"hi \\ufffd") == 1
+    assert (answer.malformed, answer.finished) == (0, True)
