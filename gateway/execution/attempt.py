@@ -15,11 +15,13 @@ from experts.errors import (
     ExpertOutOfServiceError,
     ExpertTimeoutError,
 )
+from experts.http_expert import HttpExpert
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from experts.replicas import Endpoint
 from experts.taxonomy import handling
 from gateway.booking import Attempt, Booking
 from gateway.errors import LedgerError
+from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Terms, Traffic
 from routers.features import estimate_prompt_tokens, estimate_tokens
 
@@ -51,11 +53,18 @@ class Attempts:
         """Whether the deadline is the client's wish."""
         return self._terms.hurried
 
+    def has_spare(self, expert: Expert) -> bool:
+        """Whether it has another endpoint to be asked if the next one fails."""
+        if not isinstance(expert, HttpExpert):
+            return False
+        ready = [one for one in expert.endpoints if one.in_service and one not in self.failed_at]
+        return len(ready) > 1
+
     async def run(
         self,
         expert: Expert,
         request: ChatRequest,
-        patience_s: float | None = None,
+        patience: Patience = ENDLESS,
         parent: _Watch | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The events of one call.
@@ -63,7 +72,7 @@ class Attempts:
         Args:
             expert: Whom to ask.
             request: What to ask.
-            patience_s: Longest wait for the beginning, beside the limits; None: no other.
+            patience: How long it may be silent, beside the limits.
             parent: The call of the composition that asks.
 
         Raises:
@@ -75,7 +84,7 @@ class Attempts:
         async with self._slot(card.expert_id), self._reported(card.expert_id):
             covered = await self._terms.reservation.cover(card, request)
             asked = covered.request
-            watch = _Watch(self, asked, patience_s)
+            watch = _Watch(self, asked, patience)
             try:
                 attempt = watch.attempt = await self._begin(card, parent)
                 async with aclosing(self._booked(expert, asked, watch, attempt)) as events:
@@ -153,16 +162,20 @@ class Attempts:
             self._booking.end(attempt, "failed" if isinstance(error, Exception) else "cancelled")
             raise
         counted.settle()
+        if attempt.first_token_s is not None:
+            self._traffic.silence.ended(
+                attempt.card.expert_id, attempt.first_token_s, stream=request.stream
+            )
         self._booking.end(attempt, "ok")
 
     def _call(self, watch: _Watch, attempt: Attempt) -> Call:
         def run(child: Expert, asked: ChatRequest) -> AsyncGenerator[Event, None]:
-            return self.run(child, asked, None, watch)
+            return self.run(child, asked, parent=watch)
 
         # Of a client's haste an endpoint hears nothing: our own clock ends the wait.
-        header_s = self.limits.header_s
+        header_s = min(self.limits.header_s, watch.patience.begin_s)
         if not self.hurried:
-            header_s = min(header_s, watch.patience_s)
+            header_s = min(header_s, watch.share_s)
         return Call(run, self._terms.session, header_s, self.failed_at, headers=attempt.headers)
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:
@@ -183,14 +196,15 @@ def is_spare(call: Call, error: ExpertCallError) -> bool:
 class _Watch:
     """The clock of one call."""
 
-    def __init__(self, owner: Attempts, request: ChatRequest, patience_s: float | None) -> None:
+    def __init__(self, owner: Attempts, request: ChatRequest, patience: Patience) -> None:
         self._owner = owner
         self._limits = owner.limits
         self._stream = request.stream
         self._scope: anyio.CancelScope | None = None
         self._children = False
         self._since = anyio.current_time()
-        self.patience_s = owner.left_s() if patience_s is None else patience_s
+        self.patience = patience
+        self.share_s = min(patience.share_s, owner.left_s())
         self.attempt: Attempt | None = None
 
     def cost_nanousd(self) -> int | None:
@@ -204,9 +218,7 @@ class _Watch:
     def hurried(self) -> bool:
         """Whether it was the client's wish that ended the wait just now, and none of our limits."""
         waited = anyio.current_time() - self._since + _TICK_S
-        return self._owner.hurried and (
-            self._owner.left_s() <= _TICK_S or waited >= self.patience_s
-        )
+        return self._owner.hurried and (self._owner.left_s() <= _TICK_S or waited >= self.share_s)
 
     def has_child(self) -> None:
         """From now on its children's clocks bound it, and the deadline."""
@@ -236,10 +248,11 @@ class _Watch:
         if self._children:
             return "the answer", self._owner.left_s()
         if begun:
-            return "the next token", self._limits.idle_s
+            return "the next token", min(self._limits.idle_s, self.patience.between_s())
+        most_s = min(self.patience.begin_s, self.share_s)
         if self._stream:
-            return "the first token", min(self._limits.first_token_s, self.patience_s)
-        return "the answer", min(self._limits.whole_s, self.patience_s)
+            return "the first token", min(self._limits.first_token_s, most_s)
+        return "the answer", min(self._limits.whole_s, most_s)
 
 
 class _Counted:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 import anyio
 
 from experts.base import Expert
+from experts.breaker import State
 from experts.errors import ExpertCallError, ExpertOutOfServiceError, ExpertRejectedError
 from experts.messages import ChatRequest, Event, Usage
 from experts.replicas import Endpoint
@@ -17,6 +19,7 @@ from gateway.execution.attempt import Attempts
 from gateway.execution.delivered import Continuation, Delivered, Splice
 from gateway.execution.hedge import Race
 from gateway.execution.plan import Plan, Step
+from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Terms, Traffic
 from routers.records import Decision
 
@@ -235,10 +238,19 @@ class Execution:
             self._failures += race.failures
 
     def _call(self, expert_id: str, request: ChatRequest) -> Events:
-        left_s = self._attempts.left_s()
-        # A silent expert must leave time for another one.
-        share = 0.5 if self._plan.has_other(self._failures, expert_id) else 1.0
-        return self._attempts.run(self._experts[expert_id], request, left_s * share)
+        patience, expert = ENDLESS, self._experts[expert_id]
+        if self._plan.has_other(self._failures, expert_id) or self._attempts.has_spare(expert):
+            # A silent expert must leave time for another one, and the client its patience.
+            silence, health = self._traffic.silence, self._traffic.health
+            # A probe shows whether it is dead or slow: one that is slow is given more from then on.
+            probe = health.state(expert_id) is not State.CLOSED
+            begin_s = silence.patience_s(expert_id, stream=request.stream)
+            patience = Patience(
+                self._attempts.left_s() / 2,
+                math.inf if probe else begin_s,
+                lambda: silence.between_s if self._may_resume() else math.inf,
+            )
+        return self._attempts.run(expert, request, patience)
 
 
 def plan_of(

@@ -10,6 +10,7 @@ import numpy as np
 from gateway.execution.health import Health
 from gateway.execution.reserve import UNLIMITED, Reservation
 from gateway.execution.retries import RetryBudget
+from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
 from gateway.settings.execution import ExecutionSettings
 from gateway.settings.experts import UrlExpert
@@ -27,6 +28,7 @@ class Traffic:
         health: Who is in service.
         slots: Who may be called just now.
         retries: How many extra calls may be made.
+        silence: How long a silent expert is waited for while others could be asked.
         hedge_s: Expert id to the silence after which a second one is asked.
         rng: For jitter only; no decision depends on it.
     """
@@ -36,6 +38,7 @@ class Traffic:
     health: Health
     slots: Slots
     retries: RetryBudget
+    silence: Silence
     hedge_s: Mapping[str, float]
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
@@ -49,6 +52,7 @@ class Traffic:
             Health(settings.breaker.rules()),
             Slots(_slots(settings), rules.queue, rules.queue_s),
             RetryBudget(rules.retry_ratio, rules.retries_per_s),
+            Silence(settings.limits),
             _hedging(settings),
             np.random.default_rng(seed),
         )
@@ -68,6 +72,7 @@ class Traffic:
             retries=self.retries
             if retries == (rules.retry_ratio, rules.retries_per_s)
             else fresh.retries,
+            silence=Silence(settings.limits, self.silence),
             rng=self.rng,
         )
 

@@ -17,6 +17,11 @@ class LimitSettings(Frozen):
     idle_s: float = Field(30, gt=0)
     whole_s: float = Field(100, gt=0)
     """Longest wait for an answer that is not streamed."""
+    failover_s: float = Field(15, gt=0)
+    failover_whole_s: float = Field(20, gt=0)
+    """Longest silence of a stream, and longest wait for an answer that is not streamed, while
+    another expert could be asked instead; three times what an expert usually takes if that is
+    longer."""
     max_attempts: int = Field(4, ge=1, le=16)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_bodies_bytes: int = Field(1024 * 1024 * 1024, ge=1024)

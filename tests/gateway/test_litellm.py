@@ -102,6 +102,26 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
     assert settings.ledger.url == "os.environ/DATABASE_URL"
 
 
+@pytest.mark.parametrize(
+    ("given", "whole_s", "stream_s"),
+    [
+        ({"timeout": 5}, 5, 5),
+        ({"timeout": 5, "stream_timeout": 2}, 5, 2),
+        ({"stream_timeout": 2}, 100, 2),
+        ({"timeout": 600}, 600, 30),
+    ],
+)
+def test_a_deployments_time_limits_hold_for_streams_too(
+    given: dict[str, float], whole_s: float, stream_s: float
+) -> None:
+    params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1", **given}
+    limits = read([model("m", params)]).settings.limits
+    assert limits.whole_s == whole_s
+    assert (limits.header_s, limits.first_token_s, limits.idle_s) == (stream_s,) * 3
+    router = {"stream_timeout": 1}
+    assert read([model("m", params)], router_settings=router).settings.limits.first_token_s == 1
+
+
 def test_what_has_no_effect_is_told_with_its_place() -> None:
     warnings = read_configuration(FILE, "c.yaml").warnings
     assert [(w.line, w.key) for w in warnings] == [

@@ -43,6 +43,7 @@ class Deployment:
         left: What was not understood, with the reason.
         faults: Why the whole configuration can't be used.
         timeout_s: Its own time limit, if it has one.
+        stream_timeout_s: That for streams.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Deployment:
     left: list[tuple[Place, str]] = field(default_factory=list)
     faults: list[tuple[Place, str]] = field(default_factory=list)
     timeout_s: Any = None
+    stream_timeout_s: Any = None
 
 
 def read_deployment(entry: Mapping[str, Any], place: Place) -> Deployment:
@@ -184,6 +186,7 @@ def _own_rules(found: Deployment, params: dict[str, Any]) -> None:
     if params.pop("drop_params", False) is True:
         expert["params"] = "drop"
     found.timeout_s = params.pop("timeout", None)
+    found.stream_timeout_s = params.pop("stream_timeout", None) or found.timeout_s
     for name in ("rpm", "tpm"):
         if params.pop(name, None) is not None:
             reason = "is not enforced: limits belong to keys here, and a provider's 429 is heeded"

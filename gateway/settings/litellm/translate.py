@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.settings.document import Document
 from gateway.settings.faults import Fault, FaultyConfigError, Place
+from gateway.settings.limits import LimitSettings
 from gateway.settings.litellm.deployments import Deployment, read_deployment
 
 _SECTIONS = ("model_list", "litellm_settings", "router_settings", "general_settings")
@@ -71,9 +72,20 @@ class _Translation:
                 groups.setdefault(found.name, []).append(found)
         for name, deployments in groups.items():
             self._group(name, deployments)
-        timeouts = [d.timeout_s for each in groups.values() for d in each if _number(d.timeout_s)]
-        if timeouts:
-            self._set(("limits", "whole_s"), max(timeouts), ("model_list",))
+        self._timeouts([each for deployments in groups.values() for each in deployments])
+
+    def _timeouts(self, deployments: list[Deployment]) -> None:
+        """The longest limit of all; for streams it bounds each silence, as in LiteLLM."""
+        if whole := [d.timeout_s for d in deployments if _number(d.timeout_s)]:
+            self._set(("limits", "whole_s"), max(whole), ("model_list",))
+        streams = [d.stream_timeout_s for d in deployments if _number(d.stream_timeout_s)]
+        router = self._document.data.get("router_settings")
+        named = isinstance(router, Mapping) and router.get("stream_timeout") is not None
+        for name in ("header_s", "first_token_s", "idle_s"):
+            # A longer one than ours is meant for whole answers: silence needs no such patience.
+            ours = getattr(LimitSettings(), name)
+            if streams and max(streams) < ours and not (named and name == "first_token_s"):
+                self._set(("limits", name), max(streams), ("model_list",))
 
     def general(self) -> None:
         place, settings = self._section("general_settings")

@@ -29,6 +29,7 @@ from experts.errors import (
 from gateway.execution.health import Health
 from gateway.execution.plan import Plan, Step
 from gateway.execution.retries import RetryBudget
+from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
 from gateway.execution.traffic import Traffic
 from gateway.settings.execution import ExecutionSettings
@@ -53,12 +54,14 @@ class Case:
         self.clock = Clock()
         self.health = Health(BreakerRules(failures=1, open_s=30), clock=self.clock)
         self.retries = RetryBudget(0.2, 10, self.clock)
+        limits = LimitSettings(max_attempts=max_attempts)
         traffic = Traffic(
-            LimitSettings(max_attempts=max_attempts),
+            limits,
             ExecutionSettings(**rules),
             self.health,
             Slots({}),
             self.retries,
+            Silence(limits),
             {},
             np.random.default_rng(1),
         )

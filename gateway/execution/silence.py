@@ -1,0 +1,65 @@
+"""How long a silent expert is waited for while somebody else could be asked. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.settings.limits import LimitSettings
+
+_STRETCH = 3.0
+"""An expert is waited for so many times as long as its slowest answers lately took."""
+_FADES = 0.95
+"""With each answer the slowest one before counts for so much of itself."""
+
+
+class Patience(NamedTuple):
+    """How long one call may be silent, beside the limits that hold for every call.
+
+    Attributes:
+        share_s: Its part of the time until the deadline.
+        begin_s: Longest wait for its beginning.
+        between_s: Longest wait for a token after another; asked again each time.
+    """
+
+    share_s: float = math.inf
+    begin_s: float = math.inf
+    between_s: Callable[[], float] = lambda: math.inf
+
+
+ENDLESS = Patience()
+
+
+class Silence:
+    """Knows how long each expert usually takes to begin. Lives on the event loop.
+
+    The limits are for experts that are not known: one that is known to think for half a minute is
+    not given up after a quarter, or every request to it would be paid for twice.
+
+    Args:
+        limits: `failover_s` for streams, `failover_whole_s` for answers that come whole.
+        before: What was known under other limits.
+    """
+
+    def __init__(self, limits: LimitSettings, before: Silence | None = None) -> None:
+        self._least = {True: limits.failover_s, False: limits.failover_whole_s}
+        self._slowest: dict[tuple[str, bool], float] = before._slowest if before else {}
+
+    def patience_s(self, expert_id: str, *, stream: bool) -> float:
+        """Longest wait for the first token, or for an answer that comes whole."""
+        return max(self._least[stream], _STRETCH * self._slowest.get((expert_id, stream), 0.0))
+
+    @property
+    def between_s(self) -> float:
+        """Longest wait for a token after another."""
+        return self._least[True]
+
+    def ended(self, expert_id: str, after_s: float, *, stream: bool) -> None:
+        """It has begun to answer after so many seconds of silence, and answered to the end."""
+        known = expert_id, stream
+        slowest = self._slowest.get(known)
+        if slowest is None or after_s > slowest:
+            self._slowest[known] = after_s
+        else:
+            self._slowest[known] = max(after_s, slowest * _FADES)
