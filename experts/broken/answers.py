@@ -132,6 +132,13 @@ def as_other(scene: Scene) -> Acts:
 
 
 @fault
+def streamed_unasked(scene: Scene) -> Acts:
+    """A stream, whether one was asked for or not."""
+    data = b"".join(scene.events)
+    yield head(200, {"content-type": EVENTS}, len(data)) + data
+
+
+@fault
 def unstreamed(scene: Scene) -> Acts:
     """All at once where a stream was asked for."""
     data = orjson.dumps(scene.body)

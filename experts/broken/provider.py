@@ -87,5 +87,7 @@ def _scene(asked: Asked) -> Scene:
         events = tuple(event(said, said["type"]) for said in _MESSAGE.events(model))
         # message_start, ping and content_block_start come before any text.
         return Scene(asked, "anthropic", _MESSAGE.body(model), events, 5, len(events) - 1)
-    events = tuple(_REPLY.events(asked.body))
+    # A stream that nobody asked for has its usage too.
+    told = {"stream_options": {"include_usage": True}, **asked.body}
+    events = tuple(_REPLY.events(asked.body if asked.body.get("stream") else told))
     return Scene(asked, "openai", _REPLY.body(asked.body), events, 2, WORDS + 1)

@@ -77,6 +77,16 @@ def malformed_last(scene: Scene) -> Pieces:
 
 
 @_of_stream
+def parted(scene: Scene) -> Pieces:
+    """Text in a list of parts."""
+    for piece in scene.events:
+        start, name, rest = piece.partition(b'"content":')
+        text, _, end = rest.removeprefix(b'"').partition(b'"')
+        parts = b'[{"type":"text","text":"%b"}]' % text
+        yield start + name + parts + end if name else piece
+
+
+@_of_stream
 def repeated_end(scene: Scene) -> Pieces:
     """The finish and all that follows once more."""
     yield from scene.events

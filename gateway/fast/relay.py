@@ -19,7 +19,7 @@ from gateway.fast.lane import Lane
 from gateway.fast.naming import ModelName
 from gateway.fast.reply import Reply
 from gateway.fast.streams import Stream, seen_in, text_of
-from gateway.fast.whole import read_whole
+from gateway.fast.whole import read_streamed, read_whole
 
 _MAX_ERROR_BYTES = 64 * 1024
 _GRACE_S = 1.0
@@ -120,7 +120,7 @@ class Relay:
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers
-        if status == 200 and "html" in headers.get("content-type", ""):
+        if status == 200 and "html" in self._kind:
             self.fail(self._no_answer("sent a web page"))
         elif self._request.stream:
             self._clock.wait("the first token", self._first_s, since=self._asked_at)
@@ -128,7 +128,7 @@ class Relay:
     def _data(self, data: bytes) -> None:
         if self.stream is None and self._status == 200 and not self._body:
             most = self._lane.settings.limits.max_answer_bytes
-            if is_stream(self._headers.get("content-type", ""), data):
+            if self._request.stream and is_stream(self._kind, data):
                 self.stream = self._reply.stream(self._expert, self._request, most)
         if (stream := self.stream) is not None:
             passed = stream.feed(data)
@@ -169,6 +169,9 @@ class Relay:
         attempt = self._attempt
         if stream.begun and attempt.first_token_s is None:
             attempt.first_token_s = attempt.elapsed_s
+        if stream.done and not (ended or stream.finished):
+            # A stream that says that it is over before its answer is.
+            passed += stream.close()
         if passed:
             self._reply.piece(passed)
         if stream.failure is not None:
@@ -197,7 +200,10 @@ class Relay:
         name = None if streamed else ModelName(self._expert_id)
         try:
             read = self._expert.dialect.reader(self._request)
-            whole = read_whole(self._expert_id, read, body, name)
+            if is_stream(self._kind, body):
+                whole = read_streamed(self._expert_id, read, body)
+            else:
+                whole = read_whole(self._expert_id, read, body, name)
         except ExpertCallError as error:
             self.fail(error)
             return
@@ -267,6 +273,10 @@ class Relay:
             call.detach()
         else:
             call.cancel()
+
+    @property
+    def _kind(self) -> str:
+        return self._headers.get("content-type", "")
 
     @property
     def _expert_id(self) -> str:

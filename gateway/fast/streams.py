@@ -215,7 +215,12 @@ class RawStream:
     def events(self) -> Iterator[Event]:
         read = self._reader()
         for payload in self._kept:
-            for event in read(orjson.loads(payload)):
+            try:
+                events = list(read(orjson.loads(payload)))
+            except (TypeError, ValueError, AttributeError):
+                # It went through, but says nothing that we understand.
+                continue
+            for event in events:
                 if not isinstance(event, Usage):
                     yield event
 

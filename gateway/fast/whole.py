@@ -10,7 +10,7 @@ from experts.depth import load_json
 from experts.dialect import Reader
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.openai_reading import usage_events
-from experts.reading import whole_answer
+from experts.reading import StreamReader, whole_answer
 from gateway.fast.naming import ModelName
 
 
@@ -53,7 +53,20 @@ def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None)
         seen = tuple(choice["message"].get("content") or "" for choice in choices)
         reason = choices[-1]["finish_reason"]
         return Whole(name.put(raw, data), [], usage, reason, seen[0], seen)
-    events = whole_answer(expert_id, read, raw)
+    return _said(whole_answer(expert_id, read, raw))
+
+
+def read_streamed(expert_id: str, read: Reader, raw: bytes) -> Whole:
+    """What `raw` says, a stream where none was asked for.
+
+    Raises:
+        ExpertCallError: It holds an error, or no finished choice.
+    """
+    reader = StreamReader(expert_id, read, max_event_bytes=len(raw))
+    return _said([*reader.feed(raw), *reader.end()])
+
+
+def _said(events: list[Event]) -> Whole:
     reported = [event for event in events if isinstance(event, Usage)]
     ends = [event.reason for event in events if isinstance(event, Finish)]
     deltas = [event for event in events if isinstance(event, Delta)]

@@ -128,9 +128,11 @@ ROWS = [
     Row("untyped"),
     Row("as_other"),
     Row("unstreamed"),
+    Row("streamed_unasked"),
     Row("endless", "timeout", None, waits=True),
     # Streams.
     streamed("no_done", None),
+    streamed("parted", None, anthropic=False),
     streamed("no_finish", "protocol", begun=True),
     streamed("no_usage", None, counted=False, anthropic=False),
     streamed("malformed_first", None),
