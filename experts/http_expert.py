@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypedDict, Unpack
 
@@ -133,6 +133,13 @@ class HttpExpert:
     def plain(self) -> bool:
         """Whether `send` can be used: no endpoint wants TLS."""
         return bool(self._plain)
+
+    def has_spare(self, used: Collection[Endpoint]) -> bool:
+        """Whether there is another endpoint to be asked if the next call fails."""
+        endpoints = self._replicas.endpoints
+        if len(endpoints) == 1:
+            return False
+        return sum(one.in_service and one not in used for one in endpoints) > 1
 
     async def aclose(self) -> None:
         await self._client.aclose()

@@ -55,10 +55,7 @@ class Attempts:
 
     def has_spare(self, expert: Expert) -> bool:
         """Whether it has another endpoint to be asked if the next one fails."""
-        if not isinstance(expert, HttpExpert):
-            return False
-        ready = [one for one in expert.endpoints if one.in_service and one not in self.failed_at]
-        return len(ready) > 1
+        return isinstance(expert, HttpExpert) and expert.has_spare(self.failed_at)
 
     async def run(
         self,

@@ -240,14 +240,11 @@ class Execution:
     def _call(self, expert_id: str, request: ChatRequest) -> Events:
         patience, expert = ENDLESS, self._experts[expert_id]
         if self._plan.has_other(self._failures, expert_id) or self._attempts.has_spare(expert):
-            # A silent expert must leave time for another one, and the client its patience.
             silence, health = self._traffic.silence, self._traffic.health
-            # A probe shows whether it is dead or slow: one that is slow is given more from then on.
             probe = health.state(expert_id) is not State.CLOSED
-            begin_s = silence.patience_s(expert_id, stream=request.stream)
+            left_s = self._attempts.left_s()
             patience = Patience(
-                self._attempts.left_s() / 2,
-                math.inf if probe else begin_s,
+                *silence.patience(expert_id, left_s, stream=request.stream, probe=probe),
                 lambda: silence.between_s if self._may_resume() else math.inf,
             )
         return self._attempts.run(expert, request, patience)

@@ -46,6 +46,22 @@ class Silence:
         self._least = {True: limits.failover_s, False: limits.failover_whole_s}
         self._slowest: dict[tuple[str, bool], float] = before._slowest if before else {}
 
+    def patience(
+        self, expert_id: str, left_s: float, *, stream: bool, probe: bool
+    ) -> tuple[float, float]:
+        """The first two of `Patience` for a call beside which another one could be made.
+
+        Args:
+            expert_id: Who is asked.
+            left_s: Seconds until the deadline.
+            stream: Whether the answer is streamed.
+            probe: The call shows whether an expert that failed is dead or slow: it is waited for
+                as if there were nobody else, and one that is slow is given more from then on.
+        """
+        # A silent expert must leave time for another one, and the client its patience.
+        begin_s = math.inf if probe else self.patience_s(expert_id, stream=stream)
+        return left_s / 2, begin_s
+
     def patience_s(self, expert_id: str, *, stream: bool) -> float:
         """Longest wait for the first token, or for an answer that comes whole."""
         return max(self._least[stream], _STRETCH * self._slowest.get((expert_id, stream), 0.0))

@@ -125,7 +125,8 @@ class Exchange:
             self._failed,
             self.fault,
         )
-        patience = self._lane.patience(self._admitted.ask, asked.decision)
+        left_s = self._clock.left_s()
+        patience = self._lane.patience(self._admitted.ask, asked.decision, left_s)
         try:
             relay.start(self._clock, patience)
         except ExpertRejectedError as refusal:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from experts.breaker import State
 from experts.http_expert import HttpExpert
 from experts.openai_wire import ChatDialect
 from gateway.access.admission import Admission
@@ -16,6 +18,7 @@ from gateway.ask import Ask
 from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.execution.execution import plan_of
+from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Traffic
 from gateway.fast.clock import Wheel
 from gateway.ledger.store import Ledger
@@ -116,13 +119,26 @@ class Lane:
         """The chosen expert, if it can be asked without a task."""
         return self._experts.get(decision.expert)
 
-    def patience(self, ask: Ask, decision: Decision) -> float:
-        """Which part of the time that is left the first call may take."""
+    def patience(self, ask: Ask, decision: Decision, left_s: float) -> Patience:
+        """How long the first call may be silent, with so many seconds until the deadline."""
+        if not self._has_other(ask, decision):
+            return ENDLESS
+        silence, chosen = self.traffic.silence, decision.expert
+        probe = self.traffic.health.state(chosen) is not State.CLOSED
+        resumes = self.traffic.rules.mid_stream == "resume"
+        return Patience(
+            *silence.patience(chosen, left_s, stream=ask.request.stream, probe=probe),
+            lambda: silence.between_s if resumes else math.inf,
+        )
+
+    def _has_other(self, ask: Ask, decision: Decision) -> bool:
+        if self._experts[decision.expert].has_spare(()):
+            return True
         fallbacks = self.decider.fallbacks(ask, decision)
         if len(decision.candidates.experts) == 1 and not fallbacks:
-            return 1.0
+            return False
         plan = plan_of(decision, fallbacks, self.pool.experts, self.traffic)
-        return 0.5 if plan.has_other((), decision.expert) else 1.0
+        return plan.has_other((), decision.expert)
 
     def _special(self, ask: Ask) -> bool:
         """Whether its clocks are others than those of most."""

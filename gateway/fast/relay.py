@@ -13,6 +13,7 @@ from experts.sse import is_stream
 from gateway.booking import Attempt, Booking
 from gateway.execution.attempt import settle_usage
 from gateway.execution.delivered import Delivered
+from gateway.execution.silence import Patience
 from gateway.fast.clock import Clock
 from gateway.fast.hold import Hold
 from gateway.fast.lane import Lane
@@ -24,6 +25,8 @@ from gateway.fast.whole import read_streamed, read_whole
 _MAX_ERROR_BYTES = 64 * 1024
 _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
+
+_NEXT = "the next token"
 
 Failed = Callable[[ExpertCallError, Delivered], None]
 
@@ -42,7 +45,7 @@ class Relay:
     __slots__ = (
         "_asked_at", "_attempt", "_body", "_booked", "_booking", "_call", "_clock", "_done",
         "_ending", "_expert", "_failed_to", "_fault", "_first_s", "_headers", "_hold", "_lane",
-        "_reply", "_request", "_size", "_status", "stream",
+        "_next_s", "_reply", "_request", "_size", "_status", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -76,14 +79,15 @@ class Relay:
         self._size = 0
         self._ending = False
 
-    def start(self, clock: Clock, patience: float) -> None:
-        """Ask; `patience` is the part of the time left that the answer may take to begin.
+    def start(self, clock: Clock, patience: Patience) -> None:
+        """Ask; `patience` says how long the expert may be silent, beside the limits.
 
         Raises:
             ExpertRejectedError: The expert's wire can't say what is asked; nothing is booked yet.
         """
         self._clock, self._asked_at = clock, clock.now()
-        limits, most_s = self._lane.settings.limits, clock.left_s() * patience
+        limits, most_s = self._lane.settings.limits, min(patience.share_s, patience.begin_s)
+        self._next_s = min(limits.idle_s, patience.between_s())
         if self._request.stream:
             self._first_s = min(limits.first_token_s, most_s)
             clock.wait("the head of the answer", min(limits.header_s, self._first_s))
@@ -161,6 +165,10 @@ class Relay:
     def _too_late(self, what: str, waited_s: float) -> None:
         if self.stream is not None and self.stream.finished:
             self._stream_ended(self.stream)
+        elif what == _NEXT and waited_s < self._idle_s and not self._delivered().resumable:
+            # Nobody could go on with it: it is waited for as if there were nobody else.
+            self._next_s = self._idle_s
+            self._clock.wait(_NEXT, self._idle_s, since=self._clock.now() - waited_s)
         else:
             message = f"{what} did not come within {waited_s:.3g} s"
             self.fail(ExpertTimeoutError(self._expert_id, message))
@@ -169,9 +177,6 @@ class Relay:
         attempt = self._attempt
         if stream.begun and attempt.first_token_s is None:
             attempt.first_token_s = attempt.elapsed_s
-        if stream.done and not (ended or stream.finished):
-            # A stream that says that it is over before its answer is.
-            passed += stream.close()
         if passed:
             self._reply.piece(passed)
         if stream.failure is not None:
@@ -184,7 +189,7 @@ class Relay:
                 self._ending = True
                 self._clock.wait("usage", _GRACE_S)
         elif stream.begun:
-            self._clock.wait("the next token", self._lane.settings.limits.idle_s)
+            self._clock.wait(_NEXT, self._next_s)
 
     # How it ends.
 
@@ -231,6 +236,9 @@ class Relay:
         settle_usage(self._attempt, self._request, reported, seen)
         self._booking.end(self._attempt, "ok", last=True)
         self._hold.ok(self._attempt.cost_nanousd(), self._attempt.usage)
+        if (after_s := self._attempt.first_token_s) is not None:
+            silence, stream = self._lane.traffic.silence, self._request.stream
+            silence.ended(self._expert_id, after_s, stream=stream)
         self._lane.traffic.retries.request()
         return self._booking.usage or Usage()
 
@@ -238,14 +246,17 @@ class Relay:
         """The call failed; somebody may go on where it stopped."""
         self._end_call()
         self._booked = True
-        delivered = Delivered()
+        delivered = self._delivered()
         settle_usage(self._attempt, self._request, self._reported(), self._seen())
         self._hold.failed(error, self._attempt.cost_nanousd(), self._attempt.usage)
         self._booking.end(self._attempt, "failed", error)
-        if self.stream is not None:
-            for event in self.stream.events():
-                delivered.add(event)
         self._failed_to(error, delivered)
+
+    def _delivered(self) -> Delivered:
+        delivered = Delivered()
+        for event in self.stream.events() if self.stream is not None else ():
+            delivered.add(event)
+        return delivered
 
     def cancel(self) -> None:
         """Nobody wants it any more; what was read and written so far is paid for."""
@@ -273,6 +284,10 @@ class Relay:
             call.detach()
         else:
             call.cancel()
+
+    @property
+    def _idle_s(self) -> float:
+        return self._lane.settings.limits.idle_s
 
     @property
     def _kind(self) -> str:
