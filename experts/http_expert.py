@@ -379,6 +379,12 @@ class HttpExpert:
             raise ExpertTimeoutError(expert_id, _named(error)) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise otherwise(expert_id, _named(error)) from error
+        except TimeoutError:
+            # Our own clock, not the wire's.
+            raise
+        except OSError as error:
+            # Of a socket that is gone before the client has looked at it: it maps all others.
+            raise otherwise(expert_id, _named(error)) from error
 
 
 def _named(error: Exception) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -309,6 +310,24 @@ def test_a_failed_connection_is_tried_at_another_endpoint(provider: FakeProvider
         await expert.aclose()
 
     anyio.run(run)
+
+
+def test_a_socket_that_is_gone_at_once_is_a_failed_connection() -> None:
+    class Gone(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            # What the client does not map: the peer's name is asked for before anything is sent.
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    async def run() -> None:
+        transport = Gone()
+        expert = OpenAICompatibleExpert(
+            ExpertCard("e"), "http://127.0.0.1:9/v1", "m", transport=transport
+        )
+        async with aclosing(expert.answer(ask(), CALL)) as events:
+            await anext(events)
+
+    with pytest.raises(ExpertConnectionError, match="not connected"):
+        anyio.run(run)
 
 
 def test_connections_are_used_again_after_streams(provider: FakeProvider) -> None:
