@@ -40,6 +40,8 @@ from gateway.telemetry.redaction import Redactor, secrets_of
 
 _RUN = "POINTSMAN_RUN"
 _LAUNCH = "launch.json"
+_NEW_OBJECTS = 20_000
+"""Between two searches for garbage among them."""
 
 
 def make_app(settings: Settings, endpoints: Endpoints, *, seed: int | None = None) -> FastAPI:
@@ -151,6 +153,8 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     app = create_app(gateway, admin_port=admin_port, origin=origin)
     # All of this stays: no later search for garbage, which nobody is served during, looks at it.
     gc.freeze()
+    # A request makes hundreds of objects, none of which needs to be searched for.
+    gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
     return app
 
 

@@ -14,8 +14,9 @@ from gateway.ledger import tables
 from gateway.ledger.rows import Row, json_text
 
 _MARK = {"sqlite": "?", "postgresql": "%s"}
-# One statement for many rows costs SQLite half of what as many statements cost.
-_TOGETHER = 40
+# One statement for many rows costs SQLite half of what as many statements cost. And the driver
+# gives up the interpreter at each statement, which a busy event loop gives back late.
+_TOGETHER = (40, 8)
 
 
 def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
@@ -37,12 +38,14 @@ _PARENTS_FIRST = tables.metadata.sorted_tables
 
 def _insert(connection: Connection, table: Table, once: bool, rows: Sequence[Row]) -> None:
     mark, values = _MARK[connection.dialect.name], _reader(table)
-    whole = len(rows) - len(rows) % _TOGETHER if mark == "?" else 0
-    many = _statement(table, once, mark, _TOGETHER)
-    for start in range(0, whole, _TOGETHER):
-        together = rows[start : start + _TOGETHER]
-        connection.exec_driver_sql(many, tuple(chain.from_iterable(map(values, together))))
-    if rest := [tuple(values(row)) for row in rows[whole:]]:
+    done = 0
+    for count in _TOGETHER if mark == "?" else ():
+        many = _statement(table, once, mark, count)
+        while len(rows) - done >= count:
+            together = rows[done : done + count]
+            connection.exec_driver_sql(many, tuple(chain.from_iterable(map(values, together))))
+            done += count
+    if rest := [tuple(values(row)) for row in rows[done:]]:
         connection.exec_driver_sql(_statement(table, once, mark, 1), rest)
 
 

@@ -33,7 +33,8 @@ from gateway.cli.main import app
 
 def instead(server, sockets=None):
     server.config.load()
-    print(json.dumps({"modules": list(sys.modules), "frozen": gc.get_freeze_count()}))
+    print(json.dumps({"modules": list(sys.modules), "frozen": gc.get_freeze_count(),
+        "threshold": gc.get_threshold()[0]}))
 
 uvicorn.Server.run = instead
 app(["serve", "--config", sys.argv[1], "--port", "0"])
@@ -60,6 +61,7 @@ def test_a_gateway_loads_nothing_that_only_other_commands_need(tmp_path: Path) -
     assert _FOR_OTHER_WORK.intersection(first["modules"]) == {"alembic"}
     assert _FOR_OTHER_WORK.intersection(again["modules"]) == set()
     assert again["frozen"] > 100_000
+    assert again["threshold"] > 10_000
 
 
 @pytest.mark.parametrize("schema", [LEDGER, RESPONSES], ids=["ledger", "responses"])
