@@ -92,7 +92,7 @@ def test_llm_prompts_streamed_and_goes_on_whole(
     assert llm(*asked).strip() == "The capital is Lima."
     assert provider.bodies[-1]["stream"] is True
     assert llm("-c", "--no-stream", "Sure?").strip() == "The capital is Lima."
-    assert "stream" not in provider.bodies[-1]
+    assert not provider.bodies[-1].get("stream")
     roles = [turn["role"] for turn in provider.bodies[-1]["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
 
