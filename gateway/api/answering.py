@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
@@ -99,8 +100,18 @@ async def _respond(front: Front, request: Request, trip: Trip) -> Response:
 async def off_the_loop(raw: bytes, work: Callable[[], T]) -> T:
     """Do `work` on a body: at once, or in a thread if it is a large one."""
     if len(raw) > _PARSE_INLINE_BYTES:
-        return await anyio.to_thread.run_sync(work)
+        return await anyio.to_thread.run_sync(_uncollected, work)
     return work()
+
+
+def _uncollected(work: Callable[[], T]) -> T:
+    # Looking for garbage among the millions of lists that a body may consist of, again and again
+    # while they become more, takes ten times as long as reading them, and nobody else runs.
+    gc.disable()
+    try:
+        return work()
+    finally:
+        gc.enable()
 
 
 Keep = Callable[[Envelope, Completion, Usage], Awaitable[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -75,6 +76,20 @@ def test_bodies_that_are_too_many_together_wait_outside(served: Served) -> None:
     assert served.ask("a").status_code == 200
 
 
+@pytest.mark.parametrize("length", [1_000, 500_000])
+def test_a_body_that_is_shorter_than_declared_is_nobodys_fault(
+    served: Served, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with line(served.url) as client:
+        client.send(head(f"content-length: {length}") + b"{")
+    with line(served.url) as client:
+        client.send(head("transfer-encoding: chunked") + b"5\r\n{")
+    until(lambda: served.gateway.lasting.bodies.held == 0)
+    assert served.ask("a").status_code == 200
+    assert "pointsman_requests_in_flight 0.0" in served.client.get("/metrics").text
+    assert [record.message for record in caplog.records] == []
+
+
 def test_a_body_is_held_until_its_answer_is_complete(
     serve: Serve, provider: FakeProvider, remote: Callable[..., Expert]
 ) -> None:
@@ -114,3 +129,22 @@ def test_a_hold_is_given_back_once() -> None:
     assert bodies.held == 4000
     other.release()
     assert bodies.held == 0
+
+
+def test_a_large_body_is_read_without_looking_for_garbage(served: Served) -> None:
+    body = chat()[:-1] + b',"metadata":[' + b"[]," * 60_000 + b"[]" + b" " * 300_000 + b"]}"
+    found: list[int] = []
+
+    def seen(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] > 0:
+            found.append(info["generation"])
+
+    gc.collect()
+    gc.callbacks.append(seen)
+    try:
+        assert served.client.post(CHAT, content=body).status_code == 200
+    finally:
+        gc.callbacks.remove(seen)
+    # Sixty thousand lists would be looked through eight times.
+    assert len(found) < 4
+    assert gc.isenabled()
