@@ -23,6 +23,10 @@ from gateway.fast.naming import ModelName
 
 _NO_USAGE = b',"usage":null'
 
+_TEXTS_TOGETHER = 256
+_PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
+_PLAIN_DELTA = frozenset({"role", "content"})
+
 
 class Stream(Protocol):
     """One answer on its way through.
@@ -110,6 +114,7 @@ class RawStream:
         self._name = ModelName(envelope.expert)
         self._held: list[bytes] = []
         self._kept: list[bytes] = []
+        self._texts: list[str] = []
         self._first: Json = {}
 
     def feed(self, chunk: bytes) -> bytes:
@@ -175,8 +180,26 @@ class RawStream:
                 opening = {"index": 0, "delta": {"role": "assistant", "content": ""}}
                 out.append(sse({**self._fields(), "choices": [{**opening, "finish_reason": None}]}))
         payload = payload or orjson.dumps(data)
-        self._kept.append(payload)
+        self._keep(payload, choices)
         out.append(b"data: %b\n\n" % self._name.put(payload, data))
+
+    def _keep(self, payload: bytes, choices: list[Json]) -> None:
+        """What is needed should the answer break: of most chunks no more than their text."""
+        text = _plain_text(choices)
+        if text is None:
+            self._put_texts_away()
+            self._kept.append(payload)
+            return
+        self._texts.append(text)
+        if len(self._texts) == _TEXTS_TOGETHER:
+            self._put_texts_away()
+
+    def _put_texts_away(self) -> None:
+        text = "".join(self._texts)
+        self._texts.clear()
+        if text:
+            choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+            self._kept.append(orjson.dumps({"choices": [choice]}))
 
     def _fit(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         choices = data["choices"]
@@ -213,6 +236,7 @@ class RawStream:
         return sse({**about, "choices": [], "usage": told}) + DONE_EVENT
 
     def events(self) -> Iterator[Event]:
+        self._put_texts_away()
         read = self._reader()
         for payload in self._kept:
             try:
@@ -241,6 +265,21 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
         return mended, orjson.loads(mended)
+
+
+def _plain_text(choices: list[Json]) -> str | None:
+    """The text of a chunk that says nothing else."""
+    if len(choices) != 1 or not choices[0].keys() <= _PLAIN_CHOICE:
+        return None
+    choice = choices[0]
+    delta = choice.get("delta") or {}
+    if choice.get("finish_reason") or choice.get("logprobs"):
+        return None
+    for name, value in delta.items():
+        if value and name not in _PLAIN_DELTA:
+            return None
+    text = delta.get("content") or ""
+    return text if isinstance(text, str) else None
 
 
 class RenderedStream:

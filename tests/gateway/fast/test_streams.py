@@ -181,3 +181,30 @@ def test_half_a_character_costs_that_character_alone() -> None:
     passed = answer.feed(ROLE + event({"content": "hi X"}).replace(b"X", rb"\ud83d") + STOP + DONE)
     assert b"".join([passed]).count(b"hi \\ufffd") == 1
     assert (answer.malformed, answer.finished) == (0, True)
+
+
+def test_a_long_answer_is_kept_as_its_text_alone() -> None:
+    answer = stream()
+    answer.feed(ROLE)
+    for number in range(10_000):
+        answer.feed(event({"content": f" {number}"}))
+    text = "".join(f" {number}" for number in range(10_000))
+    kept = [*answer._kept, *answer._texts]
+    assert sum(len(piece) for piece in kept) < 1.2 * len(text)
+    assert len(kept) < 10_000 / 256 + 256
+    assert text_of(answer) == text
+    answer.feed(event({"content": " end"}))
+    assert text_of(answer) == text_of(answer) == text + " end"
+
+
+def test_what_is_more_than_text_is_kept_in_its_place() -> None:
+    answer = stream()
+    logprobs = {"content": [{"token": "c", "logprob": -0.1}]}
+    said = {"index": 0, "delta": {"content": "c"}, "finish_reason": None, "logprobs": logprobs}
+    with_logprobs = b"data: " + orjson.dumps({**FIELDS, "choices": [said]}) + b"\n\n"
+    answer.feed(ROLE + event({"content": "a"}) + event({"content": "b"}) + with_logprobs)
+    answer.feed(event({"content": "d", "reasoning": "thought"}) + event({"content": "e"}))
+    deltas = [each for each in answer.events() if isinstance(each, Delta)]
+    assert [delta.text for delta in deltas] == ["ab", "c", "d", "e"]
+    assert deltas[1].logprobs == logprobs
+    assert deltas[2].reasoning == "thought"
