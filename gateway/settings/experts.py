@@ -12,6 +12,11 @@ from gateway.settings.base import Frozen, Secret
 from gateway.settings.explain import refusal
 from gateway.settings.upstream import url_fault
 
+# It goes into headers of answers and into paths, so it has no letters but ASCII's.
+ExpertId = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]*$")
+]
+
 
 class PricesSettings(Frozen):
     """US dollars per million tokens; `request` is dollars per call."""
@@ -46,7 +51,7 @@ class PromptSettings(Frozen):
 class CardSettings(Frozen):
     """What any expert's entry may say of it; see `experts.cards.ExpertCard`."""
 
-    id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.:/@+-]*$")
+    id: ExpertId
     description: str = ""
     prices: PricesSettings | None = None
     context_tokens: int | None = Field(None, gt=0)
@@ -140,7 +145,7 @@ class PackagedExpert(Frozen):
 
     kind: Literal["packaged"]
     package: str
-    id: str = ""
+    id: ExpertId = ""
     usd_per_hour: float = Field(0.05, gt=0)
     threads: int = Field(1, ge=1)
     slots: int = Field(2, ge=1)
@@ -157,7 +162,7 @@ class CalculatorSettings(Frozen):
     """Exact arithmetic and unit conversion, without a model."""
 
     kind: Literal["calculator"]
-    id: str = "calculator"
+    id: ExpertId = "calculator"
 
 
 def _kind(data: Any) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from gateway.settings.base import Frozen
 from routers.records import Preference
+
+# Names go into headers of answers; a router's is a directory too.
+Name = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$")]
 
 
 class PolicySettings(Frozen):
@@ -22,13 +27,13 @@ class PolicySettings(Frozen):
 class RoutingSettings(Frozen):
     """How `auto` decides."""
 
-    router: str = "default"
+    router: Name = "default"
     default_expert: str | None = None
     """Who answers when the router itself fails; the first expert if not said."""
     embeddings_expert: str | None = None
     """Who embeds under `auto`; the cheapest of those that do if not said."""
     policy: str = "balanced"
-    policies: dict[str, PolicySettings] = Field(default_factory=dict)
+    policies: dict[Name, PolicySettings] = Field(default_factory=dict)
     epsilon: float = Field(0.02, ge=0, le=1)
     """Share of decisions drawn uniformly, so that the ledger can teach; exact in the propensity."""
     decide_s: float = Field(2.0, gt=0)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from gateway.errors import ConfigError
 from gateway.settings.base import SECRET, SECRET_URL, secret
@@ -142,6 +142,19 @@ def test_an_alias_can_not_hold_itself(text: str) -> None:
 def test_deep_nesting_is_refused() -> None:
     (line,) = faults("a: " + "[" * 100_000)
     assert line.endswith("is nested too deeply")
+
+
+@pytest.mark.parametrize("name", ["名", "a\r\nset-cookie: x", "-a", "a b", "a" * 201, "é"])
+def test_a_name_that_is_unfit_for_a_header_is_refused(name: str) -> None:
+    expert = {"id": name, "base_url": "http://127.0.0.1:1/v1"}
+    for section in (
+        {"experts": [expert]},
+        {"experts": [{"kind": "calculator", "id": name}]},
+        {"routing": {"router": name}},
+        {"routing": {"policies": {name: {}}}},
+    ):
+        with pytest.raises(ValidationError):
+            Settings.model_validate(section)
 
 
 def test_keys_and_texts_mean_what_is_written() -> None:
