@@ -99,7 +99,10 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     if base != "sqlite":
         return create_engine(parsed.set(drivername=_DRIVERS[base]), pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(parsed.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What people wrote is nobody else's on this machine; SQLite's files beside it follow suit.
+        path.touch(mode=0o600, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30})
     _tune_sqlite(engine, "FULL" if durable else "NORMAL")
     return engine

@@ -141,3 +141,15 @@ def test_every_wire_has_a_route() -> None:
     for wire in ("openai.chat", "anthropic.messages", "openai.responses", "openai.completions"):
         assert settings.keeps(wire, None, admin=False) == "none"
     assert settings.keeps("openai.embeddings", None, admin=False) == "full"
+
+
+def test_what_is_kept_is_for_nobody_else_on_the_machine(start: Callable[..., Served]) -> None:
+    served = start(text="full")
+    ask(served)
+    ask(served, path="/v1/responses", store=True)
+    served.verified()
+    databases = sorted(served.gateway.settings.data_dir.rglob("*.db*"))
+    assert {"ledger.db", "responses.db"} <= {path.name for path in databases}
+    assert {path.name: oct(path.stat().st_mode & 0o077) for path in databases} == {
+        path.name: "0o0" for path in databases
+    }
