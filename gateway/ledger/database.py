@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +102,9 @@ def connect(url: str, *, durable: bool = True) -> Engine:
         path = Path(parsed.database)
         path.parent.mkdir(parents=True, exist_ok=True)
         # What people wrote is nobody else's on this machine; SQLite's files beside it follow suit.
-        path.touch(mode=0o600, exist_ok=True)
+        with suppress(OSError):
+            # If it can't be made, SQLite says why.
+            path.touch(mode=0o600, exist_ok=False)
     engine = create_engine(parsed, connect_args={"timeout": 30})
     _tune_sqlite(engine, "FULL" if durable else "NORMAL")
     return engine

@@ -147,12 +147,13 @@ def test_deep_nesting_is_refused() -> None:
 @pytest.mark.parametrize("name", ["名", "a\r\nset-cookie: x", "-a", "a b", "a" * 201, "é"])
 def test_a_name_that_is_unfit_for_a_header_is_refused(name: str) -> None:
     expert = {"id": name, "base_url": "http://127.0.0.1:1/v1"}
-    for section in (
+    sections: list[dict[str, Any]] = [
         {"experts": [expert]},
         {"experts": [{"kind": "calculator", "id": name}]},
         {"routing": {"router": name}},
         {"routing": {"policies": {name: {}}}},
-    ):
+    ]
+    for section in sections:
         with pytest.raises(ValidationError):
             Settings.model_validate(section)
 
