@@ -2,7 +2,9 @@
 
 A quick router answers on the loop: a thread would cost more than the estimate, and together the
 memory of an estimator is read once for all. How quick a router is, is measured; until that is
-known, and if it is slow, each request is decided in a thread of its own and has `within_s`.
+known, and if it is slow, each request is decided by itself in one of a few threads, and has
+`within_s`. What no thread is free for has failed then, too, so a router that hangs can't pile up
+threads that hang.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
 import anyio
-import anyio.to_thread
 import numpy as np
 
 from experts.cards import ExpertCard
@@ -32,6 +35,9 @@ Then = Callable[[Decision | Exception], None]
 """Hears who answers, or why nobody can."""
 
 _QUICK_S = 0.002
+_BLOCKS_S = 0.01
+"""One that takes so long without using the processor waits for something else."""
+_MOST_THREADS = 4
 _TURN_S = 0.004
 """Longest that the loop is kept from everything else by estimates, as far as can be foreseen."""
 _LEAST_S = 0.0001
@@ -60,6 +66,7 @@ class Batcher:
         default_expert: Who answers when a router fails; None: as an untrained router decides.
         within_s: A router in a thread that is later than this has failed.
         clock: Seconds, never going back.
+        work_clock: Seconds that the thread has worked.
     """
 
     def __init__(
@@ -69,15 +76,19 @@ class Batcher:
         default_expert: str | None,
         within_s: float,
         clock: Callable[[], float] = time.perf_counter,
+        work_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._cards = Cards.of(cards)
         self._health = health
         self._default_expert = default_expert
         self._within_s = within_s
         self._clock = clock
+        self._work_clock = work_clock
         self._waiting: dict[Router, list[tuple[Case, Then]]] = {}
         self._paces: dict[str, tuple[str, _Pace]] = {}
         self._apart: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, "deciding")
+        self._overdue: set[Future[Any]] = set()
 
     def submit(self, router: Router, case: Case, then: Then) -> None:
         """Have `case` decided; `then` is called once, on the running event loop, after this turn.
@@ -117,9 +128,7 @@ class Batcher:
                 self._decide_apart(router, pace, case, then, out)
         if not here:
             return
-        began = self._clock()
-        found = _expectations(router, texts)
-        pace.took((self._clock() - began) / len(texts))
+        found = self._expectations(router, pace, texts)
         for (case, then), expected in zip(here, found, strict=True):
             _tell(then, self._answer(router, case, out, expected))
 
@@ -135,20 +144,34 @@ class Batcher:
     async def _answer_apart(
         self, router: Router, pace: _Pace, case: Case, then: Then, out: Mapping[str, str]
     ) -> None:
-        def answer() -> tuple[Decision | Exception, float]:
-            began = self._clock()
-            (expected,) = _expectations(router, [case.request.text])
-            took_s = self._clock() - began
-            return self._answer(router, case, out, expected), took_s
+        if len(self._overdue) >= _MOST_THREADS:
+            late = TimeoutError("all that it was asked before is overdue")
+            _tell(then, self._answer(router, case, out, late))
+            return
 
+        def answer() -> Decision | Exception:
+            (expected,) = self._expectations(router, pace, [case.request.text])
+            return self._answer(router, case, out, expected)
+
+        work = self._threads.submit(answer)
         try:
             with anyio.fail_after(self._within_s):
-                found, took_s = await anyio.to_thread.run_sync(answer, abandon_on_cancel=True)
+                found = await asyncio.wrap_future(work)
         except TimeoutError as error:
+            if work.running():
+                # It can't be stopped, and takes its thread with it for as long as it wants.
+                self._overdue.add(work)
+                work.add_done_callback(self._overdue.discard)
             found = self._answer(router, case, out, error)
-        else:
-            pace.took(took_s)
         _tell(then, found)
+
+    def _expectations(
+        self, router: Router, pace: _Pace, texts: Sequence[str]
+    ) -> Sequence[Expected | Exception]:
+        began, worked = self._clock(), self._work_clock()
+        found = _expectations(router, texts)
+        pace.took((self._clock() - began) / len(texts), (self._work_clock() - worked) / len(texts))
+        return found
 
     def _answer(
         self, router: Router, case: Case, out: Mapping[str, str], expected: Expected | Exception
@@ -212,8 +235,8 @@ class Batcher:
 class _Pace:
     """How long a router estimates for one request, as it was measured; unknown is slow.
 
-    The least of late is believed, for a thread is easily interrupted. One that is very much later
-    than what was believed must prove itself anew.
+    What counts is work, for a thread is easily interrupted, and of late the least. One that waits
+    must not do so on the loop, and proves itself anew.
     """
 
     __slots__ = ("_each_s",)
@@ -232,12 +255,12 @@ class _Pace:
             return _MOST_TOGETHER
         return min(int(_TURN_S / max(self._each_s, _LEAST_S)), _MOST_TOGETHER)
 
-    def took(self, each_s: float) -> None:
-        """Estimates were made, for so many seconds a request."""
-        if each_s > 25 * _QUICK_S:
-            self._each_s = inf
+    def took(self, each_s: float, work_s: float) -> None:
+        """Estimates were made, for so many seconds a request, and with so much work."""
+        if each_s > _BLOCKS_S:
+            self._each_s = max(each_s, work_s)
         else:
-            self._each_s = min(each_s, 1.25 * max(self._each_s, _LEAST_S))
+            self._each_s = min(work_s, 1.25 * max(self._each_s, _LEAST_S))
 
 
 def _expectations(router: Router, texts: Sequence[str]) -> Sequence[Expected | Exception]:

@@ -38,9 +38,12 @@ class Watched:
     """An estimator that expects more of "b" the more "b"s a text has, and that is watched."""
 
     act: Callable[[Sequence[str]], None] = lambda texts: None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long it takes for some texts, by the clock that it shows; 0 for all others."""
-    now: float = 0.0
+    works_s: Mapping[str, float] = field(default_factory=dict)
+    """How long it works for some texts, by the clock that it shows; 0 for all others."""
+    waits_s: Mapping[str, float] = field(default_factory=dict)
+    """How long it waits for something else meanwhile."""
+    worked: float = 0.0
+    waited: float = 0.0
     batches: list[tuple[str, ...]] = field(default_factory=list)
     threads: list[bool] = field(default_factory=list)
     """Of each batch: whether it was estimated off the event loop."""
@@ -53,7 +56,8 @@ class Watched:
         self.batches.append(features.texts)
         self.threads.append(threading.current_thread() is not threading.main_thread())
         self.act(features.texts)
-        self.now += sum(self.seconds.get(text, 0.0) for text in features.texts)
+        self.worked += sum(self.works_s.get(text, 0.0) for text in features.texts)
+        self.waited += sum(self.waits_s.get(text, 0.0) for text in features.texts)
         of_b_N = np.array([text.count("b") / len(text) for text in features.texts])
         quality_NA = np.stack([np.full(len(of_b_N), 0.5), of_b_N], axis=1)
         unknown_NA = np.full_like(quality_NA, np.nan)
@@ -83,7 +87,10 @@ def batcher(
     within_s: float = 30,
     health: Health | None = None,
 ) -> Batcher:
-    return Batcher(CARDS, health or Health(), default, within_s, lambda: estimator.now)
+    def clock() -> float:
+        return estimator.waited + estimator.worked
+
+    return Batcher(CARDS, health or Health(), default, within_s, clock, lambda: estimator.worked)
 
 
 async def decided(batch: Batcher, by: Router, cases: Mapping[str, Case]) -> Found:
@@ -264,16 +271,68 @@ def test_a_slow_router_stays_off_the_loop_and_gives_up_in_time() -> None:
     assert estimator.threads == [True, True]
 
 
-def test_a_router_that_stalls_the_loop_once_must_prove_itself_anew() -> None:
-    estimator = Watched(seconds={"stall": 0.08, "slowish": 0.003})
+def test_where_a_router_works_follows_what_it_was_measured_to_take() -> None:
+    estimator = Watched(works_s={"hard": 0.003}, waits_s={"wait": 0.02, "interrupted": 0.005})
 
     async def scenario() -> None:
         batch, by = batcher(estimator), router(estimator)
-        for text in ("slowish", "x", "slowish", "y", "stall", "z", "w"):
+        for text in ("hard", "interrupted", "x", "hard", "y", "wait", "wait", "z", "w"):
             await decided(batch, by, {text: case(text)})
 
     anyio.run(scenario)
-    assert estimator.threads == [True, True, False, False, False, True, False]
+    # Being interrupted is no work; one hard text among easy ones is no reason to leave the loop,
+    # and having waited for something else is.
+    found = list(zip(estimator.batches, estimator.threads, strict=True))
+    assert [text for (text,), apart in found if apart] == ["hard", "interrupted", "wait", "z"]
+    assert len(found) == 9
+
+
+def test_a_router_that_hangs_holds_few_threads_and_soon_nobody_up() -> None:
+    free = threading.Event()
+
+    def act(_texts: Sequence[str]) -> None:
+        assert free.wait(60)
+
+    estimator = Watched(act)
+
+    async def scenario() -> tuple[Found, Found]:
+        batch, by = batcher(estimator, default="b", within_s=0.1), router(estimator)
+        try:
+            first = await decided(batch, by, {f"n{n}": case("aab") for n in range(12)})
+            # All threads hang, so who comes now is not kept waiting at all.
+            batch._within_s = 3600
+            with anyio.fail_after(30):
+                later = await decided(batch, by, {"later": case("aab")})
+        finally:
+            free.set()
+        return first, later
+
+    first, later = anyio.run(scenario)
+    assert set(experts(first | later).values()) == {"b"}
+    assert len(estimator.batches) == 4, "the others never began"
+
+
+def test_threads_that_caught_up_are_used_again() -> None:
+    free = threading.Event()
+
+    def act(texts: Sequence[str]) -> None:
+        if "slow" in texts:
+            assert free.wait(60)
+
+    estimator = Watched(act)
+
+    async def scenario() -> Found:
+        batch, by = batcher(estimator, default="b", within_s=0.1), router(estimator)
+        await decided(batch, by, {f"n{n}": case("slow") for n in range(4)})
+        free.set()
+        batch._within_s = 60
+        while batch._overdue:
+            await anyio.lowlevel.checkpoint()
+        return await decided(batch, by, {"aab": case("aab")})
+
+    found = anyio.run(scenario)["aab"]
+    assert isinstance(found, Decision)
+    assert "router_failed" not in found.flags
 
 
 def test_a_very_long_text_is_estimated_off_the_loop() -> None:
