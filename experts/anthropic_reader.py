@@ -39,6 +39,7 @@ class MessageReader:
         self._calls = 0
         self._thoughts = 0
         self._usage: dict[str, Any] = {}
+        self._about: dict[str, Any] = {}
 
     def __call__(self, data: Json) -> Iterator[Event]:
         for event in self._read(data):
@@ -50,7 +51,9 @@ class MessageReader:
             case "message":
                 yield from self._whole(data)
             case "message_start":
-                self._usage |= (data.get("message") or {}).get("usage") or {}
+                message = data.get("message") or {}
+                self._usage |= message.get("usage") or {}
+                self._about |= _others(message)
             case "content_block_start":
                 yield from self._start(_index(data), data.get("content_block") or {})
             case "content_block_delta":
@@ -62,14 +65,15 @@ class MessageReader:
                 # silence. Before the answer it is none: another expert could still take over.
                 yield Delta()
             case "message_delta":
+                self._about |= _others(data)
                 yield from self._end(data.get("delta") or {}, data.get("usage") or {})
 
     def _whole(self, message: Json) -> Iterator[Event]:
         for index, content in enumerate(message.get("content") or ()):
             yield from self._start(index, content)
             yield from self._stop(index)
-        told = ("stop_reason", "stop_sequence", "stop_details", "container")
-        end = {name: message[name] for name in told if message.get(name) is not None}
+        end = {name: message[name] for name in _ENDING if message.get(name) is not None}
+        self._about |= _others(message)
         yield from self._end(end, message.get("usage") or {})
 
     def _start(self, index: int, content: Json) -> Iterator[Event]:
@@ -93,8 +97,9 @@ class MessageReader:
                 block.call = self._calls
                 self._calls += 1
                 function = {"name": content.get("name", ""), "arguments": ""}
+                others = {n: value for n, value in content.items() if n not in _CALL}
                 call = {"id": content.get("id"), "type": "function", "function": function}
-                yield Delta(tool_calls=({"index": block.call, **call},))
+                yield Delta(tool_calls=({**others, "index": block.call, **call},))
             case "tool_use":
                 pass
             case _:
@@ -153,11 +158,21 @@ class MessageReader:
             # The only call was the JSON answer.
             end["stop_reason"] = "end_turn"
         reason = FINISH.get(str(end["stop_reason"]), "stop")
-        opaque = {**end, "usage": dict(self._usage)}
+        opaque = {**end, "usage": dict(self._usage), "about": dict(self._about)}
         return Finish(reason, stop=end.get("stop_sequence"), opaque=opaque)
 
 
 _UNDERSTOOD = ("text", "thinking", "redacted_thinking", "tool_use")
+
+
+_CALL = ("type", "id", "name", "input", "cache_control")
+_ENDING = ("stop_reason", "stop_sequence", "stop_details", "container")
+_MESSAGE = ("id", "type", "role", "model", "content", "usage", "delta", *_ENDING)
+
+
+def _others(message: Json) -> dict[str, Any]:
+    """What is said of the whole message beside what every one has."""
+    return {n: value for n, value in message.items() if n not in _MESSAGE and value is not None}
 
 
 class _Block:

@@ -10,6 +10,7 @@ import orjson
 from experts.messages import Delta, Json
 
 _TEXT: Json = {"type": "text", "text": ""}
+_OF_CALL = ("index", "id", "type", "function", "custom")
 _THOUGHT: Json = {"type": "thinking", "thinking": "", "signature": ""}
 
 
@@ -111,7 +112,8 @@ class BlockEvents:
         if call is None:
             self.has_calls = True
             named = {"id": piece.get("id"), "name": function.get("name") or ""}
-            yield from self._start({"type": "tool_use", **named, "input": {}})
+            others = {n: value for n, value in piece.items() if n not in _OF_CALL}
+            yield from self._start({**others, "type": "tool_use", **named, "input": {}})
             call = self._calls[index] = _Call(self._blocks - 1)
             # It may stay open beside others, so it is not the one that they end.
             self._open = None

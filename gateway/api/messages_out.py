@@ -58,6 +58,7 @@ def message_json(envelope: Envelope, completion: Completion, usage: Usage) -> by
             events += blocks.add(event)
     events += blocks.close()
     body = {
+        **(finish.opaque.get("about") or {}),
         **_message(envelope),
         "content": _content(events),
         **_end(finish, blocks),
@@ -103,9 +104,9 @@ class MessageWriter:
             yield sse(piece)
         counts = usage_json(usage, self._finish.opaque.get("usage") or {})
         delta = _end(self._finish, self._blocks)
-        yield sse(
-            {"type": "message_delta", "delta": delta, "usage": {**counts, "cost_usd": cost_usd}}
-        )
+        about = self._finish.opaque.get("about") or {}
+        told = {"delta": delta, "usage": {**counts, "cost_usd": cost_usd}}
+        yield sse({"type": "message_delta", **about, **told})
         yield sse({"type": "message_stop"})
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:
@@ -138,7 +139,7 @@ def _message(envelope: Envelope) -> dict[str, Any]:
 
 def _end(finish: Finish, blocks: BlockEvents) -> dict[str, Any]:
     """`stop_reason` and what goes with it, as the provider said it if it speaks the same wire."""
-    said = {name: value for name, value in finish.opaque.items() if name != "usage"}
+    said = {n: value for n, value in finish.opaque.items() if n not in ("usage", "about")}
     ours = {"stop_reason": _reason(finish, blocks), "stop_sequence": finish.stop}
     return {**ours, **said}
 
