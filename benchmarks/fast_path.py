@@ -28,6 +28,7 @@ from gateway.app import build_gateway, create_app
 from gateway.fast.protocol import FastProtocol
 from gateway.patience import Patience
 from gateway.pool import build_experts
+from gateway.running import settled
 from gateway.settings.root import Settings
 from gateway.state import Gateway
 
@@ -102,7 +103,7 @@ class _Wire(asyncio.Transport):
 
 async def _measured(gateway: Gateway, args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    app = create_app(gateway)
+    app = settled(create_app(gateway))
     config = uvicorn.Config(app, log_config=None, proxy_headers=False)
     config.load()
     clients = [_client(config, loop) for _ in range(args.together)]
