@@ -26,6 +26,7 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnsupportedError,
 )
+from experts.kept_json import kept_json
 from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
 from experts.plain_http import CONNECTING_AT_ONCE, PlainCall, PlainEndpoint, Receiver
@@ -202,7 +203,7 @@ class HttpExpert:
         if found := barred(request, self._card):
             raise ExpertUnsupportedError(self._card.expert_id, ": ".join(found))
         known = with_known_params(request, self._card)
-        return orjson.dumps(self._dialect.body(known, self._model))
+        return kept_json(self._dialect.body(known, self._model))
 
     @asynccontextmanager
     async def _opened(

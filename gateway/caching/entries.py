@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from experts.kept_json import kept_json
 from experts.messages import Delta, Event, Finish, Usage
 
 _OVERHEAD_BYTES = 1_000
@@ -82,7 +83,7 @@ def is_whole(events: Iterable[Event], finish_reasons: Collection[str]) -> bool:
 
 def encode(events: Iterable[Event]) -> bytes:
     """Events as JSON, runs of plain text joined; `decode` is the inverse."""
-    return orjson.dumps([[type(event).__name__, event] for event in _joined(events)])
+    return kept_json([[type(event).__name__, event] for event in _joined(events)])
 
 
 def decode(data: bytes) -> list[Event]:

@@ -113,7 +113,7 @@ class RawStream:
         self._decoder = SseDecoder(max_event_bytes)
         self._name = ModelName(envelope.expert)
         self._held: list[bytes] = []
-        self._kept: list[bytes] = []
+        self._kept: list[bytes | str] = []
         self._texts: list[str] = []
         self._first: Json = {}
 
@@ -198,8 +198,7 @@ class RawStream:
         text = "".join(self._texts)
         self._texts.clear()
         if text:
-            choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-            self._kept.append(orjson.dumps({"choices": [choice]}))
+            self._kept.append(text)
 
     def _fit(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         choices = data["choices"]
@@ -238,9 +237,10 @@ class RawStream:
     def events(self) -> Iterator[Event]:
         self._put_texts_away()
         read = self._reader()
-        for payload in self._kept:
+        for kept in self._kept:
+            data = _plain_chunk(kept) if isinstance(kept, str) else orjson.loads(kept)
             try:
-                events = list(read(orjson.loads(payload)))
+                events = list(read(data))
             except (TypeError, ValueError, AttributeError):
                 # It went through, but says nothing that we understand.
                 continue
@@ -265,6 +265,10 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
         return mended, orjson.loads(mended)
+
+
+def _plain_chunk(text: str) -> Json:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
 
 
 def _plain_text(choices: list[Json]) -> str | None:
