@@ -32,11 +32,11 @@ from benchmarks.running import Running, free_ports, on_core
 from benchmarks.stacks import MODEL, Stack, found, install, pointsman
 from gateway.router_store import RouterStore
 from routers.fit import fit_router
-from routers.registry import DEFAULT_ENCODER
 
 _LOAD = Path(__file__).parent / "load"
 _PROMPT = "Explain in simple terms how a gateway picks a model for a prompt. " * 12
 _COSTLIER = "mock-large"
+_ENCODER = "static"
 _err = Console(stderr=True)
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="keep the results, and do the same")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="names of gateways, with commas between")
-    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="of the learned router")
+    parser.add_argument("--encoder", default=_ENCODER, help="of the learned router")
     args = parser.parse_args()
     peers: Path = args.peers.resolve()
     if args.install:
@@ -98,13 +98,14 @@ def main() -> None:
 
 
 def measure(
-    peers: Path, rounds: int, only: str | None = None, encoder: str = DEFAULT_ENCODER
+    peers: Path, rounds: int, only: str | None = None, encoder: str = _ENCODER
 ) -> comparison.Results:
     """Start everything, load it in turns, stop everything."""
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="gateways-") as folder:
         scratch = Path(folder)
         ports = free_ports(10)
-        provider = subprocess.Popen(on_core(1, (str(build("provider", scratch)), str(ports[8]))))
+        command = on_core(1, (str(build("provider", scratch)), str(ports[8])))
+        provider = subprocess.Popen(command, start_new_session=True)
         stack.callback(provider.wait)
         stack.callback(provider.terminate)
         client = build("client", scratch)
@@ -218,7 +219,9 @@ def load(
     words = [str(gateway.port), gateway.stack.path, str(body), *map(str, numbers)]
     headers = ("authorization: Bearer none", *gateway.stack.headers)
     command = on_core(1, (str(client), *words, str(scenario.tokens), *headers))
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=120, start_new_session=True
+    )
     said: dict[str, float] = json.loads(done.stdout)
     return said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.comparison import Figures, results, table, with_table
+from benchmarks.comparison import README, Figures, kept, results, table, with_table
 
 VERSIONS = {"nginx": "1.2", "Pointsman": "abc", "LiteLLM": "3"}
 
@@ -88,3 +88,8 @@ def test_the_table_is_replaced_and_nothing_else() -> None:
     assert with_table(before, "new") == before.replace("old", "new")
     with pytest.raises(ValueError, match="needs"):
         with_table("# A", "new")
+
+
+def test_the_readme_shows_what_was_measured_last() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_table(text, table(kept())) == text
