@@ -82,9 +82,14 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
 def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     control = headers.get("cache-control")
     wishes = _cache_control(control) if control else {}
+    said: set[str] = set()
     for name, value in headers.items():
         if name.startswith(HEADER_PREFIX) and name not in _HEADER_ONLY:
             field_name = name.removeprefix(HEADER_PREFIX).replace("-", "_")
+            if field_name in said:
+                # Of two the first counts, as everywhere: whoever stands before us may add one.
+                continue
+            said.add(field_name)
             wishes[field_name] = _header_value(field_name, value)
     return wishes
 

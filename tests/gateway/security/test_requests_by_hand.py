@@ -145,6 +145,15 @@ def test_of_two_keys_the_first_counts_on_every_way(served: Served, provider: Fak
     assert sent(served, first, "host: 127.0.0.1", *mixed, body=BODY) == 401
 
 
+def test_of_two_wishes_the_first_counts_on_every_way(served: Served) -> None:
+    first = "POST /v1/chat/completions HTTP/1.1"
+    key = ("host: 127.0.0.1", "authorization: Bearer team-key-1")
+    good, bad = "x-pointsman-policy: balanced", "x-pointsman-policy: none-such"
+    body = BODY.replace(b'"a"', b'"auto"')
+    assert sent(served, first, *key, good, bad, body=body) == 200
+    assert sent(served, first, *key, bad, good, body=body) == 400
+
+
 def test_a_websocket_is_refused(served: Served) -> None:
     upgrade = (
         "host: 127.0.0.1",
