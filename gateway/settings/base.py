@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.errors import ConfigError
 
 _REFERENCES = ("env:", "os.environ/")
+_FIT = re.compile(r"[\x20-\x7e]*")
 
 
 class Frozen(BaseModel):
@@ -44,14 +46,17 @@ def variable(value: str) -> str | None:
 
 
 def secret(value: str) -> str:
-    """`env:NAME` to the variable's value; else the value itself.
+    """`env:NAME` to the variable's value; else the value itself, without blanks around it.
 
     Raises:
-        ConfigError: The variable is not set.
+        ConfigError: The variable is not set, or no header could hold what it says.
     """
     name = variable(value)
-    if name is None:
-        return value
-    if name not in os.environ:
+    if name is not None and name not in os.environ:
         raise ConfigError(f"the environment variable {name!r} is not set")
-    return os.environ[name]
+    # Files that became variables end in a line end.
+    found = (value if name is None else os.environ[name]).strip()
+    if not _FIT.fullmatch(found):
+        holder = "it" if name is None else f"the environment variable {name!r}"
+        raise ConfigError(f"{holder} holds a character that is not printable ASCII")
+    return found

@@ -29,7 +29,7 @@ class Configuration:
     warnings: tuple[Fault, ...] = ()
 
     def unset(self) -> list[Fault]:
-        """A fault for every `env:NAME` whose variable is not set."""
+        """A fault for every secret that can't be used: `env:NAME` of a variable that is not set."""
         faults = []
         for place, value in secrets_in(self.settings):
             try:

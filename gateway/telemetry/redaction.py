@@ -111,4 +111,5 @@ def _passwords(url: str) -> Iterator[str]:
 
 
 def _forms(secret_value: str) -> tuple[str, ...]:
-    return (secret_value, quote(secret_value, safe=""), unquote(secret_value))
+    shown = repr(secret_value)[1:-1]
+    return (secret_value, quote(secret_value, safe=""), unquote(secret_value), shown)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from gateway.settings.base import secret
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration
 
@@ -116,3 +117,30 @@ def test_nor_where_it_is_no_yaml(tmp_path: Path, text: str) -> None:
     path.write_text(TEXTS[text])
     for said in outputs(path):
         assert SECRET not in said, said
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t\n"], ids=repr)
+def test_a_line_end_behind_a_secret_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setenv("PLANTED", f"{SECRET}{end}")
+    assert secret("env:PLANTED") == secret(SECRET + end) == SECRET
+
+
+@pytest.mark.parametrize("middle", ["\n", "\r\nx-evil: 1", "\x00", "\x7f", "é", "名"], ids=repr)
+def test_a_secret_that_no_header_can_hold_is_a_fault_that_does_not_quote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, middle: str
+) -> None:
+    held = f"{SECRET}{middle}x"
+    path = tmp_path / "config.yaml"
+    for value in (held, "env:PLANTED"):
+        if value != held and "\x00" in held:
+            continue
+        monkeypatch.setenv("PLANTED", held.replace("\x00", ""))
+        section = {"experts": [{**EXPERT, "api_key": value}], "data_dir": str(tmp_path)}
+        path.write_text(json.dumps(section))
+        result = CliRunner().invoke(app, ["serve", "--check", "--config", str(path)])
+        assert result.exit_code == 2
+        assert "experts[0].api_key: " in result.stderr
+        assert "holds a character that is not printable ASCII" in result.stderr
+        assert SECRET not in result.output

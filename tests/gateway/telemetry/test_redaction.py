@@ -102,3 +102,9 @@ def test_a_missing_variable_is_somebody_elses_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("NOT_SET", raising=False)
     settings = Settings.model_validate({"keys": [{"name": "k", "key": "env:NOT_SET"}]})
     assert secrets_of(settings) == set()
+
+
+def test_a_secret_is_known_as_programs_show_it() -> None:
+    held = "it's\nplanted\\here"
+    for shown in (repr(held), repr(held.encode()), f"Illegal header value {held.encode()!r}"):
+        assert "planted" not in Redactor([held]).text(shown)
