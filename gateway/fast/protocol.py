@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -14,6 +15,7 @@ from gateway.errors import LedgerError
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES, PATH, Admitted, Lane
 from gateway.fast.rest import Rest
+from gateway.fast.template import Template, template_of
 from gateway.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
 from gateway.state import GATEWAY, Gateway
 
@@ -34,6 +36,30 @@ class FastProtocol(PatientProtocol):
         self._gathering = False
         self._body: list[bytes] = []
         self._asking: _Client | None = None
+        self._template: Template | None = None
+        self._piece = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase == WAITING and not unfinished(self.cycle):
+            template = self._template
+            if template is not None:
+                body = template.body_of(data, MAX_BODY_BYTES)
+                if body is not None and self._repeated(template, body):
+                    return
+            self._piece = data
+        super().data_received(data)
+
+    def _repeated(self, template: Template, body: bytes) -> bool:
+        """Take a request whose head was parsed before; False: it has to be parsed after all."""
+        client = self._client_of(body, template.headers)
+        if client is None:
+            return False
+        client.raw_headers = template.raw
+        self.turn += 1
+        if not self._takes(client):
+            return False
+        self.phase = ANSWER if unfinished(self.cycle) else WAITING
+        return True
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -77,7 +103,14 @@ class FastProtocol(PatientProtocol):
         self._gathering = False
         raw = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        if self._taken(raw):
+        headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.headers)}
+        client = self._client_of(raw, headers)
+        if client is not None:
+            client.scope = self.scope
+            client.keep_alive = self.parser.should_keep_alive()
+        if client is not None and self._takes(client):
+            if client.keep_alive:
+                self._template = template_of(self._piece, self.headers, headers)
             # Trailers would be added to the headers that the application gets to see.
             self.headers = []
             self.phase = ANSWER if unfinished(self.cycle) else WAITING
@@ -85,6 +118,7 @@ class FastProtocol(PatientProtocol):
             super().on_headers_complete()
             super().on_body(raw)
             super().on_message_complete()
+        self._piece = b""
 
     def is_receiving(self) -> bool:
         return self._gathering or super().is_receiving()
@@ -92,15 +126,16 @@ class FastProtocol(PatientProtocol):
     def is_answering(self) -> bool:
         return self._asking is not None or super().is_answering()
 
-    def _taken(self, raw: bytes) -> bool:
+    def _client_of(self, raw: bytes, headers: Mapping[str, str]) -> _Client | None:
         # Tests serve other applications with this class too.
         gateway: Gateway | None = getattr(getattr(self.app, "state", None), "gateway", None)
         lane = None if gateway is None else gateway.lane
         if gateway is None or lane is None or not lane.open:
-            return False
-        headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.headers)}
-        client = _Client(self, gateway, lane, raw, headers)
-        if lane.pressed:
+            return None
+        return _Client(self, gateway, lane, raw, headers)
+
+    def _takes(self, client: _Client) -> bool:
+        if client.pressed:
             self._seat(client)
             client.wait()
             return True
@@ -157,7 +192,19 @@ class FastProtocol(PatientProtocol):
         self._start_asgi_task(cycle, app)
 
     def _scope_of(self, client: _Client, begun: Begun | None) -> Any:
-        scope = client.scope
+        scope: Any = client.scope
+        if scope is None:
+            # The same that the server makes of a head which it parses.
+            scope = {
+                "type": "http",
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme,
+                "root_path": self.root_path,
+                "headers": list(client.raw_headers),
+                "state": self.app_state.copy(),
+            }
         scope.update(
             method="POST", path=PATH.decode(), raw_path=PATH, query_string=b"", http_version="1.1"
         )
@@ -194,11 +241,13 @@ class _Client:
 
     Attributes:
         response_complete, disconnected, keep_alive, message_event: As the server's own cycles.
+        scope: What the server's parser made of the head; None if that was not asked.
+        raw_headers: The headers then.
     """
 
     __slots__ = (
         "_exchange", "_headers", "_lane", "_patient_until", "_protocol", "disconnected", "gateway",
-        "keep_alive", "message_event", "raw", "response_complete", "scope",
+        "keep_alive", "message_event", "raw", "raw_headers", "response_complete", "scope",
     )  # fmt: skip
 
     def __init__(
@@ -207,7 +256,7 @@ class _Client:
         gateway: Gateway,
         lane: Lane,
         raw: bytes,
-        headers: dict[str, str],
+        headers: Mapping[str, str],
     ) -> None:
         self._protocol = protocol
         self._lane = lane
@@ -216,10 +265,16 @@ class _Client:
         self._exchange: Exchange | None = None
         self.gateway = gateway
         self.raw = raw
-        self.scope: Any = protocol.scope
-        self.keep_alive = protocol.parser.should_keep_alive()
+        self.scope: Any = None
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = ()
+        self.keep_alive = True
         self.response_complete = self.disconnected = False
         self.message_event = _NOBODY_WAITS
+
+    @property
+    def pressed(self) -> bool:
+        """Whether it has to wait for the ledger."""
+        return self._lane.pressed
 
     def admitted(self) -> Admitted | None:
         """What is asked; None if that is for the ordinary path."""

@@ -1,0 +1,64 @@
+"""The head of a connection's last request, so that one like it need not be parsed again. Pure.
+
+Clients repeat themselves: on one connection the heads of their requests are the same bytes but for
+the length of the body. What the parser made of the first holds for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_END = b"\r\n\r\n"
+_MOST_BYTES = 4096
+
+
+class Template(NamedTuple):
+    """A head that was parsed.
+
+    Attributes:
+        before: Its bytes up to the digits of its length.
+        after: Those behind them, up to the body.
+        raw: Its headers as they came, names in lower case.
+        headers: The same as text; the first of several that share a name.
+    """
+
+    before: bytes
+    after: bytes
+    raw: Sequence[tuple[bytes, bytes]]
+    headers: Mapping[str, str]
+
+    def body_of(self, data: bytes, most: int) -> bytes | None:
+        """The body of a whole request with this head, at most so long; None if it is none."""
+        if not data.startswith(self.before):
+            return None
+        at = len(self.before)
+        stop = data.find(b"\r", at, at + 10)
+        if stop <= at or not data.startswith(self.after, stop):
+            return None
+        digits = data[at:stop]
+        body = data[stop + len(self.after) :]
+        if not digits.isdigit() or len(body) != int(digits) or len(body) > most:
+            return None
+        return body
+
+
+def template_of(
+    data: bytes, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]
+) -> Template | None:
+    """What there is to remember of a request that came in one piece.
+
+    Args:
+        data: The request.
+        raw: Its headers as the parser read them.
+        headers: The same as text.
+    """
+    end = data.find(_END) + len(_END)
+    match = _LENGTH.search(data, 0, end)
+    if match is None or end > _MOST_BYTES or int(match[1]) != len(data) - end:
+        return None
+    if sum(name == b"content-length" for name, _ in raw) != 1:
+        return None
+    return Template(data[: match.start(1)], data[match.end(1) : end], raw, headers)
