@@ -34,7 +34,7 @@ class BreakerRules:
     """
 
     failures: int = 5
-    rate: float = 0.5
+    rate: float = 0.75
     window: int = 20
     open_s: float = 5.0
     max_open_s: float = 120.0

@@ -15,7 +15,7 @@ class BreakerSettings(Frozen):
     """When an expert is taken out of service, and for how long; see `experts.breaker`."""
 
     failures: int = Field(5, ge=1)
-    rate: float = Field(0.5, gt=0, le=1)
+    rate: float = Field(0.75, gt=0, le=1)
     window: int = Field(20, ge=1, le=1000)
     open_s: float = Field(5, gt=0)
     max_open_s: float = Field(120, gt=0)

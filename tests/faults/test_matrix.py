@@ -72,7 +72,13 @@ def benches(
 
 
 def _kin(cell: Cell) -> tuple[object, ...]:
-    return cell.api, cell.wire, cell.way, cell.row.waits
+    return cell.api, cell.wire, cell.way, cell.row.waits, cell.row.waits and cell.mode == "auto"
+
+
+def _pace(cell: Cell) -> str:
+    if not cell.row.waits:
+        return "at once"
+    return "fails over" if cell.mode == "auto" else "waits"
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
@@ -95,9 +101,7 @@ def test_the_same_of_a_provider_of_anthropics_wire(
         next(c for c in (*CELLS, *ANTHROPIC) if _kin(c) == kin)
         for kin in dict.fromkeys(map(_kin, (*CELLS, *ANTHROPIC)))
     ],
-    ids=lambda cell: (
-        f"{cell.api}-{cell.wire}-{cell.way}-{'waits' if cell.row.waits else 'at once'}"
-    ),
+    ids=lambda cell: f"{cell.api}-{cell.wire}-{cell.way}-{_pace(cell)}",
 )
 def test_the_books_hold_and_nothing_is_open(cell: Cell, benches: Callable[[Cell], Bench]) -> None:
     verdict = benches(cell).verified()
