@@ -36,6 +36,11 @@ class SseDecoder:
         self._after_cr = False
         self._begun = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether the next byte begins an event, behind plain line ends."""
+        return self._begun and not (self._open or self._data or self._after_cr)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The payloads of the events that `chunk` completes, `[DONE]` among them."""
         if self._after_cr or b"\r" in chunk:

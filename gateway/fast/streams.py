@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import orjson
@@ -19,6 +19,7 @@ from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
 from gateway.api.front import Envelope
 from gateway.fast.deltas import fit_choice
+from gateway.fast.mould import Mould, mould_of
 from gateway.fast.naming import ModelName
 
 _NO_USAGE = b',"usage":null'
@@ -116,8 +117,14 @@ class RawStream:
         self._kept: list[bytes | str] = []
         self._texts: list[str] = []
         self._first: Json = {}
+        self._mould: Mould | None = None
 
     def feed(self, chunk: bytes) -> bytes:
+        if self._mould is not None and self._decoder.idle and not self.finished:
+            texts = self._mould.texts(chunk)
+            if texts is not None:
+                self._remember(texts)
+                return self._mould.passed(chunk)
         try:
             payloads = self._decoder.feed(chunk)
         except EventTooLongError as error:
@@ -137,6 +144,8 @@ class RawStream:
         for payload in payloads:
             if self.done or self.failure is not None:
                 break
+            if self._is_like_before(payload, out):
+                continue
             try:
                 self._take(*_read(payload), out)
             except (TypeError, ValueError, AttributeError, KeyError):
@@ -151,7 +160,16 @@ class RawStream:
         out.clear()
         return passed
 
+    def _is_like_before(self, payload: bytes, out: list[bytes]) -> bool:
+        mould = self._mould
+        if mould is None or self.finished or (text := mould.text(payload)) is None:
+            return False
+        self._remember((text,))
+        out.append(b"data: %b\n\n" % mould.passed(payload))
+        return True
+
     def _take(self, payload: bytes, data: Json, out: list[bytes]) -> None:
+        raw, follows = payload, bool(self._first)
         if (usage := data.get("usage")) or data.get("error"):
             if data.get("error") and not self.finished:
                 self.failure = error_in_answer(self._envelope.expert, data)
@@ -173,25 +191,35 @@ class RawStream:
         for choice in choices:
             self._see(choice)
         payload, data = self._fit(payload, data)
-        if choices and not self._first:
-            self._first = data
-            if "role" not in (choices[0].get("delta") or {}):
-                # Clients count on a stream that begins so.
-                opening = {"index": 0, "delta": {"role": "assistant", "content": ""}}
-                out.append(sse({**self._fields(), "choices": [{**opening, "finish_reason": None}]}))
         payload = payload or orjson.dumps(data)
-        self._keep(payload, choices)
-        out.append(b"data: %b\n\n" % self._name.put(payload, data))
+        passed = self._name.put(payload, data)
+        if choices and not self._first:
+            self._begin(data, out)
+        text = self._keep(payload, choices)
+        if text and follows:
+            self._mould = mould_of(raw, passed, text) or self._mould
+        out.append(b"data: %b\n\n" % passed)
 
-    def _keep(self, payload: bytes, choices: list[Json]) -> None:
+    def _begin(self, data: Json, out: list[bytes]) -> None:
+        self._first = data
+        if "role" not in (data["choices"][0].get("delta") or {}):
+            # Clients count on a stream that begins so.
+            opening = {"index": 0, "delta": {"role": "assistant", "content": ""}}
+            out.append(sse({**self._fields(), "choices": [{**opening, "finish_reason": None}]}))
+
+    def _keep(self, payload: bytes, choices: list[Json]) -> str | None:
         """What is needed should the answer break: of most chunks no more than their text."""
         text = _plain_text(choices)
         if text is None:
             self._put_texts_away()
             self._kept.append(payload)
-            return
-        self._texts.append(text)
-        if len(self._texts) == _TEXTS_TOGETHER:
+        else:
+            self._remember((text,))
+        return text
+
+    def _remember(self, texts: Iterable[str]) -> None:
+        self._texts += texts
+        if len(self._texts) >= _TEXTS_TOGETHER:
             self._put_texts_away()
 
     def _put_texts_away(self) -> None:
