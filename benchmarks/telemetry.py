@@ -128,7 +128,8 @@ def _watched(telemetry: Telemetry) -> Trip:
 
 
 _USAGE = Usage(input=10, output=20)
-_ATTEMPT = Attempt("att-1", _CARD, None, first_token_s=0.001, usage=_USAGE)
+_ATTEMPT = Attempt("att-1", _CARD, None, time.monotonic())
+_ATTEMPT.first_token_s, _ATTEMPT.usage = 0.001, _USAGE
 _BOOKING = Booking(_NoLedger(), _ASK, _DECISION, "none")  # type: ignore[arg-type]
 _BOOKING.usage = _USAGE
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -25,7 +24,7 @@ from gateway.ledger.rows import (
 )
 from gateway.ledger.store import Ledger
 from gateway.settings.ledger import LedgerSettings
-from gateway.telemetry.trip import UNSEEN, Trip
+from gateway.telemetry.trip import NO_HEADERS, UNSEEN, Trip
 from routers.records import Decision
 
 NOT_SENT = "not_sent"
@@ -33,20 +32,38 @@ UNBILLED = ("failed", NOT_SENT)
 """Ends of an attempt that cost nothing unless tokens were counted."""
 
 
-@dataclass(slots=True)
 class Attempt:
-    """One upstream call while it runs."""
+    """One upstream call while it runs.
 
-    attempt_id: str
-    card: ExpertCard
-    parent_id: str | None
-    started: float = field(default_factory=time.monotonic)
-    first_token_s: float | None = None
-    usage: Usage | None = None
-    finish_reason: str | None = None
-    has_children: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """What the call must carry, so that traces go on behind it."""
+    Args:
+        attempt_id: What the ledger knows it by.
+        card: Whom it asks.
+        parent_id: The call of the composition that makes it, if one does.
+        started: Seconds on `time.monotonic`; until it is on record, when that was asked for.
+
+    Attributes:
+        first_token_s: From its start until the answer began; None while it has not.
+        begun: Whether it goes on: it was made and has not ended.
+        headers: What the call must carry, so that traces go on behind it.
+    """
+
+    __slots__ = (
+        "attempt_id", "begun", "card", "finish_reason", "first_token_s", "has_children", "headers",
+        "parent_id", "started", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, attempt_id: str, card: ExpertCard, parent_id: str | None, started: float
+    ) -> None:
+        self.attempt_id = attempt_id
+        self.card = card
+        self.parent_id = parent_id
+        self.started = started
+        self.first_token_s: float | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.has_children = self.begun = False
+        self.headers = NO_HEADERS
 
     @property
     def elapsed_s(self) -> float:
@@ -91,8 +108,11 @@ class Booking:
         self._decision = decision
         self._text_mode = text_mode
         self._started = time.monotonic()
-        self._rows: list[Row] = [self._request_row()]
-        self._rows.append(decision_row(self.decision_id, self.request_id, now(), decision))
+        at = now()
+        self._rows: list[Row] = [
+            self._request_row(at),
+            decision_row(self.decision_id, self.request_id, at, decision),
+        ]
         self._closed = False
 
     @property
@@ -111,14 +131,13 @@ class Booking:
     async def begin(self, card: ExpertCard, parent: Attempt | None = None) -> Attempt:
         """Record an attempt (and, with the first one, the decision) before it is made."""
         attempt, rows = self._announced(card, parent)
-        asked = time.monotonic()
         try:
             await self._ledger.commit(rows)
         except anyio.get_cancelled_exc_class():
             # The client left while the disk was waited for: what was announced is not made.
             self.end(attempt, NOT_SENT)
             raise
-        self._began(attempt, asked)
+        self._began(attempt)
         return attempt
 
     def begin_then(
@@ -126,11 +145,10 @@ class Booking:
     ) -> None:
         """`begin` for who can't wait: `then` is called when the attempt may be made, or why not."""
         attempt, rows = self._announced(card, None)
-        asked = time.monotonic()
 
         def written(error: LedgerError | None) -> None:
             if error is None:
-                self._began(attempt, asked)
+                self._began(attempt)
             then(attempt, error)
 
         if not self._ledger.commit_then(rows, written):
@@ -138,25 +156,30 @@ class Booking:
 
     def _announced(self, card: ExpertCard, parent: Attempt | None) -> tuple[Attempt, list[Row]]:
         """A new attempt, and the rows that have to be on record before it is made."""
-        attempt = Attempt(new_id("att"), card, parent.attempt_id if parent else None)
+        parent_id = price_id = None
         if parent:
-            parent.has_children = True
-        prices = [price_row(card.expert_id, card.prices)] if card.prices else []
+            parent.has_children, parent_id = True, parent.attempt_id
+        attempt = Attempt(new_id("att"), card, parent_id, time.monotonic())
+        rows, self._rows = self._rows, []
+        if card.prices:
+            price = price_row(card.expert_id, card.prices)
+            rows.append(price)
+            price_id = price.values["price_id"]
         values = {
             "attempt_id": attempt.attempt_id,
             "decision_id": self.decision_id,
-            "parent_id": attempt.parent_id,
+            "parent_id": parent_id,
             "ordinal": self.attempts,
             "at": now(),
             "expert_id": card.expert_id,
-            "price_id": prices[0].values["price_id"] if prices else None,
+            "price_id": price_id,
         }
         self.attempts += 1
-        opening, self._rows = self._rows, []
-        return attempt, [*opening, *prices, Row(tables.attempt, values)]
+        rows.append(Row(tables.attempt, values))
+        return attempt, rows
 
-    def _began(self, attempt: Attempt, asked: float) -> None:
-        attempt.started = time.monotonic()
+    def _began(self, attempt: Attempt) -> None:
+        asked, attempt.started = attempt.started, time.monotonic()
         self.trip.recorded(attempt.started - asked)
         self.trip.attempt_began(attempt)
 
@@ -167,7 +190,7 @@ class Booking:
         error: ExpertCallError | None = None,
         *,
         last: bool = False,
-    ) -> None:
+    ) -> int | None:
         """Record how an attempt ended and what it cost; never waits.
 
         Args:
@@ -175,6 +198,9 @@ class Booking:
             status: `ok`, `failed`, `cancelled` or `not_sent`.
             error: Why it failed.
             last: `close` follows at once, and takes this along.
+
+        Returns:
+            What it cost, in nano-dollars; None is unknown.
         """
         cost = attempt.cost_nanousd()
         if cost is None:
@@ -204,6 +230,7 @@ class Booking:
             rows, self._rows = self._rows, []
             self._ledger.append(rows)
         self.trip.attempt_ended(attempt, status, error.kind if error else None, cost)
+        return cost
 
     def close(
         self,
@@ -228,16 +255,15 @@ class Booking:
             "latency_s": self.latency_s,
             "answer": kept_text(answer, self._text_mode),
         }
-        rows: Sequence[Row] = [*self._rows, Row(tables.request_result, values), *more]
-        self._ledger.append(rows)
+        self._ledger.append([*self._rows, Row(tables.request_result, values), *more])
         self.trip.end(status, error_kind, answered_by, self, answer)
 
-    def _request_row(self) -> Row:
+    def _request_row(self, at: float) -> Row:
         ask, wishes = self._ask, self._ask.wishes
         text = ask.request.text
         values = {
             "request_id": self.request_id,
-            "at": now(),
+            "at": at,
             "key_name": ask.key.name,
             "project": ask.key.project,
             "wire": ask.wire,

@@ -9,35 +9,28 @@ _CHANCE_BYTES = 10
 _AT_ONCE = 4096
 
 
-class _Chance:
-    """Bytes of the system's random source, fetched many at a time: asking for them is slow."""
-
-    def __init__(self) -> None:
-        self.forget()
-        # A child must not hand out what its parent does.
-        os.register_at_fork(after_in_child=self.forget)
-
-    def forget(self) -> None:
-        self._left: list[bytes] = []
-
-    def take(self) -> bytes:
-        try:
-            # Taking from a list is atomic: no two threads get the same.
-            return self._left.pop()
-        except IndexError:
-            many = os.urandom(_CHANCE_BYTES * _AT_ONCE)
-            fresh = [many[at : at + _CHANCE_BYTES] for at in range(0, len(many), _CHANCE_BYTES)]
-            mine = fresh.pop()
-            self._left = fresh
-            return mine
-
-
-_chance = _Chance()
+_chance: list[str] = []
+# A child must not hand out what its parent does.
+os.register_at_fork(after_in_child=_chance.clear)
 
 
 def new_id(prefix: str) -> str:
     """`prefix-` and 32 hex digits: 48 bits of milliseconds, then 80 bits of chance."""
-    return f"{prefix}-{time.time_ns() // 1_000_000:012x}{_chance.take().hex()}"
+    try:
+        # Taking from a list is atomic: no two threads get the same.
+        chance = _chance.pop()
+    except IndexError:
+        chance = _fetched()
+    return f"{prefix}-{time.time_ns() // 1_000_000:012x}{chance}"
+
+
+def _fetched() -> str:
+    """Hex digits of the system's random source, of which it leaves many: asking it is slow."""
+    many = os.urandom(_CHANCE_BYTES * _AT_ONCE).hex()
+    digits = 2 * _CHANCE_BYTES
+    mine, *others = (many[at : at + digits] for at in range(0, len(many), digits))
+    _chance.extend(others)
+    return mine
 
 
 def now() -> float:

@@ -234,8 +234,8 @@ class Relay:
         self._end_call()
         self._booked = True
         settle_usage(self._attempt, self._request, reported, seen)
-        self._booking.end(self._attempt, "ok", last=True)
-        self._hold.ok(self._attempt.cost_nanousd(), self._attempt.usage)
+        cost = self._booking.end(self._attempt, "ok", last=True)
+        self._hold.ok(cost, self._attempt.usage)
         if (after_s := self._attempt.first_token_s) is not None:
             silence, stream = self._lane.traffic.silence, self._request.stream
             silence.ended(self._expert_id, after_s, stream=stream)

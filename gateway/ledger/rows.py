@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
 
 _PREFERENCE = tuple(field.name for field in fields(Preference))
+_weights = attrgetter(*_PREFERENCE)
 
 
 class Row(NamedTuple):
@@ -43,7 +45,7 @@ def decision_row(decision_id: str, request_id: str, at: float, decision: Decisio
         "router": decision.router,
         "version": decision.version,
         "policy": decision.policy,
-        "preference": {name: getattr(preference, name) for name in _PREFERENCE},
+        "preference": dict(zip(_PREFERENCE, _weights(preference), strict=True)),
         "candidates": {
             "experts": candidates.experts,
             "quality": candidates.quality_A,

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -28,10 +27,8 @@ Then = Callable[[LedgerError | None], None]
 """Hears that rows are on disk, or why they will never be."""
 
 
-class _Entry(NamedTuple):
-    rows: tuple[Row, ...]
-    then: Then | None = None
-    loop: asyncio.AbstractEventLoop | None = None
+_Entry = tuple[tuple[Row, ...], Then | None, asyncio.AbstractEventLoop | None]
+"""Rows that go together, and who hears of them where."""
 
 
 class Ledger:
@@ -84,11 +81,11 @@ class Ledger:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Queue rows. Never blocks."""
-        self._queue(_Entry(tuple(rows)))
+        self._queue(tuple(rows))
 
     def append_then(self, rows: Iterable[Row], then: Then) -> None:
         """Queue rows; `then` is called on the running event loop when they are on disk."""
-        self._queue(_Entry(tuple(rows), then, asyncio.get_running_loop()))
+        self._queue(tuple(rows), then, asyncio.get_running_loop())
 
     def commit_then(self, rows: Iterable[Row], then: Then) -> bool:
         """Queue rows; in strict mode `then` is called when they are on disk.
@@ -142,14 +139,21 @@ class Ledger:
         self.append_then(rows, settle)
         await done
 
-    def _queue(self, entry: _Entry) -> None:
+    def _queue(
+        self,
+        rows: tuple[Row, ...],
+        then: Then | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         if self._closing:
             raise LedgerError("the ledger is closed")
         with self._lock:
-            self._entries.append(entry)
-            self._pending_rows += len(entry.rows)
-        if entry.then is not None or not self._awake.is_set():
-            self._hurry |= entry.then is not None
+            self._entries.append((rows, then, loop))
+            self._pending_rows += len(rows)
+        if then is not None:
+            self._hurry = True
+            self._awake.set()
+        elif not self._awake.is_set():
             self._awake.set()
 
     def _run(self) -> None:
@@ -170,7 +174,7 @@ class Ledger:
         with self._lock:
             while self._entries and size < _MAX_BATCH_ROWS:
                 batch.append(self._entries.popleft())
-                size += len(batch[-1].rows)
+                size += len(batch[-1][0])
         return batch
 
     def _gather(self) -> None:
@@ -205,14 +209,15 @@ class Ledger:
     def _write_apart(self, batch: Sequence[_Entry], error: IntegrityError) -> None:
         """One entry breaks a rule of the schema: find it, write the others."""
         if len(batch) == 1:
-            _log.error("ledger refused %d rows: %s", len(batch[0].rows), error.orig)
+            [(rows, _, _)] = batch
+            _log.error("ledger refused %d rows: %s", len(rows), error.orig)
             self._settle(batch, LedgerError(f"the ledger refused a row: {error.orig}"))
             return
         for entry in batch:
             self._write_until_done([entry])
 
     def _write(self, batch: Sequence[_Entry]) -> None:
-        rows = [row for entry in batch for row in entry.rows if id(row) not in self._known]
+        rows = [row for together, _, _ in batch for row in together if id(row) not in self._known]
         if rows:
             with self._engine.begin() as connection:
                 insert_rows(connection, rows)
@@ -225,16 +230,16 @@ class Ledger:
         self._known.update({id(row): row for row in rows[:_MOST_KNOWN]})
 
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
-        rows = sum(len(entry.rows) for entry in batch)
+        rows = sum(len(together) for together, _, _ in batch)
         self._written_to = self._taken
         if error is not None:
             self.lost_rows += rows
         with self._lock:
             self._pending_rows -= rows
         waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
-        for entry in batch:
-            if entry.then is not None and entry.loop is not None:
-                waiting.setdefault(entry.loop, []).append(entry.then)
+        for _, then, where in batch:
+            if then is not None and where is not None:
+                waiting.setdefault(where, []).append(then)
         for loop, thens in waiting.items():
             try:
                 loop.call_soon_threadsafe(_tell, thens, error)

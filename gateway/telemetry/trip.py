@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 NOBODY = "none"
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LOOP_CHECK_S = 0.25
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -114,7 +114,7 @@ class Trip:
     """
 
     __slots__ = (
-        "_begun", "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began",
+        "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began",
         "decide_s", "decision", "ended", "first_token_s", "ledger_s", "request_id", "trace",
         "upstream_headers", "upstream_s", "wire",
     )  # fmt: skip
@@ -128,10 +128,9 @@ class Trip:
         self.admit_s = self.decide_s = self.ledger_s = self.upstream_s = 0.0
         self.first_token_s: float | None = None
         self.trace: Trace | None = None
-        self.upstream_headers: Mapping[str, str] = _NO_HEADERS
+        self.upstream_headers: Mapping[str, str] = NO_HEADERS
         self._telemetry = telemetry
         self._ended = False
-        self._begun: set[str] = set()
         self._open = 0
         self._since = 0.0
         self._last: str | None = None
@@ -171,7 +170,7 @@ class Trip:
         """An expert is about to be called, with `attempt.headers`."""
         running, expert = self._telemetry.metrics.running, attempt.card.expert_id
         running[expert] = running.get(expert, 0) + 1
-        self._begun.add(attempt.attempt_id)
+        attempt.begun = True
         reason = self._count_attempt(attempt) if attempt.parent_id is None else None
         if self.trace is not None:
             attempt.headers = self.trace.attempt_began(attempt, reason)
@@ -215,8 +214,8 @@ class Trip:
             if status != "ok":
                 metrics.wasted.add(expert, cost_nanousd / NANO_PER_USD)
         # One that was announced and never made was not open.
-        if attempt.attempt_id in self._begun:
-            self._begun.remove(attempt.attempt_id)
+        if attempt.begun:
+            attempt.begun = False
             metrics.running[attempt.card.expert_id] -= 1
             if attempt.parent_id is None:
                 self._closed(attempt, now)

@@ -41,7 +41,7 @@ def trip(clock: Clock, metrics: Metrics) -> Trip:
 
 
 def begun(trip: Trip, clock: Clock, expert: str, number: int) -> Attempt:
-    attempt = Attempt(f"att-{number}", ExpertCard(expert), None, started=clock.now)
+    attempt = Attempt(f"att-{number}", ExpertCard(expert), None, clock.now)
     trip.attempt_began(attempt)
     return attempt
 
@@ -89,7 +89,8 @@ def test_server_timing_counts_a_call_that_still_goes_on(trip: Trip, clock: Clock
 
 def test_a_call_that_was_announced_and_not_made_closes_no_other(trip: Trip, clock: Clock) -> None:
     running = begun(trip, clock, "a", 1)
-    trip.attempt_ended(Attempt("att-2", ExpertCard("b"), None), "not_sent", None, None)
+    announced = Attempt("att-2", ExpertCard("b"), None, clock.now)
+    trip.attempt_ended(announced, "not_sent", None, None)
     clock.now += 1
     assert phases(trip)["upstream"] == 1_000
     trip.attempt_ended(running, "ok", None, None)
