@@ -51,6 +51,8 @@ class Barred(NamedTuple):
 
 def barred(request: ChatRequest, card: ExpertCard) -> Barred | None:
     """What in `request` an expert of this card must not be sent, None if nothing."""
+    if not may_be_barred(request):
+        return None
     return _powerful(request.params, card) or _media(request, card)
 
 
@@ -59,11 +61,12 @@ def may_be_barred(request: ChatRequest) -> bool:
     params = request.params
     if params and (_KEYWORDS in params or not POWERFUL_PARAMS.isdisjoint(params)):
         return True
-    return any(
-        not isinstance(message.content, str)
-        or (message.source is not None and message.role == "assistant")
-        for message in request.messages
-    )
+    for message in request.messages:
+        if type(message.content) is not str or (
+            message.source is not None and message.role == "assistant"
+        ):
+            return True
+    return False
 
 
 def _powerful(params: Mapping[str, Any], card: ExpertCard) -> Barred | None:

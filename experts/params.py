@@ -93,11 +93,14 @@ PREFILL_PARAMS = frozenset({"add_generation_prompt", "continue_final_message"})
 
 def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
     """Fields of `request` that neither its wire nor `card` itself knows, sorted."""
+    params = request.params.keys()
     of_wire = ANTHROPIC_PARAMS if card.wire == "anthropic" else KNOWN_PARAMS[request.task]
+    if params <= of_wire:
+        return ()
     known = of_wire | card.params_allow
     if card.prefill:
         known |= PREFILL_PARAMS
-    return tuple(sorted(name for name in request.params if name not in known))
+    return tuple(sorted(params - known))
 
 
 def dropped_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:

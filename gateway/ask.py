@@ -68,6 +68,8 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
     """
     if body is not None and not isinstance(body, dict):
         raise ApiError(400, "pointsman: must be an object", param="pointsman")
+    if not body and "cache-control" not in headers and HEADER_PREFIX not in " ".join(headers):
+        return NO_WISHES
     wished = {**_from_headers(headers), **(body or {})}
     if not wished:
         return NO_WISHES

@@ -21,7 +21,7 @@ from gateway.settings.server import ServerSettings
 
 _SHA256 = "sha256:"
 _LOOPBACK = ("127.0.0.1", "::1")
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
 """What proxies add: who connects from this machine is then somebody else."""
 UNVERIFIED = Key("unverified")
 """Who shows a key that can't be checked just now, if `access.when_ledger_is_down` is open."""
@@ -152,7 +152,7 @@ class Keyring:
 
     def _anonymous(self, headers: Mapping[str, str], client_host: str | None) -> Key:
         """Who needs no key: an admin on this machine, unless a proxy or a page speaks for them."""
-        if client_host in _LOOPBACK and not any(name in headers for name in _FORWARDED):
+        if client_host in _LOOPBACK and _FORWARDED.isdisjoint(headers):
             check_site(headers, self._sites)
             return LOCAL
         if not self._strangers:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from experts.depth import load_json
+from experts.params import KNOWN_PARAMS
 from gateway.errors import ApiError
 
 # Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a
@@ -18,6 +19,7 @@ _REFUSED = frozenset(
     )
 )
 _REFUSED_PREFIXES = ("mock_", "aws_", "azure_", "vertex_")
+_USUAL = frozenset({"messages", "model", "stream", "max_tokens"}) | KNOWN_PARAMS["chat"]
 # Where clients of such gateways put further fields.
 _MORE_FIELDS = ("extra_body", "litellm_params")
 _MOST_DEPTH = 8
@@ -36,6 +38,8 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 def refuse_operator_fields(body: dict[str, Any]) -> None:
     """Raises ApiError 400 for a field that only the operator may set."""
+    if body.keys() <= _USUAL:
+        return
     for name in body:
         if name in _REFUSED or name.startswith(_REFUSED_PREFIXES):
             raise fault(name, "is not accepted from clients")

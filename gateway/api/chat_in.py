@@ -13,6 +13,12 @@ from gateway.ask import Ask, parse_wishes
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _OURS = ("model", "messages", "stream", "max_tokens", "pointsman")
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "tools": (list, "an array"),
+    "functions": (list, "an array"),
+    "response_format": (dict, "an object"),
+    "temperature": (int | float, "a number"),
+}
 
 
 def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> Ask:
@@ -27,18 +33,19 @@ def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> As
     params = {name: value for name, value in body.items() if name not in _OURS}
     _check_params(params)
     messages, max_tokens = _messages(body.get("messages")), _max_tokens(body)
-    source = Source(CHAT_WIRE, body, (messages, max_tokens, params)) if _is_plain(body) else None
+    plain = _is_plain(body, messages)
+    source = Source(CHAT_WIRE, body, (messages, max_tokens, params)) if plain else None
     request = ChatRequest(messages, max_tokens, stream, params, source)
     wishes = parse_wishes(body.get("pointsman"), headers)
     return Ask(request, model, "openai.chat", key, wishes, body)
 
 
-def _is_plain(body: Mapping[str, Any]) -> bool:
+def _is_plain(body: Mapping[str, Any], messages: tuple[Message, ...]) -> bool:
     """Whether an expert of the same wire can be sent it as it is."""
     if "pointsman" in body or ("max_completion_tokens" in body and "max_tokens" in body):
         return False
     # Thoughts that we added to an answer come back with it; this wire has no such field.
-    return not any("thinking_blocks" in message for message in body["messages"])
+    return not any("thinking_blocks" in message.fields for message in messages)
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:
@@ -60,10 +67,16 @@ def _messages(value: Any) -> tuple[Message, ...]:
 def _message(item: Any, index: int) -> Message:
     if not isinstance(item, dict):
         raise fault(f"messages[{index}]", "must be an object")
-    if item.get("role") not in _ROLES:
+    role, content = item.get("role"), item.get("content")
+    if role not in _ROLES:
         raise fault(f"messages[{index}].role", f"must be one of {', '.join(_ROLES)}")
-    fields = {name: value for name, value in item.items() if name not in ("role", "content")}
-    return Message(item["role"], _content(item.get("content"), index), fields)
+    if type(content) is not str:
+        content = _content(content, index)
+    fields = {}
+    # Most messages have these two fields only.
+    if len(item) != 2 or "content" not in item:
+        fields = {name: value for name, value in item.items() if name not in ("role", "content")}
+    return Message(role, content, fields)
 
 
 def _content(value: Any, index: int) -> str | tuple[dict[str, Any], ...] | None:
@@ -88,15 +101,12 @@ def _max_tokens(body: Mapping[str, Any]) -> int | None:
 
 def _check_params(params: Mapping[str, Any]) -> None:
     """The few fields that we read ourselves; the expert judges the others."""
-    count = params.get("n")
-    if count is not None and (not isinstance(count, int) or not 1 <= count <= 128):
-        raise fault("n", "must be a whole number from 1 to 128")
-    for name, kind, word in (
-        ("tools", list, "an array"),
-        ("functions", list, "an array"),
-        ("response_format", dict, "an object"),
-        ("temperature", int | float, "a number"),
-    ):
-        value = params.get(name)
-        if value is not None and not isinstance(value, kind):
-            raise fault(name, f"must be {word}")
+    for name in params:
+        if name == "n":
+            count = params["n"]
+            if count is not None and (not isinstance(count, int) or not 1 <= count <= 128):
+                raise fault("n", "must be a whole number from 1 to 128")
+        elif name in _KINDS:
+            kind, word = _KINDS[name]
+            if params[name] is not None and not isinstance(params[name], kind):
+                raise fault(name, f"must be {word}")
