@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import anyio
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from experts.cards import NANO_PER_USD
-from gateway.telemetry.series import Counter, Gauge, Histogram
+from gateway.telemetry.series import MAX_SERIES, Buckets, Counter, Gauge, Histogram, Sum
 from gateway.telemetry.workers import COPY_EVERY_S, SharedFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,7 +28,14 @@ _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.
 
 
 class Metrics:
-    """Every figure; whoever has something to count adds to the one that is meant for it."""
+    """Every figure; whoever has something to count adds to the one that is meant for it.
+
+    Attributes:
+        of_decision: What a decision is counted with, by router, policy and expert.
+        of_attempt: What the end of a call is counted with, by expert and status.
+        of_tokens: What read and written tokens are counted with, by expert.
+        of_request: What a request is counted with, by wire, expert, policy, status, streamed.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -38,6 +46,11 @@ class Metrics:
         self._requests()
         self._attempts()
         self._decisions()
+        # Found without a step of Python's: every request asks for each of them.
+        self.of_decision = lru_cache(MAX_SERIES)(self._of_decision)
+        self.of_attempt = lru_cache(MAX_SERIES)(self._of_attempt)
+        self.of_tokens = lru_cache(MAX_SERIES)(self._of_tokens)
+        self.of_request = lru_cache(MAX_SERIES)(self._of_request)
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_SHORT
         )
@@ -113,6 +126,25 @@ class Metrics:
         )
         self.flags = self._counter(
             "decision_flags", "Decisions that were out of the ordinary.", "flag"
+        )
+
+    def _of_decision(self, router: str, policy: str, expert: str) -> tuple[Sum, Buckets]:
+        return self.decisions.cell((router, policy, expert)), self.decide.cell((router,))
+
+    def _of_attempt(self, expert: str, status: str) -> tuple[Sum, Buckets]:
+        return self.attempts.cell((expert, status)), self.attempt_latency.cell((expert,))
+
+    def _of_tokens(self, expert: str) -> tuple[Sum, Sum]:
+        return self.tokens.cell((expert, "input")), self.tokens.cell((expert, "output"))
+
+    def _of_request(
+        self, wire: str, expert: str, policy: str, status: int, streamed: bool
+    ) -> tuple[Sum, Buckets, Buckets]:
+        stream = "true" if streamed else "false"
+        return (
+            self.requests.cell((wire, expert, policy, str(status))),
+            self.latency.cell((expert, stream)),
+            self.overhead.cell((stream,)),
         )
 
     def gauge(

@@ -18,29 +18,46 @@ MAX_SERIES = 1_000
 """Label values per metric; what comes later is counted as `other`, so memory stays bounded."""
 
 
+class Sum:
+    """What was added up for one combination of label values."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
 class Counter:
     """A sum that only grows, for each combination of label values."""
 
-    __slots__ = ("_labels", "_name", "_text", "values")
+    __slots__ = ("_cells", "_labels", "_name", "_text")
 
     def __init__(self, name: str, text: str, labels: Sequence[str] = ()) -> None:
         self._name = name
         self._text = text
         self._labels = tuple(labels)
-        self.values: dict[Labels, float] = {} if labels else {(): 0.0}
+        self._cells: dict[Labels, Sum] = {} if labels else {(): Sum()}
+
+    @property
+    def values(self) -> dict[Labels, float]:
+        """A copy of its figures."""
+        return {labels: cell.value for labels, cell in self._cells.items()}
 
     def add(self, labels: Labels = (), amount: float = 1.0) -> None:
         """Add an amount, never negative."""
-        values = self.values
-        if labels in values:
-            values[labels] += amount
-        else:
-            room = labels if len(values) < MAX_SERIES else _other(self._labels)
-            values[room] = values.get(room, 0.0) + amount
+        self.cell(labels).value += amount
+
+    def cell(self, labels: Labels) -> Sum:
+        """The sum for these label values, for who adds to it often: it stays the same one."""
+        cell = self._cells.get(labels)
+        if cell is None:
+            room = labels if len(self._cells) < MAX_SERIES else _other(self._labels)
+            cell = self._cells.setdefault(room, Sum())
+        return cell
 
     def frozen(self) -> Callable[[], Metric]:
         """A copy of its figures, to be written out by another thread."""
-        values = dict(self.values)
+        values = self.values
         return lambda: self._family(values)
 
     def _family(self, values: Mapping[Labels, float]) -> Metric:
@@ -50,12 +67,20 @@ class Counter:
         return family
 
 
-class _Cell:
-    __slots__ = ("counts", "total")
+class Buckets:
+    """How often values fell into which bucket, for one combination of label values."""
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
 
 
 class Histogram:
@@ -71,16 +96,19 @@ class Histogram:
         self._labels = tuple(labels)
         self._bounds = tuple(bounds)
         self._names = [*(str(bound) for bound in bounds), "+Inf"]
-        self.cells: dict[Labels, _Cell] = {} if labels else {(): _Cell(len(self._names))}
+        self.cells: dict[Labels, Buckets] = {} if labels else {(): Buckets(self._bounds)}
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count one value."""
+        self.cell(labels).observe(value)
+
+    def cell(self, labels: Labels) -> Buckets:
+        """What counts for these label values, for who observes often: it stays the same one."""
         cell = self.cells.get(labels)
         if cell is None:
             room = labels if len(self.cells) < MAX_SERIES else _other(self._labels)
-            cell = self.cells.setdefault(room, _Cell(len(self._names)))
-        cell.counts[bisect_left(self._bounds, value)] += 1
-        cell.total += value
+            cell = self.cells.setdefault(room, Buckets(self._bounds))
+        return cell
 
     def frozen(self) -> Callable[[], Metric]:
         """A copy of its figures, to be written out by another thread."""

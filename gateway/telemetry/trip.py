@@ -154,8 +154,9 @@ class Trip:
         self.decision = decision
         self.decide_s = time.monotonic() - self.began - self.admit_s
         metrics = self._telemetry.metrics
-        metrics.decide.observe((decision.router,), self.decide_s)
-        metrics.decisions.add((decision.router, decision.policy, decision.expert))
+        decisions, decide = metrics.of_decision(decision.router, decision.policy, decision.expert)
+        decisions.value += 1
+        decide.observe(self.decide_s)
         for flag in decision.flags:
             metrics.flags.add((flag,))
         if self.trace is not None:
@@ -200,23 +201,24 @@ class Trip:
         self, attempt: Attempt, status: str, error_kind: str | None, cost_nanousd: int | None
     ) -> None:
         """A call ended; `status` as the ledger has it, the cost None when it is not known."""
-        expert, metrics = (attempt.card.expert_id,), self._telemetry.metrics
+        expert, metrics = attempt.card.expert_id, self._telemetry.metrics
         now = time.monotonic()
-        metrics.attempts.add((*expert, status))
-        metrics.attempt_latency.observe(expert, now - attempt.started)
+        attempts, latency = metrics.of_attempt(expert, status)
+        attempts.value += 1
+        latency.observe(now - attempt.started)
         if error_kind is not None:
-            metrics.attempt_errors.add((*expert, error_kind))
+            metrics.attempt_errors.add((expert, error_kind))
         # The tokens of a composition are those of its children.
         if attempt.usage is not None and not attempt.has_children:
             self._count_tokens(expert, attempt.usage)
         if cost_nanousd:
-            metrics.cost.add(expert, cost_nanousd / NANO_PER_USD)
+            metrics.cost.add((expert,), cost_nanousd / NANO_PER_USD)
             if status != "ok":
-                metrics.wasted.add(expert, cost_nanousd / NANO_PER_USD)
+                metrics.wasted.add((expert,), cost_nanousd / NANO_PER_USD)
         # One that was announced and never made was not open.
         if attempt.begun:
             attempt.begun = False
-            metrics.running[attempt.card.expert_id] -= 1
+            metrics.running[expert] -= 1
             if attempt.parent_id is None:
                 self._closed(attempt, now)
         if self.trace is not None:
@@ -229,16 +231,17 @@ class Trip:
         if not self._open:
             self.upstream_s += now - self._since
 
-    def _count_tokens(self, expert: tuple[str], usage: Usage) -> None:
-        tokens = self._telemetry.metrics.tokens
-        tokens.add((*expert, "input"), usage.input)
-        tokens.add((*expert, "output"), usage.output)
+    def _count_tokens(self, expert: str, usage: Usage) -> None:
+        metrics = self._telemetry.metrics
+        read, written = metrics.of_tokens(expert)
+        read.value += usage.input
+        written.value += usage.output
         if usage.cache_read:
-            tokens.add((*expert, "cache_read"), usage.cache_read)
+            metrics.tokens.add((expert, "cache_read"), usage.cache_read)
         if usage.cache_write:
-            tokens.add((*expert, "cache_write"), usage.cache_write)
+            metrics.tokens.add((expert, "cache_write"), usage.cache_write)
         if usage.reasoning:
-            tokens.add((*expert, "reasoning"), usage.reasoning)
+            metrics.tokens.add((expert, "reasoning"), usage.reasoning)
 
     def end(
         self,
@@ -267,18 +270,21 @@ class Trip:
             self.upstream_s, self._since = self._upstream_until(now), now
         expert = answered_by or NOBODY
         policy = NOBODY if self.decision is None else self.decision.policy
-        streamed = "false" if self.ask is None or not self.ask.request.stream else "true"
-        metrics.requests.add((self.wire, expert, policy, str(status)))
-        metrics.latency.observe((expert, streamed), now - self.began)
-        metrics.overhead.observe((streamed,), now - self.began - self.upstream_s)
+        streamed = self.ask is not None and self.ask.request.stream
+        requests, latency, overhead = metrics.of_request(
+            self.wire, expert, policy, status, streamed
+        )
+        requests.value += 1
+        latency.observe(now - self.began)
+        overhead.observe(now - self.began - self.upstream_s)
         if error_kind is not None:
             # A provider's error code may become a label; it may also be any text at all.
             error_kind = error_kind if _KIND.fullmatch(error_kind) else "other"
             metrics.errors.add((self.wire, error_kind))
             if self.decision is None:
                 metrics.refusals.add((error_kind,))
-        per_token_s = self._per_token_s(booking)
-        if streamed == "true" and self.first_token_s is not None:
+        per_token_s = self._per_token_s(booking) if streamed else None
+        if streamed and self.first_token_s is not None:
             metrics.first_token.observe((expert,), self.first_token_s)
         if per_token_s is not None:
             metrics.per_token.observe((expert,), per_token_s)
@@ -292,8 +298,6 @@ class Trip:
     def _per_token_s(self, booking: Booking | None) -> float | None:
         """Between two tokens of a stream, on average; None when nobody can tell."""
         if booking is None or booking.usage is None or self.first_token_s is None:
-            return None
-        if self.ask is None or not self.ask.request.stream:
             return None
         gaps = booking.usage.completion_tokens - 1
         return (self.ended - self.began - self.first_token_s) / gaps if gaps > 0 else None
