@@ -164,10 +164,14 @@ class Ledger:
         """What has queued, or nothing when the ledger is closed and all is written."""
         while not self._entries and not self._closing:
             self._awake.wait()
-            self._awake.clear()
             # Until this moment nothing waited.
             self._written_to = time.monotonic()
+            if not self._entries:
+                # What came for the last batch has gone with it. Looked at again before waiting.
+                self._awake.clear()
         self._gather()
+        # Not before: who appends while more is gathered need not wake anybody.
+        self._awake.clear()
         batch: list[_Entry] = []
         size = 0
         self._taken = time.monotonic()
