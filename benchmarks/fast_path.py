@@ -23,7 +23,7 @@ from rich.console import Console
 from uvicorn.server import ServerState
 
 from experts.http_expert import HttpExpert
-from experts.plain_http import _Connection
+from experts.plain_connection import Connection
 from gateway.app import build_gateway, create_app
 from gateway.fast.protocol import FastProtocol
 from gateway.patience import Patience
@@ -113,7 +113,7 @@ async def _measured(gateway: Gateway, args: argparse.Namespace) -> None:
             for _ in range(args.together):
                 wire = _Wire(loop)
                 wire.reply = _answer(stream=args.stream)
-                connection = wire.protocol = _Connection(endpoint)
+                connection = wire.protocol = Connection(endpoint)
                 connection.connection_made(wire)
                 connection.idle_since = time.monotonic() + 1e6
                 endpoint._idle.append(connection)

@@ -29,7 +29,8 @@ from experts.errors import (
 from experts.kept_json import kept_json
 from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
-from experts.plain_http import CONNECTING_AT_ONCE, PlainCall, PlainEndpoint, Receiver
+from experts.plain_connection import PlainCall, Receiver
+from experts.plain_http import CONNECTING_AT_ONCE, PlainEndpoint
 from experts.reading import StreamReader, whole_answer
 from experts.refusals import refusal
 from experts.replicas import Balance, Endpoint, Lease, Replicas
@@ -383,8 +384,11 @@ class HttpExpert:
         except TimeoutError:
             # Our own clock, not the wire's.
             raise
-        except OSError as error:
+        except (OSError, AttributeError) as error:
             # Of a socket that is gone before the client has looked at it: it maps all others.
+            # uvloop then has None in its place, and anyio asks that for its peer.
+            if isinstance(error, AttributeError) and error.name != "getpeername":
+                raise
             raise otherwise(expert_id, _named(error)) from error
 
 

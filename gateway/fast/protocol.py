@@ -9,13 +9,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from experts.heads import Template, template_of
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
 from gateway.errors import LedgerError
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES, PATH, Admitted, Lane
 from gateway.fast.rest import Rest
-from gateway.fast.template import Template, template_of
 from gateway.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
 from gateway.state import GATEWAY, Gateway
 
@@ -157,7 +157,16 @@ class FastProtocol(PatientProtocol):
         self._asking = None
         if not client.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        # The same as far as there is something to do; the sweep looks after idle connections.
+        self.server_state.total_requests += 1
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self.phase == ANSWER:
+            self.phase = WAITING
+        self.turn += 1
 
     def to_application(
         self, client: _Client, begun: Begun | None, *, committed: bool = False
@@ -213,11 +222,6 @@ class FastProtocol(PatientProtocol):
             scope[BEGUN], scope[KEY_IN_SCOPE] = begun, begun.ask.key
             scope["state"]["request_id"] = begun.trip.request_id
         return scope
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        # Connections that are idle are looked after by the sweep over all of them.
-        self._unset_keepalive_if_required()
 
     def connection_lost(self, exc: Exception | None) -> None:
         client, self._asking = self._asking, None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertTimeoutError
 from experts.http_expert import HttpExpert
 from experts.messages import Usage
-from experts.plain_http import PlainCall
+from experts.plain_connection import PlainCall
 from experts.refusals import refusal
 from experts.sse import is_stream
 from gateway.booking import Attempt, Booking
@@ -98,6 +98,10 @@ class Relay:
 
     # What comes from the expert.
 
+    def on_whole(self, headers: Mapping[str, str], body: bytes) -> None:
+        self._call = None
+        self._guarded(self._whole, headers, body)
+
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         self._guarded(self._head, status, headers)
 
@@ -121,6 +125,19 @@ class Relay:
             step(*given)
         except Exception:  # noqa: BLE001 - whoever calls back could not tell the client
             self._fault()
+
+    def _whole(self, headers: Mapping[str, str], body: bytes) -> None:
+        kind = headers.get("content-type", "")
+        most = self._lane.settings.limits.max_answer_bytes
+        if kind == "application/json" and body.startswith(b"{") and len(body) <= most:
+            self._status = 200
+            self._whole_ended(body)
+            return
+        self._head(200, headers)
+        if body and not self._booked:
+            self._data(body)
+        if not self._booked:
+            self._body_ended()
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers

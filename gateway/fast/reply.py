@@ -101,7 +101,7 @@ class Reply:
         """An answer that is not streamed."""
         booking = self._booking
         cost = f"{booking.cost_usd:.9f}" if booking.cost_complete else "unknown"
-        lines = self._lines({"x-pointsman-cost-usd": cost})
+        lines = f"x-pointsman-cost-usd: {cost}\r\n{self._lines()}"
         self._client.send(heads.whole_answer(self._client.default_headers(), lines, body))
         self._client.answered()
 
@@ -123,21 +123,22 @@ class Reply:
         """The answer ends here: an error event, and nothing that ends it well."""
         self.end(b"data: " + orjson.dumps(failure.body()) + b"\n\n")
 
-    def _lines(self, more: dict[str, str] | None = None) -> str:
+    def _lines(self) -> str:
         ask, key, trip, passed = self._admitted
-        decision = self._decision
-        headers = {
-            "x-pointsman-decision-id": self._booking.decision_id,
-            "x-pointsman-expert": decision.expert,
-            "x-pointsman-router": decision.router,
-            "x-pointsman-attempts": str(self._booking.attempts),
-            **(more or {}),
-        }
+        booking, decision = self._booking, self._decision
+        # All of these are ours: ids, and names that were checked when they were configured.
+        text = (
+            f"x-pointsman-decision-id: {booking.decision_id}\r\n"
+            f"x-pointsman-expert: {decision.expert}\r\n"
+            f"x-pointsman-router: {decision.router}\r\n"
+            f"x-pointsman-attempts: {booking.attempts}\r\n"
+            f"server-timing: {trip.server_timing()}\r\n"
+            f"{HEADER}: {trip.request_id}\r\n"
+        )
+        more = {**self._lane.admission.headers(key), **passed.headers()}
         if dropped := dropped_params(ask.request, self._lane.pool.card(decision.expert)):
-            headers["x-pointsman-dropped-params"] = listed(dropped)
-        limits = {**self._lane.admission.headers(key), **passed.headers()}
-        timing = {"server-timing": trip.server_timing(), HEADER: trip.request_id}
-        return heads.lines({**headers, **limits, **timing})
+            more["x-pointsman-dropped-params"] = listed(dropped)
+        return text + heads.lines(more) if more else text
 
 
 def refused(client: Client, failure: ApiError, trip: Trip) -> None:

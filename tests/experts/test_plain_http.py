@@ -16,7 +16,8 @@ from experts.errors import (
     ExpertProtocolError,
     ExpertTimeoutError,
 )
-from experts.plain_http import PlainCall, PlainEndpoint
+from experts.plain_connection import PlainCall
+from experts.plain_http import PlainEndpoint
 
 pytestmark = pytest.mark.anyio
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -35,6 +36,11 @@ class Heard:
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
         self.ends = 0
+
+    def on_whole(self, headers: Mapping[str, str], body: bytes) -> None:
+        self.on_head(200, headers)
+        self.on_data(body)
+        self.on_end()
 
     def on_head(self, status: int, headers: Mapping[str, str]) -> None:
         self.status, self.headers = status, headers
@@ -312,3 +318,41 @@ async def test_nothing_is_read_while_the_reader_is_behind() -> None:
         call.resume()
         await heard.ended.wait()
         assert len(heard.body) == 50_000_000
+
+
+class HeardWhole(Heard):
+    """Remembers also whether an answer came all at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = False
+
+    def on_whole(self, headers: Mapping[str, str], body: bytes) -> None:
+        self.at_once = True
+        super().on_whole(headers, body)
+
+
+async def whole(place: PlainEndpoint) -> HeardWhole:
+    heard = HeardWhole()
+    place.send(b"{}", {}, heard)
+    async with asyncio.timeout(10):
+        await heard.ended.wait()
+    return heard
+
+
+async def test_a_head_like_the_last_one_is_not_parsed_again() -> None:
+    longer = HELLO.replace(b"5", b"11").replace(b"hello", b"hello again")
+    other = longer.replace(b"text/plain", b"text/html").replace(b"200 OK", b"429 Slow")
+    answers = [HELLO, longer, HELLO, other, HELLO]
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers.pop(0))
+
+    async with serving(script) as server:
+        place = endpoint(server.url)
+        heard = [await whole(place) for _ in range(5)]
+        assert server.connections == 1
+    assert [each.at_once for each in heard] == [False, True, True, False, True]
+    assert [each.status for each in heard] == [200, 200, 200, 429, 200]
+    assert [each.body for each in heard] == [b"hello", b"hello again"] * 2 + [b"hello"]
+    assert [each.headers["content-type"] for each in heard[2:4]] == ["text/plain", "text/html"]

@@ -1,7 +1,7 @@
-"""The head of a connection's last request, so that one like it need not be parsed again. Pure.
+"""HTTP heads that were parsed before, so that those like them need not be again. Pure.
 
-Clients repeat themselves: on one connection the heads of their requests are the same bytes but for
-the length of the body. What the parser made of the first holds for all of them.
+Clients and servers repeat themselves: their heads are the same bytes but for the length of the
+body. What the parser made of the first holds for all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Template(NamedTuple):
     headers: Mapping[str, str]
 
     def body_of(self, data: bytes, most: int) -> bytes | None:
-        """The body of a whole request with this head, at most so long; None if it is none."""
+        """The body of a whole message with this head, at most so long; None if it is none."""
         if not data.startswith(self.before):
             return None
         at = len(self.before)
@@ -48,10 +48,10 @@ class Template(NamedTuple):
 def template_of(
     data: bytes, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]
 ) -> Template | None:
-    """What there is to remember of a request that came in one piece.
+    """What there is to remember of a message that came in one piece.
 
     Args:
-        data: The request.
+        data: The message.
         raw: Its headers as the parser read them.
         headers: The same as text.
     """
