@@ -90,6 +90,9 @@ class AnthropicDialect:
             return self._translated(request)
         except UnsaidError as error:
             raise ExpertUnsupportedError(self._card.expert_id, str(error)) from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"a field is of another kind than Anthropic's API can say: {error}"
+            raise ExpertUnsupportedError(self._card.expert_id, message) from error
 
     def _translated(self, request: ChatRequest) -> dict[str, Any]:
         params = dict(request.params)

@@ -237,3 +237,21 @@ def test_the_limit_is_the_requests_or_the_cards() -> None:
     assert roomy.body(request, "m")["max_tokens"] == 8000
     assert roomy.body(replace(request, max_tokens=5), "m")["max_tokens"] == 5
     assert body_of(*request.messages)["max_tokens"] == 4096
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"stop": 7},
+        {"metadata": 7},
+        {"tools": [7]},
+        {"tools": [{"type": "function", "function": 7}]},
+        {"tool_choice": 7, "tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_schema", "json_schema": "x"}},
+        {"n": "two"},
+    ],
+    ids=str,
+)
+def test_fields_of_another_kind_are_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(ExpertUnsupportedError, match=r"^claude: "):
+        body_of(Message("user", "Hi"), **params)
