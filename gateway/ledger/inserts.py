@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
@@ -19,33 +20,41 @@ _MARK = {"sqlite": "?", "postgresql": "%s"}
 _TOGETHER = (40, 8)
 
 
-def insert_rows(connection: Connection, rows: Sequence[Row]) -> None:
-    """Insert `rows` in the current transaction, parents before children."""
-    by_table: dict[tuple[str, bool], list[Row]] = {}
-    for row in rows:
-        kind = row.table.name, row.once
-        if (alike := by_table.get(kind)) is None:
-            alike = by_table[kind] = []
-        alike.append(row)
+Groups = dict[tuple[Table, bool], list[Mapping[str, Any]]]
+"""What rows say, by their table and whether they may be there already."""
+
+
+def grouped(rows: Iterable[Row]) -> Groups:
+    """Rows that go into the same statements, together."""
+    groups: Groups = defaultdict(list)
+    for table, values, once in rows:
+        groups[table, once].append(values)
+    return groups
+
+
+def insert(connection: Connection, groups: Groups) -> None:
+    """Insert rows in the current transaction, parents before children."""
     for table in _PARENTS_FIRST:
         for once in (True, False):
-            if found := by_table.get((table.name, once)):
+            if found := groups.get((table, once)):
                 _insert(connection, table, once, found)
 
 
 _PARENTS_FIRST = tables.metadata.sorted_tables
 
 
-def _insert(connection: Connection, table: Table, once: bool, rows: Sequence[Row]) -> None:
-    mark, values = _MARK[connection.dialect.name], _reader(table)
+def _insert(
+    connection: Connection, table: Table, once: bool, found: Sequence[Mapping[str, Any]]
+) -> None:
+    mark, rows = _MARK[connection.dialect.name], _reader(table)(found)
     done = 0
     for count in _TOGETHER if mark == "?" else ():
         many = _statement(table, once, mark, count)
         while len(rows) - done >= count:
             together = rows[done : done + count]
-            connection.exec_driver_sql(many, tuple(chain.from_iterable(map(values, together))))
+            connection.exec_driver_sql(many, tuple(chain.from_iterable(together)))
             done += count
-    if rest := [tuple(values(row)) for row in rows[done:]]:
+    if rest := rows[done:]:
         connection.exec_driver_sql(_statement(table, once, mark, 1), rest)
 
 
@@ -60,24 +69,25 @@ def _statement(table: Table, once: bool, mark: str, count: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _reader(table: Table) -> Callable[[Row], Sequence[Any]]:
-    """A function from a row to its values in the order of the columns, JSON as text."""
+def _reader(table: Table) -> Callable[[Sequence[Mapping[str, Any]]], list[tuple[Any, ...]]]:
+    """A function from what rows say to values in the order of the columns, JSON as text."""
     names = [column.name for column in table.columns]
     as_json = [index for index, column in enumerate(table.columns) if _is_json(column)]
     all_of = itemgetter(*names)
 
-    def read(row: Row) -> Sequence[Any]:
+    def read(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         try:
-            values: tuple[Any, ...] = all_of(row.values)
+            rows = list(map(all_of, found))
         except KeyError:
             # What a row says nothing of is NULL.
-            values = tuple(map(row.values.get, names))
+            rows = [tuple(map(values.get, names)) for values in found]
         if not as_json:
-            return values
-        texts = list(values)
+            return rows
+        # By column, a row costs no step of Python's but those of its JSON.
+        columns = list(zip(*rows, strict=True))
         for index in as_json:
-            texts[index] = json_text(texts[index])
-        return texts
+            columns[index] = tuple(map(json_text, columns[index]))
+        return list(zip(*columns, strict=True))
 
     return read
 

@@ -7,13 +7,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
-from gateway.ledger.inserts import insert_rows
+from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 
 _log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Ledger:
         self._entries: deque[_Entry] = deque()
         self._pending_rows = 0
         # By identity, which the same prices keep (`price_row`) and a reference preserves.
-        self._known: dict[int, Row] = {}
+        self._known: dict[int, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._hurry = False
@@ -221,29 +223,34 @@ class Ledger:
             self._write_until_done([entry])
 
     def _write(self, batch: Sequence[_Entry]) -> None:
-        rows = [row for together, _, _ in batch for row in together if id(row) not in self._known]
-        if rows:
+        groups = grouped(chain.from_iterable(rows for rows, _, _ in batch))
+        of_once = [kind for kind in groups if kind[1]]
+        for kind in of_once:
+            groups[kind] = [values for values in groups[kind] if id(values) not in self._known]
+        if any(groups.values()):
             with self._engine.begin() as connection:
-                insert_rows(connection, rows)
-            self._remember([row for row in rows if row.once])
+                insert(connection, groups)
+            for kind in of_once:
+                self._remember(groups[kind])
 
-    def _remember(self, rows: Sequence[Row]) -> None:
+    def _remember(self, found: Sequence[Mapping[str, Any]]) -> None:
         """Rows that are there for good, and that come again with every call (prices do)."""
-        if len(self._known) + len(rows) > _MOST_KNOWN:
+        if len(self._known) + len(found) > _MOST_KNOWN:
             self._known.clear()
-        self._known.update({id(row): row for row in rows[:_MOST_KNOWN]})
+        self._known.update({id(values): values for values in found[:_MOST_KNOWN]})
 
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
-        rows = sum(len(together) for together, _, _ in batch)
-        self._written_to = self._taken
-        if error is not None:
-            self.lost_rows += rows
-        with self._lock:
-            self._pending_rows -= rows
+        settled = 0
         waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
-        for _, then, where in batch:
+        for rows, then, where in batch:
+            settled += len(rows)
             if then is not None and where is not None:
                 waiting.setdefault(where, []).append(then)
+        self._written_to = self._taken
+        if error is not None:
+            self.lost_rows += settled
+        with self._lock:
+            self._pending_rows -= settled
         for loop, thens in waiting.items():
             try:
                 loop.call_soon_threadsafe(_tell, thens, error)
