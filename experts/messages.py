@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from itertools import starmap
+from operator import is_
 from typing import Any, Literal
 
 from experts.pieces import whole_calls, whole_fields, whole_logprobs
+from experts.record import record
 
 Json = Mapping[str, Any]
 Task = Literal["chat", "complete", "embed"]
@@ -18,7 +21,7 @@ RawInput = str | tuple[int, ...]
 """A text, or the tokens of one, as the client sent it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Source:
     """What a value was made from, for who can read the source itself and so loses nothing.
 
@@ -39,11 +42,13 @@ class Source:
 
     def read(self, wire: str, *parts: Any) -> Any:
         """`data`, or None if it is of another wire or `parts` are no longer what was made of it."""
-        unchanged = all(part is made for part, made in zip(parts, self.made, strict=True))
-        return self.data if unchanged and wire == self.wire else None
+        if wire != self.wire:
+            return None
+        unchanged = all(starmap(is_, zip(parts, self.made, strict=True)))
+        return self.data if unchanged else None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Message:
     """One turn of a conversation.
 
@@ -93,7 +98,7 @@ def _is_text(part: Json) -> bool:
     return part.get("type") in ("text", "input_text")
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class ChatRequest:
     """A chat request as every wire format is parsed into, and every expert reads it.
 
@@ -116,6 +121,7 @@ class ChatRequest:
     source: Source | None = field(default=None, compare=False, repr=False)
     task: Task = "chat"
     raw: tuple[RawInput, ...] = ()
+    _text: str | None = field(default=None, init=False, compare=False, repr=False)
 
     def source_on(self, wire: str) -> Any:
         """The body as `wire` had it, or None if it came otherwise or was changed since."""
@@ -124,14 +130,11 @@ class ChatRequest:
     @property
     def text(self) -> str:
         """The whole conversation as text, one message a line: what a router looks at."""
-        # A list, and no property of text: every request is asked for this several times.
-        return "\n".join(
-            [
-                text
-                for message in self.messages
-                if (text := message.content if type(message.content) is str else message.text)
-            ]
-        )
+        said = self._text
+        if said is None:
+            said = "\n".join([text for message in self.messages if (text := message.text)])
+            object.__setattr__(self, "_text", said)
+        return said
 
     @property
     def question(self) -> str:
@@ -170,7 +173,7 @@ class ChatRequest:
         return "max_tokens of 0" if self.max_tokens == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Usage:
     """Tokens of one call, in disjoint parts: their sum is all that was read and written.
 
@@ -213,7 +216,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Delta:
     """A piece of an answer.
 
@@ -238,7 +241,7 @@ class Delta:
     opaque: tuple[Json, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Finish:
     """One answer is complete.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.messages import ChatRequest
+from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
 
@@ -39,7 +40,7 @@ class Wishes(BaseModel):
 NO_WISHES = Wishes()
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Ask:
     """One chat request as the service takes it.
 

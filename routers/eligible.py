@@ -11,6 +11,7 @@ from experts.barred import barred, may_be_barred
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.params import unknown_params
+from experts.record import record
 from routers.features import answers_wanted
 
 
@@ -78,6 +79,9 @@ def forbidden(
     request: ChatRequest, prompt_tokens: float, card: ExpertCard, constraints: Constraints
 ) -> str | None:
     """Why `constraints`, or being of another kind, exclude an expert asked by name, if they do."""
+    limited = constraints.allow is not None or constraints.max_cost_usd is not None
+    if not limited and request.task == "chat" and card.api == "chat":
+        return None
     case = _Case(request, prompt_tokens, frozenset(), {}, constraints)
     if reason := _other_task(case, card):
         return reason
@@ -141,7 +145,7 @@ class Cards(tuple[ExpertCard, ...]):
 _EVERYTHING = frozenset({"text", "image", "audio", "file"})
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class _Case:
     request: ChatRequest
     prompt_tokens: float

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experts.record import record
+
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
@@ -127,7 +129,7 @@ class Preference:
     prefer: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Candidates:
     """The eligible experts of one request with all that a policy weighs, columns aligned.
 
@@ -154,7 +156,7 @@ class Candidates:
     latency_scale_s: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Decision:
     """One draw from a router, written to the ledger before the call is made.
 
@@ -170,6 +172,7 @@ class Decision:
         draw: The uniform number in [0, 1) that picked; replaying needs nothing else.
         chosen: Index into `candidates.experts`.
         flags: What a reader must know, e.g. "router_failed", "untrained".
+        expert: The id of the chosen one.
     """
 
     router: str
@@ -183,10 +186,10 @@ class Decision:
     draw: float
     chosen: int
     flags: tuple[str, ...] = ()
+    expert: str = field(init=False)
 
-    @property
-    def expert(self) -> str:
-        return self.candidates.experts[self.chosen]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expert", self.candidates.experts[self.chosen])
 
     @property
     def propensity(self) -> float:

@@ -110,3 +110,11 @@ def test_lists_and_texts_in_fields_are_added_up() -> None:
     collector.add(Delta(fields={"refusal": "won't", "thinking_blocks": [2]}))
     (choice,) = collector.completion().choices
     assert choice.fields == {"refusal": "I won't", "thinking_blocks": [1, 2], "role": "x"}
+
+
+def test_a_changed_request_has_its_own_text() -> None:
+    asked = ChatRequest((Message("user", "before"),))
+    assert asked.text == "before"
+    changed = replace(asked, messages=(Message("user", "after"), Message("tool", "found")))
+    assert (changed.text, asked.text) == ("after\nfound", "before")
+    assert replace(changed, messages=asked.messages) == asked
