@@ -9,8 +9,8 @@ from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.tool_calls import ToolCallPieces
 
 _MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
-_CHOICE = ("index", "delta", "message", "text", "logprobs", "finish_reason")
-_ANSWER = ("id", "object", "created", "model", "choices", "usage")
+_CHOICE = frozenset({"index", "delta", "message", "text", "logprobs", "finish_reason"})
+_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
 class ChatReader:
@@ -128,7 +128,8 @@ def _count(usage: Json, name: str) -> int:
 
 def _detail(usage: Json, group: str, name: str, at_most: int) -> int:
     # A part that exceeds its whole is a provider's slip; billing it would count tokens twice.
-    return min(int((usage.get(group) or {}).get(name) or 0), at_most)
+    details = usage.get(group)
+    return min(int(details.get(name) or 0), at_most) if details else 0
 
 
 def _numbered(message: Json) -> list[Json]:
@@ -137,5 +138,7 @@ def _numbered(message: Json) -> list[Json]:
     return [{**call, "index": place} for place, call in enumerate(calls)]
 
 
-def _others(data: Json, known: tuple[str, ...]) -> dict[str, Any]:
+def _others(data: Json, known: frozenset[str]) -> dict[str, Any]:
+    if data.keys() <= known:
+        return {}
     return {n: value for n, value in data.items() if n not in known and value is not None}

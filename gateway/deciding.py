@@ -55,6 +55,7 @@ class Decider:
         self._policies = {**PRESETS, **self._configured()}
         if self._routing.policy not in self._policies:
             raise ApiError(500, f"routing.policy {self._routing.policy!r} is not configured")
+        self._names: Names | None = None
         self._batcher = Batcher(
             pool.cards, health, self._routing.default_expert, self._routing.decide_s
         )
@@ -65,13 +66,12 @@ class Decider:
     @property
     def names(self) -> Names:
         """Everything the `model` field may say just now."""
-        return Names(
-            self._pool.experts,
-            self._aliases,
-            self._serving.current,
-            self._policies,
-            self._routing.router,
-        )
+        routers = self._serving.current
+        if self._names is None or self._names.routers is not routers:
+            self._names = Names(
+                self._pool.experts, self._aliases, routers, self._policies, self._routing.router
+            )
+        return self._names
 
     def submit(self, ask: Ask, then: Then) -> None:
         """Have it decided who answers; for callbacks, which can't wait.
@@ -204,8 +204,7 @@ class Decider:
 
 
 def _check_params(ask: Ask, card: ExpertCard) -> None:
-    unknown = unknown_params(ask.request, card)
-    if card.params == "strict" and unknown:
+    if card.params == "strict" and (unknown := unknown_params(ask.request, card)):
         raise ApiError(
             400,
             f"{unknown[0]}: {card.expert_id} does not take this field",

@@ -36,9 +36,10 @@ def estimate_prompt_tokens(request: ChatRequest, text: str | None = None) -> flo
     for message in request.messages:
         if message.fields:
             extra += len(orjson.dumps(dict(message.fields)))
-    tokens = sum(len(given) for given in request.raw if not isinstance(given, str))
-    said = estimate_tokens(request.text if text is None else text)
-    return said + tokens + extra / _BYTES_PER_TOKEN
+    tokens = estimate_tokens(request.text if text is None else text) + extra / _BYTES_PER_TOKEN
+    if request.raw:
+        tokens += sum(len(given) for given in request.raw if not isinstance(given, str))
+    return tokens
 
 
 def answers_wanted(request: ChatRequest) -> int:
