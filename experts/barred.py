@@ -37,6 +37,7 @@ POWERFUL_PARAMS = frozenset(
 
 _KEYWORDS = "chat_template_kwargs"
 """Arguments of the server's own template; among them its text could be replaced."""
+_SUSPECT = POWERFUL_PARAMS | {_KEYWORDS}
 _NO_URLS = frozenset({"text", "data", "filename", "file_data", "title", "type", "detail"})
 _MEDIA_BLOCKS = ("image", "document", "audio", "video", "file")
 _MOST_DEPTH = 8
@@ -59,7 +60,7 @@ def barred(request: ChatRequest, card: ExpertCard) -> Barred | None:
 def may_be_barred(request: ChatRequest) -> bool:
     """Whether `barred` has anything to find for whatever card: for most requests it has not."""
     params = request.params
-    if params and (_KEYWORDS in params or not POWERFUL_PARAMS.isdisjoint(params)):
+    if not _SUSPECT.isdisjoint(params):
         return True
     for message in request.messages:
         if type(message.content) is not str or (

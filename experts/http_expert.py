@@ -73,6 +73,7 @@ class HttpExpert:
         options: See `HttpOptions`.
 
     Attributes:
+        card: Its card.
         malformed: Chunks of streams that were no JSON and were passed over.
     """
 
@@ -86,7 +87,7 @@ class HttpExpert:
         **options: Unpack[HttpOptions],
     ) -> None:
         urls = [base_urls] if isinstance(base_urls, str) else base_urls
-        self._card = card
+        self.card = card
         self._model = model
         self._dialect = dialect
         self._max_answer_bytes = options.get("max_answer_bytes", MAX_EVENT_BYTES)
@@ -116,10 +117,6 @@ class HttpExpert:
             # A proxy from the environment would see prompts and keys that no one sent its way.
             trust_env=False,
         )
-
-    @property
-    def card(self) -> ExpertCard:
-        return self._card
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -173,12 +170,13 @@ class HttpExpert:
         lease = self._replicas.pick(request, call.session, call.avoid)
         if lease is None:
             raise ExpertOutOfServiceError(
-                self._card.expert_id,
+                self.card.expert_id,
                 "every endpoint failed too often lately",
                 retry_after_s=self._replicas.wait_s(),
             )
         call.lease = lease
-        call.spare = self._replicas.spare([*call.avoid, lease.endpoint])
+        if len(self._replicas.endpoints) > 1:
+            call.spare = self._replicas.spare([*call.avoid, lease.endpoint])
         return lease
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
@@ -201,9 +199,9 @@ class HttpExpert:
                     yield event
 
     def _body(self, request: ChatRequest) -> bytes:
-        if found := barred(request, self._card):
-            raise ExpertUnsupportedError(self._card.expert_id, ": ".join(found))
-        known = with_known_params(request, self._card)
+        if found := barred(request, self.card):
+            raise ExpertUnsupportedError(self.card.expert_id, ": ".join(found))
+        known = with_known_params(request, self.card)
         return kept_json(self._dialect.body(known, self._model))
 
     @asynccontextmanager
@@ -267,13 +265,13 @@ class HttpExpert:
                     return await self._client.send(asked, stream=True)
         except TimeoutError as error:
             message = f"the head of the answer did not come within {header_s:g} s"
-            raise ExpertTimeoutError(self._card.expert_id, message) from error
+            raise ExpertTimeoutError(self.card.expert_id, message) from error
 
     async def _refused(self, response: httpx2.Response) -> ExpertCallError:
         if response.status_code < 400:
             return self._no_answer(f"answered with status {response.status_code}")
         content = await self._beginning(response, _MAX_ERROR_BYTES)
-        return refusal(self._card.expert_id, response.status_code, response.headers, content)
+        return refusal(self.card.expert_id, response.status_code, response.headers, content)
 
     async def _asked(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
         """The JSON answer to one further question that is no chat."""
@@ -294,7 +292,7 @@ class HttpExpert:
     ) -> AsyncGenerator[Event, None]:
         choices = request.params.get("n")
         reader = StreamReader(
-            self._card.expert_id,
+            self.card.expert_id,
             self._dialect.reader(request),
             choices if isinstance(choices, int) else 1,
             self._max_answer_bytes,
@@ -352,7 +350,7 @@ class HttpExpert:
                 if size > self._max_answer_bytes:
                     raise self._no_answer(f"sent more than {self._max_answer_bytes} bytes")
         content = b"".join(pieces)
-        return whole_answer(self._card.expert_id, self._dialect.reader(request), content)
+        return whole_answer(self.card.expert_id, self._dialect.reader(request), content)
 
     async def _beginning(self, response: httpx2.Response, most: int) -> bytes:
         """So much of the body as comes: the status says what matters."""
@@ -369,12 +367,12 @@ class HttpExpert:
         return b"".join(pieces)[:most]
 
     def _no_answer(self, message: str) -> ExpertCallError:
-        return ExpertProtocolError(self._card.expert_id, message)
+        return ExpertProtocolError(self.card.expert_id, message)
 
     @contextmanager
     def _mapped_errors(self, otherwise: type[ExpertCallError]) -> Iterator[None]:
         """The client's errors to ours; `otherwise` is what a broken connection means here."""
-        expert_id = self._card.expert_id
+        expert_id = self.card.expert_id
         try:
             yield
         except httpx2.TimeoutException as error:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
+from experts.record import record
 from gateway.execution.health import Health
 from routers.candidates import Expected
 from routers.eligible import Cards, Constraints
@@ -46,7 +47,7 @@ _LONGEST_ON_LOOP = 256 * 1024
 _NO_HEALTH: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Case:
     """One request that a router is to decide; see `Router.decide`."""
 

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Target:
     """Whom a request goes to: an expert by name, or a router with a policy.
 

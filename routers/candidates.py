@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
+from experts.record import record
 from routers.features import answers_wanted
 from routers.penalties import penalties
 from routers.records import Candidates, Estimates
@@ -18,7 +18,7 @@ PRIOR_STDERR = 0.25
 _NOTHING = (float("nan"),) * 4
 
 
-@dataclass(frozen=True, slots=True)
+@record()
 class Typical:
     """One typical request, which costs and latencies are measured against.
 

@@ -150,7 +150,7 @@ class Admission:
 
     def headers(self, key: Key) -> dict[str, str]:
         """`x-ratelimit-*` of a key whatever its session, for answers without a pass."""
-        windows = self.meters(key).windows
+        windows = self._metering.of_key(key).windows
         if not windows:
             return {}
         counted = self.windows if self._shared is None else self._shared
