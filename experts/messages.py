@@ -85,6 +85,8 @@ class Message:
         return frozenset(_MODALITY.get(str(part.get("type")), "text") for part in self.content)
 
 
+_MOST_KEPT = 64 * 1024
+"""Characters of a request's text that are kept with it; longer ones are not worth the memory."""
 _MODALITY = {
     "image_url": "image",
     "image": "image",
@@ -133,7 +135,8 @@ class ChatRequest:
         said = self._text
         if said is None:
             said = "\n".join([text for message in self.messages if (text := message.text)])
-            object.__setattr__(self, "_text", said)
+            if len(said) <= _MOST_KEPT:
+                object.__setattr__(self, "_text", said)
         return said
 
     @property
