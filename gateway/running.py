@@ -208,12 +208,13 @@ def _plain(server: ServerSettings) -> dict[str, Any]:
 
 @contextmanager
 def background_server(app: FastAPI) -> Iterator[str]:
-    """Serve `app` from a thread on a free loopback port; yields its URL."""
+    """Serve `app`, a gateway or not, from a thread on a free loopback port; yields its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         started = threading.Event()
-        options = _plain(app.state.gateway.settings.server)
+        gateway = getattr(app.state, "gateway", None)
+        options = _plain(gateway.settings.server if gateway else ServerSettings())
         server = _Announcing(uvicorn.Config(app, **options), started)
         thread = threading.Thread(target=server.run, args=([listener],), name="gateway")
         thread.start()
