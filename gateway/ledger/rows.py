@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +18,6 @@ from experts.messages import Usage
 from gateway.ids import now
 from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
-
-_PREFERENCE = tuple(field.name for field in fields(Preference))
-_weights = attrgetter(*_PREFERENCE)
 
 
 class Row(NamedTuple):
@@ -35,9 +31,10 @@ class Row(NamedTuple):
 def decision_row(decision_id: str, request_id: str, at: float, decision: Decision) -> Row:
     """A decision with all that it weighed; `decision_of` is the inverse.
 
-    Arrays stay arrays: whoever writes the row makes them JSON (`json_text`), off the event loop.
+    Arrays stay arrays and the preference a record: whoever writes the row makes them JSON
+    (`json_text`), off the event loop.
     """
-    candidates, preference = decision.candidates, decision.preference
+    candidates = decision.candidates
     values = {
         "decision_id": decision_id,
         "request_id": request_id,
@@ -45,7 +42,7 @@ def decision_row(decision_id: str, request_id: str, at: float, decision: Decisio
         "router": decision.router,
         "version": decision.version,
         "policy": decision.policy,
-        "preference": dict(zip(_PREFERENCE, _weights(preference), strict=True)),
+        "preference": decision.preference,
         "candidates": {
             "experts": candidates.experts,
             "quality": candidates.quality_A,
@@ -179,7 +176,7 @@ def numbers(values: Floats) -> list[float | None]:
 
 
 def json_text(content: Any) -> str:
-    """JSON of a row's column, arrays and mappings of any kind included; NaN becomes null."""
+    """JSON of a row's column; arrays, mappings of any kind and records too; NaN becomes null."""
     if not content:
         # Most requests have no tags and most decisions no flags.
         return _EMPTY.get(type(content)) or orjson.dumps(content).decode()

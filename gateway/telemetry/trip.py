@@ -172,29 +172,29 @@ class Trip:
         running, expert = self._telemetry.metrics.running, attempt.card.expert_id
         running[expert] = running.get(expert, 0) + 1
         attempt.begun = True
-        reason = self._count_attempt(attempt) if attempt.parent_id is None else None
+        reason = None
+        if attempt.parent_id is None:
+            if self._last is not None:
+                reason = self._why_again(expert)
+            if not self._open:
+                self._since = attempt.started
+            self._last = expert
+            self._open += 1
         if self.trace is not None:
             attempt.headers = self.trace.attempt_began(attempt, reason)
         else:
             attempt.headers = self.upstream_headers
 
-    def _count_attempt(self, attempt: Attempt) -> str | None:
-        """Why this call is made, unless it is the first."""
-        expert, metrics = attempt.card.expert_id, self._telemetry.metrics
-        reason = None
+    def _why_again(self, expert: str) -> str:
+        """Why a call is made that is not the first."""
+        metrics = self._telemetry.metrics
         if self._open:
-            reason = "hedge"
-            metrics.hedges.add((expert,))
+            reason, counter = "hedge", metrics.hedges
+        elif self._last == expert:
+            reason, counter = "retry", metrics.retries
         else:
-            self._since = attempt.started
-            if self._last == expert:
-                reason = "retry"
-                metrics.retries.add((expert,))
-            elif self._last is not None:
-                reason = "fallback"
-                metrics.fallbacks.add((expert,))
-        self._last = expert
-        self._open += 1
+            reason, counter = "fallback", metrics.fallbacks
+        counter.add((expert,))
         return reason
 
     def attempt_ended(
