@@ -134,7 +134,13 @@ class ChatRequest:
         """The whole conversation as text, one message a line: what a router looks at."""
         said = self._text
         if said is None:
-            said = "\n".join([text for message in self.messages if (text := message.text)])
+            said = "\n".join(
+                [
+                    text
+                    for message in self.messages
+                    if (text := message.content if type(message.content) is str else message.text)
+                ]
+            )
             if len(said) <= _MOST_KEPT:
                 object.__setattr__(self, "_text", said)
         return said

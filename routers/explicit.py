@@ -14,6 +14,7 @@ from routers.records import Candidates, Decision, Preference
 from routers.router import UNTRAINED_VERSION
 
 _TYPICAL = Typical()
+_UNBOUNDED = ChatRequest(())
 _ANYTHING = Preference()
 _CERTAIN = np.ones(1)
 _CERTAIN.flags.writeable = False
@@ -60,7 +61,7 @@ def explicit_decision(
     )
 
 
-_weighed_before: dict[str, tuple[ExpertCard, Candidates]] = {}
+_weighed_before: dict[str, tuple[ExpertCard, Candidates, float]] = {}
 _MOST_WEIGHED = 10_000
 
 
@@ -68,14 +69,16 @@ def _weighed(request: ChatRequest, prompt_tokens: float, card: ExpertCard) -> Ca
     """What `weigh` says of an expert that is alone, of which only the cost varies by request."""
     before = _weighed_before.get(card.expert_id)
     if before is None or before[0] is not card:
-        before = card, _weighed_whole(request, prompt_tokens, card)
+        usual = min(_TYPICAL.output_tokens, longest(_UNBOUNDED, card))
+        before = card, _weighed_whole(request, prompt_tokens, card), usual
         if len(_weighed_before) >= _MOST_WEIGHED:
             _weighed_before.clear()
         _weighed_before[card.expert_id] = before
-    same = before[1]
+    _, same, answer = before
     cost_A = same.cost_usd_A
     if card.prices is not None:
-        answer = min(_TYPICAL.output_tokens, longest(request, card) * answers_wanted(request))
+        if request.max_tokens is not None or "n" in request.params:
+            answer = min(_TYPICAL.output_tokens, longest(request, card) * answers_wanted(request))
         cost_A = np.array([card.prices.expected_usd(prompt_tokens, answer)])
     return Candidates(
         same.experts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any
 
 from experts.messages import ChatRequest, Message, Source
@@ -33,19 +34,18 @@ def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> As
     params = {name: value for name, value in body.items() if name not in _OURS}
     _check_params(params)
     messages, max_tokens = _messages(body.get("messages")), _max_tokens(body)
-    plain = _is_plain(body, messages)
-    source = Source(CHAT_WIRE, body, (messages, max_tokens, params)) if plain else None
+    source = Source(CHAT_WIRE, body, (messages, max_tokens, params)) if _is_plain(body) else None
     request = ChatRequest(messages, max_tokens, stream, params, source)
     wishes = parse_wishes(body.get("pointsman"), headers)
     return Ask(request, model, "openai.chat", key, wishes, body)
 
 
-def _is_plain(body: Mapping[str, Any], messages: tuple[Message, ...]) -> bool:
+def _is_plain(body: Mapping[str, Any]) -> bool:
     """Whether an expert of the same wire can be sent it as it is."""
     if "pointsman" in body or ("max_completion_tokens" in body and "max_tokens" in body):
         return False
     # Thoughts that we added to an answer come back with it; this wire has no such field.
-    return not any("thinking_blocks" in message.fields for message in messages)
+    return "thinking_blocks" not in chain.from_iterable(body["messages"])
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:
@@ -61,7 +61,7 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 def _messages(value: Any) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise fault("messages", "must be a non-empty array")
-    return tuple([_message(item, index) for index, item in enumerate(value)])
+    return tuple(map(_message, value, count()))
 
 
 def _message(item: Any, index: int) -> Message:
@@ -103,8 +103,8 @@ def _check_params(params: Mapping[str, Any]) -> None:
     """The few fields that we read ourselves; the expert judges the others."""
     for name in params:
         if name == "n":
-            count = params["n"]
-            if count is not None and (not isinstance(count, int) or not 1 <= count <= 128):
+            wanted = params["n"]
+            if wanted is not None and (not isinstance(wanted, int) or not 1 <= wanted <= 128):
                 raise fault("n", "must be a whole number from 1 to 128")
         elif name in _KINDS:
             kind, word = _KINDS[name]
