@@ -15,7 +15,7 @@ _END = b"\r\n\r\n"
 _MOST_BYTES = 4096
 
 
-class Template(NamedTuple):
+class KnownHead(NamedTuple):
     """A head that was parsed.
 
     Attributes:
@@ -47,7 +47,7 @@ class Template(NamedTuple):
 
 def template_of(
     data: bytes, raw: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]
-) -> Template | None:
+) -> KnownHead | None:
     """What there is to remember of a message that came in one piece.
 
     Args:
@@ -61,4 +61,4 @@ def template_of(
         return None
     if sum(name == b"content-length" for name, _ in raw) != 1:
         return None
-    return Template(data[: match.start(1)], data[match.end(1) : end], raw, headers)
+    return KnownHead(data[: match.start(1)], data[match.end(1) : end], raw, headers)

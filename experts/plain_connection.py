@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import httptools
 
 from experts.errors import ExpertCallError, ExpertConnectionError, ExpertProtocolError
-from experts.heads import Template, template_of
+from experts.heads import KnownHead, template_of
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1024 * 1024
@@ -88,7 +88,7 @@ class Owner(Protocol):
     """
 
     expert_id: str
-    template: Template | None
+    template: KnownHead | None
 
     def opened(self, connection: Connection) -> None:
         """A connection is there."""

@@ -17,7 +17,7 @@ from experts.errors import (
     ExpertConnectionError,
     ExpertTimeoutError,
 )
-from experts.heads import Template
+from experts.heads import KnownHead
 from experts.plain_connection import Connection, PlainCall, Receiver
 
 _IDLE_S = 4.0
@@ -60,7 +60,7 @@ class PlainEndpoint:
         self._opening: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._closed = False
-        self.template: Template | None = None
+        self.template: KnownHead | None = None
 
     @property
     def connections(self) -> int:

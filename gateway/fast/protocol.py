@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from experts.heads import Template, template_of
+from experts.heads import KnownHead, template_of
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
 from gateway.errors import LedgerError
@@ -36,7 +36,7 @@ class FastProtocol(PatientProtocol):
         self._gathering = False
         self._body: list[bytes] = []
         self._asking: _Client | None = None
-        self._template: Template | None = None
+        self._template: KnownHead | None = None
         self._piece = b""
 
     def data_received(self, data: bytes) -> None:
@@ -49,7 +49,7 @@ class FastProtocol(PatientProtocol):
             self._piece = data
         super().data_received(data)
 
-    def _repeated(self, template: Template, body: bytes) -> bool:
+    def _repeated(self, template: KnownHead, body: bytes) -> bool:
         """Take a request whose head was parsed before; False: it has to be parsed after all."""
         client = self._client_of(body, template.headers)
         if client is None:

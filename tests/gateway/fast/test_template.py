@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from experts.fake_provider import FakeProvider
-from experts.heads import Template, template_of
+from experts.heads import KnownHead, template_of
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nX-A: b\r\n\r\n"
 RAW = [(b"host", b"h"), (b"content-length", b"2"), (b"x-a", b"b")]
@@ -22,7 +22,7 @@ def request(body: bytes, head: bytes = HEAD) -> bytes:
     return head % len(body) + body
 
 
-def learnt(head: bytes = HEAD) -> Template:
+def learnt(head: bytes = HEAD) -> KnownHead:
     found = template_of(request(b"{}", head), RAW, TEXT)
     assert found is not None
     return found
