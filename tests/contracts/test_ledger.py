@@ -38,6 +38,7 @@ from gateway.settings.access import Grant, Limit
 from routers.eligible import Constraints
 from routers.records import Candidates, Decision, Preference
 from routers.router import untrained_router
+from tests.gateway.raw import until
 
 CHEAP = ExpertCard("cheap", prices=Prices(1, 2))
 UNPRICED = ExpertCard("unpriced")
@@ -260,6 +261,18 @@ def test_closing_writes_what_is_left(url: str) -> None:
         assert LedgerReader(engine).count(tables.request) == 500
     with pytest.raises(LedgerError, match="closed"):
         ledger.append([])
+
+
+def test_rows_that_nobody_waits_for_are_written_all_the_same(url: str) -> None:
+    """The writer is woken once a batch: whatever it was at, no row waits for the next one."""
+    ledger = Ledger(open_database(url), strict=False)
+    for index in range(20):
+        for part in "ab":
+            values = {**booked_request_values(), "request_id": f"req-{index}-{part}"}
+            ledger.append([Row(tables.request, values)])
+        until(lambda: ledger.pending == 0)
+    assert len(_request_ids(ledger.engine)) == 40
+    ledger.close()
 
 
 def test_many_threads_lose_nothing(ledger: Ledger) -> None:
