@@ -197,6 +197,7 @@ def test_what_was_spent_is_remembered_by_the_ledger(
     assert [ask(first, max_tokens=4, key=key).status_code for key in ("team", "team", "free")] == [
         200
     ] * 3
+    first.verified()
     spent = {each["name"]: round(each["spent_usd"] * 1e9) for each in budgets(again)}
     assert spent == {"team": 24_000, "red": 36_000}
     assert ask(again, max_tokens=4).status_code == 429
