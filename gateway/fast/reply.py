@@ -10,6 +10,7 @@ from experts.http_expert import HttpExpert
 from experts.messages import ChatRequest, Collector, Event, Usage
 from experts.params import dropped_params
 from experts.reading import StreamReader
+from gateway.access.passes import FreePass
 from gateway.api.answering import listed
 from gateway.api.chat import CHAT
 from gateway.api.chat_in import wants_usage
@@ -135,7 +136,9 @@ class Reply:
             f"server-timing: {trip.server_timing()}\r\n"
             f"{HEADER}: {trip.request_id}\r\n"
         )
-        more = {**self._lane.admission.headers(key), **passed.headers()}
+        more: dict[str, str] = {}
+        if not isinstance(passed, FreePass):
+            more = {**self._lane.admission.headers(key), **passed.headers()}
         if dropped := dropped_params(ask.request, self._lane.pool.card(decision.expert)):
             more["x-pointsman-dropped-params"] = listed(dropped)
         return text + heads.lines(more) if more else text
