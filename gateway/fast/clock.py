@@ -51,12 +51,21 @@ class Clock:
         """Nothing is waited for any more."""
         self._due = None
 
+    def release(self) -> None:
+        """Nobody listens any more."""
+        self._due = None
+        self._late = _told_nobody
+
     def check(self, now: float) -> None:
         """Tell if it is too late; `now` is the loop's time."""
         if self._due is not None and now >= self._due:
             waited_s = self._due - self._since
             self._due = None
             self._late(self._what, waited_s)
+
+
+def _told_nobody(_what: str, _waited_s: float) -> None:
+    return None
 
 
 class Timed(Protocol):

@@ -183,6 +183,11 @@ class Exchange:
         else:
             refused(self._client, failure, self._admitted.trip)
 
+    def release(self) -> None:
+        """It is over, and its parts need not refer to it any more."""
+        self._clock.release()
+        self._relay = None
+
     def pause(self, *, paused: bool) -> None:
         """The client reads more slowly than the expert writes, or has caught up."""
         if self._relay is not None and not self.over:

@@ -336,6 +336,7 @@ class _Client:
         return headers if self.keep_alive else [*headers, (b"connection", b"close")]
 
     def answered(self, *, last: bool = False) -> None:
+        self._part()
         self.response_complete = True
         self.keep_alive &= not last
         self.gateway.uses.end()
@@ -345,6 +346,7 @@ class _Client:
         self._protocol.transport.abort()
 
     def go_on(self, begun: Begun, *, committed: bool) -> None:
+        self._part()
         self._protocol.to_application(self, begun, committed=committed)
 
     def pause(self, *, paused: bool) -> None:
@@ -357,10 +359,16 @@ class _Client:
         self.disconnected = True
         if self._exchange is None:
             self._stop_waiting()
-            self.gateway.uses.end()
-        elif not self._exchange.over:
+        else:
             self._exchange.leave()
-            self.gateway.uses.end()
+            self._part()
+        self.gateway.uses.end()
+
+    def _part(self) -> None:
+        """The exchange is over: what refers to each other would wait for the garbage collector."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.release()
 
 
 class _NoEvent:

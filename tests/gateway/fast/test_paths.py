@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,12 @@ from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import ScriptedExpert, says
 from gateway.execution.slots import Slots
+from gateway.fast.clock import Clock
+from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES
+from gateway.fast.relay import Relay
+from gateway.fast.reply import Reply as Written
+from gateway.fast.streams import RawStream
 
 Remote = Callable[..., Expert]
 Serve = Callable[..., Any]
@@ -209,3 +215,32 @@ def test_a_ledger_that_is_behind_is_waited_for(
     assert {answer.status_code for answer in answers} == {200}
     assert served.totals()["requests"] == 20
     assert served.gateway.lane.live == set()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_nothing_of_a_request_waits_for_the_garbage_collector(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    experts = {"first": remote("first", provider.url), "second": remote("second", provider.url)}
+    served = serve(experts, execution={"fallbacks": {"first": ["second"]}})
+    for stream in (False, True):
+        for reply in (Reply("fine"), Reply(status=500), Reply("one two", cut_after=1)):
+            provider.script.append(reply)
+            assert served.ask("first", stream=stream).status_code == 200
+        provider.script.append(Reply("a b c", stall_after=1))
+        provider.stalled.clear()
+        with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as client:
+            client.sendall(written("first"))
+            assert provider.stalled.wait(20)
+        until(lambda: not served.gateway.lane.live)
+    until(lambda: served.gateway.uses.count == 0)
+    kinds = (Exchange, Relay, Written, Clock, RawStream)
+    assert [each for each in gc.get_objects() if isinstance(each, kinds)] == []
