@@ -6,7 +6,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, endpoint: Owner) -> None:
         self._endpoint = endpoint
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._call: PlainCall | None = None
         self._draining: asyncio.TimerHandle | None = None
@@ -203,6 +203,8 @@ class Connection(asyncio.Protocol):
         if self._status and not self._framed and self._call is not None and exc is None:
             self._complete()
         self._transport = None
+        # It refers to us: together we would wait for the garbage collector.
+        self._parser = None
         self._break(f"{type(exc).__name__}: {exc}" if exc else "hung up before the answer ended")
 
     def _break(self, why: str) -> None:

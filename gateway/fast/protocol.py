@@ -228,6 +228,9 @@ class FastProtocol(PatientProtocol):
         if client is not None:
             client.leave()
         super().connection_lost(exc)
+        if isinstance(self.cycle, _Client):
+            # It refers to us: together we would wait for the garbage collector.
+            self.cycle = None
 
     def pause_writing(self) -> None:
         super().pause_writing()

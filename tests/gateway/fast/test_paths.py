@@ -18,10 +18,12 @@ from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import ScriptedExpert, says
+from experts.plain_connection import Connection
 from gateway.execution.slots import Slots
 from gateway.fast.clock import Clock
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import MAX_BODY_BYTES
+from gateway.fast.protocol import FastProtocol
 from gateway.fast.relay import Relay
 from gateway.fast.reply import Reply as Written
 from gateway.fast.streams import RawStream
@@ -244,3 +246,16 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector(
     until(lambda: served.gateway.uses.count == 0)
     kinds = (Exchange, Relay, Written, Clock, RawStream)
     assert [each for each in gc.get_objects() if isinstance(each, kinds)] == []
+    served.client.close()
+    # Connections that ended are gone too, those of clients and those to experts.
+    until(lambda: not alive(FastProtocol))
+    until(lambda: len(alive(Connection)) == open_to(served))
+
+
+def alive(kind: type[Any]) -> list[Any]:
+    return [each for each in gc.get_objects() if isinstance(each, kind)]
+
+
+def open_to(served: Any) -> int:
+    endpoints = [one for e in served.gateway.pool.experts.values() for one in e._plain.values()]
+    return sum(endpoint.connections for endpoint in endpoints)
