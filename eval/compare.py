@@ -26,9 +26,9 @@ from eval.replay import COST_WEIGHTS, always
 from eval.training import Trained, train_router
 from eval.verdicts import Rival, headline, judge, recommend
 from experts.cards import Prices
-from routers.errors import RoutingError, TableError
+from routers.errors import MissingExtraError, RoutingError, TableError
+from routers.recipe import Recipe
 from routers.records import Floats, OutcomeTable
-from routers.registry import split_recipe
 
 Progress = Callable[[str, float], None]
 
@@ -100,7 +100,7 @@ def compare(
 
 def _check_known(recipe: str) -> None:
     try:
-        split_recipe(recipe)
+        Recipe.read(recipe)
     except RoutingError as error:
         raise ComparisonError(f"there is no router {recipe!r}: {error}") from error
 
@@ -118,7 +118,7 @@ def _train_all(
         tell(f"router {name}", 0.9 * done / len(estimators))
         try:
             trained.append(train_router(name, pool, alone.best, cost_weights, seed))
-        except TableError as error:
+        except (TableError, MissingExtraError) as error:
             failures.append(f"Router {name} could not be trained: {error}")
     if not trained:
         raise ComparisonError("; ".join(failures))

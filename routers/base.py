@@ -1,9 +1,13 @@
-"""The seams that outsiders implement: encoder, estimator, policy."""
+"""The seams that outsiders implement: encoder, estimator, policy.
+
+What an estimator or a policy can do beyond the first three protocols is a protocol of its own
+(`OnlineEstimator`, `OpenPoolEstimator`, `AdaptivePolicy`), asked for with `isinstance`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -65,6 +69,57 @@ class Estimator(Protocol):
     def from_state(cls, state: State) -> Self: ...
 
 
+@runtime_checkable
+class OnlineEstimator(Estimator, Protocol):
+    """An estimator that learns on without seeing its old rows again."""
+
+    def partial_fit(
+        self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator
+    ) -> Self:
+        """The estimator after these rows too, taken in their order; `self` stays as it was.
+
+        On an unfitted estimator it is a first fit.
+
+        Args:
+            features: One row per row of `table`.
+            table: New outcomes; its experts must be those of the first fit, in any share observed.
+            rng: The only source of chance.
+
+        Raises:
+            TableError: The table is malformed, or names other experts.
+        """
+        ...
+
+
+@runtime_checkable
+class OpenPoolEstimator(Estimator, Protocol):
+    """An estimator that takes in an expert, or lets one go, without training anew."""
+
+    def add_expert(
+        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
+    ) -> Self:
+        """The estimator with one expert more; what it says of the others stays the same.
+
+        Args:
+            expert: Its id, which must be new; columns stay sorted by id.
+            features: One row per row of `probes`.
+            probes: Outcomes of this expert alone (one column); may have no row.
+            description: What the expert's card says it is good at.
+
+        Raises:
+            TableError: The probes are malformed, or the expert is known already.
+        """
+        ...
+
+    def remove_expert(self, expert: str) -> Self:
+        """The estimator as if `expert` had never been added.
+
+        Raises:
+            RoutingError: There is no such expert.
+        """
+        ...
+
+
 class Policy(Protocol):
     """Estimates, costs and wishes to a distribution over experts. Pure: no randomness, no I/O."""
 
@@ -72,4 +127,16 @@ class Policy(Protocol):
 
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         """Probabilities, shape (A,), summing to 1, and the utilities they follow from, (A,)."""
+        ...
+
+
+@runtime_checkable
+class AdaptivePolicy(Policy, Protocol):
+    """A policy whose distribution follows what was spent, such as one that keeps a budget.
+
+    `distribution` stays pure between two calls of `observe`.
+    """
+
+    def observe(self, cost_usd: float) -> None:
+        """One more request has been settled, for `cost_usd` >= 0 dollars."""
         ...

@@ -3,7 +3,8 @@
 RoutingError
 ├── NoEligibleExpertError   every expert is ruled out; `.reasons` says why, expert by expert
 ├── TableError              outcomes that can't be learned from
-└── ArtifactError           a router on disk that is damaged or of another make
+├── ArtifactError           a router on disk that is damaged or of another make
+└── MissingExtraError       something optional that is not installed
 """
 
 from __future__ import annotations
@@ -30,3 +31,10 @@ class TableError(RoutingError, ValueError):
 
 class ArtifactError(RoutingError):
     """A router artifact is missing a file, does not match its hashes, or is of an unknown kind."""
+
+
+class MissingExtraError(RoutingError):
+    """Something optional is asked for that is not installed; the message says how to get it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra: pip install 'pointsman[{extra}]'")

@@ -12,11 +12,11 @@ from routers.artifacts import with_content_version
 from routers.base import Estimator
 from routers.candidates import Typical
 from routers.errors import TableError
-from routers.estimators.calibrated import CalibratedEstimator
 from routers.features import Featurizer
 from routers.policies.greedy import GreedyUtilityPolicy
+from routers.recipe import Recipe
 from routers.records import FeatureBatch, Floats, OutcomeTable
-from routers.registry import make_encoder, make_estimator, split_recipe
+from routers.registry import make_encoder
 from routers.router import UNTRAINED_VERSION, Router
 
 
@@ -34,7 +34,7 @@ def fit_router(
 
     Args:
         name: What the config and the ledger will call it.
-        estimator: A name that `make_estimator` knows, or `<estimator>+<encoder>`.
+        estimator: What `Recipe.read` understands: `knn`, `knn+static`, `guarded:knn`.
         table: Outcomes to learn from.
         seed: Source of all randomness.
         encoder: A name that `make_encoder` knows; None: as `estimator` says, or the default one.
@@ -45,11 +45,9 @@ def fit_router(
         TableError: Fewer than two experts were observed, or the estimator lacks something.
         RoutingError: Unknown estimator or encoder.
     """
-    estimator, said = split_recipe(estimator)
-    encoder = encoder or said
-    unfitted = make_estimator(estimator)
-    if calibrate:
-        unfitted = CalibratedEstimator(unfitted)
+    recipe = Recipe.read(estimator)
+    encoder = encoder or recipe.encoder
+    unfitted = recipe.unfitted(calibrate=calibrate)
     _check_experts(table)
     table = table.take(np.argsort(np.array(table.query_ids)))
     # How sums are split over threads changes their last digits, and with them the version.
@@ -67,7 +65,8 @@ def fit_router(
         typical_output_tokens=typical.output_tokens,
         typical_latency_s=typical.latency_s,
         metadata={
-            "estimator": estimator,
+            "estimator": recipe.estimator,
+            "wrappers": list(recipe.wrappers),
             "calibrated": calibrate,
             "encoder": encoder,
             "seed": seed,

@@ -1,12 +1,12 @@
 """Names of estimators, encoders and policies, and how to make each.
 
-Built-in ones and those that other packages bring (entry points of the group
-`pointsman.estimators`) are loaded the same way, when they are asked for.
+Built-in ones and those that other packages bring (entry points of the groups
+`pointsman.estimators` and `pointsman.policies`) are loaded the same way, when they are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from routers.base import Encoder, Estimator, Policy
 from routers.errors import RoutingError
 
 ENTRY_POINT_GROUP = "pointsman.estimators"
+POLICY_GROUP = "pointsman.policies"
 DEFAULT_ESTIMATOR = "average"
 DEFAULT_ENCODER = "tfidf"
 
@@ -49,26 +50,36 @@ def encoder_names() -> tuple[str, ...]:
     return tuple(sorted(_ENCODERS))
 
 
-def split_recipe(recipe: str) -> tuple[str, str]:
-    """The estimator and the encoder of `knn` (with the default encoder) or `knn+static`.
-
-    Raises:
-        RoutingError: There is no such estimator or encoder; the message lists those that exist.
-    """
-    estimator, plus, encoder = recipe.partition("+")
-    _check("estimator", estimator, _known_estimators())
-    if plus:
-        _check("encoder", encoder, _ENCODERS)
-    return estimator, encoder if plus else DEFAULT_ENCODER
+def wrapper_names() -> tuple[str, ...]:
+    """Every name that `make_wrapper` knows, sorted."""
+    return tuple(sorted(_WRAPPERS))
 
 
-def make_estimator(name: str) -> Estimator:
-    """A new, unfitted estimator with its default settings.
+def policy_names() -> tuple[str, ...]:
+    """Every name that `make_policy` knows, sorted."""
+    return tuple(sorted(_known_policies()))
+
+
+def make_estimator(name: str, **settings: Any) -> Estimator:
+    """A new, unfitted estimator.
+
+    Args:
+        name: What it is called.
+        settings: Arguments of its constructor other than the defaults.
 
     Raises:
         RoutingError: No estimator has that name; the message lists those that exist.
     """
-    return cast(Estimator, _load("estimator", name, _known_estimators())())
+    return cast(Estimator, _load("estimator", name, _known_estimators())(**settings))
+
+
+def make_wrapper(name: str, inner: Estimator) -> Estimator:
+    """A new, unfitted wrapper around `inner`, with its default settings.
+
+    Raises:
+        RoutingError: No wrapper has that name; the message lists those that exist.
+    """
+    return cast(Estimator, _load("wrapper", name, _WRAPPERS)(inner))
 
 
 def estimator_class(name: str) -> type[Estimator]:
@@ -98,25 +109,37 @@ def encoder_class(name: str) -> type[Encoder]:
     return cast("type[Encoder]", _load("encoder", name, _ENCODERS))
 
 
-def make_policy(name: str) -> Policy:
+def make_policy(name: str, **settings: Any) -> Policy:
     """The policy of that name.
+
+    Args:
+        name: What it is called.
+        settings: Arguments of its constructor other than the defaults.
 
     Raises:
         RoutingError: No policy has that name; the message lists those that exist.
     """
-    return cast(Policy, _load("policy", name, _POLICIES)())
+    return cast(Policy, _load("policy", name, _known_policies())(**settings))
+
+
+def check_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raises RoutingError, listing those that exist, when `name` is none of `known`."""
+    if name not in known:
+        raise RoutingError(f"unknown {what} {name!r}; known are {', '.join(sorted(known))}")
 
 
 def _known_estimators() -> dict[str, str]:
-    plugins = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**plugins, **_ESTIMATORS}
+    return {**_brought(ENTRY_POINT_GROUP), **_ESTIMATORS}
 
 
-def _load(what: str, name: str, known: Mapping[str, str]) -> Callable[[], Any]:
-    _check(what, name, known)
-    return cast("Callable[[], Any]", EntryPoint(name, known[name], ENTRY_POINT_GROUP).load())
+def _known_policies() -> dict[str, str]:
+    return {**_brought(POLICY_GROUP), **_POLICIES}
 
 
-def _check(what: str, name: str, known: Mapping[str, str]) -> None:
-    if name not in known:
-        raise RoutingError(f"unknown {what} {name!r}; known are {', '.join(sorted(known))}")
+def _brought(group: str) -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def _load(what: str, name: str, known: Mapping[str, str]) -> Callable[..., Any]:
+    check_known(what, name, known)
+    return cast("Callable[..., Any]", EntryPoint(name, known[name], ENTRY_POINT_GROUP).load())

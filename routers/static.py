@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import safe_open
 
 from routers.encoders import CJK, ends, unit
-from routers.errors import RoutingError
+from routers.errors import MissingExtraError, RoutingError
 from routers.form import FORM_FEATURES, FormScale
 from routers.records import State, Vectors
 
@@ -212,5 +212,5 @@ def _path(name: str) -> Path:
     return path
 
 
-def _missing() -> RoutingError:
-    return RoutingError("the encoder 'static' needs the extra: pip install 'pointsman[static]'")
+def _missing() -> MissingExtraError:
+    return MissingExtraError("the encoder 'static'", "static")

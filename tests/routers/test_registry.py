@@ -11,6 +11,7 @@ from routers import registry
 from routers.errors import RoutingError
 from routers.estimators.knn import KnnEstimator
 from routers.estimators.prior import PriorEstimator
+from routers.policies.uniform import UniformPolicy
 from routers.registry import (
     encoder_class,
     encoder_names,
@@ -19,7 +20,7 @@ from routers.registry import (
     make_encoder,
     make_estimator,
     make_policy,
-    split_recipe,
+    policy_names,
 )
 
 
@@ -59,25 +60,13 @@ def test_other_packages_bring_estimators_but_cannot_replace_ours(
     assert isinstance(make_estimator("knn"), KnnEstimator)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "made_of"),
-    [("knn", ("knn", "tfidf")), ("ridge+static", ("ridge", "static"))],
-)
-def test_a_recipe_names_an_estimator_and_maybe_an_encoder(
-    recipe: str, made_of: tuple[str, str]
-) -> None:
-    assert split_recipe(recipe) == made_of
-
-
-@pytest.mark.parametrize(
-    ("recipe", "fault"),
-    [
-        ("+static", "unknown estimator ''"),
-        ("knn+", "unknown encoder ''; known are hashing, static, tfidf"),
-        ("knn+static+tfidf", "unknown encoder 'static\\+tfidf'"),
-        ("static", "unknown estimator 'static'"),
-    ],
-)
-def test_a_recipe_of_something_unknown_is_refused(recipe: str, fault: str) -> None:
-    with pytest.raises(RoutingError, match=fault):
-        split_recipe(recipe)
+def test_other_packages_bring_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought = {
+        registry.POLICY_GROUP: [
+            EntryPoint("theirs", "routers.policies.uniform:UniformPolicy", registry.POLICY_GROUP)
+        ]
+    }
+    monkeypatch.setattr(registry, "entry_points", lambda group: brought.get(group, []))
+    assert {"greedy", "theirs"} <= set(policy_names())
+    assert isinstance(make_policy("theirs"), UniformPolicy)
+    assert "theirs" not in estimator_names()

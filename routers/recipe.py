@@ -1,0 +1,58 @@
+"""What a router is made of, in one word: `guarded:knn+static`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from routers.base import Estimator
+from routers.estimators.calibrated import CalibratedEstimator
+from routers.registry import (
+    DEFAULT_ENCODER,
+    check_known,
+    encoder_names,
+    estimator_names,
+    make_estimator,
+    make_wrapper,
+    wrapper_names,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An estimator, what wraps it, and what makes vectors for it.
+
+    Attributes:
+        estimator: A name of `estimator_names`.
+        encoder: A name of `encoder_names`.
+        wrappers: Names of `wrapper_names`, outermost first.
+    """
+
+    estimator: str
+    encoder: str = DEFAULT_ENCODER
+    wrappers: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The recipe that `[wrapper:...]estimator[+encoder]` stands for.
+
+        Raises:
+            RoutingError: A part of it is unknown; the message lists what exists.
+        """
+        made_of, plus, encoder = text.partition("+")
+        *wrappers, estimator = made_of.split(":")
+        check_known("estimator", estimator, estimator_names())
+        if plus:
+            check_known("encoder", encoder, encoder_names())
+        for wrapper in wrappers:
+            check_known("wrapper", wrapper, wrapper_names())
+        return cls(estimator, encoder if plus else DEFAULT_ENCODER, tuple(wrappers))
+
+    def unfitted(self, *, calibrate: bool) -> Estimator:
+        """The estimator, to be fitted; what wraps it sees calibrated qualities, if asked for."""
+        made = make_estimator(self.estimator)
+        if calibrate:
+            made = CalibratedEstimator(made)
+        for wrapper in reversed(self.wrappers):
+            made = make_wrapper(wrapper, made)
+        return made
