@@ -1,0 +1,237 @@
+"""Values read off a log: identities that hold exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.ope.errors import OffPolicyError
+from eval.ope.judge import difference, judge, served_terms
+from eval.ope.logged import Logged
+from eval.ope.rewards import Rewards, rewards
+from eval.ope.spread import bernstein, normal, stderr
+from eval.ope.values import ESTIMATORS, Parts, clipped, gentle, optimistic, switched
+from routers.encoders import HashingEncoder
+from routers.features import Featurizer
+from routers.records import Floats, OutcomeTable
+
+ROWS, EXPERTS = 400, ("ann", "ben", "cleo")
+SERVED_A = np.array([0.6, 0.3, 0.1])
+
+
+def a_log(seed: int = 0, rows: int = ROWS, served_A: Floats = SERVED_A) -> Logged:
+    """One expert drawn per request; ben is better on the odd ones."""
+    rng = np.random.default_rng(seed)
+    truth_NA = np.stack(
+        [np.full(rows, 0.5), np.arange(rows) % 2 * 0.6 + 0.2, np.full(rows, 0.7)], 1
+    )
+    chosen_N = rng.choice(3, size=rows, p=served_A)
+    seen_NA = np.arange(3) == chosen_N[:, None]
+    score_NA = np.where(seen_NA, rng.random((rows, 3)) < truth_NA, np.nan).astype(np.float64)
+    cost_NA = np.where(seen_NA, [0.01, 0.02, 0.05], np.nan)
+    ids = tuple(f"q{row:04d}" for row in range(rows))
+    unknown_NA = np.full((rows, 3), np.nan)
+    table = OutcomeTable(
+        query_ids=ids,
+        prompts=tuple(f"{'odd' if row % 2 else 'even'} number {row}" for row in range(rows)),
+        tasks=(None,) * rows,
+        groups=ids,
+        experts=EXPERTS,
+        score_NA=score_NA,
+        prompt_tokens_NA=unknown_NA,
+        output_tokens_NA=unknown_NA,
+        cost_usd_NA=cost_NA,
+        latency_s_NA=unknown_NA,
+        propensity_NA=np.where(seen_NA, served_A, np.nan),
+    )
+    return Logged.of(table, np.tile(served_A, (rows, 1)))
+
+
+def known(logged: Logged, model: float = 0.4) -> Rewards:
+    table = logged.table
+    shape = table.score_NA.shape
+    return Rewards(
+        table.score_NA,
+        table.cost_usd_NA,
+        np.full(shape, model),
+        np.tile([0.01, 0.02, 0.05], (shape[0], 1)),
+    )
+
+
+def parts(logged: Logged, target_NA: Floats, model: float = 0.4) -> Parts:
+    found = known(logged, model)
+    return Parts.of(logged, target_NA, found.score_NA, found.score_model_NA)
+
+
+def constant(logged: Logged, target_A: list[float]) -> Floats:
+    return np.tile(np.array(target_A), (len(logged), 1))
+
+
+def test_on_policy_every_weighted_estimator_is_the_mean() -> None:
+    logged = a_log()
+    taken = parts(logged, constant(logged, SERVED_A.tolist()), model=0.0)
+    mean = float(np.nansum(logged.table.score_NA)) / len(logged)
+    for name in ("ips", "snips", "dr"):
+        assert ESTIMATORS[name](taken).value == pytest.approx(mean)
+
+
+def test_dr_is_dm_without_weights_and_ips_without_a_model() -> None:
+    logged = a_log()
+    target_NA = constant(logged, [0.0, 1.0, 0.0])
+    taken = parts(logged, target_NA)
+    weightless = replace(taken, weight_NA=np.zeros_like(taken.weight_NA))
+    assert ESTIMATORS["dr"](weightless).value == ESTIMATORS["dm"](taken).value
+    assert ESTIMATORS["dr"](parts(logged, target_NA, model=0.0)).value == pytest.approx(
+        ESTIMATORS["ips"](taken).value
+    )
+
+
+def test_where_everybody_was_asked_the_value_is_exact_whatever_the_model() -> None:
+    logged = a_log()
+    rng = np.random.default_rng(1)
+    full_NA = rng.random(logged.table.score_NA.shape)
+    table = replace(logged.table, score_NA=full_NA, propensity_NA=np.ones_like(full_NA))
+    asked = Logged.of(table)
+    target_NA = rng.dirichlet(np.ones(3), size=len(asked))
+    taken = Parts.of(asked, target_NA, full_NA, np.full_like(full_NA, 0.9))
+    truth = float((target_NA * full_NA).sum(axis=1).mean())
+    assert ESTIMATORS["ips"](taken).value == pytest.approx(truth)
+    assert ESTIMATORS["dr"](taken).value == pytest.approx(truth)
+
+
+def test_shrunk_weights_are_no_larger_and_tend_to_the_weights() -> None:
+    weight_NA = np.array([[0.0, 0.5, 1.0, 3.0, 40.0]])
+    for shrink in (clipped, switched):
+        assert (shrink(weight_NA) <= weight_NA).all()
+        np.testing.assert_array_equal(shrink(weight_NA, 1e9), weight_NA)
+    assert (optimistic(weight_NA) <= weight_NA).all()
+    np.testing.assert_allclose(optimistic(weight_NA, 1e9), weight_NA, rtol=1e-5)
+    np.testing.assert_allclose(gentle(weight_NA, 0.0), weight_NA)
+    np.testing.assert_allclose(gentle(weight_NA, 1 - 1e-9)[weight_NA > 0], 1.0)
+    assert switched(weight_NA)[0, -1] == 0.0
+
+
+def test_the_standard_error_is_the_spread_over_repetitions() -> None:
+    target = [0.2, 0.6, 0.2]
+    found = []
+    for seed in range(300):
+        logged = a_log(seed)
+        terms = ESTIMATORS["snips"](parts(logged, constant(logged, target)))
+        found.append((terms.value, stderr(terms, logged.table.groups)))
+    values, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(values.std(), rel=0.12)
+
+
+def test_rows_of_one_conversation_count_once() -> None:
+    logged = a_log()
+    doubled = Logged.of(logged.table.take(np.repeat(np.arange(len(logged)), 2)))
+    target_NA = constant(logged, [0.2, 0.6, 0.2])
+    one = ESTIMATORS["ips"](parts(logged, target_NA))
+    two = ESTIMATORS["ips"](parts(doubled, np.repeat(target_NA, 2, axis=0)))
+    groups = doubled.table.groups
+    assert stderr(two, groups) == pytest.approx(stderr(one, logged.table.groups))
+    alone = tuple(str(row) for row in range(len(groups)))
+    assert stderr(two, alone) < 0.8 * stderr(two, groups)
+
+
+def test_the_bound_that_holds_for_any_size_is_wider() -> None:
+    logged = a_log()
+    terms = ESTIMATORS["dr"](parts(logged, constant(logged, SERVED_A.tolist())))
+    groups = logged.table.groups
+    safe, usual = bernstein(terms, groups, width=3.0), normal(terms, groups)
+    assert safe is not None
+    assert usual is not None
+    assert safe.low < usual.low < terms.value < usual.high < safe.high
+
+
+def test_what_served_has_the_value_of_a_candidate_that_does_the_same() -> None:
+    logged = a_log()
+    same_NA = constant(logged, SERVED_A.tolist())
+    found = judge(logged, same_NA, known(logged), replicates=50)
+    for objective in ("quality", "cost", "utility"):
+        gain = found.gains[objective]
+        assert gain.value == pytest.approx(0)
+        assert gain.stderr == pytest.approx(0)
+
+
+def test_a_gain_is_surer_than_the_two_values_it_is_between() -> None:
+    logged = a_log()
+    target_NA = constant(logged, [0.5, 0.4, 0.1])
+    found = judge(logged, target_NA, known(logged), replicates=50)
+    assert found.gains["quality"].stderr < 0.6 * found.values["quality"]["dr"].stderr
+
+
+def test_without_the_serving_distribution_answers_speak_for_what_served() -> None:
+    logged = Logged.of(a_log().table)
+    found = known(logged)
+    own = served_terms(logged, found.score_NA, found.score_model_NA)
+    assert own.value == pytest.approx(np.nanmean(logged.table.score_NA))
+    assert difference(own, own).value == 0
+
+
+def test_models_speak_of_rows_that_they_have_not_seen() -> None:
+    logged = a_log()
+    features = Featurizer(HashingEncoder(64)).transform(logged.table.prompts)
+    first = rewards(logged, features, np.random.default_rng(0)).score_model_NA
+    flipped_NA = logged.table.score_NA.copy()
+    row = 7
+    column = int(np.flatnonzero(~np.isnan(flipped_NA[row]))[0])
+    flipped_NA[row, column] = 1 - flipped_NA[row, column]
+    changed = replace(logged, table=replace(logged.table, score_NA=flipped_NA))
+    second = rewards(changed, features, np.random.default_rng(0)).score_model_NA
+    np.testing.assert_array_equal(first[row], second[row])
+    assert not np.array_equal(first, second)
+    assert np.isfinite(first).all()
+
+
+def test_costs_are_expected_where_they_were_seen_and_nowhere_else() -> None:
+    logged = a_log(served_A=np.array([0.7, 0.3, 0.0]))
+    features = Featurizer(HashingEncoder(64)).transform(logged.table.prompts)
+    expected_NA = rewards(logged, features, np.random.default_rng(0)).cost_model_NA
+    np.testing.assert_allclose(expected_NA[:, 0], 0.01, rtol=1e-6)
+    assert np.isnan(expected_NA[:, 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [([0.5, 0.2, 0.1], "are no distribution"), ([1.5, -0.5, 0.0], "are no distribution")],
+)
+def test_choices_that_are_no_distribution_are_refused(target: list[float], fault: str) -> None:
+    logged = a_log()
+    with pytest.raises(OffPolicyError, match=fault):
+        judge(logged, constant(logged, target), known(logged))
+
+
+def test_asking_who_could_not_serve_is_refused() -> None:
+    logged = a_log()
+    eligible_NA = logged.eligible_NA.copy()
+    eligible_NA[3, 1] = False
+    with pytest.raises(OffPolicyError, match="would ask 'ben' on 'q0003'"):
+        judge(replace(logged, eligible_NA=eligible_NA), constant(logged, [0, 1, 0]), known(logged))
+
+
+def test_it_refuses_where_the_log_has_never_been() -> None:
+    logged = a_log(served_A=np.array([0.7, 0.3, 0.0]))
+    found = judge(logged, constant(logged, [0.5, 0.3, 0.2]), known(logged))
+    assert found.values == {}
+    assert found.support.unsupported == pytest.approx(0.2)
+    [why] = found.refused
+    assert "'cleo' (20.0%)" in why
+
+
+def test_it_refuses_what_few_rows_speak_for() -> None:
+    logged = a_log(rows=120)
+    found = judge(logged, constant(logged, [0.0, 0.0, 1.0]), known(logged))
+    assert any("are worth" in why for why in found.refused)
+
+
+def test_it_warns_of_propensities_that_do_not_fit() -> None:
+    logged = a_log()
+    lying = replace(logged.table, propensity_NA=logged.table.propensity_NA / 2)
+    found = judge(replace(logged, table=lying), constant(logged, [0.6, 0.3, 0.1]), known(logged))
+    [warning] = found.support.warnings
+    assert "weights average 2.000" in warning
+    honest = judge(logged, constant(logged, [0.6, 0.3, 0.1]), known(logged), replicates=50)
+    assert honest.support.warnings == ()
