@@ -1,12 +1,13 @@
 """The seams that outsiders implement: encoder, estimator, policy.
 
 What an estimator or a policy can do beyond the first three protocols is a protocol of its own
-(`OnlineEstimator`, `OpenPoolEstimator`, `AdaptivePolicy`), asked for with `isinstance`.
+(`OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `AdaptivePolicy`), asked for with
+`isinstance`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -116,6 +117,18 @@ class OpenPoolEstimator(Estimator, Protocol):
 
         Raises:
             RoutingError: There is no such expert.
+        """
+        ...
+
+
+@runtime_checkable
+class DescribedEstimator(Estimator, Protocol):
+    """An estimator that goes by what the experts' cards say they are good at."""
+
+    def described(self, descriptions: Mapping[str, str]) -> Self:
+        """The unfitted estimator with these descriptions, by expert id; "" says nothing.
+
+        Ids that the table of its fit has no column of are passed over.
         """
         ...
 

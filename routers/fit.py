@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -29,6 +30,7 @@ def fit_router(
     encoder: str | None = None,
     epsilon: float = 0.0,
     calibrate: bool = True,
+    descriptions: Mapping[str, str] | None = None,
 ) -> Router:
     """Train a router. The same table and seed give the same version, in whatever row order.
 
@@ -40,6 +42,7 @@ def fit_router(
         encoder: A name that `make_encoder` knows; None: as `estimator` says, or the default one.
         epsilon: Share of the traffic that explores, in [0, 1].
         calibrate: Whether predictions are corrected by isotonic regression, out of fold.
+        descriptions: Expert id to what its card says it is good at; only `instruction` asks.
 
     Raises:
         TableError: Fewer than two experts were observed, or the estimator lacks something.
@@ -47,7 +50,7 @@ def fit_router(
     """
     recipe = Recipe.read(estimator)
     encoder = encoder or recipe.encoder
-    unfitted = recipe.unfitted(calibrate=calibrate)
+    unfitted = recipe.unfitted(calibrate=calibrate, descriptions=descriptions)
     _check_experts(table)
     table = table.take(np.argsort(np.array(table.query_ids)))
     # How sums are split over threads changes their last digits, and with them the version.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from routers.base import Estimator
+from routers.base import DescribedEstimator, Estimator
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.registry import (
     DEFAULT_ENCODER,
@@ -48,9 +49,18 @@ class Recipe:
             check_known("wrapper", wrapper, wrapper_names())
         return cls(estimator, encoder if plus else DEFAULT_ENCODER, tuple(wrappers))
 
-    def unfitted(self, *, calibrate: bool) -> Estimator:
-        """The estimator, to be fitted; what wraps it sees calibrated qualities, if asked for."""
+    def unfitted(
+        self, *, calibrate: bool, descriptions: Mapping[str, str] | None = None
+    ) -> Estimator:
+        """The estimator, to be fitted; what wraps it sees calibrated qualities, if asked for.
+
+        Args:
+            calibrate: Whether it is calibrated.
+            descriptions: What the experts' cards say, for an estimator that goes by them.
+        """
         made = make_estimator(self.estimator)
+        if descriptions and isinstance(made, DescribedEstimator):
+            made = made.described(descriptions)
         if calibrate:
             made = CalibratedEstimator(made)
         for wrapper in reversed(self.wrappers):

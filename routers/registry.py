@@ -22,6 +22,7 @@ _ESTIMATORS: Mapping[str, str] = {
     "average": "routers.estimators.averaged:AveragedEstimator",
     "category": "routers.estimators.category:CategoryEstimator",
     "cluster": "routers.estimators.cluster:ClusterEstimator",
+    "instruction": "routers.estimators.instruction:InstructionEstimator",
     "knn": "routers.estimators.knn:KnnEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",
     "ridge": "routers.estimators.ridge:RidgeEstimator",

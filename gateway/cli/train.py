@@ -16,7 +16,9 @@ from gateway.errors import ConfigError
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.router_store import RouterStore
+from gateway.settings.experts import CardSettings
 from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
 from routers.artifacts import save_router
 from routers.fit import fit_router
 from routers.records import OutcomeTable
@@ -50,8 +52,16 @@ def train(
         raise ConfigError("--promote and --out exclude each other: only published versions serve")
     table = read_outcomes(data).table if data else ledger_table(str(ledger), parse_tags(tag))
     say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
-    fitted = fit_router(router, estimator, table, seed=seed, epsilon=epsilon)
-    store = RouterStore(load_settings(config).data_dir / "routers")
+    settings = load_settings(config)
+    fitted = fit_router(
+        router,
+        estimator,
+        table,
+        seed=seed,
+        epsilon=epsilon,
+        descriptions=_descriptions(settings),
+    )
+    store = RouterStore(settings.data_dir / "routers")
     version = save_router(fitted, out_dir) if out_dir else store.publish(fitted)
     if promote:
         store.promote(router, version)
@@ -60,6 +70,11 @@ def train(
         show_json(about)
     else:
         out.print(f"{router}@{version}{' now serves' if promote else ''}")
+
+
+def _descriptions(settings: Settings) -> dict[str, str]:
+    described = [one for one in settings.experts if isinstance(one, CardSettings)]
+    return {one.id: one.description for one in described}
 
 
 def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
