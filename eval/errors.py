@@ -3,7 +3,8 @@
 EvalError
 ├── SourceError          a file of outcomes or prices is malformed; `.path`, `.row`, `.column`
 ├── GraderConfigError    a check is malformed; `.field`
-└── ComparisonError      tables that can't be compared: no shared experts, nothing observed
+├── ComparisonError      tables that can't be compared: no shared experts, nothing observed
+└── OffPolicyError       a log that can't tell what a candidate would have been worth
 """
 
 from __future__ import annotations
@@ -48,3 +49,7 @@ class GraderConfigError(EvalError, ValueError):
 
 class ComparisonError(EvalError, ValueError):
     """Tables that can't be compared; the message says why and what to do."""
+
+
+class OffPolicyError(EvalError, ValueError):
+    """A log and a candidate that don't belong together, or a log that can't tell."""

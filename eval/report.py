@@ -70,9 +70,9 @@ def write_report(
     paths = Paths(directory / "metrics.json", directory / "frontier.png", directory / "report.html")
     metrics = orjson.dumps(to_json(comparison), option=orjson.OPT_INDENT_2)
     page = render_report(comparison, title=title, notes=notes)
-    _write_whole(paths.metrics, lambda path: path.write_bytes(metrics))
-    _write_whole(paths.frontier, lambda path: frontier_png(comparison, path))
-    _write_whole(paths.report, lambda path: path.write_text(page, encoding="utf-8"))
+    write_whole(paths.metrics, lambda path: path.write_bytes(metrics))
+    write_whole(paths.frontier, lambda path: frontier_png(comparison, path))
+    write_whole(paths.report, lambda path: path.write_text(page, encoding="utf-8"))
     return paths
 
 
@@ -180,7 +180,8 @@ def _measured(comparison: Comparison) -> list[tuple[str, str]]:
     return found
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a file, which then appears under `path` whole, or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)

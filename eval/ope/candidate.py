@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eval.ope.errors import OffPolicyError
+from eval.errors import OffPolicyError
 from eval.ope.logged import Logged
 from eval.replay import cards_of, request_of
 from experts.cards import Prices
 from routers.candidates import row_of, weigh
 from routers.explore import with_exploration
 from routers.features import estimate_prompt_tokens
+from routers.policies.greedy import good_enough
 from routers.records import Candidates, Estimates, Floats, Preference
 from routers.router import Router
 
@@ -53,21 +54,25 @@ def weighed(
 
 
 def targets(
-    router: Router, logged: Logged, queries: Sequence[Candidates], preference: Preference
+    router: Router,
+    logged: Logged,
+    queries: Sequence[Candidates],
+    preferences: Sequence[Preference],
 ) -> Floats:
-    """P(expert | request) under the router with `preference`, its exploration included, (N, A).
+    """P(expert | request) under the router, its exploration included, shape (N, A).
 
     Args:
         router: The candidate.
         logged: What was seen.
         queries: From `weighed`.
-        preference: The trade-off asked for.
+        preferences: The trade-off that each request asks for, length N.
     """
     column = {expert: place for place, expert in enumerate(logged.table.experts)}
     target_NA = np.zeros(logged.table.score_NA.shape)
-    for row, candidates in enumerate(queries):
+    for row, (candidates, preference) in enumerate(zip(queries, preferences, strict=True)):
         chances_A = router.policy.distribution(candidates, preference)[0]
-        chances_A = with_exploration(chances_A, router.epsilon)
+        among_A = good_enough(candidates, preference) if preference.min_quality > 0 else None
+        chances_A = with_exploration(chances_A, router.epsilon, among_A)
         target_NA[row, [column[expert] for expert in candidates.experts]] = chances_A
     return target_NA
 

@@ -55,7 +55,7 @@ def front(
     """
     points = []
     for weight in cost_weights:
-        target_NA = targets(router, logged, queries, Preference(cost_weight=weight))
+        target_NA = targets(router, logged, queries, [Preference(cost_weight=weight)] * len(logged))
         found = judge(
             logged, target_NA, known, seed=seed, replicates=replicates, estimators=("dr",)
         )

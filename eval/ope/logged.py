@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from eval.ope.errors import OffPolicyError
+from eval.errors import OffPolicyError
 from routers.records import Floats, OutcomeTable
 
 _SUM_TOLERANCE = 1e-6

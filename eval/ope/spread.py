@@ -64,7 +64,7 @@ def bernstein(
     variance = float(np.var(sums_G * scale, ddof=1))
     largest = width * float(size_G.max()) * scale
     log = float(np.log(2 / (1 - level)))
-    half = np.sqrt(2 * variance * log / count) + 7 * largest * log / (3 * (count - 1))
+    half = float(np.sqrt(2 * variance * log / count)) + 7 * largest * log / (3 * (count - 1))
     return Interval(terms.value - half, terms.value + half)
 
 

@@ -9,6 +9,8 @@ def dollars(usd: float | None) -> str:
         return "unknown"
     if usd == 0:
         return "$0"
+    if usd < 0:
+        return f"-{dollars(-usd)}"
     if usd >= 0.01:
         return f"${usd:,.2f}"
     return f"${usd:.6f}" if usd >= 1e-6 else f"${usd:.9f}"

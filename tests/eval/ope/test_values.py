@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.ope.errors import OffPolicyError
+from eval.errors import OffPolicyError
 from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards

@@ -1,0 +1,121 @@
+"""`pointsman ope`: the value of a router that never served, from the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eval.errors import OffPolicyError
+from gateway.cli.console import out, say, show_json, show_table
+from gateway.cli.routers import AsJson
+from gateway.cli.serve import Config
+from gateway.dashboard.money import dollars
+from gateway.errors import ConfigError
+from gateway.ledger.database import opened
+from gateway.ledger.history import history, latest_prices
+from gateway.router_store import RouterStore
+from gateway.settings.load import load_settings
+
+if TYPE_CHECKING:
+    from eval.ope.front import FrontPoint
+    from eval.ope.study import Study
+
+_COLUMNS = {
+    "per request": "left",
+    "served": "right",
+    "candidate": "right",
+    "gain": "right",
+    "95 % interval": "right",
+}
+_FRONT = {"cost weight": "right", "quality": "right", "$ per request": "right"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ope)
+
+
+def ope(
+    router: Annotated[str, typer.Option(help="NAME@VERSION of the candidate.")],
+    served: Annotated[
+        str | None, typer.Option(help="Router whose decisions judge it; default: NAME.")
+    ] = None,
+    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    since: Annotated[str | None, typer.Option(help="First day, e.g. 2026-11-01 (UTC).")] = None,
+    objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
+    report: Annotated[Path | None, typer.Option(help="Folder for ope.html and ope.json.")] = None,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """What a router would have been worth on logged requests; exit code 1 if the log can't tell."""
+    from eval.ope.study import study
+
+    settings = load_settings(config)
+    name, at, version = router.partition("@")
+    if not at:
+        raise ConfigError(f"--router {router!r} must look like NAME@VERSION; see `routers list`")
+    candidate = RouterStore(settings.data_dir / "routers").load(name, version)
+    with opened(ledger or settings.ledger_url) as engine:
+        found = history(engine, served or name, objective=objective, since=_time(since))
+        prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
+    for reason, count in found.left_out.items():
+        say(f"left out: {count} decisions {reason}")
+    result = study(candidate, found.logged, found.preferences, prices, seed=seed)
+    if report is not None:
+        from eval.ope.page import write_page
+
+        say(f"report: {write_page(result, report)}")
+    if json:
+        show_json(result.as_json())
+    else:
+        _show(result)
+    if result.judgement.refused:
+        raise OffPolicyError(result.sentence)
+
+
+def _show(result: Study) -> None:
+    out.print(
+        f"{result.scored:,} of {result.decisions:,} decisions have a score; for this candidate "
+        f"they are worth {result.judgement.support.effective:,.0f}"
+    )
+    for warning in result.judgement.support.warnings:
+        out.print(f"  warning: {warning}", markup=False, soft_wrap=True)
+    gains = result.judgement.gains
+    if gains:
+        show_table(result.candidate, _COLUMNS, [_row(result, objective) for objective in gains])
+        show_table("at fixed cost weights", _FRONT, [_point(point) for point in result.front])
+    out.print(f"[bold]{result.sentence}[/]", soft_wrap=True)
+
+
+def _row(result: Study, objective: str) -> list[str]:
+    served, gain = result.judgement.served[objective], result.judgement.gains[objective]
+    value = result.judgement.values[objective]["dr"]
+    write = dollars if objective == "cost" else _share
+    interval = gain.bootstrap
+    shown = "unknown" if interval is None else f"{write(interval.low)} to {write(interval.high)}"
+    return [objective, write(served.value), write(value.value), write(gain.value), shown]
+
+
+def _point(point: FrontPoint) -> list[str]:
+    quality, cost = point.quality, point.cost
+    if quality is None:
+        return [f"{point.cost_weight:g}", "the log can't tell", ""]
+    error = f"{_share(quality.value)} ± {196 * quality.stderr:.1f}"
+    return [f"{point.cost_weight:g}", error, "unknown" if cost is None else dollars(cost.value)]
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _time(day: str | None) -> float:
+    if day is None:
+        return 0.0
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+    except ValueError as error:
+        raise ConfigError(f"--since {day!r} is no day; write it like 2026-11-01") from error

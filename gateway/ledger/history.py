@@ -1,0 +1,188 @@
+"""What a router decided and what came of it, as off-policy evaluation reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Select, func, select
+
+from eval.ope.logged import Logged
+from experts.cards import NANO_PER_USD, Prices
+from gateway.errors import NothingToLearnError
+from gateway.ledger.database import reader
+from gateway.ledger.tables import decision, outcome, price, request, request_result
+from routers.records import OutcomeTable, Preference
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """The decisions of one router.
+
+    Attributes:
+        logged: Oldest first. A score and a cost belong to the expert that was *drawn*, whoever
+            answered in the end: what a fallback did and cost is a consequence of that choice.
+        preferences: What each request asked for, length N.
+        at_N: When each was decided, seconds since 1970.
+        left_out: Reason to how many decisions could not be used.
+    """
+
+    logged: Logged
+    preferences: tuple[Preference, ...]
+    at_N: np.ndarray[tuple[int], np.dtype[np.float64]]
+    left_out: Mapping[str, int]
+
+
+def history(
+    engine: Engine,
+    router: str,
+    *,
+    objective: str = "quality",
+    since: float = 0.0,
+    until: float = float("inf"),
+) -> History:
+    """Read what `router` decided, with the newest score of each decision where there is one.
+
+    Args:
+        engine: The ledger.
+        router: Its name; all of its versions count, each with the distribution it drew from.
+        objective: Which scores.
+        since: Seconds since 1970.
+        until: Seconds since 1970; decisions at this time are left out.
+
+    Raises:
+        NothingToLearnError: No usable decision of that router is there.
+    """
+    left_out: dict[str, int] = {}
+    kept = []
+    for record in _decisions(engine, router, objective, since, until):
+        reason = _unusable(record)
+        if reason:
+            left_out[reason] = left_out.get(reason, 0) + 1
+        else:
+            kept.append(record)
+    if not kept:
+        why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        raise NothingToLearnError(
+            f"the ledger holds no decision of router {router!r} to judge by{why and f' ({why})'}"
+        )
+    return _history(kept, left_out)
+
+
+def latest_prices(engine: Engine) -> dict[str, Prices | None]:
+    """The newest price snapshot of every expert that ever had one."""
+    query = select(price).order_by(price.c.at)
+    with reader(engine).connect() as connection:
+        rows = [dict(row._mapping) for row in connection.execute(query)]
+    return {
+        row["expert_id"]: Prices(
+            row["input"],
+            row["output"],
+            cache_read=row["cache_read"],
+            cache_write=row["cache_write"],
+            request=row["request"],
+            source=row["source"],
+        )
+        for row in rows
+    }
+
+
+def _decisions(
+    engine: Engine, router: str, objective: str, since: float, until: float
+) -> Iterator[dict[str, Any]]:
+    scores = _latest_scores(objective).subquery()
+    query = (
+        select(
+            decision.c.decision_id,
+            decision.c.at,
+            decision.c.candidates,
+            decision.c.preference,
+            decision.c.expert_id,
+            decision.c.propensity,
+            request.c.request_id,
+            request.c.prompt,
+            request.c.session,
+            request.c.tags,
+            request_result.c.cost_nanousd,
+            request_result.c.cost_complete,
+            request_result.c.latency_s,
+            scores.c.score,
+        )
+        .join(request, request.c.request_id == decision.c.request_id)
+        .join(request_result, request_result.c.request_id == decision.c.request_id)
+        .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
+        .where(decision.c.router == router, decision.c.at >= since, decision.c.at < until)
+        .order_by(decision.c.at, decision.c.decision_id)
+    )
+    with reader(engine).connect() as connection:
+        for row in connection.execution_options(yield_per=_CHUNK).execute(query):
+            yield dict(row._mapping)
+
+
+def _latest_scores(objective: str) -> Select[Any]:
+    """One score per decision: outcomes are only added, and the newest counts."""
+    own = outcome.c.objective == objective
+    newest = (
+        select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
+        .where(own)
+        .group_by(outcome.c.decision_id)
+        .subquery()
+    )
+    return (
+        select(outcome.c.decision_id, func.avg(outcome.c.score).label("score"))
+        .join(
+            newest,
+            (newest.c.decision_id == outcome.c.decision_id) & (newest.c.at == outcome.c.at),
+        )
+        .where(own)
+        .group_by(outcome.c.decision_id)
+    )
+
+
+def _unusable(record: Mapping[str, Any]) -> str | None:
+    if record["prompt"] is None:
+        return "without their prompts (see ledger.text: redacted or full)"
+    if None in record["candidates"]["probability"]:
+        return "without the distribution they were drawn from"
+    return None
+
+
+def _history(records: list[dict[str, Any]], left_out: Mapping[str, int]) -> History:
+    experts = tuple(sorted({name for each in records for name in each["candidates"]["experts"]}))
+    column = {expert: place for place, expert in enumerate(experts)}
+    shape = (len(records), len(experts))
+    logged_NA, eligible_NA = np.zeros(shape), np.zeros(shape, dtype=bool)
+    score_NA, cost_NA, latency_NA, propensity_NA = (np.full(shape, np.nan) for _ in range(4))
+    for row, record in enumerate(records):
+        weighed = record["candidates"]
+        columns = [column[expert] for expert in weighed["experts"]]
+        logged_NA[row, columns] = weighed["probability"]
+        eligible_NA[row, columns] = True
+        drawn = column[record["expert_id"]]
+        propensity_NA[row, drawn] = record["propensity"]
+        latency_NA[row, drawn] = record["latency_s"]
+        if record["score"] is not None:
+            score_NA[row, drawn] = record["score"]
+        if record["cost_complete"]:
+            cost_NA[row, drawn] = record["cost_nanousd"] / NANO_PER_USD
+    unknown_NA = np.full(shape, np.nan)
+    table = OutcomeTable(
+        query_ids=tuple(record["decision_id"] for record in records),
+        prompts=tuple(record["prompt"] for record in records),
+        tasks=tuple(record["tags"].get("task") for record in records),
+        groups=tuple(record["session"] or record["request_id"] for record in records),
+        experts=experts,
+        score_NA=score_NA,
+        prompt_tokens_NA=unknown_NA,
+        output_tokens_NA=unknown_NA,
+        cost_usd_NA=cost_NA,
+        latency_s_NA=latency_NA,
+        propensity_NA=propensity_NA,
+    )
+    preferences = tuple(Preference(**record["preference"]) for record in records)
+    at_N = np.array([record["at"] for record in records], dtype=np.float64)
+    return History(Logged(table, logged_NA, eligible_NA), preferences, at_N, dict(left_out))

@@ -1,0 +1,123 @@
+"""A ledger full of decisions in a world whose truth is known."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+
+from experts.cards import ExpertCard, Prices
+from experts.messages import ChatRequest, Message, Usage
+from gateway.access.keys import Key
+from gateway.ask import Ask
+from gateway.booking import Booking
+from gateway.ids import new_id, now
+from gateway.ledger import tables
+from gateway.ledger.database import open_database
+from gateway.ledger.rows import Row
+from gateway.ledger.store import Ledger
+from routers.eligible import Constraints
+from routers.records import Floats, OutcomeTable, Preference
+from routers.router import untrained_router
+
+WORDS = {"law": "judge court statute appeal", "gene": "cell enzyme protein membrane"}
+CARDS = (
+    ExpertCard("biologist", prices=Prices(2, 2), quality_prior=0.5),
+    ExpertCard("lawyer", prices=Prices(2, 2), quality_prior=0.6),
+    ExpertCard("scholar", prices=Prices(9, 9), quality_prior=0.5),
+)
+EXPERTS = tuple(card.expert_id for card in CARDS)
+TRUTH = {"law": (0.2, 0.9, 0.7), "gene": (0.9, 0.2, 0.7)}
+"""P(right) of each expert on each kind of question."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Prompts, and how good each expert is on each, shape (N, 3)."""
+
+    prompts: tuple[str, ...]
+    truth_NA: Floats
+
+    @classmethod
+    def draw(cls, count: int, rng: np.random.Generator) -> Questions:
+        kinds = rng.choice(sorted(WORDS), size=count)
+        prompts = tuple(
+            f"{' '.join(rng.choice(WORDS[kind].split(), 4))} {rng.integers(10**6)}"
+            for kind in kinds
+        )
+        return cls(prompts, np.array([TRUTH[kind] for kind in kinds]))
+
+    def table(self, rng: np.random.Generator) -> OutcomeTable:
+        """Outcomes of having asked everybody."""
+        shape = self.truth_NA.shape
+        unknown_NA = np.full(shape, np.nan)
+        ids = tuple(f"q{row}" for row in range(shape[0]))
+        return OutcomeTable(
+            query_ids=ids,
+            prompts=self.prompts,
+            tasks=(None,) * shape[0],
+            groups=ids,
+            experts=EXPERTS,
+            score_NA=(rng.random(shape) < self.truth_NA).astype(np.float64),
+            prompt_tokens_NA=unknown_NA,
+            output_tokens_NA=np.full(shape, 20.0),
+            cost_usd_NA=unknown_NA,
+            latency_s_NA=unknown_NA,
+            propensity_NA=np.ones(shape),
+        )
+
+
+def fill(
+    url: str,
+    questions: Questions,
+    rng: np.random.Generator,
+    *,
+    epsilon: float = 0.9,
+    scored: float = 1.0,
+    text: str = "full",
+    cards: tuple[ExpertCard, ...] = CARDS,
+) -> None:
+    """Book a request for every question, decided by an untrained router that explores a lot."""
+    ledger = Ledger(open_database(url), strict=False)
+    router = untrained_router("default", epsilon)
+
+    async def all_of_them() -> None:
+        for row, prompt in enumerate(questions.prompts):
+            request = ChatRequest((Message("user", prompt),))
+            decision = router.decide(
+                request,
+                cards,
+                preference=Preference(),
+                policy_name="best",
+                constraints=Constraints(),
+                unhealthy={},
+                uniform=float(rng.random()),
+            )
+            ask = Ask(request, "auto", "openai.chat", Key("k"))
+            booking = Booking(ledger, ask, decision, text)
+            card = next(card for card in cards if card.expert_id == decision.expert)
+            attempt = await booking.begin(card)
+            attempt.usage = Usage(input=10, output=20)
+            booking.end(attempt, "ok")
+            booking.close(200, None, decision.expert, "an answer")
+            if rng.random() < scored:
+                right = rng.random() < questions.truth_NA[row, EXPERTS.index(decision.expert)]
+                ledger.append([_score(booking.decision_id, float(right))])
+        await ledger.flush()
+
+    asyncio.run(all_of_them())
+    ledger.close()
+
+
+def _score(decision_id: str, value: float) -> Row:
+    values = {
+        "outcome_id": new_id("out"),
+        "decision_id": decision_id,
+        "at": now(),
+        "objective": "quality",
+        "score": value,
+        "source": "test",
+        "comment": None,
+    }
+    return Row(tables.outcome, values)
