@@ -1,0 +1,1 @@
+"""Whether a trained router may serve: a gate before, and a test while a few requests go to it."""

@@ -1,0 +1,85 @@
+"""Intervals that are looked at after every request must hold all the time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import norm
+
+from eval.promotion.canary import CanaryRules, judge_canary
+from eval.promotion.sequential import difference_so_far
+from routers.records import Floats
+
+SHARE = 0.2
+LOOKS = range(200, 3001, 100)
+
+
+def a_stream(
+    rng: np.random.Generator, rows: int, gain: float, share: float = SHARE
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    canary_N = rng.random(rows) < share
+    reward_N = (rng.random(rows) < 0.6 + gain * canary_N).astype(np.float64)
+    return reward_N, canary_N
+
+
+def test_an_interval_looked_at_all_the_time_misses_the_truth_at_most_one_time_in_twenty() -> None:
+    missed = fooled = 0
+    for seed in range(200):
+        reward_N, canary_N = a_stream(np.random.default_rng(seed), LOOKS[-1], gain=0.0)
+        seen = [difference_so_far(reward_N[:n], canary_N[:n], SHARE).interval for n in LOOKS]
+        missed += any(each is not None and not each.low <= 0 <= each.high for each in seen)
+        fooled += any(abs(_z(reward_N[:n], canary_N[:n])) > norm.ppf(0.975) for n in LOOKS)
+    assert missed / 200 <= 0.05
+    # What everybody does: the ordinary test at every look.
+    assert fooled / 200 > 0.2
+
+
+def _z(reward_N: Floats, canary_N: npt.NDArray[np.bool_]) -> float:
+    sides = [reward_N[canary_N], reward_N[~canary_N]]
+    spread = np.sqrt(sum(side.var() / len(side) for side in sides))
+    return float((sides[0].mean() - sides[1].mean()) / spread)
+
+
+def test_it_narrows_to_the_difference() -> None:
+    reward_N, canary_N = a_stream(np.random.default_rng(0), 40_000, gain=0.1)
+    seen = difference_so_far(reward_N, canary_N, SHARE)
+    assert seen.value == pytest.approx(0.1, abs=0.015)
+    assert seen.interval is not None
+    assert 0.05 < seen.interval.low < 0.1 < seen.interval.high < 0.15
+
+
+@pytest.mark.parametrize(("gain", "step"), [(0.15, "promote"), (-0.15, "roll back")])
+def test_a_clear_canary_is_settled(gain: float, step: str) -> None:
+    reward_N, canary_N = a_stream(np.random.default_rng(1), 3000, gain)
+    assert judge_canary(reward_N, canary_N, (0, 0), CanaryRules(share=SHARE)).step == step
+
+
+def test_one_that_is_the_same_is_waited_for_and_not_forever() -> None:
+    rules = CanaryRules(share=SHARE, most_scored=2000, most_loss=0.001)
+    reward_N, canary_N = a_stream(np.random.default_rng(2), 2000, gain=0.0)
+    early = judge_canary(reward_N[:1500], canary_N[:1500], (0, 0), rules)
+    late = judge_canary(reward_N, canary_N, (0, 0), rules)
+    assert early.step == "wait"
+    assert late.step == "roll back"
+    assert "within 2000 scored requests" in late.reason
+
+
+def test_few_requests_say_nothing_but_failures_do() -> None:
+    reward_N, canary_N = a_stream(np.random.default_rng(3), 60, gain=0.4)
+    assert judge_canary(reward_N, canary_N, (0.0, 0.0), CanaryRules(share=SHARE)).step == "wait"
+    failing = judge_canary(reward_N, canary_N, (0.2, 0.01), CanaryRules(share=SHARE))
+    assert failing.step == "roll back"
+    assert "20.0% of its requests failed" in failing.reason
+
+
+def test_nobody_asked_is_no_difference() -> None:
+    seen = difference_so_far(np.ones(5), np.zeros(5, dtype=bool), 0.1)
+    assert np.isnan(seen.value)
+    assert seen.interval is None
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="share must be in"):
+        difference_so_far(np.ones(2), np.array([True, False]), share)
