@@ -15,6 +15,7 @@ import numpy as np
 from eval.baselines import Singles, lengths, singles
 from eval.calibration import calibration
 from eval.comparison import Baseline, Comparison, MeasuredPoint, Point, RouterResult
+from eval.crew import train_all
 from eval.curves import upper_hull
 from eval.errors import ComparisonError
 from eval.field import BASELINE, ROUTER, Field, make_field
@@ -23,14 +24,17 @@ from eval.intervals import ClusterBootstrap, Interval, percentile_interval
 from eval.pgr import apgr_replicates, pgr_curve
 from eval.pool import Pool, make_pool
 from eval.replay import COST_WEIGHTS, always
-from eval.training import Trained, train_router
+from eval.training import Bench, Failed, Sides, Stopwatch, Trained, encode_sides
 from eval.verdicts import Rival, headline, judge, recommend
 from experts.cards import Prices
-from routers.errors import MissingExtraError, RoutingError, TableError
+from routers.errors import RoutingError
+from routers.fit import by_query_id
 from routers.recipe import Recipe
 from routers.records import Floats, OutcomeTable
 
 Progress = Callable[[str, float], None]
+
+_ENCODED, _TRAINED = 0.1, 0.9
 
 
 def compare(
@@ -45,6 +49,7 @@ def compare(
     notes: Sequence[str] = (),
     measured: Sequence[MeasuredPoint] = (),
     replicates: int = 1000,
+    jobs: int = 1,
 ) -> Comparison:
     """Train a router per estimator and compare them with single experts, chance and the oracle.
 
@@ -60,6 +65,8 @@ def compare(
         notes: What a reader must know of the tables; see `TrainTest.notes`.
         measured: Points measured elsewhere to show beside the others.
         replicates: Draws of the bootstrap.
+        jobs: How many routers are trained at a time, each in a process of its own; see
+            `eval.crew.train_all`.
 
     Raises:
         ComparisonError: Fewer than two experts in common, nothing observed, or no router could be
@@ -68,19 +75,27 @@ def compare(
     tell = progress or (lambda what, done: None)
     if not estimators or not len(train) or not len(test):
         raise ComparisonError("a comparison needs a router, queries to learn from, and a test")
-    for recipe in estimators:
-        _check_known(recipe)
-    pool = make_pool(train, test, prices)
+    recipes = {name: _known(name) for name in estimators}
+    clock = Stopwatch()
+    pool = make_pool(by_query_id(train), test, prices)
     alone = singles(pool.train)
     cost_weights = COST_WEIGHTS if pool.costs_known else (0.0,)
-    trained, failures = _train_all(pool, alone, estimators, cost_weights, seed, tell)
-    tell("bootstrap", 0.9)
+    sides, failures = _encode_all(recipes, pool, seed, tell)
+    clock.lap("encode")
+    bench = Bench(pool, alone.best, cost_weights, seed, sides)
+    trained, more = _train_all(recipes, bench, jobs, tell)
+    failures += more
+    if not trained:
+        raise ComparisonError("; ".join(failures))
+    clock.lap("routers")
+    tell("bootstrap", _TRAINED)
     field = make_field(pool, alone, trained, cost_weights)
     bootstrap = ClusterBootstrap(pool.test.groups, seed=seed, replicates=replicates)
     found = measure_all(field.traffic, field.layout, bootstrap)
     results = [_router_result(each, pool, alone, field, found, bootstrap) for each in trained]
     recommended = recommend({each.name: each.settings[0] for each in trained})
     best = next(result for result in results if result.name == recommended)
+    clock.lap("judge")
     tell("done", 1.0)
     return Comparison(
         data={**(data or {}), **_data(pool, alone, found, bootstrap)},
@@ -95,34 +110,48 @@ def compare(
         headline=headline(best),
         notes=(*notes, *pool.notes, *failures),
         measured=tuple(measured),
+        seconds=clock.seconds,
     )
 
 
-def _check_known(recipe: str) -> None:
+def _known(recipe: str) -> Recipe:
     try:
-        Recipe.read(recipe)
+        return Recipe.read(recipe)
     except RoutingError as error:
         raise ComparisonError(f"there is no router {recipe!r}: {error}") from error
 
 
-def _train_all(
-    pool: Pool,
-    alone: Singles,
-    estimators: Sequence[str],
-    cost_weights: Sequence[float],
-    seed: int,
-    tell: Progress,
-) -> tuple[list[Trained], list[str]]:
-    trained, failures = [], []
-    for done, name in enumerate(estimators):
-        tell(f"router {name}", 0.9 * done / len(estimators))
+def _encode_all(
+    recipes: Mapping[str, Recipe], pool: Pool, seed: int, tell: Progress
+) -> tuple[dict[str, Sides], list[str]]:
+    sides, failures = {}, []
+    encoders = list(dict.fromkeys(recipe.encoder for recipe in recipes.values()))
+    for done, encoder in enumerate(encoders):
+        tell(f"encoding with {encoder}", _ENCODED * done / len(encoders))
         try:
-            trained.append(train_router(name, pool, alone.best, cost_weights, seed))
-        except (TableError, MissingExtraError) as error:
-            failures.append(f"Router {name} could not be trained: {error}")
-    if not trained:
-        raise ComparisonError("; ".join(failures))
-    return trained, failures
+            sides[encoder] = encode_sides(encoder, pool, seed)
+        except RoutingError as error:
+            names = [name for name, recipe in recipes.items() if recipe.encoder == encoder]
+            failures.append(f"{_left_out(names)}: {error}.")
+    return sides, failures
+
+
+def _train_all(
+    recipes: Mapping[str, Recipe], bench: Bench, jobs: int, tell: Progress
+) -> tuple[list[Trained], list[str]]:
+    encoders = {n: recipe.encoder for n, recipe in recipes.items() if recipe.encoder in bench.sides}
+    share = (_TRAINED - _ENCODED) / max(len(encoders), 1)
+    found = train_all(
+        encoders, bench, jobs, lambda name, done: tell(f"router {name}", _ENCODED + share * done)
+    )
+    trained = [each for each in found if isinstance(each, Trained)]
+    failed = [each for each in found if isinstance(each, Failed)]
+    return trained, [f"{_left_out([each.name])}: {each.reason}." for each in failed]
+
+
+def _left_out(names: Sequence[str]) -> str:
+    plural = "s" if len(names) > 1 else ""
+    return f"Router{plural} {', '.join(names)} could not be trained"
 
 
 def _router_result(
@@ -151,6 +180,7 @@ def _router_result(
             np.where(chosen_NA, estimates.quality_NA, np.nan), pool.test.score_NA
         ),
         verdict=verdict,
+        seconds=trained.seconds,
     )
 
 

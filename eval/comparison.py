@@ -120,6 +120,7 @@ class RouterResult:
         calibration: Of all predictions; None when nothing could be compared.
         calibration_chosen: Of the predictions for the experts it chose.
         verdict: Whether it pays.
+        seconds: Stage of its training and replay to the seconds it took.
     """
 
     name: str
@@ -131,6 +132,7 @@ class RouterResult:
     calibration: Calibration | None
     calibration_chosen: Calibration | None
     verdict: Verdict
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def operating_point(self) -> Point:
@@ -196,6 +198,7 @@ class Comparison:
         headline: The finding in one sentence.
         notes: What a reader must know of the data, as whole sentences.
         measured: Further points, measured elsewhere.
+        seconds: Stage of the comparison to the seconds it took.
     """
 
     data: Mapping[str, Any]
@@ -207,6 +210,7 @@ class Comparison:
     headline: str
     notes: tuple[str, ...]
     measured: tuple[MeasuredPoint, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def costs_known(self) -> bool:

@@ -89,14 +89,6 @@ def compared(
     return Compared(np.stack(values), np.stack(weights))
 
 
-def joined(parts: list[Compared]) -> Compared:
-    """The same comparison over several sets of queries."""
-    return Compared(
-        np.concatenate([part.values_2N for part in parts], axis=1),
-        np.concatenate([part.weights_2N for part in parts], axis=1),
-    )
-
-
 def _ratio_means(values_2N: Floats, weights_2N: Floats) -> Floats:
     sums_2 = (np.where(weights_2N > 0, values_2N, 0.0) * weights_2N).sum(axis=1)
     return ratio(sums_2, weights_2N.sum(axis=1))

@@ -10,6 +10,7 @@ import numpy as np
 from routers.records import Floats
 
 _CHUNK_CELLS = 20_000_000
+_KEPT_CELLS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,14 @@ class ClusterBootstrap:
         names, self._group_N = np.unique(np.array(groups, dtype=object), return_inverse=True)
         self._size = len(names)
         self._seed = seed
+        self._kept: list[Floats] = []
         self.replicates = replicates
 
     def sums(self, values_KN: Floats) -> Floats:
         """Σ over the drawn queries of each row of values, shape (B, K)."""
-        sums_GK = np.zeros((self._size, len(values_KN)))
-        np.add.at(sums_GK, self._group_N, np.asarray(values_KN).T)
+        order_N = np.argsort(self._group_N, kind="stable")
+        starts_G = np.searchsorted(self._group_N[order_N], np.arange(self._size))
+        sums_GK = np.add.reduceat(np.asarray(values_KN).T[order_N], starts_G, axis=0)
         return np.concatenate([weights_BG @ sums_GK for weights_BG in self._weights()])
 
     def means(self, values_KN: Floats, weights_KN: Floats) -> Floats:
@@ -63,6 +66,13 @@ class ClusterBootstrap:
             yield from (weights_G[self._group_N] for weights_G in weights_BG)
 
     def _weights(self) -> Iterator[Floats]:
+        if self.replicates * self._size > _KEPT_CELLS:
+            return self._drawn()
+        # A comparison asks for them several hundred times.
+        self._kept = self._kept or list(self._drawn())
+        return iter(self._kept)
+
+    def _drawn(self) -> Iterator[Floats]:
         rng = np.random.default_rng(self._seed)
         chunk = max(1, _CHUNK_CELLS // self._size)
         for start in range(0, self.replicates, chunk):

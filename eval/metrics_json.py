@@ -22,6 +22,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "baselines": {name: _baseline_json(b) for name, b in comparison.baselines.items()},
         "singles": {name: _baseline_json(b) for name, b in comparison.singles.items()},
         "measured": [_measured_json(point) for point in comparison.measured],
+        "seconds": comparison.seconds,
     }
     return {name: _clean(value) for name, value in found.items()}
 
@@ -38,6 +39,7 @@ def _router_json(router: RouterResult) -> dict[str, Any]:
         "ci95": _intervals(router.ci95),
         "calibration": {"all": _calibration_json(whole), "chosen": _calibration_json(chosen)},
         "verdict": _verdict_json(router),
+        "seconds": router.seconds,
     }
 
 

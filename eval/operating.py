@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eval.baselines import single
+from eval.batches import replayed
 from eval.curves import relative
-from eval.differences import Compared, compared, is_logged, joined
-from eval.replay import Traffic, candidates_per_query, cards_of, choices, measure
+from eval.differences import Compared, compared, is_logged
+from eval.replay import Traffic, measure_columns
 from eval.splits import split_groups
 from experts.cards import Prices
 from routers.errors import TableError
-from routers.fit import fit_router
-from routers.records import Estimates, OutcomeTable, Preference
+from routers.estimators.calibrated import CalibratedEstimator
+from routers.fit import Encoded, fit_router
+from routers.records import Estimates, OutcomeTable
 from routers.router import Router
 
 GIVE_UP: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05)
@@ -26,9 +27,8 @@ WORTH = 0.1
 """Quality that saving the whole cost is worth, where a balance must be struck: ten points."""
 
 _SPARE_STDERRS = 1.0
-_LARGE = 3000
 _HELD_OUT = 1500
-_FOLDS = 3
+_MOST_HELD_OUT = 1 / 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,20 +78,41 @@ def sweep(
     table: OutcomeTable,
     prices: Mapping[str, Prices | None],
     cost_weights: Sequence[float],
+    estimates: Estimates | None = None,
 ) -> Sweep:
-    """Replay a router on a table, once per cost weight, through its own policy."""
-    estimates = router.estimate(table.prompts)
-    queries = candidates_per_query(router, table.prompts, estimates, cards_of(prices))
-    traffic = [
-        measure(table, choices(router.policy, queries, Preference(cost_weight=weight)))
-        for weight in cost_weights
-    ]
+    """Replay a router on a table, once per cost weight, through its own policy.
+
+    Args:
+        router: What to replay.
+        table: Whose prompts it decides on.
+        prices: What the policy reckons with.
+        cost_weights: The settings to try.
+        estimates: What the router says of the prompts, where it is known; None asks it here.
+    """
+    estimates = estimates or router.estimate(table.prompts)
+    traffic = replayed(router, table, estimates, prices, cost_weights)
     return Sweep(tuple(cost_weights), tuple(traffic), estimates)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A router and what it was fitted on, in this process.
+
+    Attributes:
+        recipe: What it is made of.
+        router: Fitted.
+        train: On what, sorted as `by_query_id` does.
+        encoded: The same as its encoder sees it.
+    """
+
+    recipe: str
+    router: Router
+    train: OutcomeTable
+    encoded: Encoded
+
+
 def choose_settings(
-    estimator: str,
-    train: OutcomeTable,
+    fit: Fit,
     prices: Mapping[str, Prices | None],
     cost_weights: Sequence[float],
     best: int,
@@ -99,36 +120,61 @@ def choose_settings(
 ) -> tuple[Setting, ...]:
     """The setting to run, then the cheapest for each loss of quality in `GIVE_UP`.
 
-    The router is fitted to one part of the training side and tried on the other, three times over
-    or, on large tables, once. A setting counts when it loses no more than allowed against the best
-    single expert, with one standard error to spare; when none does, the one of the highest quality
-    is taken. The one to run is, of those that lose nothing, the one of the best `balance`.
+    The router is tried on its training side, each query by the estimates of a fit that had not
+    seen it: those that calibration made anyway or, where a wrapper hides them, those of one fit
+    more, on a part of the table. A setting counts when it loses no more than allowed against the
+    best single expert, with one standard error to spare; when none does, the one of the highest
+    quality is taken. The one to run is, of those that lose nothing, the one of the best `balance`.
 
     Args:
-        estimator: What the router is made of.
-        train: The training side.
+        fit: The router and its training side.
         prices: What the policy reckons with.
         cost_weights: The settings to try.
         best: Column of the best single expert.
         seed: Source of all randomness.
     """
     losses = (None, *GIVE_UP) if len(cost_weights) > 1 else (None,)
-    quality: list[list[Compared]] = [[] for _ in cost_weights]
-    cost: list[list[Compared]] = [[] for _ in cost_weights]
-    logged = is_logged(train)
-    for fit_rows, valid_rows in _folds(train, seed):
-        valid = train.take(valid_rows)
-        try:
-            router = fit_router("validation", estimator, train.take(fit_rows), seed=seed)
-        except TableError:
-            unknown = float("nan")
-            return tuple(Setting(loss, 0, unknown, unknown, safe=False) for loss in losses)
-        alone = measure(valid, single(valid, best))
-        for index, traffic in enumerate(sweep(router, valid, prices, cost_weights).traffic):
-            quality[index].append(compared(traffic, alone, "quality", logged=logged))
-            cost[index].append(compared(traffic, alone, "cost", logged=logged))
-    found = _Tried([joined(parts) for parts in quality], [joined(parts) for parts in cost])
+    unseen = _unseen(fit, seed)
+    if unseen is None:
+        unknown = float("nan")
+        return tuple(Setting(loss, 0, unknown, unknown, safe=False) for loss in losses)
+    valid, estimates = unseen
+    alone, logged = measure_columns(valid, np.full(len(valid), best)), is_logged(fit.train)
+    tried = sweep(fit.router, valid, prices, cost_weights, estimates).traffic
+    quality = [compared(traffic, alone, "quality", logged=logged) for traffic in tried]
+    cost = [compared(traffic, alone, "cost", logged=logged) for traffic in tried]
+    found = _Tried(quality, cost)
     return tuple(found.setting(given_up) for given_up in losses)
+
+
+def _unseen(fit: Fit, seed: int) -> tuple[OutcomeTable, Estimates] | None:
+    """Training queries and what a fit that had not seen them expects; None if there is none."""
+    train, estimator = fit.train, fit.router.estimator
+    if isinstance(estimator, CalibratedEstimator):
+        estimates = estimator.out_of_fold(train)
+        rows = np.flatnonzero(~np.isnan(estimates.quality_NA).all(axis=1))
+        return (train.take(rows), _take(estimates, rows)) if len(rows) else None
+    held_out = min(_HELD_OUT / len(train), _MOST_HELD_OUT)
+    fit_rows, valid_rows = split_groups(train.groups, held_out, seed)
+    if not len(fit_rows) or not len(valid_rows):
+        return None
+    features = fit.encoded.features
+    part = Encoded(fit.encoded.featurizer, features.take(fit_rows))
+    try:
+        trial = fit_router("trial", fit.recipe, train.take(fit_rows), seed=seed, encoded=part)
+    except TableError:
+        return None
+    return train.take(valid_rows), trial.estimator.predict(features.take(valid_rows))
+
+
+def _take(estimates: Estimates, rows: npt.NDArray[np.intp]) -> Estimates:
+    return Estimates(
+        estimates.experts,
+        estimates.quality_NA[rows],
+        estimates.stderr_NA[rows],
+        estimates.output_tokens_NA[rows],
+        estimates.latency_s_NA[rows],
+    )
 
 
 class _Tried:
@@ -148,14 +194,3 @@ class _Tried:
         index = int(np.lexsort((-save_K, -among_K))[0])
         gain, save = float(self.gain_K[index]), float(self.save_K[index])
         return Setting(given_up, index, gain, save, bool(safe_K[index]))
-
-
-def _folds(
-    train: OutcomeTable, seed: int
-) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    if len(train) >= _LARGE:
-        return [split_groups(train.groups, _HELD_OUT / len(train), seed)]
-    names, group_N = np.unique(np.array(train.groups, dtype=object), return_inverse=True)
-    fold_N = (np.random.default_rng(seed).permutation(len(names)) % _FOLDS)[group_N]
-    sides = [(np.flatnonzero(fold_N != f), np.flatnonzero(fold_N == f)) for f in range(_FOLDS)]
-    return [(fit, valid) for fit, valid in sides if len(fit) and len(valid)]

@@ -9,16 +9,71 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from eval.operating import Setting, Sweep, choose_settings, sweep
+from eval.operating import Fit, Setting, Sweep, choose_settings, sweep
 from eval.pool import Pool
 from eval.replay import cards_of, request_of
 from experts.cards import Prices
 from routers.eligible import Constraints
-from routers.fit import fit_router
-from routers.records import Preference
+from routers.errors import RoutingError
+from routers.features import Featurizer
+from routers.fit import Encoded, encode_table, fit_router
+from routers.records import FeatureBatch, Preference, State
+from routers.registry import encoder_class
 from routers.router import Router
 
 _TIMED_DECISIONS = 200
+_TIMED_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sides:
+    """Both tables as one encoder sees them, to be sent to other processes.
+
+    Attributes:
+        encoder: Its name.
+        state: What it learned.
+        train: Features of the training side.
+        test: Features of the test side.
+    """
+
+    encoder: str
+    state: State
+    train: FeatureBatch
+    test: FeatureBatch
+
+    def encoded(self) -> Encoded:
+        """The training side, with the encoder."""
+        return Encoded(Featurizer(encoder_class(self.encoder).from_state(self.state)), self.train)
+
+
+def encode_sides(encoder: str, pool: Pool, seed: int) -> Sides:
+    """Encode both tables once, for all routers that look through this encoder.
+
+    Raises:
+        RoutingError: The encoder lacks an extra.
+    """
+    encoded = encode_table(encoder, pool.train, seed)
+    test = encoded.featurizer.transform(pool.test.prompts)
+    return Sides(encoder, encoded.featurizer.encoder.state(), encoded.features, test)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What all routers of a comparison are trained and judged with.
+
+    Attributes:
+        pool: Both tables, the training side sorted as `by_query_id` does, and the prices.
+        best: Column of the best single expert.
+        cost_weights: The settings to try.
+        seed: Source of all randomness.
+        sides: Encoder to the tables as it sees them.
+    """
+
+    pool: Pool
+    best: int
+    cost_weights: tuple[float, ...]
+    seed: int
+    sides: Mapping[str, Sides]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,12 +81,13 @@ class Trained:
     """A router that was trained and replayed.
 
     Attributes:
-        name: The estimator it is made of.
-        fit_s: Seconds to train it.
+        name: What it is made of.
+        fit_s: Seconds to train it, its encoder not counted.
         decide_us_p50: Median microseconds of one decision, from the request to the expert.
         settings: The cost weight to run it at, then one for each loss in `GIVE_UP`, all chosen on
             the training side.
         sweep: What it does on the test side.
+        seconds: Stage to the seconds it took.
     """
 
     name: str
@@ -39,30 +95,65 @@ class Trained:
     decide_us_p50: float
     settings: tuple[Setting, ...]
     sweep: Sweep
+    seconds: Mapping[str, float]
 
 
-def train_router(
-    name: str, pool: Pool, best: int, cost_weights: Sequence[float], seed: int
-) -> Trained:
-    """Choose a router's settings, train it on the whole training side, replay it on the test.
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A router that could not be trained, and the reason in one sentence."""
+
+    name: str
+    reason: str
+
+
+def train_router(name: str, encoder: str, bench: Bench) -> Trained | Failed:
+    """Train a router on the whole training side, choose its settings, replay it on the test.
+
+    One thread does it all, so that other processes can do the same beside it, and so that the
+    figures do not depend on how many do.
 
     Args:
-        name: A name that `routers.registry` knows as an estimator.
-        pool: Both tables and the prices.
-        best: Column of the best single expert.
-        cost_weights: The settings to try.
-        seed: Source of all randomness.
-
-    Raises:
-        RoutingError: It can't be trained on this table.
+        name: What it is made of, as `Recipe.read` understands it.
+        encoder: The encoder that it looks through.
+        bench: What with.
     """
-    started = time.perf_counter()
-    router = fit_router(name, name, pool.train, seed=seed)
-    fit_s = time.perf_counter() - started
+    with threadpool_limits(limits=1):
+        try:
+            return _train(name, encoder, bench)
+        except (RoutingError, np.linalg.LinAlgError) as error:
+            return Failed(name, str(error))
+
+
+def _train(name: str, encoder: str, bench: Bench) -> Trained:
+    pool, sides = bench.pool, bench.sides[encoder]
+    clock = Stopwatch()
+    encoded = sides.encoded()
+    clock.lap("load")
+    router = fit_router(name, name, pool.train, seed=bench.seed, encoded=encoded)
+    clock.lap("fit")
+    estimates = router.estimator.predict(sides.test)
+    found = sweep(router, pool.test, pool.prices, bench.cost_weights, estimates)
+    clock.lap("replay")
+    fit = Fit(name, router, pool.train, encoded)
+    settings = choose_settings(fit, pool.prices, bench.cost_weights, bench.best, bench.seed)
+    clock.lap("settings")
     decide_us = decision_us_p50(router, pool.test.prompts[:_TIMED_DECISIONS], pool.prices)
-    settings = choose_settings(name, pool.train, pool.prices, cost_weights, best, seed)
-    found = sweep(router, pool.test, pool.prices, cost_weights)
-    return Trained(name, fit_s, decide_us, settings, found)
+    clock.lap("timing")
+    return Trained(name, clock.seconds["fit"], decide_us, settings, found, clock.seconds)
+
+
+class Stopwatch:
+    """Seconds per stage of something."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """`stage` ends now; the next one begins."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
 
 
 def decision_us_p50(
@@ -71,7 +162,7 @@ def decision_us_p50(
     """Median microseconds that `Router.decide` takes for one prompt, in one thread as it serves."""
     cards = cards_of(prices)
     requests = [request_of(prompt) for prompt in prompts]
-    times = []
+    times: list[float] = []
     with threadpool_limits(limits=1):
         for request in [requests[0], *requests]:
             started = time.perf_counter()
@@ -85,4 +176,6 @@ def decision_us_p50(
                 uniform=0.5,
             )
             times.append(time.perf_counter() - started)
+            if sum(times) > _TIMED_S and len(times) > 1:
+                break
     return float(np.median(times[1:])) * 1e6

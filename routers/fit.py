@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from routers.artifacts import with_content_version
-from routers.base import Estimator
 from routers.candidates import Typical
 from routers.errors import TableError
 from routers.features import Featurizer
@@ -31,6 +31,7 @@ def fit_router(
     epsilon: float = 0.0,
     calibrate: bool = True,
     descriptions: Mapping[str, str] | None = None,
+    encoded: Encoded | None = None,
 ) -> Router:
     """Train a router. The same table and seed give the same version, in whatever row order.
 
@@ -43,6 +44,7 @@ def fit_router(
         epsilon: Share of the traffic that explores, in [0, 1].
         calibrate: Whether predictions are corrected by isotonic regression, out of fold.
         descriptions: Expert id to what its card says it is good at; only `instruction` asks.
+        encoded: What `encode_table` makes of this encoder, table and seed, where it is at hand.
 
     Raises:
         TableError: Fewer than two experts were observed, or the estimator lacks something.
@@ -52,15 +54,16 @@ def fit_router(
     encoder = encoder or recipe.encoder
     unfitted = recipe.unfitted(calibrate=calibrate, descriptions=descriptions)
     _check_experts(table)
-    table = table.take(np.argsort(np.array(table.query_ids)))
+    table = by_query_id(table)
     # How sums are split over threads changes their last digits, and with them the version.
     with threadpool_limits(limits=1):
-        featurizer, features, fitted = _fit(unfitted, encoder, table, seed)
-    typical = _typical(features, table)
+        encoded = encoded or encode_table(encoder, table, seed)
+        fitted = unfitted.fit(encoded.features, table, _rngs(seed)[1])
+    typical = _typical(encoded.features, table)
     router = Router(
         name=name,
         version=UNTRAINED_VERSION,
-        featurizer=featurizer,
+        featurizer=encoded.featurizer,
         estimator=fitted,
         policy=GreedyUtilityPolicy(),
         epsilon=epsilon,
@@ -83,9 +86,44 @@ def fit_router(
     return with_content_version(router)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A table as an encoder sees it; several routers may learn from one.
+
+    Attributes:
+        featurizer: Fitted.
+        features: Of the table's rows, sorted by query id.
+    """
+
+    featurizer: Featurizer
+    features: FeatureBatch
+
+
+def encode_table(encoder: str, table: OutcomeTable, seed: int) -> Encoded:
+    """Fit an encoder to the prompts of a table and encode them.
+
+    Args:
+        encoder: A name that `make_encoder` knows.
+        table: Whose prompts.
+        seed: Source of all randomness, the router's.
+
+    Raises:
+        RoutingError: Unknown encoder, or it lacks an extra.
+    """
+    prompts = by_query_id(table).prompts
+    with threadpool_limits(limits=1):
+        featurizer = Featurizer(make_encoder(encoder)).fit(prompts, _rngs(seed)[0])
+        return Encoded(featurizer, featurizer.transform(prompts))
+
+
+def by_query_id(table: OutcomeTable) -> OutcomeTable:
+    """The same rows in the order that routers learn from them."""
+    return table.take(np.argsort(np.array(table.query_ids)))
+
+
 def data_hash(table: OutcomeTable) -> str:
     """SHA-256 of everything in `table`, the same in whatever order its rows are."""
-    table = table.take(np.argsort(np.array(table.query_ids)))
+    table = by_query_id(table)
     digest = hashlib.sha256()
     for words in (table.query_ids, table.prompts, table.tasks, table.groups, table.experts):
         digest.update("\x1f".join("\x00" if word is None else word for word in words).encode())
@@ -114,13 +152,9 @@ def _check_experts(table: OutcomeTable) -> None:
         )
 
 
-def _fit(
-    unfitted: Estimator, encoder: str, table: OutcomeTable, seed: int
-) -> tuple[Featurizer, FeatureBatch, Estimator]:
-    encoder_rng, estimator_rng = np.random.default_rng(seed).spawn(2)
-    featurizer = Featurizer(make_encoder(encoder)).fit(table.prompts, encoder_rng)
-    features = featurizer.transform(table.prompts)
-    return featurizer, features, unfitted.fit(features, table, estimator_rng)
+def _rngs(seed: int) -> list[np.random.Generator]:
+    """For the encoder and for the estimator."""
+    return np.random.default_rng(seed).spawn(2)
 
 
 def _typical(features: FeatureBatch, table: OutcomeTable) -> Typical:

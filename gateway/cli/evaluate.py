@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,9 @@ def evaluate(
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/evaluate"),
     prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Routers trained at a time; all cores by default.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
@@ -48,6 +52,7 @@ def evaluate(
             data=tables.data,
             notes=tables.notes,
             progress=progress,
+            jobs=jobs or os.cpu_count() or 1,
         )
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -46,26 +47,46 @@ class CalibratedEstimator:
     def __init__(self, inner: Estimator | None = None) -> None:
         self.inner = inner or make_estimator(DEFAULT_ESTIMATOR)
         self._curve_AG: Floats | None = None
+        self._unseen: _Unseen | None = None
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
-        unseen_NA = self._predict_unseen(features, table, rng)
+        unseen = self._predict_unseen(features, table, rng)
         result = type(self)(self.inner.fit(features, table, rng))
-        result._curve_AG = _curves(unseen_NA, outcomes)
+        result._curve_AG = _curves(unseen.raw.quality_NA, outcomes)
+        result._unseen = unseen
         return result
 
     def predict(self, features: FeatureBatch) -> Estimates:
         curve_AG = fitted(self._curve_AG)
         raw = self.inner.predict(features)
-        place_NA = raw.quality_NA * (len(_GRID) - 1)
-        # An unknown quality has no place, and stays unknown: NaN is in `place_NA` below.
-        left_NA = np.minimum(np.fmax(place_NA, 0.0).astype(np.intp), len(_GRID) - 2)
-        left_of_all_NA = left_NA + np.arange(len(raw.experts)) * len(_GRID)
-        low_NA, high_NA = curve_AG.take(left_of_all_NA), curve_AG.take(left_of_all_NA + 1)
-        quality_NA = low_NA + (place_NA - left_NA) * (high_NA - low_NA)
+        quality_NA = _on_curves(raw.quality_NA, curve_AG)
         return Estimates(
             raw.experts, quality_NA, raw.stderr_NA, raw.output_tokens_NA, raw.latency_s_NA
         )
+
+    def out_of_fold(self, table: OutcomeTable) -> Estimates:
+        """What would be predicted for the rows it was just fitted on, had it not seen them.
+
+        Both the estimator and the curves that correct it are those of the other folds.
+
+        Args:
+            table: The table that `fit` was given.
+
+        Returns:
+            One row per row of `table`; NaN where nothing could be held out.
+
+        Raises:
+            RoutingError: It was not fitted in this process: artifacts do not keep this.
+        """
+        unseen = fitted(self._unseen)
+        seen = observed(unseen.features, table)
+        quality_NA = np.full_like(unseen.raw.quality_NA, np.nan)
+        for fold in unseen.folds:
+            known = others(fold, len(table))
+            curve_AG = _curves(unseen.raw.quality_NA[known], seen.take(known))
+            quality_NA[fold] = _on_curves(unseen.raw.quality_NA[fold], curve_AG)
+        return replace(unseen.raw, quality_NA=quality_NA)
 
     def state(self) -> State:
         own = {"kind": self.inner.name}, {"curve": fitted(self._curve_AG)}
@@ -80,18 +101,49 @@ class CalibratedEstimator:
 
     def _predict_unseen(
         self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator
-    ) -> Floats:
-        """Predictions for rows left out of the fit, shape (N, A); NaN where there are none."""
-        unseen_NA = np.full(table.score_NA.shape, np.nan)
-        for fold in group_folds(table.groups, _FOLDS, rng):
+    ) -> _Unseen:
+        folds = group_folds(table.groups, _FOLDS, rng)
+        columns = [np.full(table.score_NA.shape, np.nan) for _ in range(4)]
+        for fold in folds:
             known = others(fold, len(table))
             try:
                 trial = self.inner.fit(features.take(known), table.take(known), rng)
             except TableError:
                 # Too little is left without this fold, say one task of two: it can't be judged.
                 continue
-            unseen_NA[fold] = trial.predict(features.take(fold)).quality_NA
-        return unseen_NA
+            found = trial.predict(features.take(fold))
+            for column, values_NA in zip(columns, _numbers(found), strict=True):
+                column[fold] = values_NA
+        return _Unseen(Estimates(table.experts, *columns), features, tuple(folds))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Unseen:
+    """Predictions for rows left out of the fit, and the folds they were left out in.
+
+    Attributes:
+        raw: As the estimator made them, one row per row of the table; NaN where there are none.
+        features: Of the table.
+        folds: The rows of each.
+    """
+
+    raw: Estimates
+    features: FeatureBatch
+    folds: tuple[npt.NDArray[np.intp], ...]
+
+
+def _numbers(found: Estimates) -> tuple[Floats, ...]:
+    return found.quality_NA, found.stderr_NA, found.output_tokens_NA, found.latency_s_NA
+
+
+def _on_curves(quality_NA: Floats, curve_AG: Floats) -> Floats:
+    place_NA = quality_NA * (len(_GRID) - 1)
+    # An unknown quality has no place, and stays unknown: NaN is in `place_NA` below.
+    left_NA = np.minimum(np.fmax(place_NA, 0.0).astype(np.intp), len(_GRID) - 2)
+    left_of_all_NA = left_NA + np.arange(quality_NA.shape[1]) * len(_GRID)
+    low_NA, high_NA = curve_AG.take(left_of_all_NA), curve_AG.take(left_of_all_NA + 1)
+    on_NA: Floats = low_NA + (place_NA - left_NA) * (high_NA - low_NA)
+    return on_NA
 
 
 def _curves(unseen_NA: Floats, outcomes: Observed) -> Floats:

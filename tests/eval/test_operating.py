@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from eval.differences import Compared
-from eval.operating import GIVE_UP, _folds, _Tried, choose_settings
+from eval.operating import GIVE_UP, Fit, _Tried, choose_settings, sweep
 from eval.prices import fit_prices
+from routers.fit import by_query_id, encode_table, fit_router
+from routers.records import OutcomeTable
 
 MakeWorld = Callable[..., Any]
 QUERIES = 1000
@@ -57,41 +60,57 @@ def test_a_setting_needs_one_standard_error_to_spare() -> None:
     assert tried([1.1 * stderr], [0.5], spread=0.3).setting(0.0).safe
 
 
-def test_settings_come_from_cross_validation(make_world: MakeWorld) -> None:
+def fit(name: str, train: OutcomeTable) -> Fit:
+    encoded = encode_table("tfidf", train, 0)
+    train = by_query_id(train)
+    return Fit(name, fit_router(name, name, train, seed=0, encoded=encoded), train, encoded)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_settings_come_from_queries_that_a_fit_had_not_seen(
+    hidden: bool, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = make_world(300)
+    if hidden:
+        # A wrapper that hides what calibration had not seen: another fit is made.
+        monkeypatch.setattr("eval.operating.CalibratedEstimator", type("Other", (), {}))
     prices = fit_prices(world.train)
     weights = (0.0, 0.05, 0.2, 1.0, 1e4)
-    found = choose_settings("category", world.train, prices, weights, best=1, seed=0)
+    found = choose_settings(fit("category", world.train), prices, weights, best=1, seed=0)
     assert [each.given_up for each in found] == [None, *GIVE_UP]
     assert found[0].safe
     assert found[0].cost_save > 0.2
     saves = [each.cost_save for each in found[1:]]
     assert saves == sorted(saves)
-    assert found == choose_settings("category", world.train, prices, weights, best=1, seed=0)
+    assert found == choose_settings(fit("category", world.train), prices, weights, best=1, seed=0)
+
+
+def test_a_setting_promises_no_more_than_it_keeps(make_world: MakeWorld) -> None:
+    world = make_world(600)
+    prices = fit_prices(world.train)
+    fitted = fit("knn", world.train)
+    (promised, *_) = choose_settings(fitted, prices, (0.0,), best=1, seed=0)
+    unseen = sweep(fitted.router, world.test, prices, (0.0,)).traffic[0].quality
+    seen = sweep(fitted.router, fitted.train, prices, (0.0,)).traffic[0].quality
+    alone = world.test.score_NA[:, 1].mean(), world.train.score_NA[:, 1].mean()
+    assert promised.quality_gain == pytest.approx(unseen - alone[0], abs=0.05)
+    # What it says of rows that it was fitted on would promise more.
+    assert seen - alone[1] > promised.quality_gain + 0.02
 
 
 def test_without_costs_there_is_one_setting(make_world: MakeWorld) -> None:
-    world = make_world(90, costs=False)
-    found = choose_settings(
-        "category", world.train, dict.fromkeys(world.train.experts), (0.0,), best=1, seed=0
-    )
+    train = make_world(90, costs=False).train
+    prices = dict.fromkeys(train.experts)
+    found = choose_settings(fit("category", train), prices, (0.0,), best=1, seed=0)
     assert len(found) == 1
     assert found[0].given_up is None
 
 
-def test_a_fold_too_small_to_learn_from_gives_no_promise(make_world: MakeWorld) -> None:
-    world = make_world(3)
-    (found, *_) = choose_settings(
-        "category", world.train, dict.fromkeys(world.train.experts), (0.0,), best=1, seed=0
-    )
+def test_what_cannot_be_held_out_gives_no_promise(make_world: MakeWorld) -> None:
+    train = make_world(40).train
+    train = replace(train, groups=("one",) * 40)
+    prices = dict.fromkeys(train.experts)
+    (found, *_) = choose_settings(fit("ridge", train), prices, (0.0,), best=1, seed=0)
     assert found.index == 0
-
-
-@pytest.mark.parametrize(("count", "folds"), [(120, 3), (3500, 1)])
-def test_no_group_is_fitted_and_tried(count: int, folds: int, make_world: MakeWorld) -> None:
-    table = make_world(count).train
-    found = _folds(table, seed=0)
-    assert len(found) == folds
-    for fit, valid in found:
-        assert not {table.groups[i] for i in fit} & {table.groups[i] for i in valid}
-        assert len(fit) + len(valid) == count
+    assert np.isnan(found.quality_gain)
+    assert not found.safe

@@ -377,3 +377,25 @@ def test_neighbours_are_those_that_a_full_sort_finds(rows: int, k: int, seed: in
         assert len(set(near_K.tolist())) == min(k, rows)
         np.testing.assert_array_equal(rows_ND[near_K] @ query_D, alike_K)
         np.testing.assert_array_equal(np.sort(alike_K), np.sort(rows_ND @ query_D)[-k:])
+
+
+def test_out_of_fold_is_what_one_expects_who_had_not_seen_the_row() -> None:
+    vectors_ND = unit(rng().standard_normal((300, 4)))
+    score_NA = (rng().random((300, 2)) < 0.5).astype(np.float64)
+    table, features = table_of(score_NA), features_of(vectors_ND)
+    fitted = CalibratedEstimator(KnnEstimator(1, shrinkage=1e-9)).fit(features, table, rng())
+    unseen = fitted.out_of_fold(table)
+    seen_right = np.corrcoef(fitted.predict(features).quality_NA.ravel(), score_NA.ravel())[0, 1]
+    assert unseen.experts == table.experts
+    assert not np.isnan(unseen.quality_NA).any()
+    # The scores are chance: nobody can know those of a row that was left out.
+    assert abs(np.corrcoef(unseen.quality_NA.ravel(), score_NA.ravel())[0, 1]) < 0.15
+    assert seen_right > 0.5
+
+
+def test_an_artifact_keeps_nothing_of_what_was_out_of_fold() -> None:
+    score_NA = rng().random((60, 2))
+    table, features = table_of(score_NA), features_of(unit(rng().standard_normal((60, 3))))
+    fitted = CalibratedEstimator(KnnEstimator(5)).fit(features, table, rng())
+    with pytest.raises(RoutingError, match="not been fitted"):
+        CalibratedEstimator.from_state(fitted.state()).out_of_fold(table)
