@@ -24,6 +24,8 @@ _ESTIMATORS: Mapping[str, str] = {
     "cluster": "routers.estimators.cluster:ClusterEstimator",
     "instruction": "routers.estimators.instruction:InstructionEstimator",
     "knn": "routers.estimators.knn:KnnEstimator",
+    "logistic": "routers.estimators.logistic:LogisticEstimator",
+    "pairwise": "routers.estimators.pairwise:PairwiseEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",
     "ridge": "routers.estimators.ridge:RidgeEstimator",
 }
