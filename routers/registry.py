@@ -24,10 +24,13 @@ _ESTIMATORS: Mapping[str, str] = {
     "cluster": "routers.estimators.cluster:ClusterEstimator",
     "instruction": "routers.estimators.instruction:InstructionEstimator",
     "knn": "routers.estimators.knn:KnnEstimator",
+    "linucb": "routers.estimators.linucb:LinUcbEstimator",
     "logistic": "routers.estimators.logistic:LogisticEstimator",
+    "online": "routers.estimators.online:OnlineEstimator",
     "pairwise": "routers.estimators.pairwise:PairwiseEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",
     "ridge": "routers.estimators.ridge:RidgeEstimator",
+    "thompson": "routers.estimators.thompson:ThompsonEstimator",
 }
 _WRAPPERS: Mapping[str, str] = {
     "calibrated": "routers.estimators.calibrated:CalibratedEstimator",
