@@ -28,12 +28,14 @@ _ESTIMATORS: Mapping[str, str] = {
     "logistic": "routers.estimators.logistic:LogisticEstimator",
     "online": "routers.estimators.online:OnlineEstimator",
     "pairwise": "routers.estimators.pairwise:PairwiseEstimator",
+    "pilot": "routers.estimators.pilot:PilotEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",
     "ridge": "routers.estimators.ridge:RidgeEstimator",
     "thompson": "routers.estimators.thompson:ThompsonEstimator",
 }
 _WRAPPERS: Mapping[str, str] = {
     "calibrated": "routers.estimators.calibrated:CalibratedEstimator",
+    "safe": "routers.estimators.safe:SafeEstimator",
 }
 _ENCODERS: Mapping[str, str] = {
     "hashing": "routers.encoders:HashingEncoder",

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 
 from routers.errors import TableError
+from routers.estimators.admission import probes_of
 from routers.estimators.denoise import trusted_labels
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import observed
@@ -21,12 +22,16 @@ class CategoryEstimator:
 
     .. math:: \hat q_a(x) = \sum_c p(c|x)\,\mu_{ca}
 
-    Where the classifier is at a loss (normalised entropy of p above `most_entropy`), the expert's
-    mean over all tasks stands in, so that such requests go to the best generalist. Labels that
-    their neighbours contradict are left out first; `dropped_share` says how many.
+    Where the classifier is at a loss (normalised entropy of p above `most_entropy`, or no task as
+    likely as `least_share`), the expert's mean over all tasks stands in, so that such requests go
+    to the best generalist. Labels that their neighbours contradict are left out first;
+    `dropped_share` says how many. Who is good at which task is `task_table`, from which
+    `routers.mapping` chooses a fleet that fits a budget.
 
     Args:
         most_entropy: Threshold of normalised entropy, in (0, 1]; 1 never falls back.
+        least_share: Threshold of the likeliest task's probability, in [0, 1); 0 never falls back.
+        caution: How many standard errors below its mean a quality is put, >= 0.
 
     Source: Jain et al., "Composition of Experts: A Modular Compound AI System Leveraging Large
     Language Models", 2024.
@@ -34,8 +39,12 @@ class CategoryEstimator:
 
     name = "category"
 
-    def __init__(self, most_entropy: float = 0.7) -> None:
+    def __init__(
+        self, most_entropy: float = 0.7, least_share: float = 0.0, caution: float = 0.0
+    ) -> None:
         self.most_entropy = most_entropy
+        self.least_share = least_share
+        self.caution = caution
         self.categories: tuple[str, ...] = ()
         self.dropped_share = 0.0
         self._classifier: SoftmaxClassifier | None = None
@@ -44,7 +53,7 @@ class CategoryEstimator:
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
-        result = type(self)(self.most_entropy)
+        result = self._unfitted()
         result.categories = _categories(table)
         index = {category: place for place, category in enumerate(result.categories)}
         labels_N = np.array([-1 if task is None else index[task] for task in table.tasks])
@@ -69,9 +78,37 @@ class CategoryEstimator:
         table = fitted(self._table)
         share_NC = self.category_shares(features)
         quality_NA, stderr_NA = table.mix(share_NC)
-        lost_N1 = _normalised_entropy(share_NC)[:, None] > self.most_entropy
-        quality_NA = np.where(lost_N1, table.pool_A, quality_NA)
+        lost_N = _normalised_entropy(share_NC) > self.most_entropy
+        if self.least_share:
+            lost_N |= share_NC.max(axis=1) < self.least_share
+        if lost_N.any():
+            quality_NA[lost_N], stderr_NA[lost_N] = table.pool_A, table.spread()
+        if self.caution:
+            quality_NA -= self.caution * stderr_NA
         return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+
+    def add_expert(
+        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
+    ) -> Self:
+        seen = probes_of(expert, fitted(self._effort).experts, features, probes)
+        effort = fitted(self._effort).with_expert(expert, features, probes)
+        member_PC = self.category_shares(features)
+        for row, task in enumerate(probes.tasks):
+            if task in self.categories:
+                member_PC[row] = np.array(self.categories) == task
+        place = effort.experts.index(expert)
+        return self._with(fitted(self._table).with_expert(place, member_PC, seen), effort)
+
+    def remove_expert(self, expert: str) -> Self:
+        effort = fitted(self._effort)
+        table = fitted(self._table)
+        fewer = effort.without_expert(expert)
+        return self._with(table.without_expert(effort.experts.index(expert)), fewer)
+
+    @property
+    def task_table(self) -> Floats:
+        """Quality of each expert on each task, shrunk, shape (len(categories), A)."""
+        return fitted(self._table).mean_RA
 
     def category_shares(self, features: FeatureBatch) -> Floats:
         """P(category | request), shape (N, len(categories)), each row summing to 1."""
@@ -80,6 +117,8 @@ class CategoryEstimator:
     def state(self) -> State:
         params = {
             "most_entropy": self.most_entropy,
+            "least_share": self.least_share,
+            "caution": self.caution,
             "categories": list(self.categories),
             "dropped_share": self.dropped_share,
         }
@@ -93,12 +132,21 @@ class CategoryEstimator:
     @classmethod
     def from_state(cls, state: State) -> Self:
         params = state[0]
-        result = cls(params["most_entropy"])
+        result = cls(params["most_entropy"], params["least_share"], params["caution"])
         result.categories = tuple(params["categories"])
         result.dropped_share = params["dropped_share"]
         result._classifier = SoftmaxClassifier.from_state(part_state(state, "classifier"))
         result._table = PrototypeTable.from_state(part_state(state, "table"))
         result._effort = EffortModel.from_state(part_state(state, "effort"))
+        return result
+
+    def _unfitted(self) -> Self:
+        return type(self)(self.most_entropy, self.least_share, self.caution)
+
+    def _with(self, table: PrototypeTable, effort: EffortModel) -> Self:
+        result = self._unfitted()
+        result.categories, result.dropped_share = self.categories, self.dropped_share
+        result._classifier, result._table, result._effort = self._classifier, table, effort
         return result
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from routers.errors import RoutingError
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 
 Mask = npt.NDArray[np.bool_]
@@ -34,6 +37,51 @@ class EffortModel:
         target_NB = np.log1p(np.hstack([table.output_tokens_NA, table.latency_s_NA]))
         fitted._arrays = _fit_columns(design_ND, target_NB)
         return fitted
+
+    @classmethod
+    def of_nobody(cls, width: int) -> Self:
+        """A model of no expert yet, for vectors of `width`."""
+        model = cls()
+        model._arrays = _fit_columns(np.zeros((0, width + 1)), np.zeros((0, 0)))
+        return model
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Ids of the experts, the columns of all estimates."""
+        return self._experts
+
+    def with_expert(self, expert: str, features: FeatureBatch, probes: OutcomeTable) -> Self:
+        """The model with one expert more, in its place by id; the others' columns stay."""
+        place = bisect(self._experts, expert)
+        alone = type(self)().fit(features, probes)
+        return self._changed(
+            (*self._experts[:place], expert, *self._experts[place:]),
+            {
+                name: _both_halves(_inserted, array, place, alone._arrays[name])
+                for name, array in self._arrays.items()
+            },
+        )
+
+    def without_expert(self, expert: str) -> Self:
+        """The model with one expert less; the others' columns stay.
+
+        Raises:
+            RoutingError: There is no such expert.
+        """
+        if expert not in self._experts:
+            raise RoutingError(
+                f"there is no expert {expert!r} to remove; known are {', '.join(self._experts)}"
+            )
+        place = self._experts.index(expert)
+        return self._changed(
+            (*self._experts[:place], *self._experts[place + 1 :]),
+            {name: _both_halves(_deleted, array, place) for name, array in self._arrays.items()},
+        )
+
+    def _changed(self, experts: tuple[str, ...], arrays: dict[str, Floats]) -> Self:
+        model = type(self)()
+        model._experts, model._arrays = experts, arrays
+        return model
 
     def estimates(self, features: FeatureBatch, quality_NA: Floats, stderr_NA: Floats) -> Estimates:
         """Quality, clipped to [0, 1], together with the tokens and seconds expected here."""
@@ -94,6 +142,23 @@ def _fit_columns(design_ND: Floats, target_NB: Floats) -> dict[str, Floats]:
         "low": low_B,
         "high": high_B,
     }
+
+
+def _both_halves(
+    change: Callable[..., Floats], array_B: Floats, place: int, *new_B: Floats
+) -> Floats:
+    """Tokens and seconds are one after the other in the last axis; each half is changed alike."""
+    halves = [np.split(array, 2, axis=-1) for array in (array_B, *new_B)]
+    changed = [change(old, place, *new) for old, *new in zip(*halves, strict=True)]
+    return np.concatenate(changed, axis=-1)
+
+
+def _inserted(array_A: Floats, place: int, new_1: Floats) -> Floats:
+    return np.concatenate([array_A[..., :place], new_1, array_A[..., place:]], axis=-1)
+
+
+def _deleted(array_A: Floats, place: int) -> Floats:
+    return np.delete(array_A, place, axis=-1)
 
 
 def _alike(seen_NB: Mask) -> list[tuple[Mask, list[int]]]:

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from routers.base import Encoder, Estimator
-from routers.errors import MissingExtraError, RoutingError, TableError
+from routers.errors import MissingExtraError, RoutingError
+from routers.estimators.admission import probes_of
 from routers.estimators.card_table import CardTable, embedded
 from routers.estimators.described import describe
 from routers.estimators.link import Link
@@ -141,10 +142,7 @@ class InstructionEstimator:
         self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
     ) -> Self:
         cards = fitted(self._cards)
-        if expert in cards.experts:
-            raise TableError(f"expert {expert!r} is known already; remove it first")
-        if probes.experts != (expert,):
-            raise TableError(f"the probes of {expert!r} must have that one column")
+        outcomes = probes_of(expert, cards.experts, features, probes)
         encoder = fitted(self._encoder)
         alone = CardTable(
             (expert,),
@@ -155,7 +153,6 @@ class InstructionEstimator:
             np.zeros(1),
         )
         if len(probes):
-            outcomes = observed(features, probes)
             expected_N1 = self._by_card(
                 self._alike(features.texts, alone), replace(alone, probes_A=np.ones(1))
             )

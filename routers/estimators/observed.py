@@ -41,11 +41,20 @@ def observed(features: FeatureBatch, table: OutcomeTable) -> Observed:
         TableError: The rows don't match the features, nothing is observed, or a score or a
             propensity is out of range.
     """
+    if np.isnan(table.score_NA).all():
+        raise TableError("no score is observed in this table, so there is nothing to learn")
+    return observed_if_any(features, table)
+
+
+def observed_if_any(features: FeatureBatch, table: OutcomeTable) -> Observed:
+    """The same as `observed`, of a table in which there may be nothing.
+
+    Raises:
+        TableError: The rows don't match the features, or a score or a propensity is out of range.
+    """
     if len(features) != len(table):
         raise TableError(f"{len(features)} rows of features for {len(table)} rows of outcomes")
     seen_NA = ~np.isnan(table.score_NA)
-    if not seen_NA.any():
-        raise TableError("no score is observed in this table, so there is nothing to learn")
     _check_range(table, "score", table.score_NA, seen_NA & ~_between(table.score_NA, 0.0))
     tiny = np.finfo(np.float64).tiny
     off_NA = seen_NA & ~_between(table.propensity_NA, tiny)

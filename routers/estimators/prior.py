@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from routers.estimators.admission import Admission, mean_of_pool, probes_of
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
@@ -47,6 +48,29 @@ class PriorEstimator:
             return Estimates((), nothing_NA, nothing_NA, nothing_NA, nothing_NA)
         quality_NA = np.broadcast_to(self._mean_A, shape)
         return self._effort.estimates(features, quality_NA, np.broadcast_to(self._stderr_A, shape))
+
+    def add_expert(
+        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
+    ) -> Self:
+        effort = fitted(self._effort)
+        seen = probes_of(expert, effort.experts, features, probes)
+        everywhere_P1, pool_1 = np.ones((len(probes), 1)), mean_of_pool(self._mean_A[None])
+        overall = Admission.of(everywhere_P1, seen, everywhere_P1 @ pool_1)
+        result = type(self)()
+        result._effort = effort.with_expert(expert, features, probes)
+        place = result._effort.experts.index(expert)
+        result._mean_A = np.insert(self._mean_A, place, overall.bound(pool_1))
+        result._stderr_A = np.insert(self._stderr_A, place, overall.stderr_R)
+        return result
+
+    def remove_expert(self, expert: str) -> Self:
+        effort = fitted(self._effort)
+        result = type(self)()
+        result._effort = effort.without_expert(expert)
+        place = effort.experts.index(expert)
+        result._mean_A = np.delete(self._mean_A, place)
+        result._stderr_A = np.delete(self._stderr_A, place)
+        return result
 
     def state(self) -> State:
         if self._effort is None:

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from routers.estimators.admission import Admission, mean_of_pool
 from routers.estimators.observed import Observed
 from routers.records import Floats, State
 
@@ -54,6 +55,38 @@ class PrototypeTable:
     def mix(self, share_NR: Floats) -> tuple[Floats, Floats]:
         """Quality and its standard error, each (N, A), for requests partly in several regions."""
         return share_NR @ self.mean_RA, np.sqrt(share_NR**2 @ self.stderr_RA**2)
+
+    def spread(self) -> Floats:
+        """How far an expert's quality is from its mean, where the region is unknown, shape (A,)."""
+        squared_RA = (self.mean_RA - self.pool_A) ** 2 + self.stderr_RA**2
+        spread_A: Floats = np.sqrt(squared_RA.mean(axis=0))
+        return spread_A
+
+    def with_expert(self, place: int, member_PR: Floats, probes: Observed) -> Self:
+        """The table with a column more, at `place`: a new expert by its lower confidence bound.
+
+        Args:
+            place: Where the column goes.
+            member_PR: Share of each probe in each region, rows summing to 1.
+            probes: Outcomes of the new expert alone.
+        """
+        pool_R, pool_1 = mean_of_pool(self.mean_RA), mean_of_pool(self.pool_A[None])
+        local = Admission.of(member_PR, probes, member_PR @ pool_R)
+        everywhere_P1 = np.ones((len(member_PR), 1))
+        overall = Admission.of(everywhere_P1, probes, everywhere_P1 @ pool_1)
+        return type(self)(
+            np.insert(self.mean_RA, place, local.bound(pool_R), axis=1),
+            np.insert(self.stderr_RA, place, local.stderr_R, axis=1),
+            np.insert(self.pool_A, place, overall.bound(pool_1)),
+        )
+
+    def without_expert(self, place: int) -> Self:
+        """The table without the column at `place`."""
+        return type(self)(
+            np.delete(self.mean_RA, place, axis=1),
+            np.delete(self.stderr_RA, place, axis=1),
+            np.delete(self.pool_A, place),
+        )
 
     def state(self) -> State:
         return {}, {"mean": self.mean_RA, "stderr": self.stderr_RA, "pool": self.pool_A}

@@ -277,7 +277,8 @@ def test_a_class_that_was_never_seen_has_probability_zero(present: list[int]) ->
 
 def test_clusters_are_fewer_where_rows_are_few() -> None:
     features, table = two_tasks(60)
-    assert ClusterEstimator().fit(features, table, rng()).state()[1]["centres"].shape[1] == 3
+    _, arrays = ClusterEstimator().fit(features, table, rng()).state()
+    assert arrays["parts/regions/centres"].shape[1] == 3
 
 
 def test_answers_grow_with_what_makes_them_long_and_keep_their_mean() -> None:

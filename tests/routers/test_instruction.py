@@ -144,7 +144,7 @@ def test_an_expert_is_added_once_and_only_a_known_one_removed(
 ) -> None:
     with pytest.raises(TableError, match="'law' is known already"):
         fitted.add_expert("law", *no_probes("law"))
-    with pytest.raises(TableError, match="must have that one column"):
+    with pytest.raises(TableError, match="must be outcomes of it alone"):
         fitted.add_expert("new", *no_probes("other"))
     with pytest.raises(RoutingError, match="no expert 'new' to remove"):
         fitted.remove_expert("new")
