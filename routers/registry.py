@@ -44,6 +44,11 @@ _ENCODERS: Mapping[str, str] = {
 }
 _POLICIES: Mapping[str, str] = {
     "greedy": "routers.policies.greedy:GreedyUtilityPolicy",
+    "optimistic": "routers.policies.bounds:OptimisticPolicy",
+    "pessimistic": "routers.policies.bounds:PessimisticPolicy",
+    "softmax": "routers.policies.softmax:SoftmaxPolicy",
+    "thompson": "routers.policies.thompson:ThompsonPolicy",
+    "top_p": "routers.policies.top_p:TopPPolicy",
     "uniform": "routers.policies.uniform:UniformPolicy",
 }
 

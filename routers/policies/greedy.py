@@ -29,13 +29,7 @@ class GreedyUtilityPolicy:
 
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         utility = _utilities(candidates, preference)
-        among = _reaches(candidates, preference)
-        cost = _filled(candidates.cost_usd_A, candidates.cost_scale_usd)
-        ranks = zip([-each for each in utility], cost, candidates.experts, strict=True)
-        _, chosen = min((rank, i) for i, rank in enumerate(ranks) if among[i])
-        probabilities_A = np.zeros(len(utility))
-        probabilities_A[chosen] = 1.0
-        return probabilities_A, np.array(utility)
+        return _on_the_best(utility, candidates, preference), np.array(utility)
 
 
 def utilities(candidates: Candidates, preference: Preference) -> Floats:
@@ -52,7 +46,27 @@ def good_enough(candidates: Candidates, preference: Preference) -> npt.NDArray[n
     return np.array(_reaches(candidates, preference))
 
 
+def known_costs(candidates: Candidates) -> Floats:
+    """Expected dollars, shape (A,); an unknown one counts as the highest known of the pool."""
+    return np.array(_filled(candidates.cost_usd_A, candidates.cost_scale_usd))
+
+
+def on_the_best(utility_A: Floats, candidates: Candidates, preference: Preference) -> Floats:
+    """All probability on the highest of these utilities among who reaches `min_quality`, (A,)."""
+    return _on_the_best(utility_A.tolist(), candidates, preference)
+
+
 # Lists, because on a handful of experts arrays take several times as long.
+
+
+def _on_the_best(utility: list[float], candidates: Candidates, preference: Preference) -> Floats:
+    among = _reaches(candidates, preference)
+    cost = _filled(candidates.cost_usd_A, candidates.cost_scale_usd)
+    ranks = zip([-each for each in utility], cost, candidates.experts, strict=True)
+    _, chosen = min((rank, i) for i, rank in enumerate(ranks) if among[i])
+    probabilities_A = np.zeros(len(utility))
+    probabilities_A[chosen] = 1.0
+    return probabilities_A
 
 
 def _utilities(candidates: Candidates, preference: Preference) -> list[float]:
