@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from routers.base import Policy
 from routers.errors import ArtifactError, RoutingError
 from routers.features import Featurizer
 from routers.records import State
-from routers.registry import encoder_class, estimator_class, make_policy
+from routers.registry import encoder_class, estimator_class, make_policy, policy_params
+from routers.rehearsal import Rehearsal
 from routers.router import Router
 
 FORMAT = 1
@@ -29,6 +31,7 @@ MANIFEST = "manifest.json"
 
 _VERSION_LENGTH = 16
 _PARTS = ("encoder", "estimator")
+_REHEARSAL = "rehearsal"
 
 
 def save_router(router: Router, directory: Path) -> str:
@@ -72,7 +75,8 @@ def load_router(directory: Path) -> Router:
         ArtifactError: A file is missing or damaged, or the artifact is of an unknown kind.
     """
     manifest = _read_manifest(directory)
-    contents = {part: _read_part(directory, manifest, part) for part in _PARTS}
+    parts = (*_PARTS, _REHEARSAL) if _REHEARSAL in manifest else _PARTS
+    contents = {part: _read_part(directory, manifest, part) for part in parts}
     try:
         return _unpack(manifest, contents)
     except (RoutingError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -97,11 +101,13 @@ def _pack(router: Router) -> _Packed:
         "encoder": (router.featurizer.encoder.name, router.featurizer.encoder.state()),
         "estimator": (router.estimator.name, router.estimator.state()),
     }
+    if router.rehearsal is not None:
+        states[_REHEARSAL] = (_REHEARSAL, router.rehearsal.state())
     files: dict[str, bytes] = {}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "name": router.name,
-        "policy": router.policy.name,
+        "policy": _described(router.policy),
         "epsilon": router.epsilon,
         "typical": {
             "prompt_tokens": router.typical_prompt_tokens,
@@ -132,13 +138,26 @@ def _unpack(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Route
         version=manifest["version"],
         featurizer=Featurizer(encoder),
         estimator=estimator,
-        policy=make_policy(manifest["policy"]),
+        policy=_policy(manifest["policy"]),
         epsilon=manifest["epsilon"],
         typical_prompt_tokens=typical["prompt_tokens"],
         typical_output_tokens=typical["output_tokens"],
         typical_latency_s=math.nan if latency_s is None else latency_s,
+        rehearsal=Rehearsal.from_state(states[_REHEARSAL]) if _REHEARSAL in states else None,
         metadata=manifest["metadata"],
     )
+
+
+def _described(policy: Policy) -> str | dict[str, Any]:
+    """A policy's name, with its parameters if it has any."""
+    params = policy_params(policy)
+    return {"kind": policy.name, "params": params} if params else policy.name
+
+
+def _policy(described: str | Mapping[str, Any]) -> Policy:
+    if isinstance(described, str):
+        return make_policy(described)
+    return make_policy(described["kind"], **described["params"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

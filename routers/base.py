@@ -1,8 +1,8 @@
 """The seams that outsiders implement: encoder, estimator, policy.
 
 What an estimator or a policy can do beyond the first three protocols is a protocol of its own
-(`OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `AdaptivePolicy`), asked for with
-`isinstance`.
+(`OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `RehearsedEstimator`,
+`FittedPolicy`, `AdaptivePolicy`), asked for with `isinstance`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from routers.practice import Practice
 from routers.records import (
     Candidates,
     Estimates,
@@ -133,6 +134,25 @@ class DescribedEstimator(Estimator, Protocol):
         ...
 
 
+@runtime_checkable
+class RehearsedEstimator(Estimator, Protocol):
+    """An estimator that has predicted its own training rows, each by a fit that had not seen it."""
+
+    def out_of_fold(self, table: OutcomeTable) -> Estimates:
+        """What would be predicted for the rows it was just fitted on, had it not seen them.
+
+        Args:
+            table: The table that `fit` was given.
+
+        Returns:
+            One row per row of `table`; NaN where nothing could be held out.
+
+        Raises:
+            RoutingError: It was not fitted in this process: artifacts do not keep this.
+        """
+        ...
+
+
 class Policy(Protocol):
     """Estimates, costs and wishes to a distribution over experts. Pure: no randomness, no I/O."""
 
@@ -140,6 +160,31 @@ class Policy(Protocol):
 
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         """Probabilities, shape (A,), summing to 1, and the utilities they follow from, (A,)."""
+        ...
+
+
+@runtime_checkable
+class FittedPolicy(Policy, Protocol):
+    """A policy with parameters that are chosen on queries whose outcomes are known.
+
+    It decides before it is fitted, too, as its class says.
+    """
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether its parameters were chosen, or given."""
+        ...
+
+    def fit(self, practice: Practice, preference: Preference) -> Self:
+        """The policy with its parameters chosen; `self` stays as it was.
+
+        Args:
+            practice: Queries that the estimator had not learned from.
+            preference: What it will be asked to decide with.
+
+        Raises:
+            TableError: They can't be chosen on these queries; the message says why.
+        """
         ...
 
 

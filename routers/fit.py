@@ -18,6 +18,7 @@ from routers.policies.greedy import GreedyUtilityPolicy
 from routers.recipe import Recipe
 from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.registry import make_encoder
+from routers.rehearsal import rehearse
 from routers.router import UNTRAINED_VERSION, Router
 
 
@@ -58,7 +59,9 @@ def fit_router(
     # How sums are split over threads changes their last digits, and with them the version.
     with threadpool_limits(limits=1):
         encoded = encoded or encode_table(encoder, table, seed)
-        fitted = unfitted.fit(encoded.features, table, _rngs(seed)[1])
+        _, estimator_rng, rehearsal_rng = _rngs(seed)
+        fitted = unfitted.fit(encoded.features, table, estimator_rng)
+        rehearsal = rehearse(unfitted, fitted, encoded.features, table, rehearsal_rng)
     typical = _typical(encoded.features, table)
     router = Router(
         name=name,
@@ -70,6 +73,7 @@ def fit_router(
         typical_prompt_tokens=typical.prompt_tokens,
         typical_output_tokens=typical.output_tokens,
         typical_latency_s=typical.latency_s,
+        rehearsal=rehearsal,
         metadata={
             "estimator": recipe.estimator,
             "wrappers": list(recipe.wrappers),
@@ -153,8 +157,8 @@ def _check_experts(table: OutcomeTable) -> None:
 
 
 def _rngs(seed: int) -> list[np.random.Generator]:
-    """For the encoder and for the estimator."""
-    return np.random.default_rng(seed).spawn(2)
+    """For the encoder, for the estimator, and for what is kept of queries that were left out."""
+    return np.random.default_rng(seed).spawn(3)
 
 
 def _typical(features: FeatureBatch, table: OutcomeTable) -> Typical:

@@ -7,6 +7,7 @@ Built-in ones and those that other packages bring (entry points of the groups
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
@@ -43,11 +44,17 @@ _ENCODERS: Mapping[str, str] = {
     "tfidf": "routers.encoders:TfidfSvdEncoder",
 }
 _POLICIES: Mapping[str, str] = {
+    "budget": "routers.policies.budget:BudgetPolicy",
+    "capacity": "routers.policies.capacity:CapacityPolicy",
+    "conformal": "routers.policies.conformal:ConformalPolicy",
+    "floor": "routers.policies.floor:FloorPolicy",
     "greedy": "routers.policies.greedy:GreedyUtilityPolicy",
     "optimistic": "routers.policies.bounds:OptimisticPolicy",
+    "pacer": "routers.policies.pacer:PacerPolicy",
     "pessimistic": "routers.policies.bounds:PessimisticPolicy",
     "softmax": "routers.policies.softmax:SoftmaxPolicy",
     "thompson": "routers.policies.thompson:ThompsonPolicy",
+    "threshold": "routers.policies.threshold:ThresholdPolicy",
     "top_p": "routers.policies.top_p:TopPPolicy",
     "uniform": "routers.policies.uniform:UniformPolicy",
 }
@@ -133,6 +140,16 @@ def make_policy(name: str, **settings: Any) -> Policy:
         RoutingError: No policy has that name; the message lists those that exist.
     """
     return cast(Policy, _load("policy", name, _known_policies())(**settings))
+
+
+def policy_params(policy: Policy) -> dict[str, Any]:
+    """What `make_policy` takes beside the name to make this policy again, JSON-able.
+
+    These are the fields of a dataclass that its constructor takes; any other policy has none.
+    """
+    if not is_dataclass(policy):
+        return {}
+    return {each.name: getattr(policy, each.name) for each in fields(policy) if each.init}
 
 
 def check_known(what: str, name: str, known: Collection[str]) -> None:

@@ -12,12 +12,14 @@ from routers.base import Estimator, Policy
 from routers.candidates import Expected, Typical, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
 from routers.encoders import HashingEncoder
-from routers.errors import NoEligibleExpertError
+from routers.errors import NoEligibleExpertError, TableError
 from routers.estimators.prior import PriorEstimator
 from routers.explore import draw, with_exploration
 from routers.features import Featurizer, estimate_prompt_tokens
 from routers.policies.greedy import GreedyUtilityPolicy, good_enough
+from routers.practice import Practice
 from routers.records import Decision, Estimates, Preference
+from routers.rehearsal import Rehearsal
 
 UNTRAINED_VERSION = "prior"
 
@@ -37,6 +39,8 @@ class Router:
         typical_output_tokens: Median answer of the training data, > 0; stands in where an
             estimator knows none.
         typical_latency_s: Median seconds of the slowest expert; NaN when unknown.
+        rehearsal: What it expected of queries it had not seen; None for one that never learned, or
+            was trained before this was kept.
         metadata: How it was made, JSON-able: estimator, encoder, seed, data hash, ...
     """
 
@@ -49,6 +53,7 @@ class Router:
     typical_prompt_tokens: float = 500.0
     typical_output_tokens: float = 300.0
     typical_latency_s: float = float("nan")
+    rehearsal: Rehearsal | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def estimate(self, texts: Sequence[str]) -> Estimates:
@@ -71,6 +76,23 @@ class Router:
         return Typical(
             self.typical_prompt_tokens, self.typical_output_tokens, self.typical_latency_s
         )
+
+    def practice(self, cards: Sequence[ExpertCard], preference: Preference) -> Practice:
+        """Queries with known outcomes, as they would be weighed now, to fit a policy on.
+
+        Args:
+            cards: The live pool, in any order; those that don't answer chats are passed over.
+            preference: What the policy will be asked to decide with.
+
+        Raises:
+            TableError: There is no rehearsal, or nobody answers chats.
+        """
+        if self.rehearsal is None:
+            raise TableError(f"router {self.name!r} kept no rehearsal of its training; train again")
+        able = [card for card in cards if card.api == "chat"]
+        if not able:
+            raise TableError("no expert answers chats")
+        return self.rehearsal.practice(Cards.of(able), self.typical, preference)
 
     def decide(
         self,

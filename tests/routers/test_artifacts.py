@@ -82,6 +82,7 @@ def test_nothing_of_it_is_a_pickle(saved: Path) -> None:
         "encoder.safetensors",
         "estimator.safetensors",
         "manifest.json",
+        "rehearsal.safetensors",
     ]
 
 
