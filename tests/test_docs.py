@@ -52,7 +52,7 @@ from gateway.settings.root import Settings
 from gateway.settings.routing import PolicySettings, RoutingSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.telemetry import TelemetrySettings
-from routers.registry import estimator_names
+from routers.registry import estimator_names, policy_names
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -124,6 +124,11 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_estimator_is_documented() -> None:
     text = read("docs/methods.md")
     assert [name for name in estimator_names() if f"`{name}`" not in text] == []
+
+
+def test_every_policy_is_documented() -> None:
+    text = read("docs/policies.md")
+    assert [name for name in policy_names() if f"**`{name}`**" not in text] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from routers.policies.greedy import on_the_best, utilities
 from routers.records import Candidates, Floats, Preference
@@ -19,7 +18,7 @@ class OptimisticPolicy:
     Recommendation" (LinUCB), 2010.
     """
 
-    name: ClassVar[str] = "optimistic"
+    name = "optimistic"
 
     stderrs: float = 1.0
 
@@ -38,7 +37,7 @@ class PessimisticPolicy:
     Source: Jin, Yang & Wang, "Is Pessimism Provably Efficient for Offline RL?", 2021.
     """
 
-    name: ClassVar[str] = "pessimistic"
+    name = "pessimistic"
 
     stderrs: float = 1.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class BudgetPolicy:
         dearer_share: s, in [0, 1].
     """
 
-    name: ClassVar[str] = "budget"
+    name = "budget"
 
     usd_per_request: float = 0.001
     dearer_weight: float | None = None

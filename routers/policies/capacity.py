@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class CapacityPolicy:
         prices: v by id, in quality points; None before it is fitted.
     """
 
-    name: ClassVar[str] = "capacity"
+    name = "capacity"
 
     shares: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 0.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class ConformalPolicy:
         thresholds: θ of each other kind.
     """
 
-    name: ClassVar[str] = "conformal"
+    name = "conformal"
 
     wrong: float = 0.1
     cheap: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class FloorPolicy:
         always: Who gets everything because no cost weight keeps the promise; "" for nobody.
     """
 
-    name: ClassVar[str] = "floor"
+    name = "floor"
 
     share: float = 0.95
     confidence: float = 0.95

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Self
 
 from routers.policies.budget import BudgetPolicy
 from routers.policies.greedy import known_costs, on_the_best, utilities
@@ -35,7 +35,7 @@ class PacerPolicy:
         start: λ_0; None before it is fitted.
     """
 
-    name: ClassVar[str] = "pacer"
+    name = "pacer"
 
     usd_per_request: float = 0.001
     step: float = 0.005

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +24,7 @@ class SoftmaxPolicy:
             likely as another; > 0.
     """
 
-    name: ClassVar[str] = "softmax"
+    name = "softmax"
 
     temperature: float = 0.05
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class ThompsonPolicy:
         stderrs: How wide the normal distributions are, in standard errors; > 0. Less is greedier.
     """
 
-    name: ClassVar[str] = "thompson"
+    name = "thompson"
 
     stderrs: float = 1.0
 

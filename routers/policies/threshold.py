@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class ThresholdPolicy:
         at_threshold: Its share of the queries whose win rate is the threshold exactly.
     """
 
-    name: ClassVar[str] = "threshold"
+    name = "threshold"
 
     strong_share: float = 0.5
     strong: str = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class TopPPolicy:
         temperature: Of the softmax before, in quality points; > 0.
     """
 
-    name: ClassVar[str] = "top_p"
+    name = "top_p"
 
     mass: float = 0.8
     temperature: float = 0.05

@@ -65,7 +65,7 @@ def test_it_is_the_same_after_a_round_trip(router: Router, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("estimator", "calibrate"), [("knn", True), ("knn", False)])
 def test_estimates_are_of_fits_that_had_not_seen_the_row(estimator: str, calibrate: bool) -> None:
-    table = a_table(400, groups=400)
+    table = a_table(1500, groups=1500)
     noise = fit_router("r", estimator, table, seed=0, calibrate=calibrate).rehearsal
     assert noise is not None
     told_NA = ~np.isnan(noise.score_NA)
