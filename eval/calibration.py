@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eval.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
 from routers.records import Floats
 
 
@@ -68,6 +69,31 @@ def calibration(predicted: Floats, scores: Floats, bins: int = 10) -> Calibratio
         skill=1 - brier / spread if spread > 0 else float("nan"),
         bins=_bins(p_K, y_K, by_width_K),
     )
+
+
+def calibration_intervals(
+    predicted_NA: Floats, score_NA: Floats, bootstrap: ClusterBootstrap, bins: int = 10
+) -> dict[str, Interval]:
+    """95 % intervals of `ece` and `brier` over groups of queries; none where nothing is known.
+
+    The predictions stay in their bins; what is drawn anew is who is in them. The error of few
+    predictions is too high on average, and so are the ends of its interval.
+    """
+    known_NA = ~(np.isnan(predicted_NA) | np.isnan(score_NA))
+    if not known_NA.any():
+        return {}
+    p_NA, y_NA = np.where(known_NA, predicted_NA, 0.0), np.where(known_NA, score_NA, 0.0)
+    bin_NA = np.minimum((p_NA * bins).astype(np.intp), bins - 1)
+    off_NA = np.where(known_NA, y_NA - p_NA, 0.0)
+    rows = [np.where(bin_NA == each, off_NA, 0.0).sum(axis=1) for each in range(bins)]
+    rows += [(off_NA**2).sum(axis=1), known_NA.sum(axis=1).astype(np.float64)]
+    sums_BR = bootstrap.sums(np.stack(rows))
+    count_B = sums_BR[:, -1]
+    found = {
+        "ece": percentile_interval(ratio(np.abs(sums_BR[:, :bins]).sum(axis=1), count_B)),
+        "brier": percentile_interval(ratio(sums_BR[:, -2], count_B)),
+    }
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def _bins(p_K: Floats, y_K: Floats, bin_K: npt.NDArray[np.intp]) -> tuple[Bin, ...]:

@@ -9,6 +9,9 @@ from typing import Any
 
 from eval.calibration import Calibration
 from eval.intervals import Interval
+from eval.oracles import RecallRow
+from eval.pairs import Pair
+from eval.robustness import Robustness
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,9 @@ class RouterResult:
         calibration_chosen: Of the predictions for the experts it chose.
         verdict: Whether it pays.
         seconds: Stage of its training and replay to the seconds it took.
+        expert_calibration: Expert to how the predictions for it come true.
+        recall: How often it is right, by how many experts are.
+        robustness: Whether its decisions hold when prompts change; None when not tried.
     """
 
     name: str
@@ -133,6 +139,9 @@ class RouterResult:
     calibration_chosen: Calibration | None
     verdict: Verdict
     seconds: Mapping[str, float] = field(default_factory=dict)
+    expert_calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    recall: tuple[RecallRow, ...] = ()
+    robustness: Robustness | None = None
 
     @property
     def operating_point(self) -> Point:
@@ -192,13 +201,14 @@ class Comparison:
         seed: Source of all randomness.
         routers: In the order asked for.
         baselines: By name: best_single, cheapest, random, zero_router, task_oracle,
-            prompt_length, oracle; those that the data does not allow are absent.
+            task_hindsight, prompt_length, oracle; those that the data does not allow are absent.
         singles: Every expert alone.
         recommended: Name of the router to run, chosen on the training side.
         headline: The finding in one sentence.
         notes: What a reader must know of the data, as whole sentences.
         measured: Further points, measured elsewhere.
         seconds: Stage of the comparison to the seconds it took.
+        pairs: Routers that were tested against each other.
     """
 
     data: Mapping[str, Any]
@@ -211,6 +221,7 @@ class Comparison:
     notes: tuple[str, ...]
     measured: tuple[MeasuredPoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def costs_known(self) -> bool:

@@ -85,7 +85,13 @@ def aiq(
 
     Source: Hu et al., "RouterBench", 2024.
     """
-    hull = upper_hull(cost_P, quality_P)
+    return mean_height(upper_hull(cost_P, quality_P), c_min, c_max, normalise)
+
+
+def mean_height(
+    hull: Hull, c_min: float, c_max: float, normalise: Literal["paper", "code"] = "paper"
+) -> float:
+    """The same of a hull that is at hand."""
     if normalise == "code":
         area = _area(hull, float(hull.cost_V[0]), c_max)
         return area / c_max if c_max > 0 else float("nan")

@@ -18,6 +18,7 @@ from eval.baselines import (
     task_means,
 )
 from eval.figures import Layout
+from eval.oracles import hindsight_choice
 from eval.pool import Pool
 from eval.replay import Traffic, measure
 from eval.training import Trained
@@ -75,13 +76,25 @@ def make_field(
     positions = {column: at for at, column in enumerate((*judged, *others))}
     random = listed.add_one(measure(test, random_choice(test)))
     oracle = listed.add_one(measure(test, oracle_choice(test)))
+    hindsight = hindsight_choice(test, alone.best)
+    task_hindsight = None if hindsight is None else listed.add_one(measure(test, hindsight))
     singles = slice(0, len(judged))
     curves = {f"{BASELINE}zero_router": singles}
     for name, (points, settings) in _sweeps(pool, alone, cost_weights).items():
         curves[BASELINE + name] = listed.add(points, settings)
     for router in trained:
         curves[ROUTER + router.name] = listed.add(router.sweep.traffic, router.sweep.cost_weights)
-    layout = Layout(singles, random, oracle, positions[alone.best], curves)
+    # The first setting of every sweep is the one to which cost is nothing.
+    learned = curves.get(f"{BASELINE}task_oracle")
+    layout = Layout(
+        singles,
+        random,
+        oracle,
+        positions[alone.best],
+        curves,
+        task_learned=None if learned is None else learned.start,
+        task_hindsight=task_hindsight,
+    )
     return Field(tuple(listed.traffic), tuple(listed.settings), layout, positions)
 
 

@@ -8,7 +8,14 @@ from typing import Self
 
 import numpy as np
 
-from eval.curves import aiq, cheapest_as_good, hypervolume, relative
+from eval.curves import (
+    aiq,
+    cheapest_as_good,
+    hypervolume,
+    mean_height,
+    relative,
+    upper_hull,
+)
 from eval.intervals import ClusterBootstrap, Interval, percentile_interval
 from eval.replay import Traffic
 from routers.records import Floats
@@ -66,7 +73,9 @@ class Frame:
         return self.c_max > self.c_min
 
     def zero_router_aiq(self) -> float:
-        """AIQ of mixing single experts without looking at the query."""
+        """AIQ of mixing single experts without looking at the query; NaN without costs."""
+        if not self.has_costs:
+            return float("nan")
         return aiq(self.singles.cost_K, self.singles.quality_K, self.c_min, self.c_max)
 
     def cheapest_point(self) -> tuple[float, float]:
@@ -96,8 +105,8 @@ def pick(curve: Levels, frame: Frame) -> Picks:
     return Picks(int(order[0]), as_good)
 
 
-def figures(curve: Levels, frame: Frame, picks: Picks) -> Figures:
-    """All figures of a curve; NaN where one can't be had.
+def figures(curve: Levels, frame: Frame, picks: Picks, zero_aiq: float) -> Figures:
+    """All figures of a curve; NaN where one can't be had. `zero_aiq` is the zero router's AIQ.
 
     `quality_gain_over_best_single`, `cost_save_at_best_single` and `gap_to_oracle` are relative
     to the best single expert's quality, its cost, and the oracle's quality.
@@ -110,22 +119,25 @@ def figures(curve: Levels, frame: Frame, picks: Picks) -> Figures:
         "gap_to_oracle": relative(frame.oracle_quality - highest, frame.oracle_quality),
         "cost_save_at_best_single": float("nan"),
         "aiq": float("nan"),
+        "aiq_code": float("nan"),
         "delta_aiq_vs_zero_router": float("nan"),
         "hypervolume": float("nan"),
     }
     if picks.as_good is not None:
         saved = frame.best_cost - float(curve.cost_K[picks.as_good])
         found["cost_save_at_best_single"] = relative(saved, frame.best_cost)
-    return {**found, **_areas(curve, frame)} if frame.has_costs else found
+    return {**found, **_areas(curve, frame, zero_aiq)} if frame.has_costs else found
 
 
-def _areas(curve: Levels, frame: Frame) -> Figures:
+def _areas(curve: Levels, frame: Frame, zero_aiq: float) -> Figures:
     cost, quality = frame.cheapest_point()
     cost_K, quality_K = np.append(curve.cost_K, cost), np.append(curve.quality_K, quality)
-    area = aiq(cost_K, quality_K, frame.c_min, frame.c_max)
+    hull = upper_hull(cost_K, quality_K)
+    area = mean_height(hull, frame.c_min, frame.c_max)
     return {
         "aiq": area,
-        "delta_aiq_vs_zero_router": area - frame.zero_router_aiq(),
+        "aiq_code": mean_height(hull, frame.c_min, frame.c_max, "code"),
+        "delta_aiq_vs_zero_router": area - zero_aiq,
         "hypervolume": hypervolume(cost_K, quality_K, frame.c_max, frame.random_quality),
     }
 
@@ -140,6 +152,8 @@ class Layout:
         oracle: Position of the oracle.
         best: Position of the best single expert.
         curves: Name to the points of a curve.
+        task_learned: Position of the best expert per task label in training; None without labels.
+        task_hindsight: The same by the test's own scores.
     """
 
     singles: slice
@@ -147,6 +161,8 @@ class Layout:
     oracle: int
     best: int
     curves: Mapping[str, slice]
+    task_learned: int | None = None
+    task_hindsight: int | None = None
 
     def frame(self, levels: Levels) -> Frame:
         """What the curves are measured against, under these levels."""
@@ -176,6 +192,8 @@ class Measured:
         picks: Curve to the points that speak for it.
         figures: Curve to its figures.
         figures_ci: Curve to figure to its 95 % interval.
+        drawn: The levels in every replicate, rows are replicates, shape (B, K).
+        aiq_B: Curve to its AIQ in every replicate.
     """
 
     frame: Frame
@@ -185,6 +203,8 @@ class Measured:
     picks: Mapping[str, Picks]
     figures: Mapping[str, Figures]
     figures_ci: Mapping[str, Mapping[str, Interval]]
+    drawn: Levels
+    aiq_B: Mapping[str, Floats]
 
 
 def measure_all(
@@ -195,6 +215,7 @@ def measure_all(
     frame = layout.frame(levels)
     picks = {name: pick(levels.part(part), frame) for name, part in layout.curves.items()}
     drawn = _replicates(traffic, bootstrap)
+    figures_B = _figure_replicates(drawn, layout, picks)
     return Measured(
         frame=frame,
         levels=levels,
@@ -202,7 +223,9 @@ def measure_all(
         cost_ci=tuple(percentile_interval(column_B) for column_B in drawn.cost_K.T),
         picks=picks,
         figures=_all_figures(levels, layout, picks),
-        figures_ci=_figure_intervals(drawn, layout, picks),
+        figures_ci={name: _intervals(found) for name, found in figures_B.items()},
+        drawn=drawn,
+        aiq_B={name: found["aiq"] for name, found in figures_B.items()},
     )
 
 
@@ -219,20 +242,27 @@ def _replicates(traffic: Sequence[Traffic], bootstrap: ClusterBootstrap) -> Leve
 
 def _all_figures(levels: Levels, layout: Layout, picks: Mapping[str, Picks]) -> dict[str, Figures]:
     frame = layout.frame(levels)
+    zero_aiq = frame.zero_router_aiq()
     return {
-        name: figures(levels.part(part), frame, picks[name]) for name, part in layout.curves.items()
+        name: figures(levels.part(part), frame, picks[name], zero_aiq)
+        for name, part in layout.curves.items()
     }
 
 
-def _figure_intervals(
+def _figure_replicates(
     drawn: Levels, layout: Layout, picks: Mapping[str, Picks]
-) -> dict[str, dict[str, Interval]]:
+) -> dict[str, dict[str, Floats]]:
     rows = zip(drawn.quality_K, drawn.cost_K, strict=True)
     replicates = [_all_figures(Levels(quality, cost), layout, picks) for quality, cost in rows]
-    found: dict[str, dict[str, Interval]] = {}
-    for name in layout.curves:
-        for figure in replicates[0][name]:
-            interval = percentile_interval(np.array([each[name][figure] for each in replicates]))
-            if interval is not None:
-                found.setdefault(name, {})[figure] = interval
-    return found
+    return {
+        name: {
+            figure: np.array([each[name][figure] for each in replicates])
+            for figure in replicates[0][name]
+        }
+        for name in layout.curves
+    }
+
+
+def _intervals(replicates: Mapping[str, Floats]) -> dict[str, Interval]:
+    found = {figure: percentile_interval(column_B) for figure, column_B in replicates.items()}
+    return {figure: interval for figure, interval in found.items() if interval is not None}

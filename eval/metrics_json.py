@@ -9,6 +9,8 @@ from typing import Any
 from eval.calibration import Calibration
 from eval.comparison import Baseline, Comparison, MeasuredPoint, Offer, Point, RouterResult, Slice
 from eval.intervals import Interval
+from eval.pairs import Difference, Pair
+from eval.robustness import Robustness
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "singles": {name: _baseline_json(b) for name, b in comparison.singles.items()},
         "measured": [_measured_json(point) for point in comparison.measured],
         "seconds": comparison.seconds,
+        "pairs": [_pair_json(pair) for pair in comparison.pairs],
     }
     return {name: _clean(value) for name, value in found.items()}
 
@@ -37,10 +40,53 @@ def _router_json(router: RouterResult) -> dict[str, Any]:
         "brier": whole.brier if whole else None,
         "points": [_point_json(point, "lambda") for point in router.points],
         "ci95": _intervals(router.ci95),
-        "calibration": {"all": _calibration_json(whole), "chosen": _calibration_json(chosen)},
+        "calibration": {
+            "all": _calibration_json(whole),
+            "chosen": _calibration_json(chosen),
+            "experts": {
+                expert: _calibration_json(each)
+                for expert, each in router.expert_calibration.items()
+            },
+        },
+        "recall": [
+            {"right": row.band, "n": row.count, "quality": row.quality, "random": row.random}
+            for row in router.recall
+        ],
+        "robustness": _robustness_json(router.robustness),
         "verdict": _verdict_json(router),
         "seconds": router.seconds,
     }
+
+
+def _robustness_json(found: Robustness | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "flips": dict(found.flips),
+        "unchanged": found.unchanged,
+        "gadget": {
+            "target": found.target,
+            "before": found.before,
+            "after": found.after,
+            "success": found.success,
+        },
+    }
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "quality": _difference_json(pair.quality),
+        "cost_usd": _difference_json(pair.cost),
+        "aiq": _difference_json(pair.aiq),
+        "p_holm": pair.p_holm,
+    }
+
+
+def _difference_json(found: Difference) -> dict[str, Any]:
+    interval = None if found.ci95 is None else found.ci95.as_list()
+    return {"difference": found.difference, "ci95": interval, "p": found.p}
 
 
 def _verdict_json(router: RouterResult) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from eval.batches import make_batch
 from eval.operating import Fit, Setting, Sweep, choose_settings, sweep
 from eval.pool import Pool
 from eval.replay import cards_of, request_of
+from eval.robustness import Changed, Columns, Disturbed, Robustness, disturb, robustness
 from experts.cards import Prices
 from routers.eligible import Constraints
 from routers.errors import RoutingError
 from routers.features import Featurizer
 from routers.fit import Encoded, encode_table, fit_router
-from routers.records import FeatureBatch, Preference, State
+from routers.records import FeatureBatch, Floats, Preference, State
 from routers.registry import encoder_class
 from routers.router import Router
 
@@ -34,27 +36,38 @@ class Sides:
         state: What it learned.
         train: Features of the training side.
         test: Features of the test side.
+        disturbed: Features of changed test prompts.
     """
 
     encoder: str
     state: State
     train: FeatureBatch
     test: FeatureBatch
+    disturbed: Disturbed
 
     def encoded(self) -> Encoded:
         """The training side, with the encoder."""
         return Encoded(Featurizer(encoder_class(self.encoder).from_state(self.state)), self.train)
 
 
-def encode_sides(encoder: str, pool: Pool, seed: int) -> Sides:
-    """Encode both tables once, for all routers that look through this encoder.
+def encode_sides(encoder: str, pool: Pool, changed: Changed, seed: int) -> Sides:
+    """Encode everything once, for all routers that look through this encoder.
+
+    Args:
+        encoder: Its name.
+        pool: Both tables.
+        changed: Test prompts and what became of them.
+        seed: Source of the encoder's randomness.
 
     Raises:
         RoutingError: The encoder lacks an extra.
     """
     encoded = encode_table(encoder, pool.train, seed)
-    test = encoded.featurizer.transform(pool.test.prompts)
-    return Sides(encoder, encoded.featurizer.encoder.state(), encoded.features, test)
+    featurizer = encoded.featurizer
+    with threadpool_limits(limits=1):
+        test = featurizer.transform(pool.test.prompts)
+        disturbed = disturb(changed, featurizer.transform)
+    return Sides(encoder, featurizer.encoder.state(), encoded.features, test, disturbed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +77,7 @@ class Bench:
     Attributes:
         pool: Both tables, the training side sorted as `by_query_id` does, and the prices.
         best: Column of the best single expert.
+        cost_A: Mean cost of each expert in training; NaN unknown.
         cost_weights: The settings to try.
         seed: Source of all randomness.
         sides: Encoder to the tables as it sees them.
@@ -71,6 +85,7 @@ class Bench:
 
     pool: Pool
     best: int
+    cost_A: Floats
     cost_weights: tuple[float, ...]
     seed: int
     sides: Mapping[str, Sides]
@@ -87,6 +102,7 @@ class Trained:
         settings: The cost weight to run it at, then one for each loss in `GIVE_UP`, all chosen on
             the training side.
         sweep: What it does on the test side.
+        robustness: Of its decisions at the cost weight to run it at.
         seconds: Stage to the seconds it took.
     """
 
@@ -95,6 +111,7 @@ class Trained:
     decide_us_p50: float
     settings: tuple[Setting, ...]
     sweep: Sweep
+    robustness: Robustness
     seconds: Mapping[str, float]
 
 
@@ -137,9 +154,23 @@ def _train(name: str, encoder: str, bench: Bench) -> Trained:
     fit = Fit(name, router, pool.train, encoded)
     settings = choose_settings(fit, pool.prices, bench.cost_weights, bench.best, bench.seed)
     clock.lap("settings")
+    held = _robustness(router, bench, sides.disturbed, settings[0])
+    clock.lap("robustness")
     decide_us = decision_us_p50(router, pool.test.prompts[:_TIMED_DECISIONS], pool.prices)
     clock.lap("timing")
-    return Trained(name, clock.seconds["fit"], decide_us, settings, found, clock.seconds)
+    return Trained(name, clock.seconds["fit"], decide_us, settings, found, held, clock.seconds)
+
+
+def _robustness(router: Router, bench: Bench, disturbed: Disturbed, setting: Setting) -> Robustness:
+    prices, weight = bench.pool.prices, bench.cost_weights[setting.index]
+    cost_A = np.nan_to_num(bench.cost_A, nan=-1.0)
+
+    def decide(features: FeatureBatch) -> Columns:
+        estimates = router.estimator.predict(features)
+        return make_batch(router, features.prompt_tokens_N, estimates, prices).greedy(weight)
+
+    wanted = np.lexsort((np.arange(len(cost_A)), -cost_A)).tolist()
+    return robustness(decide, disturbed, bench.pool.test.experts, wanted)
 
 
 class Stopwatch:

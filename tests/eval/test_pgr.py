@@ -121,3 +121,21 @@ def test_weak_is_the_cheapest_and_strong_the_best(
 ) -> None:
     strong = int(np.nanargmax(quality))
     assert weak_and_strong(np.array(quality), np.array(cost), strong) == pair
+
+
+def test_the_oracle_and_chance_have_the_values_known_of_routellm_mmlu() -> None:
+    """Weak .681, strong .806, only the strong right on 17.8 %, only the weak on 5.3 %."""
+    weak_N, strong_N = np.zeros(1000), np.zeros(1000)
+    weak_N[:53] = 1
+    strong_N[53:231] = 1
+    both_right = 628
+    weak_N[231 : 231 + both_right] = strong_N[231 : 231 + both_right] = 1
+    assert (weak_N.mean(), strong_N.mean()) == (0.681, 0.806)
+    oracle = pgr_curve(strong_N - weak_N, weak_N, strong_N)
+    assert oracle is not None
+    assert oracle.apgr == pytest.approx(1.285, abs=0.002)
+    assert (oracle.cpt(0.5), oracle.cpt(0.8)) == pytest.approx((0.063, 0.1), abs=0.001)
+    rng = np.random.default_rng(0)
+    chances = [pgr_curve(rng.random(1000), weak_N, strong_N) for _ in range(50)]
+    found = np.array([[c.apgr, c.cpt(0.5), c.cpt(0.8)] for c in chances if c is not None])
+    assert found.mean(axis=0) == pytest.approx([0.5, 0.5, 0.8], abs=0.04)
