@@ -10,9 +10,9 @@ import typer
 
 from eval.sources import write_outcomes
 from gateway.cli.console import out, say, show_json, show_table
+from gateway.cli.graded import parse_tags
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
-from gateway.cli.train import parse_tags
 from gateway.dashboard.money import dollars
 from gateway.errors import LedgerError
 from gateway.ledger.database import opened

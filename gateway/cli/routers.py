@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.console import out, show_json, show_table
+from eval.sources import read_outcomes
+from gateway.cli.console import out, say, show_json, show_table
+from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.serve import Config
+from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
+from routers.admit import FEWEST_PROBES
+from routers.admit import admit as admit_expert
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -56,6 +62,49 @@ def rollback(name: Name, config: Config = None) -> None:
     """Serve again what served before."""
     promotion = _store(config).rollback(name)
     out.print(f"{name} is back at {promotion.version}")
+
+
+@commands.command()
+def admit(
+    name: Name,
+    expert: Annotated[str, typer.Option(help="Id of the new expert.")],
+    probes: Annotated[Path | None, typer.Option(help="Outcomes: parquet, csv, jsonl.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    version: Annotated[str | None, typer.Option(help="Of this version, not what serves.")] = None,
+    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Publish a version that may choose a new expert, from 25 to 100 graded answers of it.
+
+    Nothing is trained anew, and what is expected of the others stays the same.
+    """
+    if (probes is None) == (ledger is None):
+        raise ConfigError("routers admit needs one of --probes FILE and --ledger URL")
+    store = _store(config)
+    table = read_outcomes(probes).table if probes else ledger_table(str(ledger), parse_tags(tag))
+    more = admit_expert(store.load(name, version or _serving(store, name)), expert, table)
+    count = more.metadata["admitted"][-1]["probes"]
+    if count < FEWEST_PROBES:
+        say(
+            f"{count} graded answers are few: {expert} will hardly be chosen before {FEWEST_PROBES}"
+        )
+    published = store.publish(more)
+    if promote:
+        store.promote(name, published)
+    about = {"router": name, "version": published, "probes": count, "promoted": promote}
+    if json:
+        show_json(about)
+    else:
+        out.print(f"{name}@{published}{' now serves' if promote else ''}")
+
+
+def _serving(store: RouterStore, name: str) -> str:
+    promoted = store.promoted(name)
+    if promoted is None:
+        raise ConfigError(f"no version of router {name!r} serves; say which with --version")
+    return promoted.version
 
 
 def _store(config: Config) -> RouterStore:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eval.sources import read_outcomes, write_outcomes
+from eval.sources import read_outcomes
 from gateway.cli.console import out, say, show_json
+from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
 from gateway.errors import ConfigError
-from gateway.ledger.database import opened
-from gateway.ledger.export import export_outcomes
 from gateway.router_store import RouterStore
 from gateway.settings.experts import CardSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.artifacts import save_router
 from routers.fit import fit_router
-from routers.records import OutcomeTable
 from routers.registry import DEFAULT_ESTIMATOR
 
 
@@ -75,22 +72,3 @@ def train(
 def _descriptions(settings: Settings) -> dict[str, str]:
     described = [one for one in settings.experts if isinstance(one, CardSettings)]
     return {one.id: one.description for one in described}
-
-
-def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
-    """The scored answers of a ledger as a table, by way of the file format that everyone reads."""
-    with opened(url) as engine:
-        exported = export_outcomes(engine, tags=tags)
-    for reason, count in exported.left_out.items():
-        say(f"left out: {count} scored answers {reason}")
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
-
-
-def parse_tags(given: list[str] | None) -> dict[str, str]:
-    """`name=value` options as a mapping."""
-    pairs = [tag.partition("=") for tag in given or ()]
-    for name, equals, _ in pairs:
-        if not (name and equals):
-            raise ConfigError(f"--tag {name!r} must look like name=value")
-    return {name: value for name, _, value in pairs}

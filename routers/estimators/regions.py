@@ -67,16 +67,22 @@ class Regions:
 
 
 def k_means(vectors_ND: Vectors, count: int, rng: np.random.Generator) -> Vectors:
-    """Unit-length centres of `count` clusters, found on at most 4,000 of the rows, (count, D)."""
+    """Unit-length centres of `count` clusters, found on at most 4,000 of the rows, (count, D).
+
+    Some are equal where fewer rows than that differ.
+    """
     # Only training needs it, and it takes longer to load than a gateway to start.
     from sklearn.cluster import KMeans
 
     rows = rng.permutation(len(vectors_ND))[:_CLUSTERED_ROWS]
-    kmeans = KMeans(count, n_init=1, random_state=int(rng.integers(2**31)))
+    clustered_ND = vectors_ND[np.sort(rows)].astype(np.float64)
+    distinct = min(count, len(np.unique(clustered_ND, axis=0)))
+    kmeans = KMeans(distinct, n_init=1, random_state=int(rng.integers(2**31)))
     # Threads add up in whatever order they finish, and the same seed must give the same centres.
     with threadpool_limits(limits=1):
-        kmeans.fit(vectors_ND[np.sort(rows)].astype(np.float64))
-    return unit_rows(kmeans.cluster_centers_)
+        kmeans.fit(clustered_ND)
+    # Of equal centres the first is the nearest one.
+    return unit_rows(kmeans.cluster_centers_[np.arange(count) % distinct])
 
 
 def unit_rows(centres_RD: Floats) -> Vectors:

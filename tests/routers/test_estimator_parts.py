@@ -21,6 +21,7 @@ from routers.estimators.knn import KnnEstimator, _nearest
 from routers.estimators.observed import observed
 from routers.estimators.prior import PriorEstimator
 from routers.estimators.prototype import PrototypeTable
+from routers.estimators.regions import Regions, k_means
 from routers.estimators.ridge import RidgeEstimator
 from routers.estimators.softmax import SoftmaxClassifier
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Vectors
@@ -400,3 +401,12 @@ def test_an_artifact_keeps_nothing_of_what_was_out_of_fold() -> None:
     fitted = CalibratedEstimator(KnnEstimator(5)).fit(features, table, rng())
     with pytest.raises(RoutingError, match="not been fitted"):
         CalibratedEstimator.from_state(fitted.state()).out_of_fold(table)
+
+
+def test_rows_of_which_few_differ_have_few_clusters() -> None:
+    vectors_ND = np.repeat(np.eye(3, dtype=np.float32), 10, axis=0)
+    centres_RD = k_means(vectors_ND, 5, rng())
+    assert centres_RD.shape == (5, 3)
+    assert sorted(np.unique(centres_RD, axis=0).argmax(axis=1).tolist()) == [0, 1, 2]
+    home_NR = Regions(centres_RD[None]).homes(vectors_ND)
+    assert sorted(home_NR.sum(axis=0).tolist()) == [0, 0, 10, 10, 10]

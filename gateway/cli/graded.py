@@ -1,0 +1,32 @@
+"""Graded answers that commands learn from: those of a ledger, by the tags that requests carry."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from eval.sources import read_outcomes, write_outcomes
+from gateway.cli.console import say
+from gateway.errors import ConfigError
+from gateway.ledger.database import opened
+from gateway.ledger.export import export_outcomes
+from routers.records import OutcomeTable
+
+
+def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
+    """The scored answers of a ledger as a table, by way of the file format that everyone reads."""
+    with opened(url) as engine:
+        exported = export_outcomes(engine, tags=tags)
+    for reason, count in exported.left_out.items():
+        say(f"left out: {count} scored answers {reason}")
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
+
+
+def parse_tags(given: list[str] | None) -> dict[str, str]:
+    """`name=value` options as a mapping."""
+    pairs = [tag.partition("=") for tag in given or ()]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ConfigError(f"--tag {name!r} must look like name=value")
+    return {name: value for name, _, value in pairs}
