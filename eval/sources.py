@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from eval.errors import SourceError
+from eval.foreign import read_foreign
 from eval.outcome_checks import Codes, check_columns, codes, first_records
 from eval.outcome_columns import (
     NUMBER_COLUMNS,
@@ -54,23 +55,32 @@ class Outcomes:
     notes: tuple[str, ...]
 
 
-def read_outcomes(path: Path | str) -> Outcomes:
-    """Read and check a file; its format goes by its extension (.parquet, .csv, .jsonl).
+def read_outcomes(path: Path | str, form: str | None = None) -> Outcomes:
+    """Read and check a file; how it is written goes by its extension (.parquet, .csv, .jsonl).
+
+    Files of other projects are recognised by their columns, see `eval.foreign`; so is a folder of
+    them, where a project writes one file per model.
 
     A row without a score is an answer that was not graded: unknown, never 0. Columns that are not
     part of the format are left out.
 
+    Args:
+        path: The file, or a folder of files of another project.
+        form: One of `eval.foreign.FORMS` to read it as; None to recognise it.
+
     Raises:
         SourceError: The file is malformed; the message names file, row and column.
     """
-    columns = read_columns(Path(path))
+    foreign = read_foreign(Path(path), form)
+    columns, said = foreign or (read_columns(Path(path)), ())
     check_columns(columns)
     queries_R = codes(columns.texts["query_id"])
     prompts, variants = _prompts(columns, queries_R)
     splits = _per_query(columns, "split", queries_R)
     table = _pivot(columns, queries_R, prompts)
     grouped = any(_per_query(columns, "dup_group", queries_R))
-    return Outcomes(columns.path, table, splits, grouped, _notes(columns, table, variants))
+    notes = (*said, *_notes(columns, table, variants))
+    return Outcomes(columns.path, table, splits, grouped, notes)
 
 
 def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:

@@ -37,12 +37,15 @@ class TrainTest:
     notes: tuple[str, ...]
 
 
-def read_train_test(train: Path | str, test: Path | str, *, seed: int = 0) -> TrainTest:
+def read_train_test(
+    train: Path | str, test: Path | str, *, seed: int = 0, form: str | None = None
+) -> TrainTest:
     """Read both tables.
 
     One and the same file with a `split` column gives its rows `train` and `dev` (or `test`);
     without one it is divided at random by groups, a quarter for the test. Of two files each is
     used whole. Queries of the training side whose group or prompt is on the test side are removed.
+    `form` is as for `read_outcomes`.
 
     Raises:
         SourceError: A file is malformed, or its splits are none that can be used.
@@ -50,12 +53,12 @@ def read_train_test(train: Path | str, test: Path | str, *, seed: int = 0) -> Tr
     """
     train, test = Path(train), Path(test)
     if train.exists() and test.exists() and train.samefile(test):
-        outcomes = read_outcomes(train)
+        outcomes = read_outcomes(train, form)
         sides, how, notes = _one_file(outcomes, seed)
         grouped = True
         tables = outcomes.table.take(sides[0]), outcomes.table.take(sides[1])
     else:
-        first, second = read_outcomes(train), read_outcomes(test)
+        first, second = read_outcomes(train, form), read_outcomes(test, form)
         tables, how = (first.table, second.table), "two files"
         notes = (*first.notes, *second.notes)
         grouped = first.grouped and second.grouped

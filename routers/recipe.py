@@ -10,6 +10,7 @@ from routers.base import DescribedEstimator, Estimator
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.registry import (
     DEFAULT_ENCODER,
+    DEFAULT_ESTIMATOR,
     check_known,
     encoder_names,
     estimator_names,
@@ -17,6 +18,9 @@ from routers.registry import (
     make_wrapper,
     wrapper_names,
 )
+
+DEFAULT = "default"
+"""The recipe of the router that is shipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,12 @@ class Recipe:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The recipe that `[wrapper:...]estimator[+encoder]` stands for.
+        """The recipe that `[wrapper:...]estimator[+encoder]`, or `default`, stands for.
 
         Raises:
             RoutingError: A part of it is unknown; the message lists what exists.
         """
-        made_of, plus, encoder = text.partition("+")
+        made_of, plus, encoder = (DEFAULT_ESTIMATOR if text == DEFAULT else text).partition("+")
         *wrappers, estimator = made_of.split(":")
         check_known("estimator", estimator, estimator_names())
         if plus:

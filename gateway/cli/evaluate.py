@@ -9,12 +9,20 @@ from typing import Annotated
 import typer
 
 from eval.compare import compare
+from eval.foreign import FORMS
 from eval.prices import read_prices
 from eval.splits import read_train_test
 from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.table import show_comparison
-from routers.registry import estimator_names
+from gateway.errors import ConfigError
+from routers.recipe import DEFAULT, Recipe
+from routers.registry import estimator_class, estimator_names
+
+Form = Annotated[
+    str,
+    typer.Option("--format", help=f"Of the tables: auto, or {', '.join(FORMS)}."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,14 +42,21 @@ def evaluate(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Routers trained at a time; all cores by default.")
     ] = None,
+    form: Form = "auto",
+    compare_: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="A,B: test these two against each other; repeatable."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
     # Drawing takes most of a second to load, which no other command should wait for.
     from eval.report import write_report
 
-    tables = read_train_test(train, test, seed=seed)
-    names = learned_estimators() if routers == "all" else routers.split(",")
+    tables = read_train_test(train, test, seed=seed, form=form_of(form))
+    names, left_out = learned_routers() if routers == "all" else (routers.split(","), [])
+    against = [pair_of(pair) for pair in compare_ or ()]
+    names += [name for pair in against for name in pair if name not in names]
     with stages() as progress:
         comparison = compare(
             tables.train,
@@ -50,14 +65,42 @@ def evaluate(
             prices=read_prices(prices) if prices else None,
             seed=seed,
             data=tables.data,
-            notes=tables.notes,
+            notes=(*tables.notes, *left_out),
             progress=progress,
             jobs=jobs or os.cpu_count() or 1,
+            against=against,
         )
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)
 
 
-def learned_estimators() -> list[str]:
-    """Every estimator that learns; the prior, which goes by the cards alone, does not."""
-    return [name for name in estimator_names() if name != "prior"]
+def learned_routers() -> tuple[list[str], list[str]]:
+    """What `all` stands for, and a note on those that it leaves out because they take too long.
+
+    The default recipe and every estimator, through the default encoder. The prior, which goes by
+    the cards alone, learns nothing and takes no part.
+    """
+    shipped = Recipe.read(DEFAULT)
+    learned = [name for name in estimator_names() if name != "prior"]
+    names = [name for name in learned if Recipe.read(name) != shipped]
+    slow = [name for name in names if getattr(estimator_class(name), "slow", False)]
+    notes = []
+    if slow:
+        verb = "takes" if len(slow) == 1 else "take"
+        notes.append(
+            f"{', '.join(slow)} {verb} long to train and no part in 'all'; naming a router runs it."
+        )
+    return [DEFAULT, *(name for name in names if name not in slow)], notes
+
+
+def form_of(name: str) -> str | None:
+    """The format to read a table as; None to recognise it."""
+    return None if name == "auto" else name
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """The two routers of `A,B`."""
+    first, comma, second = text.partition(",")
+    if not (first and comma and second) or "," in second or first == second:
+        raise ConfigError(f"--compare {text!r} must name two routers, like knn,ridge")
+    return first, second

@@ -9,6 +9,7 @@ import typer
 
 from eval.sources import read_outcomes
 from gateway.cli.console import out, say, show_json
+from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
@@ -40,6 +41,7 @@ def train(
     out_dir: Annotated[Path | None, typer.Option("--out", help="Write here instead.")] = None,
     promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
     config: Config = None,
+    form: Form = "auto",
     json: AsJson = False,
 ) -> None:
     """Fit a router and publish it as a version; `routers promote` makes it serve."""
@@ -47,7 +49,11 @@ def train(
         raise ConfigError("train needs one of --data FILE and --ledger URL")
     if promote and out_dir is not None:
         raise ConfigError("--promote and --out exclude each other: only published versions serve")
-    table = read_outcomes(data).table if data else ledger_table(str(ledger), parse_tags(tag))
+    table = (
+        read_outcomes(data, form_of(form)).table
+        if data
+        else ledger_table(str(ledger), parse_tags(tag))
+    )
     say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
     settings = load_settings(config)
     fitted = fit_router(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
 from gateway.cli.console import say
 from gateway.cli.endpoint import running_gateway
-from gateway.cli.evaluate import learned_estimators
+from gateway.cli.evaluate import learned_routers
 from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
 from gateway.collecting import Collected, Prompt, read_prompts
@@ -155,12 +156,13 @@ def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparis
         return compare(
             tables.train,
             tables.test,
-            learned_estimators(),
+            learned_routers()[0],
             prices=prices,
             seed=_SEED,
             data=tables.data,
             notes=tables.notes,
             progress=progress,
+            jobs=os.cpu_count() or 1,
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -302,6 +302,7 @@ def test_what_is_written_is_read_back(extension: str, tmp_path: Path) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 
 
+@settings(deadline=None)
 @given(prompts=st.lists(TEXT, min_size=1, max_size=5), scores=st.floats(0, 1))
 def test_any_prompt_survives_any_format(
     prompts: list[str], scores: float, tmp_path_factory: pytest.TempPathFactory

@@ -6,6 +6,7 @@ import pytest
 
 from routers.errors import RoutingError
 from routers.recipe import Recipe
+from routers.registry import DEFAULT_ESTIMATOR
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,7 @@ def test_wrappers_go_round_what_is_calibrated() -> None:
     made = Recipe("knn", wrappers=("calibrated",)).unfitted(calibrate=False)
     assert (made.name, made.inner.name) == ("calibrated", "knn")  # type: ignore[attr-defined]
     assert Recipe("knn").unfitted(calibrate=False).name == "knn"
+
+
+def test_the_default_is_a_recipe_with_a_name() -> None:
+    assert Recipe.read("default") == Recipe.read(DEFAULT_ESTIMATOR)
