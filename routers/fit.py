@@ -43,7 +43,8 @@ def fit_router(
         seed: Source of all randomness.
         encoder: A name that `make_encoder` knows; None: as `estimator` says, or the default one.
         epsilon: Share of the traffic that explores, in [0, 1].
-        calibrate: Whether predictions are corrected by isotonic regression, out of fold.
+        calibrate: Whether predictions are corrected by isotonic regression, out of fold; those of
+            an estimator that learns on never are.
         descriptions: Expert id to what its card says it is good at; only `instruction` asks.
         encoded: What `encode_table` makes of this encoder, table and seed, where it is at hand.
 
@@ -77,7 +78,7 @@ def fit_router(
         metadata={
             "estimator": recipe.estimator,
             "wrappers": list(recipe.wrappers),
-            "calibrated": calibrate,
+            "calibrated": calibrate and not recipe.learns_on,
             "encoder": encoder,
             "seed": seed,
             "rows": len(table),

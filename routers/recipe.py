@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from routers.base import DescribedEstimator, Estimator
+from routers.base import DescribedEstimator, Estimator, OnlineEstimator
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.registry import (
     DEFAULT_ENCODER,
@@ -53,19 +53,24 @@ class Recipe:
             check_known("wrapper", wrapper, wrapper_names())
         return cls(estimator, encoder if plus else DEFAULT_ENCODER, tuple(wrappers))
 
+    @property
+    def learns_on(self) -> bool:
+        """Whether the estimator takes in new rows: a curve fitted once would not follow it."""
+        return isinstance(make_estimator(self.estimator), OnlineEstimator)
+
     def unfitted(
         self, *, calibrate: bool, descriptions: Mapping[str, str] | None = None
     ) -> Estimator:
         """The estimator, to be fitted; what wraps it sees calibrated qualities, if asked for.
 
         Args:
-            calibrate: Whether it is calibrated.
+            calibrate: Whether it is calibrated, unless it `learns_on`.
             descriptions: What the experts' cards say, for an estimator that goes by them.
         """
         made = make_estimator(self.estimator)
         if descriptions and isinstance(made, DescribedEstimator):
             made = made.described(descriptions)
-        if calibrate:
+        if calibrate and not self.learns_on:
             made = CalibratedEstimator(made)
         for wrapper in reversed(self.wrappers):
             made = make_wrapper(wrapper, made)

@@ -17,6 +17,7 @@ from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
 from routers.admit import FEWEST_PROBES
 from routers.admit import admit as admit_expert
+from routers.learn import learn_on
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -94,6 +95,36 @@ def admit(
     if promote:
         store.promote(name, published)
     about = {"router": name, "version": published, "probes": count, "promoted": promote}
+    if json:
+        show_json(about)
+    else:
+        out.print(f"{name}@{published}{' now serves' if promote else ''}")
+
+
+@commands.command()
+def learn(
+    name: Name,
+    data: Annotated[Path | None, typer.Option(help="New outcomes: parquet, csv, jsonl.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    version: Annotated[str | None, typer.Option(help="Of this version, not what serves.")] = None,
+    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Publish a version that has learned from new outcomes too: linucb, thompson or online.
+
+    The outcomes it was trained on are not needed. Give it each outcome once.
+    """
+    if (data is None) == (ledger is None):
+        raise ConfigError("routers learn needs one of --data FILE and --ledger URL")
+    store = _store(config)
+    table = read_outcomes(data).table if data else ledger_table(str(ledger), parse_tags(tag))
+    more = learn_on(store.load(name, version or _serving(store, name)), table)
+    published = store.publish(more)
+    if promote:
+        store.promote(name, published)
+    about = {"router": name, "version": published, "queries": len(table), "promoted": promote}
     if json:
         show_json(about)
     else:
