@@ -147,7 +147,14 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     pool, ledger = Pool(dict(experts)), lasting.ledger
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
     show_traffic(lasting.metrics, lasting.traffic, experts)
-    decider = Decider(settings, pool, lasting.serving, lasting.traffic.health, lasting.rng)
+    decider = Decider(
+        settings,
+        pool,
+        lasting.serving,
+        lasting.traffic.health,
+        lasting.rng,
+        lasting.ledger.append,
+    )
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down, settings.server)
     watch = KeyWatch(lasting.key_book, keyring)
     watch.read()

@@ -43,6 +43,7 @@ _TURN_S = 0.004
 """Longest that the loop is kept from everything else by estimates, as far as can be foreseen."""
 _LEAST_S = 0.0001
 _MOST_TOGETHER = 32
+_MOST_PACES = 100
 _LONGEST_ON_LOOP = 256 * 1024
 _NO_HEALTH: Mapping[str, str] = {}
 
@@ -86,7 +87,7 @@ class Batcher:
         self._clock = clock
         self._work_clock = work_clock
         self._waiting: dict[Router, list[tuple[Case, Then]]] = {}
-        self._paces: dict[str, tuple[str, _Pace]] = {}
+        self._paces: dict[tuple[str, str], _Pace] = {}
         self._apart: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "deciding")
         self._overdue: set[Future[Any]] = set()
@@ -111,10 +112,12 @@ class Batcher:
             self._decide(router, pace, now)
 
     def _pace(self, router: Router) -> _Pace:
-        version, pace = self._paces.get(router.name, ("", None))
-        if pace is None or version != router.version:
-            pace = _Pace(known=router.version == UNTRAINED_VERSION)
-            self._paces[router.name] = (router.version, pace)
+        kind = (router.name, router.version)
+        pace = self._paces.get(kind)
+        if pace is None:
+            if len(self._paces) >= _MOST_PACES:
+                self._paces.clear()
+            pace = self._paces[kind] = _Pace(known=router.version == UNTRAINED_VERSION)
         return pace
 
     def _decide(self, router: Router, pace: _Pace, cases: Sequence[tuple[Case, Then]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +16,12 @@ from gateway.ask import NO_WISHES, Ask
 from gateway.batching import Batcher, Case, Then
 from gateway.errors import ApiError
 from gateway.execution.health import Health
+from gateway.ledger.rows import Row
 from gateway.naming import Names, Target
 from gateway.pool import Pool
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
+from gateway.shadowing import Shadow
 from routers.eligible import Constraints, eligible
 from routers.errors import NoEligibleExpertError, RoutingError
 from routers.explicit import explicit_decision
@@ -36,6 +38,7 @@ class Decider:
 
     Args:
         rng: The only source of chance in the gateway.
+        append: Takes rows for the ledger; never blocks.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Decider:
         serving: ServingRouters,
         health: Health,
         rng: np.random.Generator,
+        append: Callable[[Sequence[Row]], None],
     ) -> None:
         self._routing = settings.routing
         self._aliases = settings.aliases
@@ -59,6 +63,7 @@ class Decider:
         self._batcher = Batcher(
             pool.cards, health, self._routing.default_expert, self._routing.decide_s
         )
+        self._shadow = Shadow(self._batcher, append, np.random.default_rng())
 
     def _configured(self) -> dict[str, Preference]:
         return {name: p.preference() for name, p in self._routing.policies.items()}
@@ -88,7 +93,10 @@ class Decider:
         if isinstance(found, Decision):
             then(found)
         else:
-            self._batcher.submit(*found, then)
+            router, case = found
+            if tried := self._serving.tried(router.name):
+                then = self._shadow.behind(tried, router, case, then)
+            self._batcher.submit(router, case, then)
 
     async def decide(self, ask: Ask) -> Decision:
         """Who answers.
@@ -122,7 +130,7 @@ class Decider:
             return self._explicit(ask, self._embedder(), constraints)
         assert target.router is not None  # noqa: S101 - a target names one or the other
         policy, preference = self._preference(ask, target)
-        router = self._serving.get(target.router)
+        router = self._serving.pick(target.router, ask.wishes.session, self._rng)
         uniform = float(self._rng.random())
         return router, Case(ask.request, policy, preference, constraints, uniform)
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,29 @@ _NAME = re.compile(r"[A-Za-z0-9_][\w.:@+-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A version that is tried beside the one that serves.
+
+    Attributes:
+        version: Which.
+        share: Of the requests that it decides, in [0, 1); 0 means that it only says what it would
+            have done.
+        at: Since when.
+    """
+
+    version: str
+    share: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Promotion:
-    """Which version serves, since when, and which served before it."""
+    """Which version serves, since when, which served before it, and which is tried."""
 
     version: str
     at: float
     history: tuple[str, ...] = ()
+    trial: Trial | None = None
 
 
 class RouterStore:
@@ -43,7 +60,7 @@ class RouterStore:
 
     def publish(self, router: Router) -> str:
         """Write a version and return it; publishing the same router twice changes nothing."""
-        home = self._home(router.name)
+        home = self.home(router.name)
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
             version = save_router(router, Path(scratch) / "artifact")
@@ -67,38 +84,75 @@ class RouterStore:
 
     def made_at(self, name: str, version: str) -> float:
         """When a version was published, seconds since 1970."""
-        return (self._home(name) / version / "manifest.json").stat().st_mtime
+        return (self.home(name) / version / "manifest.json").stat().st_mtime
 
     def versions(self, name: str) -> list[str]:
         """All versions of a router, oldest first."""
-        home = self._home(name)
+        home = self.home(name)
         found = [p for p in home.glob("*/manifest.json") if not p.parent.name.startswith(".")]
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime)]
 
     def manifest(self, name: str, version: str) -> dict[str, Any]:
-        path = self._home(name) / version / "manifest.json"
+        path = self.home(name) / version / "manifest.json"
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
 
     def promoted(self, name: str) -> Promotion | None:
         try:
-            text = (self._home(name) / _POINTER).read_text(encoding="utf-8")
+            text = (self.home(name) / _POINTER).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         pointer = json.loads(text)
-        return Promotion(pointer["version"], pointer["at"], tuple(pointer["history"]))
+        trial = pointer.get("trial")
+        return Promotion(
+            pointer["version"],
+            pointer["at"],
+            tuple(pointer["history"]),
+            Trial(**trial) if trial else None,
+        )
 
     def promote(self, name: str, version: str) -> Promotion:
         """Make `version` (or the only one it is a prefix of) the one that serves."""
         full = self._full(name, version)
         before = self.promoted(name)
         if before and before.version == full:
-            return before
+            return self.withdraw(name)
         history = (*before.history, before.version) if before else ()
         return self._point(name, Promotion(full, now(), history))
 
+    def try_out(self, name: str, version: str, share: float) -> Promotion:
+        """Let `version` decide a share of the requests beside the one that serves.
+
+        Trying out the same version with the same share again changes nothing.
+
+        Raises:
+            ConfigError: There is no such version, none serves yet, or the share is not in [0, 1).
+        """
+        if not 0 <= share < 1:
+            raise ConfigError(f"a trial's share must be in [0, 1), got {share!r}")
+        full, current = self._full(name, version), self.promoted(name)
+        if current is None:
+            raise ConfigError(f"router {name!r} serves no version beside which to try another")
+        if current.version == full:
+            raise ConfigError(f"router {name!r} serves version {full!r} already")
+        tried = current.trial
+        if tried and (tried.version, tried.share) == (full, share):
+            return current
+        return self._point(name, replace(current, trial=Trial(full, share, now())))
+
+    def withdraw(self, name: str) -> Promotion:
+        """End a trial; without one nothing changes.
+
+        Raises:
+            ConfigError: No version of the router serves.
+        """
+        current = self.promoted(name)
+        if current is None:
+            raise ConfigError(f"router {name!r} serves no version")
+        return self._point(name, replace(current, trial=None)) if current.trial else current
+
     def rollback(self, name: str) -> Promotion:
-        """Serve again what served before."""
+        """Serve again what served before; a trial ends."""
         current = self.promoted(name)
         if current is None or not current.history:
             raise ConfigError(f"router {name!r} has no earlier version to go back to")
@@ -112,14 +166,15 @@ class RouterStore:
             ArtifactError: It is damaged, or what lies there is another version.
         """
         full = self._full(name, version)
-        router = load_router(self._home(name) / full)
+        router = load_router(self.home(name) / full)
         if router.version != full:
             raise ArtifactError(
-                f"'{self._home(name) / full}' holds version {router.version!r}: it was replaced"
+                f"'{self.home(name) / full}' holds version {router.version!r}: it was replaced"
             )
         return router
 
-    def _home(self, name: str) -> Path:
+    def home(self, name: str) -> Path:
+        """The directory of one router."""
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{name[:100]!r} is no name of a router: letters, digits and _.:@+- only"
@@ -134,11 +189,12 @@ class RouterStore:
         return matching[0]
 
     def _point(self, name: str, promotion: Promotion) -> Promotion:
-        home = self._home(name)
+        home = self.home(name)
         content = {
             "version": promotion.version,
             "at": promotion.at,
             "history": list(promotion.history),
+            "trial": asdict(promotion.trial) if promotion.trial else None,
         }
         descriptor, scratch = tempfile.mkstemp(dir=home, prefix=".pointer-")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

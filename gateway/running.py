@@ -32,6 +32,7 @@ from gateway.patience import Patience
 from gateway.pool import build_experts
 from gateway.reload.board import Board
 from gateway.reload.reloader import Source
+from gateway.retrain.beside import trainer_beside
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
@@ -77,6 +78,7 @@ def serve_forever(
             admin = stack.enter_context(listen(server.admin_address, "server.admin_port"))
             admin_port = int(admin.getsockname()[1])
             sockets.append(admin)
+        stack.enter_context(trainer_beside(path, enabled=configuration.settings.retrain.enabled))
         shared = launched(path, configuration, endpoints, overrides, admin_port)
         run = stack.enter_context(shared)
         redactor = stack.enter_context(_logging(configuration.settings))

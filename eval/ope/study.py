@@ -100,7 +100,7 @@ def study(
     features = candidate.featurizer.transform(part.table.prompts)
     known = rewards(part, features, np.random.default_rng(seed))
     queries = weighed(candidate, part, prices, candidate.estimator.predict(features))
-    per_usd = _worth(part)
+    per_usd = worth_per_usd(part)
     judgement = judge(
         part,
         targets(candidate, part, queries, wanted),
@@ -116,7 +116,8 @@ def study(
     )
 
 
-def _worth(logged: Logged) -> float:
+def worth_per_usd(logged: Logged) -> float:
+    """Quality points that a dollar counts as, so that saving all that is spent counts as ten."""
     costs = logged.table.cost_usd_NA
     known = costs[~np.isnan(costs)]
     spent = float(known.mean()) if known.size else 0.0

@@ -128,15 +128,16 @@ def _calibration(evidence: Evidence, rules: GateRules) -> Check:
     error = _ece(
         evidence.expected_N[known_N], evidence.score_N[known_N], evidence.weight_N[known_N]
     )
-    reason = f"expected quality is off by {error:.3f} on the expert it would ask"
+    reason = f"expected quality is off by {error:.3f} beyond chance on the expert it would ask"
     return Check("calibration", error <= rules.most_ece, reason)
 
 
 def _ece(expected_N: Floats, score_N: Floats, weight_N: Floats, bins: int = 10) -> float:
     bin_N = np.minimum((expected_N * bins).astype(int), bins - 1)
-    mass_B = np.bincount(bin_N, weight_N, bins)
     gap_B = np.bincount(bin_N, weight_N * (score_N - expected_N), bins)
-    return float(np.abs(gap_B).sum() / mass_B.sum())
+    # Few scores are off by chance: of each bin only what is beyond a standard error counts.
+    chance_B = np.sqrt(np.bincount(bin_N, weight_N**2 * expected_N * (1 - expected_N), bins))
+    return float(np.maximum(np.abs(gap_B) - chance_B, 0.0).sum() / weight_N.sum())
 
 
 def _slices(evidence: Evidence, rules: GateRules) -> Check:

@@ -35,7 +35,11 @@ class Export:
 
 
 def export_outcomes(
-    engine: Engine, *, objective: str = "quality", tags: Mapping[str, str] | None = None
+    engine: Engine,
+    *,
+    objective: str = "quality",
+    tags: Mapping[str, str] | None = None,
+    named_only: bool = False,
 ) -> Export:
     """Scored answers of the ledger, the newest score of each decision.
 
@@ -47,13 +51,14 @@ def export_outcomes(
         engine: The ledger.
         objective: Which outcomes count.
         tags: Only requests that carry all of these.
+        named_only: Only requests that named their expert, as those of `collect` do.
 
     Raises:
         NothingToLearnError: No scored answer with its prompt is there.
     """
     left_out: dict[str, int] = {}
     by_cell: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in _scored(engine, objective):
+    for record in _scored(engine, objective, named_only):
         if not _has_tags(record["tags"], tags or {}):
             continue
         reason = _unusable(record)
@@ -79,7 +84,7 @@ def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str
     return frozenset((row["query_id"], row["model"]) for row in rows)
 
 
-def _scored(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
+def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[str, Any]]:
     """Oldest first, so that a later score of the same cell replaces an earlier one."""
     delivered = (attempt.c.decision_id == decision.c.decision_id) & attempt.c.parent_id.is_(None)
     query = (
@@ -107,6 +112,8 @@ def _scored(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
         .where(outcome.c.objective == objective, attempt_result.c.status == "ok")
         .order_by(outcome.c.at, outcome.c.outcome_id)
     )
+    if named_only:
+        query = query.where(decision.c.router == "explicit")
     with reader(engine).connect() as connection:
         for row in connection.execution_options(yield_per=1000).execute(query):
             yield dict(row._mapping)

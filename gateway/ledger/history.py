@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import Engine, select
 
 from eval.ope.logged import Logged
 from experts.cards import NANO_PER_USD, Prices
 from gateway.errors import NothingToLearnError
 from gateway.ledger.database import reader
-from gateway.ledger.tables import decision, outcome, price, request, request_result
+from gateway.ledger.scores import latest_scores
+from gateway.ledger.tables import decision, price, request, request_result
 from routers.records import OutcomeTable, Preference
 
 _CHUNK = 1000
@@ -94,7 +95,7 @@ def latest_prices(engine: Engine) -> dict[str, Prices | None]:
 def _decisions(
     engine: Engine, router: str, objective: str, since: float, until: float
 ) -> Iterator[dict[str, Any]]:
-    scores = _latest_scores(objective).subquery()
+    scores = latest_scores(objective).subquery()
     query = (
         select(
             decision.c.decision_id,
@@ -121,26 +122,6 @@ def _decisions(
     with reader(engine).connect() as connection:
         for row in connection.execution_options(yield_per=_CHUNK).execute(query):
             yield dict(row._mapping)
-
-
-def _latest_scores(objective: str) -> Select[Any]:
-    """One score per decision: outcomes are only added, and the newest counts."""
-    own = outcome.c.objective == objective
-    newest = (
-        select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
-        .where(own)
-        .group_by(outcome.c.decision_id)
-        .subquery()
-    )
-    return (
-        select(outcome.c.decision_id, func.avg(outcome.c.score).label("score"))
-        .join(
-            newest,
-            (newest.c.decision_id == outcome.c.decision_id) & (newest.c.at == outcome.c.at),
-        )
-        .where(own)
-        .group_by(outcome.c.decision_id)
-    )
 
 
 def _unusable(record: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Row, Select, Table, func, select
 from experts.cards import NANO_PER_USD
 from gateway.ledger.database import reader
 from gateway.ledger.rows import decision_of
+from gateway.ledger.scores import latest_scores
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -121,7 +122,7 @@ class LedgerReader:
     def by_expert(self, since: float = 0.0) -> list[dict[str, Any]]:
         """Per answering expert: requests, dollars, seconds, mean score; busiest first."""
         ended = request_result.c
-        scores = _latest_scores().subquery()
+        scores = latest_scores().subquery()
         query = (
             select(
                 ended.answered_by.label("expert"),
@@ -173,23 +174,6 @@ class LedgerReader:
     def count(self, table: Table) -> int:
         """Rows of one table."""
         return int(self._all(select(func.count()).select_from(table))[0][0])
-
-
-def _latest_scores() -> Select[Any]:
-    """One score per decision: outcomes are append-only, the newest counts."""
-    newest = (
-        select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
-        .group_by(outcome.c.decision_id)
-        .subquery()
-    )
-    return (
-        select(outcome.c.decision_id, func.avg(outcome.c.score).label("score"))
-        .join(
-            newest,
-            (newest.c.decision_id == outcome.c.decision_id) & (newest.c.at == outcome.c.at),
-        )
-        .group_by(outcome.c.decision_id)
-    )
 
 
 def _cost_tree(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:

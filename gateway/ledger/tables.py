@@ -173,8 +173,22 @@ router_version = Table(
     Column("at", Float, nullable=False),
     Column("router", Name, nullable=False),
     Column("version", String(80), nullable=False),
-    Column("event", String(20), nullable=False),  # served: a gateway began to use it
+    # served: a gateway began to use it; fitted, refused, shadowing, on_trial, promoted, withdrawn,
+    # failed: a step of retraining, whose reasons are in the manifest
+    Column("event", String(20), nullable=False),
     Column("manifest", JSON, nullable=False),
+)
+
+shadow_decision = Table(
+    "shadow_decision",
+    metadata,
+    Column("shadow_id", Id, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("router", Name, nullable=False),
+    Column("served_version", String(80), nullable=False),
+    Column("served_expert", Name, nullable=False),
+    Column("version", String(80), nullable=False),  # of the router on trial
+    Column("expert_id", Name),  # whom it would have asked; NULL: it failed
 )
 
 key = Table(
@@ -195,3 +209,4 @@ Index("decision_request", decision.c.request_id)
 Index("guard_action_request", guard_action.c.request_id)
 Index("attempt_decision", attempt.c.decision_id)
 Index("outcome_decision", outcome.c.decision_id)
+Index("shadow_decision_version", shadow_decision.c.router, shadow_decision.c.version)

@@ -19,6 +19,7 @@ from gateway.settings.limits import LimitSettings
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.references import broken_references
 from gateway.settings.responses import ResponsesSettings
+from gateway.settings.retrain import RetrainSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.telemetry import TelemetrySettings
@@ -43,6 +44,7 @@ class Settings(Frozen):
     telemetry: TelemetrySettings = TelemetrySettings()
     logging: LoggingSettings = LoggingSettings()
     responses: ResponsesSettings = ResponsesSettings()
+    retrain: RetrainSettings = RetrainSettings()
     data_dir: Annotated[Path, RESTART] = Path("data")
     """Routers, engine logs and measured rates."""
 

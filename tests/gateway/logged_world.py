@@ -17,6 +17,7 @@ from gateway.ledger import tables
 from gateway.ledger.database import open_database
 from gateway.ledger.rows import Row
 from gateway.ledger.store import Ledger
+from gateway.serving import ServingRouters
 from routers.eligible import Constraints
 from routers.records import Floats, OutcomeTable, Preference
 from routers.router import untrained_router
@@ -76,18 +77,22 @@ def fill(
     epsilon: float = 0.9,
     scored: float = 1.0,
     text: str = "full",
-    cards: tuple[ExpertCard, ...] = CARDS,
+    serving: ServingRouters | None = None,
 ) -> None:
-    """Book a request for every question, decided by an untrained router that explores a lot."""
+    """Book a request for every question.
+
+    Decided by what serves, or else by an untrained router that explores a lot.
+    """
     ledger = Ledger(open_database(url), strict=False)
-    router = untrained_router("default", epsilon)
+    untrained = untrained_router("default", epsilon)
 
     async def all_of_them() -> None:
         for row, prompt in enumerate(questions.prompts):
             request = ChatRequest((Message("user", prompt),))
+            router = serving.pick("default", None, rng) if serving else untrained
             decision = router.decide(
                 request,
-                cards,
+                CARDS,
                 preference=Preference(),
                 policy_name="best",
                 constraints=Constraints(),
@@ -96,7 +101,7 @@ def fill(
             )
             ask = Ask(request, "auto", "openai.chat", Key("k"))
             booking = Booking(ledger, ask, decision, text)
-            card = next(card for card in cards if card.expert_id == decision.expert)
+            card = next(card for card in CARDS if card.expert_id == decision.expert)
             attempt = await booking.begin(card)
             attempt.usage = Usage(input=10, output=20)
             booking.end(attempt, "ok")

@@ -1,0 +1,192 @@
+"""What a log says of a way to train: fitted on some conversations, judged on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.errors import OffPolicyError
+from eval.ope.candidate import targets, weighed
+from eval.ope.judge import difference, judge, served_terms
+from eval.ope.logged import Logged
+from eval.ope.rewards import Rewards, rewards
+from eval.ope.study import worth_per_usd
+from eval.ope.values import Parts, dr
+from eval.promotion.gate import Evidence
+from eval.training import decision_us_p50
+from experts.cards import Prices
+from routers.estimators.folds import group_folds
+from routers.fit import fit_router
+from routers.records import Floats, OutcomeTable, Preference
+from routers.router import Router
+
+_FOLDS = 5
+_TIMED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a candidate is made.
+
+    Attributes:
+        name: Of the router.
+        estimator: What `routers.recipe` understands.
+        epsilon: Share of the traffic that explores.
+        seed: Source of all randomness.
+    """
+
+    name: str
+    estimator: str
+    epsilon: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What there is to learn from and to judge by.
+
+    Attributes:
+        logged: Decisions of the router that serves, scored or not.
+        preferences: What each of them asked for.
+        collected: Outcomes of having asked everybody, or some, on purpose; None without any.
+        prices: What policies reckon with.
+    """
+
+    logged: Logged
+    preferences: Sequence[Preference]
+    collected: OutcomeTable | None
+    prices: Mapping[str, Prices | None]
+
+    def scored(self) -> Material:
+        """Only decisions with a score.
+
+        Raises:
+            OffPolicyError: There is none.
+        """
+        rows = np.flatnonzero(self.logged.seen.any(axis=1))
+        if not len(rows):
+            raise OffPolicyError(f"none of the {len(self.logged)} decisions has a score")
+        wanted = [self.preferences[row] for row in rows.tolist()]
+        return replace(self, logged=self.logged.take(rows), preferences=wanted)
+
+    def training(self) -> OutcomeTable:
+        """All that a router may learn from."""
+        own = self.logged.table
+        return own if self.collected is None else stacked(own, self.collected)
+
+
+def train(recipe: Recipe, material: Material) -> Router:
+    """The candidate: fitted on everything."""
+    return _fit(recipe, material.scored().training())
+
+
+def evidence(recipe: Recipe, material: Material, candidate: Router) -> Evidence:
+    """What the log says of `candidate`, by routers like it that have not seen what they are asked.
+
+    A router that is judged by the very scores it has learned looks better than it is. So the log is
+    parted into folds of whole conversations; for each, a router is made by the same recipe from all
+    the rest, and it is that one's choices which are judged.
+
+    Args:
+        recipe: How the candidate was made.
+        material: From which.
+        candidate: The router that would serve.
+
+    Raises:
+        OffPolicyError: Nothing is scored.
+        TableError: Too little is left without a fold to fit a router on.
+    """
+    material = material.scored()
+    logged, table = material.logged, material.logged.table
+    known = rewards(
+        logged,
+        candidate.featurizer.transform(table.prompts),
+        np.random.default_rng(recipe.seed),
+    )
+    target_NA, quality_NA = _unseen_choices(recipe, material)
+    per_usd = worth_per_usd(logged)
+    judgement = judge(
+        logged, target_NA, known, cost_weight_per_usd=per_usd, seed=recipe.seed, estimators=("dr",)
+    )
+    chosen_N = target_NA.argmax(axis=1)
+    rows = np.arange(len(logged))
+    propensity_N = table.propensity_NA[rows, chosen_N]
+    return Evidence(
+        judgement=judgement,
+        gain_N=_gains(logged, target_NA, known),
+        expected_N=quality_NA[rows, chosen_N],
+        score_N=table.score_NA[rows, chosen_N],
+        weight_N=np.where(np.isnan(propensity_N), 0.0, 1 / np.fmax(propensity_N, 0.02)),
+        decide_us=decision_us_p50(candidate, table.prompts[:_TIMED], material.prices),
+        slices=_slices(table),
+    )
+
+
+def stacked(first: OutcomeTable, second: OutcomeTable) -> OutcomeTable:
+    """The rows of two tables over all experts of either; what was not asked is not observed."""
+    experts = tuple(sorted({*first.experts, *second.experts}))
+    parts = [_widened(table, experts) for table in (first, second)]
+    joined: dict[str, Any] = {
+        each.name: np.concatenate([getattr(part, each.name) for part in parts])
+        if each.name.endswith("_NA")
+        else sum((getattr(part, each.name) for part in parts), ())
+        for each in fields(OutcomeTable)
+        if each.name != "experts"
+    }
+    return OutcomeTable(experts=experts, **joined)
+
+
+def _widened(table: OutcomeTable, experts: tuple[str, ...]) -> OutcomeTable:
+    columns = [experts.index(expert) for expert in table.experts]
+    wide: dict[str, Any] = {}
+    for each in fields(OutcomeTable):
+        if each.name.endswith("_NA"):
+            values_NA = np.full((len(table), len(experts)), np.nan)
+            values_NA[:, columns] = getattr(table, each.name)
+            wide[each.name] = values_NA
+    return replace(table, experts=experts, **wide)
+
+
+def _fit(recipe: Recipe, table: OutcomeTable) -> Router:
+    return fit_router(
+        recipe.name, recipe.estimator, table, seed=recipe.seed, epsilon=recipe.epsilon
+    )
+
+
+def _unseen_choices(recipe: Recipe, material: Material) -> tuple[Floats, Floats]:
+    """P(expert | request) and expected quality, by routers that have not seen the row, (N, A)."""
+    logged, everything = material.logged, material.training()
+    target_NA = np.zeros(logged.table.score_NA.shape)
+    quality_NA = np.full(target_NA.shape, np.nan)
+    groups_N = np.array(everything.groups, dtype=object)
+    folds = group_folds(logged.table.groups, _FOLDS, np.random.default_rng(recipe.seed))
+    for fold in folds or [np.arange(len(logged))]:
+        part = logged.take(fold)
+        apart = np.flatnonzero(~np.isin(groups_N, sorted(set(part.table.groups))))
+        router = _fit(recipe, everything.take(apart))
+        estimates = router.estimate(part.table.prompts)
+        queries = weighed(router, part, material.prices, estimates)
+        wanted = [material.preferences[row] for row in fold.tolist()]
+        target_NA[fold] = targets(router, part, queries, wanted)
+        for row, candidates in zip(fold.tolist(), queries, strict=True):
+            columns = [logged.table.experts.index(expert) for expert in candidates.experts]
+            quality_NA[row, columns] = candidates.quality_A
+    return target_NA, quality_NA
+
+
+def _gains(logged: Logged, target_NA: Floats, known: Rewards) -> Floats:
+    reward_NA, model_NA = known.score_NA, known.score_model_NA
+    own = served_terms(logged, reward_NA, model_NA)
+    return difference(dr(Parts.of(logged, target_NA, reward_NA, model_NA)), own).top_N
+
+
+def _slices(table: OutcomeTable) -> dict[str, npt.NDArray[np.bool_]]:
+    tasks_N = np.array(table.tasks, dtype=object)
+    return {
+        f"task {task}": np.asarray(tasks_N == task)
+        for task in sorted({task for task in table.tasks if task is not None})
+    }

@@ -1,0 +1,157 @@
+"""What the ledger knows of routers on trial, and what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine, Float, case, cast, func, select
+
+from experts.cards import NANO_PER_USD
+from gateway.ids import now
+from gateway.ledger.database import reader
+from gateway.ledger.inserts import grouped, insert
+from gateway.ledger.rows import Row
+from gateway.ledger.scores import latest_scores
+from gateway.ledger.tables import (
+    decision,
+    outcome,
+    request_result,
+    router_version,
+    shadow_decision,
+)
+from routers.records import Floats
+
+_FAILED = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrialRows:
+    """Scored requests of two versions, in the order in which they were decided.
+
+    Attributes:
+        score_N: In [0, 1].
+        cost_usd_N: NaN unknown.
+        tried_N: Which of them the version on trial decided.
+        failed_2: Share of *all* requests that failed, of the one on trial and of the other.
+    """
+
+    score_N: Floats
+    cost_usd_N: Floats
+    tried_N: npt.NDArray[np.bool_]
+    failed_2: tuple[float, float]
+
+
+def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: float) -> TrialRows:
+    """What came of the requests that either version decided since the trial began."""
+    scores = latest_scores("quality").subquery()
+    ended = request_result.c
+    both = (
+        (decision.c.router == router)
+        & (decision.c.at >= since)
+        & decision.c.version.in_([tried, incumbent])
+    )
+    scored = (
+        select(decision.c.version, scores.c.score, ended.cost_nanousd, ended.cost_complete)
+        .join(scores, scores.c.decision_id == decision.c.decision_id)
+        .join(request_result, ended.request_id == decision.c.request_id)
+        .where(both)
+        .order_by(decision.c.at, decision.c.decision_id)
+    )
+    failed = (
+        select(
+            decision.c.version,
+            func.avg(cast(case((ended.status >= _FAILED, 1), else_=0), Float)),
+        )
+        .join(request_result, ended.request_id == decision.c.request_id)
+        .where(both)
+        .group_by(decision.c.version)
+    )
+    with reader(engine).connect() as connection:
+        rows = connection.execute(scored).all()
+        shares = {str(version): float(share) for version, share in connection.execute(failed)}
+    return TrialRows(
+        np.array([row.score for row in rows], dtype=np.float64),
+        np.array(
+            [row.cost_nanousd / NANO_PER_USD if row.cost_complete else np.nan for row in rows],
+            dtype=np.float64,
+        ),
+        np.array([row.version == tried for row in rows], dtype=bool),
+        (shares.get(tried, 0.0), shares.get(incumbent, 0.0)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """What a version would have done on requests that another one decided."""
+
+    decisions: int
+    failed: int
+    agreed: int
+
+
+def shadowed(engine: Engine, router: str, version: str, since: float) -> Shadowed:
+    """How often a shadowing version was asked since then, failed, and agreed with what served."""
+    row = shadow_decision.c
+    query = select(
+        func.count(),
+        func.count().filter(row.expert_id.is_(None)),
+        func.count().filter(row.expert_id == row.served_expert),
+    ).where(row.router == router, row.version == version, row.at >= since)
+    with reader(engine).connect() as connection:
+        count, failed, agreed = connection.execute(query).one()
+    return Shadowed(int(count), int(failed), int(agreed))
+
+
+def count_scores(engine: Engine, router: str) -> int:
+    """Decisions of a router that have a score."""
+    query = (
+        select(func.count(func.distinct(outcome.c.decision_id)))
+        .join(decision, decision.c.decision_id == outcome.c.decision_id)
+        .where(decision.c.router == router)
+    )
+    with reader(engine).connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def record_event(
+    engine: Engine, router: str, version: str, event: str, of: float, why: Mapping[str, Any]
+) -> None:
+    """Book what became of a version; booking it again changes nothing.
+
+    Args:
+        engine: The ledger.
+        router: Its name.
+        version: Which.
+        event: What happened, see the table.
+        of: The snapshot that it belongs to: the same version may be fitted again later.
+        why: The reasons, JSON-able.
+    """
+    key = hashlib.sha256(f"{router}\x1f{version}\x1f{event}\x1f{of}".encode()).hexdigest()[:32]
+    values = {
+        "event_id": f"rtv_{key}",
+        "at": now(),
+        "router": router,
+        "version": version,
+        "event": event,
+        "manifest": dict(why),
+    }
+    with engine.begin() as connection:
+        insert(connection, grouped([Row(router_version, values, once=True)]))
+
+
+def events(engine: Engine, router: str, limit: int = 100) -> Sequence[Mapping[str, Any]]:
+    """What became of a router's versions, the newest first."""
+    row = router_version.c
+    query = (
+        select(row.at, row.version, row.event, row.manifest)
+        .where(row.router == router)
+        .order_by(row.at.desc())
+        .limit(limit)
+    )
+    with reader(engine).connect() as connection:
+        return [dict(found._mapping) for found in connection.execute(query)]

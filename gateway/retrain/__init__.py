@@ -1,0 +1,1 @@
+"""From new outcomes to a promoted router: fit, gate, shadow, trial, promotion. Beside serving."""

@@ -1,0 +1,222 @@
+"""One step of retraining at a time; each can be done again after a crash, with the same result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine
+
+from eval.errors import EvalError
+from eval.promotion.canary import judge_canary
+from eval.promotion.evidence import Material, Recipe, evidence, train
+from eval.promotion.gate import GateVerdict, gate
+from eval.sources import read_outcomes, write_outcomes
+from experts.cards import Prices
+from gateway.errors import NothingToLearnError
+from gateway.ids import now
+from gateway.ledger.export import export_outcomes
+from gateway.ledger.history import History, history, latest_prices
+from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
+from gateway.retrain.journal import Journal, State
+from gateway.retrain.rules import canary_rules, gate_rules
+from gateway.router_store import RouterStore
+from gateway.settings.retrain import RetrainSettings
+from routers.errors import RoutingError
+from routers.records import Floats, OutcomeTable
+
+_UTILITY_WORTH = 0.1
+_MOST_FAILED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step did: `what` is an event of the ledger, or `waiting`."""
+
+    router: str
+    what: str
+    version: str
+    reason: str
+
+
+class Cycle:
+    """Retraining of one router.
+
+    Args:
+        name: The router.
+        engine: The ledger.
+        store: Where versions are.
+        settings: When, and what must be shown.
+        epsilon: Share of exploration of what is fitted.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        store: RouterStore,
+        settings: RetrainSettings,
+        epsilon: float,
+        clock: Callable[[], float] = now,
+    ) -> None:
+        self._name = name
+        self._engine = engine
+        self._store = store
+        self._settings = settings
+        self._recipe = Recipe(name, settings.estimator, epsilon, settings.seed)
+        self._clock = clock
+        self._journal = Journal(store.home(name))
+
+    def step(self, *, force: bool = False) -> Report:
+        """Do what is to be done next.
+
+        Args:
+            force: Fit now, however few scores are new.
+        """
+        with self._journal.held() as alone:
+            if not alone:
+                return self._report(State(), "waiting", "another process is at it")
+            state = self._journal.read()
+            if state.stage == "shadowing":
+                return self._shadow(state)
+            if state.stage == "on_trial":
+                return self._trial(state)
+            if state.stage == "idle":
+                scores = count_scores(self._engine, self._name)
+                new = scores - state.scores
+                if not force and new < self._settings.min_new_scores:
+                    few = f"{new} new scores, {self._settings.min_new_scores} are waited for"
+                    return self._report(state, "waiting", few)
+                state = self._journal.write(
+                    State("fitting", until=self._clock(), since=self._clock(), scores=scores)
+                )
+            return self._fit(state)
+
+    def _fit(self, state: State) -> Report:
+        try:
+            material = self._material(state.until)
+            candidate = train(self._recipe, material)
+            version = self._store.publish(candidate)
+            self._book(state, version, "fitted", candidate.metadata)
+            verdict = gate(
+                evidence(self._recipe, material, candidate), gate_rules(self._settings.gate)
+            )
+        except (RoutingError, EvalError, NothingToLearnError) as error:
+            return self._back(state, "failed", str(error), {})
+        state = replace(state, version=version)
+        if not verdict.passed:
+            return self._back(state, "refused", verdict.reason, _checks(verdict))
+        serving = self._store.promoted(self._name)
+        if serving is None or serving.version == version:
+            # Nothing learned has served, so there is nothing to try it beside.
+            self._store.promote(self._name, version)
+            return self._back(state, "promoted", verdict.reason, _checks(verdict))
+        state = replace(state, incumbent=serving.version, since=self._clock())
+        if self._settings.trial.shadow_decisions:
+            self._store.try_out(self._name, version, 0.0)
+            self._journal.write(replace(state, stage="shadowing"))
+            return self._booked(state, "shadowing", verdict.reason, _checks(verdict))
+        return self._begin_trial(state, verdict.reason, _checks(verdict))
+
+    def _begin_trial(self, state: State, reason: str, why: Mapping[str, Any]) -> Report:
+        share = self._settings.trial.share
+        self._store.try_out(self._name, state.version, share)
+        state = self._journal.write(replace(state, stage="on_trial", since=self._clock()))
+        return self._booked(
+            state, "on_trial", f"decides {share:.0%} of the requests; {reason}", why
+        )
+
+    def _shadow(self, state: State) -> Report:
+        if ended := self._ended_by_hand(state):
+            return ended
+        seen = shadowed(self._engine, self._name, state.version, state.since)
+        wanted = self._settings.trial.shadow_decisions
+        if seen.decisions < wanted:
+            shown = f"shadowed {seen.decisions} of {wanted} decisions"
+            return self._report(state, "waiting", shown)
+        if seen.failed > _MOST_FAILED * seen.decisions:
+            self._store.withdraw(self._name)
+            reason = f"failed on {seen.failed} of {seen.decisions} shadowed decisions"
+            return self._back(state, "withdrawn", reason, asdict(seen))
+        agreed = f"agreed with what served on {seen.agreed} of {seen.decisions} shadowed decisions"
+        return self._begin_trial(state, agreed, asdict(seen))
+
+    def _trial(self, state: State) -> Report:
+        if ended := self._ended_by_hand(state):
+            return ended
+        rows = trial_rows(self._engine, self._name, state.version, state.incumbent, state.since)
+        utility_N = _utility(rows.score_N, rows.cost_usd_N)
+        verdict = judge_canary(
+            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial)
+        )
+        why = {"scored": verdict.seen.count, "tried": verdict.seen.canary}
+        if verdict.step == "wait":
+            return self._report(state, "waiting", verdict.reason)
+        if verdict.step == "promote":
+            self._store.promote(self._name, state.version)
+            return self._back(state, "promoted", verdict.reason, why)
+        self._store.withdraw(self._name)
+        return self._back(state, "withdrawn", verdict.reason, why)
+
+    def _ended_by_hand(self, state: State) -> Report | None:
+        current = self._store.promoted(self._name)
+        if current and current.trial and current.trial.version == state.version:
+            return None
+        if current and current.version == state.version:
+            # Promoted just before the state could be written, or by somebody.
+            return self._back(state, "promoted", "it serves already", {})
+        return self._back(state, "withdrawn", "its trial was ended by hand", {})
+
+    def _back(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
+        """Book the end of this round, and wait for the next."""
+        report = self._booked(state, event, reason, why)
+        self._journal.write(State(scores=state.scores))
+        return report
+
+    def _booked(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
+        self._book(state, state.version, event, {"reason": reason, **why})
+        return self._report(state, event, reason)
+
+    def _book(self, state: State, version: str, event: str, why: Mapping[str, Any]) -> None:
+        record_event(self._engine, self._name, version, event, state.until, why)
+
+    def _report(self, state: State, what: str, reason: str) -> Report:
+        return Report(self._name, what, state.version, reason)
+
+    def _material(self, until: float) -> Material:
+        found: History = history(self._engine, self._name, until=until)
+        unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
+        return Material(
+            found.logged,
+            found.preferences,
+            _collected(self._engine),
+            unknown | latest_prices(self._engine),
+        )
+
+
+def _collected(engine: Engine) -> OutcomeTable | None:
+    """What was asked on purpose, by way of the file format that everybody reads."""
+    try:
+        exported = export_outcomes(engine, named_only=True)
+    except NothingToLearnError:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        path = write_outcomes(exported.rows, Path(scratch) / "collected.parquet")
+        return read_outcomes(path).table
+
+
+def _utility(score_N: Floats, cost_N: Floats) -> Floats:
+    """Scores, less what their cost is worth where all of it is known."""
+    spent = float(np.mean(cost_N)) if len(cost_N) else 0.0
+    if not spent > 0:
+        return score_N
+    return score_N - _UTILITY_WORTH * cost_N / spent
+
+
+def _checks(verdict: GateVerdict) -> dict[str, Any]:
+    return {"checks": [asdict(check) for check in verdict.checks]}

@@ -1,0 +1,78 @@
+"""Where retraining of a router stands, on disk, so that a crash anywhere goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Stage = Literal["idle", "fitting", "shadowing", "on_trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where one router stands.
+
+    Attributes:
+        stage: What is being done.
+        until: Decisions before this time are learned from: the snapshot. Seconds since 1970.
+        version: The candidate, once it is fitted.
+        incumbent: What served when its trial began.
+        since: When the stage began.
+        scores: How many scores the router had at the last snapshot.
+    """
+
+    stage: Stage = "idle"
+    until: float = 0.0
+    version: str = ""
+    incumbent: str = ""
+    since: float = 0.0
+    scores: int = 0
+
+
+class Journal:
+    """The state of one router in one file, replaced in one step.
+
+    Args:
+        directory: The router's own; it is made if it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "retrain.json"
+        self._lock = directory / "retrain.lock"
+
+    def read(self) -> State:
+        """The state; idle before anything was done."""
+        try:
+            return State(**json.loads(self._path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return State()
+
+    def write(self, state: State) -> State:
+        """Make `state` the one that a restart goes on from."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, scratch = tempfile.mkstemp(dir=self._path.parent, prefix=".retrain-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).replace(self._path)
+        return state
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Whether nobody else is at it; nobody else will be, while the context is open."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True

@@ -1,0 +1,49 @@
+"""The `retrain` section: when routers learn anew, and what a new one must show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.settings.base import RESTART, Frozen
+from routers.registry import DEFAULT_ESTIMATOR
+
+
+class GateSettings(Frozen):
+    """What the log must say of a new router; see `eval.promotion.gate.GateRules`."""
+
+    level: float = Field(0.95, gt=0.5, lt=1)
+    most_quality_loss: float = Field(0.01, ge=0, le=1)
+    most_ece: float = Field(0.1, gt=0, le=1)
+    most_slice_loss: float = Field(0.03, ge=0, le=1)
+    fewest_in_slice: int = Field(50, ge=2)
+    most_decide_ms: float = Field(5.0, gt=0)
+
+
+class TrialSettings(Frozen):
+    """How a new router is tried on live requests; see `eval.promotion.canary.CanaryRules`."""
+
+    shadow_decisions: int = Field(50, ge=0)
+    """Requests on which it only says what it would do, first; 0 leaves that out."""
+    share: float = Field(0.1, gt=0, lt=1)
+    """Of the requests that it then decides."""
+    most_loss: float = Field(0.02, ge=0, le=1)
+    most_scored: int = Field(5000, ge=100)
+    most_failures: float = Field(0.05, ge=0, le=1)
+
+
+class RetrainSettings(Frozen):
+    """When routers learn anew."""
+
+    enabled: Annotated[bool, RESTART] = False
+    """Whether `serve` starts a process that does it; `pointsman retrain` works without."""
+    estimator: str = DEFAULT_ESTIMATOR
+    """What is fitted, as `pointsman train --estimator` takes it."""
+    min_new_scores: int = Field(200, ge=1)
+    """Scores since the last time before it is worth the trouble."""
+    look_every_s: float = Field(60.0, gt=0)
+    """How often to look whether something is to be done."""
+    seed: int = 0
+    gate: GateSettings = GateSettings()
+    trial: TrialSettings = TrialSettings()

@@ -1,0 +1,249 @@
+"""Retraining, step by step, over a ledger of a world whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, select
+
+from gateway.ids import new_id, now
+from gateway.ledger.database import opened
+from gateway.ledger.inserts import grouped, insert
+from gateway.ledger.rows import Row
+from gateway.ledger.tables import router_version, shadow_decision
+from gateway.ledger.trials import events
+from gateway.retrain.cycle import Cycle, Report
+from gateway.retrain.journal import Journal
+from gateway.router_store import RouterStore
+from gateway.serving import ServingRouters
+from gateway.settings.retrain import GateSettings, RetrainSettings, TrialSettings
+from routers.fit import fit_router
+from routers.router import Router
+from tests.gateway.logged_world import Questions, fill
+
+EPSILON = 0.5
+
+
+class Loop:
+    """A ledger, versions of one router, and retraining over both."""
+
+    def __init__(self, directory: Path, engine: Engine) -> None:
+        self.url = f"sqlite:///{directory}/ledger.db"
+        self.engine = engine
+        self.store = RouterStore(directory / "routers")
+        self.rng = np.random.default_rng(5)
+
+    def serve(self, estimator: str, rows: int = 300) -> Router:
+        """Learn something on the side, and let it serve."""
+        rng = np.random.default_rng(9)
+        table = Questions.draw(rows, rng).table(rng)
+        router = fit_router("default", estimator, table, seed=0, epsilon=EPSILON)
+        self.store.promote("default", self.store.publish(router))
+        return router
+
+    def ask(self, count: int) -> None:
+        """So many requests, decided by what serves and what is tried."""
+        serving = ServingRouters(self.store, "default", EPSILON)
+        serving.refresh()
+        fill(self.url, Questions.draw(count, self.rng), self.rng, serving=serving)
+
+    def step(self, estimator: str = "ridge", *, force: bool = False, **trial: float) -> Report:
+        settings = RetrainSettings(
+            estimator=estimator,
+            min_new_scores=100,
+            gate=GateSettings(most_decide_ms=1000),
+            trial=TrialSettings.model_validate({"shadow_decisions": 0, "share": 0.3, **trial}),
+        )
+        cycle = Cycle("default", self.engine, self.store, settings, EPSILON)
+        return cycle.step(force=force)
+
+    def shadow(self, version: str, count: int, failed: int) -> None:
+        rows = [
+            Row(
+                shadow_decision,
+                {
+                    "shadow_id": new_id("shd"),
+                    "at": now(),
+                    "router": "default",
+                    "served_version": "v",
+                    "served_expert": "lawyer",
+                    "version": version,
+                    "expert_id": None if number < failed else "lawyer",
+                },
+            )
+            for number in range(count)
+        ]
+        with self.engine.begin() as connection:
+            insert(connection, grouped(rows))
+
+    def told(self) -> list[str]:
+        return [event["event"] for event in reversed(events(self.engine, "default"))]
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    with opened(f"sqlite:///{tmp_path}/ledger.db") as engine:
+        yield Loop(tmp_path, engine)
+
+
+def test_too_few_new_scores_are_waited_for(loop: Loop) -> None:
+    loop.ask(60)
+    report = loop.step()
+    assert (report.what, report.reason) == ("waiting", "60 new scores, 100 are waited for")
+
+
+def test_the_first_router_that_passes_the_gate_serves_at_once(loop: Loop) -> None:
+    loop.ask(500)
+    report = loop.step()
+    assert report.what == "promoted"
+    promoted = loop.store.promoted("default")
+    assert promoted is not None
+    assert promoted.version == report.version
+    assert loop.told() == ["fitted", "promoted"]
+    assert loop.step().what == "waiting"
+
+
+def test_the_gate_refuses_a_worse_router_and_says_why(loop: Loop) -> None:
+    good = loop.serve("ridge")
+    loop.ask(500)
+    # It always asks the same expert.
+    report = loop.step("prior")
+    assert report.what == "refused"
+    assert "utility -" in report.reason
+    promoted = loop.store.promoted("default")
+    assert promoted is not None
+    assert (promoted.version, promoted.trial) == (good.version, None)
+    assert loop.told() == ["fitted", "refused"]
+
+
+def test_a_better_router_is_tried_and_then_promoted(loop: Loop) -> None:
+    poor = loop.serve("prior")
+    loop.ask(600)
+    began = loop.step()
+    assert began.what == "on_trial"
+    trial = loop.store.promoted("default")
+    assert trial is not None
+    assert trial.trial is not None
+    assert (trial.version, trial.trial.version, trial.trial.share) == (
+        poor.version,
+        began.version,
+        0.3,
+    )
+    assert loop.step().what == "waiting"
+    loop.ask(500)
+    ended = loop.step()
+    assert ended.what == "promoted"
+    promoted = loop.store.promoted("default")
+    assert promoted is not None
+    assert (promoted.version, promoted.trial, promoted.history) == (
+        began.version,
+        None,
+        (poor.version,),
+    )
+    assert loop.told() == ["fitted", "on_trial", "promoted"]
+
+
+def test_a_router_that_does_worse_on_trial_is_taken_back(loop: Loop) -> None:
+    poor = loop.serve("prior")
+    loop.ask(600)
+    began = loop.step()
+    # The world turns over: what was learned is now wrong.
+    turned = Questions.draw(900, loop.rng)
+    turned = Questions(turned.prompts, turned.truth_NA[:, [1, 0, 2]])
+    serving = ServingRouters(loop.store, "default", EPSILON)
+    serving.refresh()
+    fill(loop.url, turned, loop.rng, serving=serving)
+    ended = loop.step()
+    assert (began.what, ended.what) == ("on_trial", "withdrawn")
+    promoted = loop.store.promoted("default")
+    assert promoted is not None
+    assert (promoted.version, promoted.trial) == (poor.version, None)
+
+
+def test_it_shadows_first_and_fails_there_unseen(loop: Loop) -> None:
+    loop.serve("prior")
+    loop.ask(600)
+    began = loop.step(shadow_decisions=40)
+    assert began.what == "shadowing"
+    loop.shadow(began.version, 30, failed=0)
+    assert loop.step(shadow_decisions=40).reason == "shadowed 30 of 40 decisions"
+    loop.shadow(began.version, 10, failed=10)
+    ended = loop.step(shadow_decisions=40)
+    assert ended.what == "withdrawn"
+    assert ended.reason == "failed on 10 of 40 shadowed decisions"
+    assert loop.told() == ["fitted", "shadowing", "withdrawn"]
+
+
+def test_a_shadow_that_never_fails_goes_on_trial(loop: Loop) -> None:
+    loop.serve("prior")
+    loop.ask(600)
+    began = loop.step(shadow_decisions=40)
+    loop.shadow(began.version, 40, failed=0)
+    ended = loop.step(shadow_decisions=40)
+    assert ended.what == "on_trial"
+    assert "agreed with what served on 40 of 40" in ended.reason
+
+
+def test_a_trial_that_a_person_ended_is_over(loop: Loop) -> None:
+    loop.serve("prior")
+    loop.ask(600)
+    loop.step()
+    loop.store.withdraw("default")
+    report = loop.step()
+    assert (report.what, report.reason) == ("withdrawn", "its trial was ended by hand")
+    assert loop.step().what == "waiting"
+
+
+class DiesError(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("fatal", ["publish", "try_out", "promote"])
+def test_a_crash_at_any_step_is_made_up_for_exactly_once(
+    loop: Loop, fatal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.serve("prior")
+    loop.ask(600)
+    done = getattr(RouterStore, fatal)
+
+    def dies(*given: object) -> None:
+        done(*given)
+        raise DiesError
+
+    died = asked = False
+    for _ in range(6):
+        with monkeypatch.context() as patch:
+            if not died:
+                patch.setattr(RouterStore, fatal, dies)
+            try:
+                loop.step()
+            except DiesError:
+                died = True
+        if "promoted" in loop.told():
+            break
+        if Journal(loop.store.home("default")).read().stage == "on_trial" and not asked:
+            loop.ask(500)
+            asked = True
+    assert died
+    assert loop.told() == ["fitted", "on_trial", "promoted"]
+    assert len(loop.store.versions("default")) == 2
+
+
+def test_two_processes_do_not_step_on_each_other(loop: Loop) -> None:
+    loop.ask(500)
+    with Journal(loop.store.home("default")).held() as alone:
+        assert alone
+        report = loop.step()
+    assert report.reason == "another process is at it"
+    with loop.engine.connect() as connection:
+        assert connection.execute(select(router_version)).all() == []
+
+
+def test_nothing_to_learn_from_is_told_and_not_tried_again_at_once(loop: Loop) -> None:
+    report = loop.step(force=True)
+    assert report.what == "failed"
+    assert "holds no decision of router 'default'" in report.reason
+    assert loop.step().what == "waiting"
