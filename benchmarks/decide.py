@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import book
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
+from gateway.cli.vectors import vector_store
 from routers.candidates import Expected, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
 from routers.explicit import explicit_decision
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=5)
     parser.add_argument("--calls", type=int, default=1000, help="decisions to time")
     parser.add_argument("--characters", type=int, default=1000, help="length of a timed prompt")
-    parser.add_argument("--encoders", default="hashing,static,tfidf")
+    parser.add_argument("--encoders", default="hashing,static,tfidf,minilm")
     parser.add_argument("--estimators", default="knn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -69,7 +70,13 @@ def main() -> None:
             for estimator in args.estimators.split(","):
                 began = time.perf_counter()
                 router = fit_router(
-                    "r", estimator, table, seed=args.seed, encoder=encoder, epsilon=_EPSILON
+                    "r",
+                    estimator,
+                    table,
+                    seed=args.seed,
+                    encoder=encoder,
+                    epsilon=_EPSILON,
+                    store=vector_store(None, lambda what, done: None),
                 )
                 fit_s = time.perf_counter() - began
                 steps = measure(router, cards, requests)

@@ -30,6 +30,7 @@ from routers.errors import RoutingError
 from routers.fit import by_query_id
 from routers.recipe import Recipe
 from routers.records import OutcomeTable
+from routers.vector_store import VectorStore
 
 Progress = Callable[[str, float], None]
 
@@ -50,6 +51,7 @@ def compare(
     replicates: int = 1000,
     jobs: int = 1,
     against: Sequence[tuple[str, str]] = (),
+    store: VectorStore | None = None,
 ) -> Comparison:
     """Train a router per estimator and compare them with single experts, chance and the oracle.
 
@@ -69,6 +71,7 @@ def compare(
             `eval.crew.train_all`.
         against: Pairs of routers to test against each other; by default the recommended one
             against every other.
+        store: Where the vectors of slow encoders are kept.
 
     Raises:
         ComparisonError: Fewer than two experts in common, nothing observed, or no router could be
@@ -82,7 +85,7 @@ def compare(
     pool = make_pool(by_query_id(train), test, prices)
     alone = singles(pool.train)
     cost_weights = COST_WEIGHTS if pool.costs_known else (0.0,)
-    sides, failures = _encode_all(recipes, pool, seed, tell)
+    sides, failures = _encode_all(recipes, pool, seed, tell, store)
     clock.lap("encode")
     bench = Bench(pool, alone.best, alone.cost_A, cost_weights, seed, sides)
     trained, more = _train_all(recipes, bench, jobs, tell)
@@ -139,7 +142,11 @@ def _known(recipe: str) -> Recipe:
 
 
 def _encode_all(
-    recipes: Mapping[str, Recipe], pool: Pool, seed: int, tell: Progress
+    recipes: Mapping[str, Recipe],
+    pool: Pool,
+    seed: int,
+    tell: Progress,
+    store: VectorStore | None,
 ) -> tuple[dict[str, Sides], list[str]]:
     sides, failures = {}, []
     changed = change(pool.test.prompts, pool.train.prompts, seed)
@@ -147,7 +154,7 @@ def _encode_all(
     for done, encoder in enumerate(encoders):
         tell(f"encoding with {encoder}", _ENCODED * done / len(encoders))
         try:
-            sides[encoder] = encode_sides(encoder, pool, changed, seed)
+            sides[encoder] = encode_sides(encoder, pool, changed, seed, store)
         except RoutingError as error:
             names = [name for name, recipe in recipes.items() if recipe.encoder == encoder]
             failures.append(f"{_left_out(names)}: {error}.")

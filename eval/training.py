@@ -22,6 +22,7 @@ from routers.fit import Encoded, encode_table, fit_router
 from routers.records import FeatureBatch, Floats, Preference, State
 from routers.registry import encoder_class
 from routers.router import Router
+from routers.vector_store import VectorStore
 
 _TIMED_DECISIONS = 200
 _TIMED_S = 1.0
@@ -50,7 +51,9 @@ class Sides:
         return Encoded(Featurizer(encoder_class(self.encoder).from_state(self.state)), self.train)
 
 
-def encode_sides(encoder: str, pool: Pool, changed: Changed, seed: int) -> Sides:
+def encode_sides(
+    encoder: str, pool: Pool, changed: Changed, seed: int, store: VectorStore | None = None
+) -> Sides:
     """Encode everything once, for all routers that look through this encoder.
 
     Args:
@@ -58,11 +61,12 @@ def encode_sides(encoder: str, pool: Pool, changed: Changed, seed: int) -> Sides
         pool: Both tables.
         changed: Test prompts and what became of them.
         seed: Source of the encoder's randomness.
+        store: Where the vectors of a slow encoder are kept.
 
     Raises:
         RoutingError: The encoder lacks an extra.
     """
-    encoded = encode_table(encoder, pool.train, seed)
+    encoded = encode_table(encoder, pool.train, seed, store)
     featurizer = encoded.featurizer
     with threadpool_limits(limits=1):
         test = featurizer.transform(pool.test.prompts)

@@ -117,7 +117,8 @@ class Batcher:
         if pace is None:
             if len(self._paces) >= _MOST_PACES:
                 self._paces.clear()
-            pace = self._paces[kind] = _Pace(known=router.version == UNTRAINED_VERSION)
+            known = router.version == UNTRAINED_VERSION
+            pace = self._paces[kind] = _Pace(known=known, slow=router.slow)
         return pace
 
     def _decide(self, router: Router, pace: _Pace, cases: Sequence[tuple[Case, Then]]) -> None:
@@ -240,17 +241,19 @@ class _Pace:
     """How long a router estimates for one request, as it was measured; unknown is slow.
 
     What counts is work, for a thread is easily interrupted, and of late the least. One that waits
-    must not do so on the loop, and proves itself anew.
+    must not do so on the loop, and proves itself anew. What is known to be slow for long texts
+    proves nothing by short ones.
     """
 
-    __slots__ = ("_each_s",)
+    __slots__ = ("_each_s", "_slow")
 
-    def __init__(self, known: bool) -> None:
+    def __init__(self, known: bool, slow: bool) -> None:
         self._each_s = 0.0 if known else inf
+        self._slow = slow
 
     @property
     def quick(self) -> bool:
-        return self._each_s <= _QUICK_S
+        return not self._slow and self._each_s <= _QUICK_S
 
     @property
     def together(self) -> int:

@@ -1,7 +1,7 @@
 """The seams that outsiders implement: encoder, estimator, policy.
 
 What an estimator or a policy can do beyond the first three protocols is a protocol of its own
-(`OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `RehearsedEstimator`,
+(`SlowEncoder`, `OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `RehearsedEstimator`,
 `FittedPolicy`, `AdaptivePolicy`), asked for with `isinstance`.
 """
 
@@ -42,6 +42,20 @@ class Encoder(Protocol):
 
     @classmethod
     def from_state(cls, state: State) -> Self: ...
+
+
+@runtime_checkable
+class SlowEncoder(Encoder, Protocol):
+    """An encoder that takes milliseconds for a text, so that its vectors are worth keeping.
+
+    What it makes of a text depends on the text alone, not on what it was fitted on. A gateway asks
+    it in a thread.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Of all that a vector depends on beside the text: equal means equal vectors."""
+        ...
 
 
 class Estimator(Protocol):

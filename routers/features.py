@@ -8,8 +8,9 @@ import numpy as np
 import orjson
 
 from experts.messages import ChatRequest
-from routers.base import Encoder
-from routers.records import FeatureBatch
+from routers.base import Encoder, SlowEncoder
+from routers.records import FeatureBatch, Vectors
+from routers.vector_store import VectorStore
 
 _BYTES_PER_TOKEN = 4
 
@@ -52,16 +53,23 @@ class Featurizer:
 
     Args:
         encoder: A static or fitted encoder, or one that `fit` is still to be called on.
+        store: Where the vectors of a slow encoder are kept, if anywhere.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, store: VectorStore | None = None) -> None:
         self.encoder = encoder
+        self._store = store
 
     def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Featurizer:
         """A featurizer whose encoder has learned from `texts`."""
-        return Featurizer(self.encoder.fit(texts, rng))
+        return Featurizer(self.encoder.fit(texts, rng), self._store)
 
     def transform(self, texts: Sequence[str]) -> FeatureBatch:
         """Features of `texts`, one row each."""
         prompt_tokens_N = np.array([estimate_tokens(text) for text in texts], dtype=np.float64)
-        return FeatureBatch(tuple(texts), self.encoder.encode(texts), prompt_tokens_N)
+        return FeatureBatch(tuple(texts), self._vectors(texts), prompt_tokens_N)
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        if self._store is not None and isinstance(self.encoder, SlowEncoder):
+            return self._store.encode(self.encoder, texts)
+        return self.encoder.encode(texts)

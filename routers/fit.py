@@ -20,6 +20,7 @@ from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.registry import make_encoder
 from routers.rehearsal import rehearse
 from routers.router import UNTRAINED_VERSION, Router
+from routers.vector_store import VectorStore
 
 
 def fit_router(
@@ -33,6 +34,7 @@ def fit_router(
     calibrate: bool = True,
     descriptions: Mapping[str, str] | None = None,
     encoded: Encoded | None = None,
+    store: VectorStore | None = None,
 ) -> Router:
     """Train a router. The same table and seed give the same version, in whatever row order.
 
@@ -47,6 +49,7 @@ def fit_router(
             an estimator that learns on never are.
         descriptions: Expert id to what its card says it is good at; only `instruction` asks.
         encoded: What `encode_table` makes of this encoder, table and seed, where it is at hand.
+        store: Where the vectors of a slow encoder are kept.
 
     Raises:
         TableError: Fewer than two experts were observed, or the estimator lacks something.
@@ -59,7 +62,7 @@ def fit_router(
     table = by_query_id(table)
     # How sums are split over threads changes their last digits, and with them the version.
     with threadpool_limits(limits=1):
-        encoded = encoded or encode_table(encoder, table, seed)
+        encoded = encoded or encode_table(encoder, table, seed, store)
         _, estimator_rng, rehearsal_rng = _rngs(seed)
         fitted = unfitted.fit(encoded.features, table, estimator_rng)
         rehearsal = rehearse(unfitted, fitted, encoded.features, table, rehearsal_rng)
@@ -104,20 +107,23 @@ class Encoded:
     features: FeatureBatch
 
 
-def encode_table(encoder: str, table: OutcomeTable, seed: int) -> Encoded:
+def encode_table(
+    encoder: str, table: OutcomeTable, seed: int, store: VectorStore | None = None
+) -> Encoded:
     """Fit an encoder to the prompts of a table and encode them.
 
     Args:
         encoder: A name that `make_encoder` knows.
         table: Whose prompts.
         seed: Source of all randomness, the router's.
+        store: Where the vectors of a slow encoder are kept.
 
     Raises:
         RoutingError: Unknown encoder, or it lacks an extra.
     """
     prompts = by_query_id(table).prompts
     with threadpool_limits(limits=1):
-        featurizer = Featurizer(make_encoder(encoder)).fit(prompts, _rngs(seed)[0])
+        featurizer = Featurizer(make_encoder(encoder), store).fit(prompts, _rngs(seed)[0])
         return Encoded(featurizer, featurizer.transform(prompts))
 
 

@@ -40,6 +40,7 @@ _WRAPPERS: Mapping[str, str] = {
 }
 _ENCODERS: Mapping[str, str] = {
     "hashing": "routers.encoders:HashingEncoder",
+    "minilm": "routers.minilm:MiniLmEncoder",
     "static": "routers.static:StaticEncoder",
     "tfidf": "routers.encoders:TfidfSvdEncoder",
 }

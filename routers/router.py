@@ -8,7 +8,7 @@ from typing import Any
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
-from routers.base import Estimator, Policy
+from routers.base import Estimator, Policy, SlowEncoder
 from routers.candidates import Expected, Typical, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
 from routers.encoders import HashingEncoder
@@ -70,6 +70,11 @@ class Router:
             return [{} for _ in texts]
         estimates = self.estimate(texts)
         return [row_of(estimates, row) for row in range(len(texts))]
+
+    @property
+    def slow(self) -> bool:
+        """Whether to encode a text takes milliseconds."""
+        return isinstance(self.featurizer.encoder, SlowEncoder)
 
     @property
     def typical(self) -> Typical:

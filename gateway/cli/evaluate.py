@@ -15,6 +15,7 @@ from eval.splits import read_train_test
 from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.table import show_comparison
+from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
 from routers.recipe import DEFAULT, Recipe
 from routers.registry import estimator_class, estimator_names
@@ -23,6 +24,9 @@ Form = Annotated[
     str,
     typer.Option("--format", help=f"Of the tables: auto, or {', '.join(FORMS)}."),
 ]
+
+_ENCODING = 0.1
+"""Of all progress, the part that is shown for encoding."""
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +51,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--compare", help="A,B: test these two against each other; repeatable."),
     ] = None,
+    vectors: Folder = None,
     json: AsJson = False,
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
@@ -69,6 +74,7 @@ def evaluate(
             progress=progress,
             jobs=jobs or os.cpu_count() or 1,
             against=against,
+            store=vector_store(vectors, progress, _ENCODING),
         )
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)

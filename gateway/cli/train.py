@@ -11,8 +11,10 @@ from eval.sources import read_outcomes
 from gateway.cli.console import out, say, show_json
 from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
+from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
+from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.experts import CardSettings
@@ -42,6 +44,7 @@ def train(
     promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
     config: Config = None,
     form: Form = "auto",
+    vectors: Folder = None,
     json: AsJson = False,
 ) -> None:
     """Fit a router and publish it as a version; `routers promote` makes it serve."""
@@ -56,14 +59,16 @@ def train(
     )
     say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
     settings = load_settings(config)
-    fitted = fit_router(
-        router,
-        estimator,
-        table,
-        seed=seed,
-        epsilon=epsilon,
-        descriptions=_descriptions(settings),
-    )
+    with stages() as progress:
+        fitted = fit_router(
+            router,
+            estimator,
+            table,
+            seed=seed,
+            epsilon=epsilon,
+            descriptions=_descriptions(settings),
+            store=vector_store(vectors, progress),
+        )
     store = RouterStore(settings.data_dir / "routers")
     version = save_router(fitted, out_dir) if out_dir else store.publish(fitted)
     if promote:

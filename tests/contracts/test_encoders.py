@@ -9,12 +9,14 @@ import pytest
 
 from routers.base import Encoder
 from routers.encoders import HashingEncoder, TfidfSvdEncoder
+from routers.minilm import MiniLmEncoder
 from routers.static import StaticEncoder
 
 TEXTS = [f"{subject} question number {i}" for i in range(20) for subject in ("law", "gene", "wave")]
 UNSEEN = ["law of the gene", "", "字", "NUMBER 7!", "zzz unheard of"]
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "hashing": HashingEncoder,
+    "minilm": MiniLmEncoder,
     "static": StaticEncoder,
     "tfidf": TfidfSvdEncoder,
 }

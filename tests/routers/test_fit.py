@@ -107,7 +107,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RoutingError, match=r"unknown estimator 'magic'; known are average, categ"):
         fit_router("r", "magic", a_table(), seed=0)
     with pytest.raises(
-        RoutingError, match="unknown encoder 'magic'; known are hashing, static, tfidf"
+        RoutingError, match="unknown encoder 'magic'; known are hashing, minilm, static, tfidf"
     ):
         fit_router("r", "knn", a_table(), seed=0, encoder="magic")
 

