@@ -23,6 +23,8 @@ _ESTIMATORS: Mapping[str, str] = {
     "average": "routers.estimators.averaged:AveragedEstimator",
     "category": "routers.estimators.category:CategoryEstimator",
     "cluster": "routers.estimators.cluster:ClusterEstimator",
+    "entities": "routers.estimators.entities:EntityGraphEstimator",
+    "graph": "routers.estimators.graph:GraphEstimator",
     "instruction": "routers.estimators.instruction:InstructionEstimator",
     "knn": "routers.estimators.knn:KnnEstimator",
     "linucb": "routers.estimators.linucb:LinUcbEstimator",

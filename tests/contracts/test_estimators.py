@@ -19,6 +19,7 @@ from routers.features import Featurizer
 from routers.fit import fit_router
 from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.registry import estimator_names, make_estimator
+from routers.router import Router
 
 WORDS = {"law": "judge court tort appeal", "gene": "cell enzyme protein", "wave": "field force"}
 TASKS = tuple(WORDS)
@@ -75,13 +76,24 @@ def calibrated(name: str) -> Estimator:
 
 
 # Those that would take long get settings that don't.
-QUICK: dict[str, dict[str, Any]] = {}
+QUICK: dict[str, dict[str, Any]] = {
+    "entities": {"epochs": 3, "hidden": 8},
+    "graph": {"epochs": 3, "hidden": 8},
+}
 # The wrapper owes the same whatever is in it: a few kinds of estimator stand for all.
 CALIBRATED = ("category", "knn", "prior", "ridge")
 KINDS = {
     **{name: partial(make_estimator, name, **QUICK.get(name, {})) for name in estimator_names()},
     **{f"{name}+calibrated": partial(calibrated, name) for name in CALIBRATED},
 }
+
+
+def quick_router(name: str, table: OutcomeTable) -> Router:
+    """A router with the settings in QUICK, and calibrated unless there are any."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick = partial(make_estimator, name, **QUICK.get(name, {}))
+        patch.setattr("routers.recipe.make_estimator", lambda _: quick())
+        return fit_router("r", name, table, seed=1, calibrate=name not in QUICK)
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -157,7 +169,7 @@ def test_the_state_round_trip_changes_nothing(unfitted: Estimator, world: Outcom
 def test_a_saved_router_predicts_what_it_predicted(
     name: str, world: OutcomeTable, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    router = fit_router("r", name, world, seed=1)
+    router = quick_router(name, world)
     directory = tmp_path_factory.mktemp("routers") / name
     assert save_router(router, directory) == router.version
     again = load_router(directory)
@@ -169,7 +181,7 @@ def test_a_saved_router_predicts_what_it_predicted(
 @pytest.mark.parametrize("name", estimator_names())
 def test_the_order_of_rows_changes_nothing(name: str, world: OutcomeTable) -> None:
     shuffled = world.take(np.random.default_rng(0).permutation(len(world)))
-    versions = {fit_router("r", name, table, seed=1).version for table in (world, shuffled)}
+    versions = {quick_router(name, table).version for table in (world, shuffled)}
     assert len(versions) == 1
 
 
