@@ -8,7 +8,6 @@ their code is used, and pickles are refused, since loading one runs code.
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,18 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.errors import SourceError
 from eval.outcome_checks import check_columns
 from eval.outcome_columns import REQUIRED_COLUMNS, Columns, from_records
+from eval.record_files import RECORDS, Record
 
-Record = Mapping[str, Any]
 Rows = Iterator[dict[str, Any]]
 
-_LONGEST_FIELD = 2**27
 _PICKLES = (".pkl", ".pickle")
 
 
@@ -79,9 +76,9 @@ def read_foreign(path: Path, form: str | None) -> tuple[Columns, tuple[str, ...]
 
 
 def _read_folder(path: Path, form: str | None) -> tuple[Columns, tuple[str, ...]]:
-    files = sorted(each for each in path.rglob("*") if each.suffix.lower() in _RECORDS)
+    files = sorted(each for each in path.rglob("*") if each.suffix.lower() in RECORDS)
     if not files:
-        raise SourceError(path, f"the folder holds no {', '.join(_RECORDS)} file")
+        raise SourceError(path, f"the folder holds no {', '.join(RECORDS)} file")
     forms = [_form_of(file, form) for file in files]
     for file, found in zip(files, forms, strict=True):
         if found is None or found != forms[0]:
@@ -95,7 +92,7 @@ def _read_folder(path: Path, form: str | None) -> tuple[Columns, tuple[str, ...]
 
 
 def _form_of(path: Path, form: str | None) -> Form | None:
-    if path.suffix.lower() not in _RECORDS:
+    if path.suffix.lower() not in RECORDS:
         return None
     if form is not None:
         missing = sorted(FORMS[form].keys - _names(path))
@@ -127,7 +124,7 @@ def _names(path: Path) -> set[str]:
             return set(pq.ParquetFile(path).schema_arrow.names)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(path, f"not a readable Parquet file: {error}") from error
-    for _, record in _RECORDS[path.suffix.lower()](path) if path.is_file() else ():
+    for _, record in RECORDS[path.suffix.lower()](path) if path.is_file() else ():
         return set(record)
     return set()
 
@@ -135,7 +132,7 @@ def _names(path: Path) -> set[str]:
 def _read_file(path: Path, form: Form) -> Columns:
     records: list[dict[str, Any]] = []
     numbers: list[int] = []
-    for number, record in _RECORDS[path.suffix.lower()](path):
+    for number, record in RECORDS[path.suffix.lower()](path):
         for key in sorted(form.keys):
             if key not in record:
                 raise SourceError(path, "missing in this row", row=number, column=key)
@@ -176,64 +173,6 @@ def _joined(path: Path, parts: list[Columns]) -> Columns:
 def _notes(path: Path, form: Form) -> tuple[str, ...]:
     said = f"{path.name} was read as a file of {form.name}."
     return (f"{said} {form.note}".strip(),)
-
-
-def _csv_records(path: Path) -> Iterator[tuple[int, Record]]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, record in enumerate(csv.DictReader(file, restkey=""), start=1):
-                if "" in record or None in record.values():
-                    raise SourceError(path, "has not as many fields as the header", row=number)
-                yield number, {key: value or None for key, value in record.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(path, f"not a readable CSV file: {error}") from error
-
-
-def _jsonl_records(path: Path) -> Iterator[tuple[int, Record]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, _object(path, line, number)
-
-
-def _json_records(path: Path) -> Iterator[tuple[int, Record]]:
-    """The records of a file that holds one object with a list of them, its own keys added."""
-    whole = _object(path, path.read_bytes(), None)
-    records = whole.get("records")
-    if not isinstance(records, list):
-        raise SourceError(path, "must hold a list", column="records")
-    about = {key: value for key, value in whole.items() if key != "records"}
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise SourceError(path, "must be a JSON object", row=number)
-        yield number, {**about, **record}
-
-
-def _object(path: Path, text: bytes, row: int | None) -> dict[str, Any]:
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise SourceError(path, f"not valid JSON: {error}", row=row) from error
-    if not isinstance(found, dict):
-        raise SourceError(path, "must be a JSON object", row=row)
-    return found
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[int, Record]]:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(path, f"not a readable Parquet file: {error}") from error
-    yield from enumerate(table.to_pylist(), start=1)
-
-
-_RECORDS: Final[Mapping[str, Callable[[Path], Iterator[tuple[int, Record]]]]] = {
-    ".csv": _csv_records,
-    ".json": _json_records,
-    ".jsonl": _jsonl_records,
-    ".parquet": _parquet_records,
-}
 
 
 def _routellm(record: Record, path: Path, number: int) -> Rows:
