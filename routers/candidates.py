@@ -43,6 +43,10 @@ Expected = Mapping[str, tuple[float, float, float, float]]
 """Quality, its standard error, output tokens and seconds by expert id; NaN where unknown."""
 
 
+class Unfamiliar(dict[str, tuple[float, float, float, float]]):
+    """`Expected` of a request that is unlike all that was learned from."""
+
+
 def row_of(estimates: Estimates, row: int) -> Expected:
     """What is expected of each expert on one of the requests that `estimates` are about."""
     columns = (
@@ -52,7 +56,10 @@ def row_of(estimates: Estimates, row: int) -> Expected:
         estimates.latency_s_NA[row],
     )
     listed = zip(*(column.tolist() for column in columns), strict=True)
-    return dict(zip(estimates.experts, listed, strict=True))
+    found = zip(estimates.experts, listed, strict=True)
+    if estimates.unfamiliar_N is not None and estimates.unfamiliar_N[row]:
+        return Unfamiliar(found)
+    return dict(found)
 
 
 def weigh(

@@ -50,6 +50,8 @@ class Estimates:
         stderr_NA: Standard error of that expectation, >= 0, same shape.
         output_tokens_NA: Expected completion tokens, same shape, NaN unknown.
         latency_s_NA: Expected seconds to the whole answer, same shape, NaN unknown.
+        unfamiliar_N: Which requests are unlike all that was learned from, shape (N,); None where
+            nobody looked.
     """
 
     experts: tuple[str, ...]
@@ -57,6 +59,7 @@ class Estimates:
     stderr_NA: Floats
     output_tokens_NA: Floats
     latency_s_NA: Floats
+    unfamiliar_N: npt.NDArray[np.bool_] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

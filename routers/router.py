@@ -9,7 +9,7 @@ from typing import Any
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.base import Estimator, Policy, SlowEncoder
-from routers.candidates import Expected, Typical, row_of, weigh
+from routers.candidates import Expected, Typical, Unfamiliar, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
 from routers.encoders import HashingEncoder
 from routers.errors import NoEligibleExpertError, TableError
@@ -150,6 +150,8 @@ class Router:
             among_A = good_enough(candidates, preference) if bounded else None
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
         flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
+        if isinstance(expected, Unfamiliar):
+            flags += ("unfamiliar",)
         if constraints.max_latency_s is not None:
             unknown = [card.expert_id for card in able if _latency(expected, card) is None]
             flags += _flags("latency_unknown", unknown)

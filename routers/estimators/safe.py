@@ -92,6 +92,7 @@ class SafeEstimator:
             np.hstack([known.stderr_NA, new.stderr_NA])[:, order],
             np.hstack([known.output_tokens_NA, new.output_tokens_NA])[:, order],
             np.hstack([known.latency_s_NA, new.latency_s_NA])[:, order],
+            unfamiliar_N=known.unfamiliar_N,
         )
 
     def add_expert(

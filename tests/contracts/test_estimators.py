@@ -18,7 +18,7 @@ from routers.estimators.calibrated import CalibratedEstimator
 from routers.features import Featurizer
 from routers.fit import fit_router
 from routers.records import FeatureBatch, Floats, OutcomeTable
-from routers.registry import estimator_names, make_estimator
+from routers.registry import estimator_names, make_estimator, make_wrapper, wrapper_names
 from routers.router import Router
 
 WORDS = {"law": "judge court tort appeal", "gene": "cell enzyme protein", "wave": "field force"}
@@ -75,6 +75,10 @@ def calibrated(name: str) -> Estimator:
     return CalibratedEstimator(make_estimator(name))
 
 
+def wrapped(name: str) -> Estimator:
+    return make_wrapper(name, make_estimator("ridge"))
+
+
 # Those that would take long get settings that don't.
 QUICK: dict[str, dict[str, Any]] = {
     "entities": {"epochs": 3, "hidden": 8},
@@ -85,6 +89,7 @@ CALIBRATED = ("category", "knn", "prior", "ridge")
 KINDS = {
     **{name: partial(make_estimator, name, **QUICK.get(name, {})) for name in estimator_names()},
     **{f"{name}+calibrated": partial(calibrated, name) for name in CALIBRATED},
+    **{f"{name}:ridge": partial(wrapped, name) for name in wrapper_names() if name != "calibrated"},
 }
 
 
