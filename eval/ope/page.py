@@ -46,27 +46,35 @@ def write_page(study: Study, directory: Path | str) -> Path:
     return page
 
 
-def render_page(study: Study) -> str:
-    """The page as one HTML document that needs no other file and no network."""
-    environment = Environment(
+def environment() -> Environment:
+    """What pages are made with: everything is escaped, and a missing name is an error."""
+    return Environment(
         loader=PackageLoader("eval"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render_page(study: Study) -> str:
+    """The page as one HTML document that needs no other file and no network."""
     judgement = study.judgement
-    return environment.get_template("ope.html.j2").render(
-        study=study,
-        support=judgement.support,
-        refused=judgement.refused,
-        gains=[_gain(study, objective) for objective in judgement.gains],
-        estimators=[
-            {"name": _NAMES[name], **_shown(value, 100)}
-            for name, value in judgement.values.get("quality", {}).items()
-        ],
-        shares=sorted(judgement.share.items(), key=lambda item: -item[1]),
-        front=Markup(_front_svg(study)) if _drawable(study) else None,  # noqa: S704
+    return (
+        environment()
+        .get_template("ope.html.j2")
+        .render(
+            study=study,
+            support=judgement.support,
+            refused=judgement.refused,
+            gains=[_gain(study, objective) for objective in judgement.gains],
+            estimators=[
+                {"name": _NAMES[name], **_shown(value, 100)}
+                for name, value in judgement.values.get("quality", {}).items()
+            ],
+            shares=sorted(judgement.share.items(), key=lambda item: -item[1]),
+            front=Markup(_front_svg(study)) if _drawable(study) else None,  # noqa: S704
+        )
     )
 
 

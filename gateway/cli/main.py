@@ -19,7 +19,7 @@ from gateway.cli.console import err
 from gateway.errors import GatewayError
 from routers.errors import RoutingError
 
-_COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate", "ope", "retrain")
+_COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate", "ope", "retrain", "savings")
 _GROUPS = ("routers", "experts", "keys", "ledger")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ from eval.errors import OffPolicyError
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
+from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
@@ -44,7 +44,8 @@ def ope(
         str | None, typer.Option(help="Router whose decisions judge it; default: NAME.")
     ] = None,
     ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
-    since: Annotated[str | None, typer.Option(help="First day, e.g. 2026-11-01 (UTC).")] = None,
+    since: Since = None,
+    until: Until = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
     report: Annotated[Path | None, typer.Option(help="Folder for ope.html and ope.json.")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
@@ -60,7 +61,13 @@ def ope(
         raise ConfigError(f"--router {router!r} must look like NAME@VERSION; see `routers list`")
     candidate = RouterStore(settings.data_dir / "routers").load(name, version)
     with opened(ledger or settings.ledger_url) as engine:
-        found = history(engine, served or name, objective=objective, since=_time(since))
+        found = history(
+            engine,
+            served or name,
+            objective=objective,
+            since=day(since, 0.0),
+            until=day(until, float("inf")),
+        )
         prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")
@@ -110,12 +117,3 @@ def _point(point: FrontPoint) -> list[str]:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _time(day: str | None) -> float:
-    if day is None:
-        return 0.0
-    try:
-        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-    except ValueError as error:
-        raise ConfigError(f"--since {day!r} is no day; write it like 2026-11-01") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from gateway.ledger.tables import decision, price, request, request_result
 from routers.records import OutcomeTable, Preference
 
 _CHUNK = 1000
+_NO_LABELS = {"query_id", "split"}
+_MOST_VALUES = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +32,15 @@ class History:
         preferences: What each request asked for, length N.
         at_N: When each was decided, seconds since 1970.
         left_out: Reason to how many decisions could not be used.
+        labels: What requests can be told apart by (`key`, `task` and the names of tags), each to
+            the value of every request.
     """
 
     logged: Logged
     preferences: tuple[Preference, ...]
     at_N: np.ndarray[tuple[int], np.dtype[np.float64]]
     left_out: Mapping[str, int]
+    labels: Mapping[str, Sequence[str | None]]
 
 
 def history(
@@ -108,6 +113,7 @@ def _decisions(
             request.c.prompt,
             request.c.session,
             request.c.tags,
+            request.c.key_name,
             request_result.c.cost_nanousd,
             request_result.c.cost_complete,
             request_result.c.latency_s,
@@ -166,4 +172,15 @@ def _history(records: list[dict[str, Any]], left_out: Mapping[str, int]) -> Hist
     )
     preferences = tuple(Preference(**record["preference"]) for record in records)
     at_N = np.array([record["at"] for record in records], dtype=np.float64)
-    return History(Logged(table, logged_NA, eligible_NA), preferences, at_N, dict(left_out))
+    logged = Logged(table, logged_NA, eligible_NA)
+    return History(logged, preferences, at_N, dict(left_out), _labels(records))
+
+
+def _labels(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, ...]]:
+    names = sorted({name for record in records for name in record["tags"]} - _NO_LABELS)
+    labels: dict[str, tuple[str | None, ...]] = {
+        name: tuple(record["tags"].get(name) for record in records) for name in names
+    }
+    labels["key"] = tuple(record["key_name"] for record in records)
+    # A tag of its own for each request tells nothing apart.
+    return {name: of for name, of in labels.items() if len(set(of)) <= _MOST_VALUES}

@@ -132,7 +132,7 @@ def test_a_router_that_is_not_there_is_named(
 
 
 def test_a_day_that_is_none_is_refused(book: Path, candidate: Router) -> None:
-    with pytest.raises(ConfigError, match="--since 'soon' is no day"):
+    with pytest.raises(ConfigError, match="'soon' is no day"):
         run(
             "ope", "--router", f"default@{candidate.version}", "--since", "soon",
             "--config", str(book / "config.yaml"),
