@@ -21,8 +21,10 @@ from eval.pictures import (
     MUTED,
     PAPER,
     Dot,
+    curve_id,
     draw_bars,
     plain,
+    prominent,
     reach,
     router_color,
     style,
@@ -79,9 +81,14 @@ def _draw_plane(ax: Axes, comparison: Comparison) -> None:
     labels: list[Label] = []
     dots = _draw_singles(ax, comparison, labels)
     curves: _Spots = []
+    shown = prominent(comparison)
     for index, router in enumerate(comparison.routers):
-        recommended = router.name == comparison.recommended
-        curves += _draw_router(ax, router, index, recommended, labels)
+        if router.name in shown:
+            recommended = router.name == comparison.recommended
+            curves += _draw_router(ax, router, index, recommended, labels)
+        else:
+            _draw_faint(ax, router, index)
+    _draw_count(ax, len(comparison.routers) - len(shown))
     dots += _draw_baselines(ax, comparison, labels)
     for point in comparison.measured:
         dots += _draw_measured(ax, point, labels)
@@ -122,13 +129,28 @@ def _draw_router(
     width, alpha, size = (2.4, 1.0, 14) if recommended else (1.4, 0.7, 8)
     name = f"router {shortened(router.name)}" + (" (recommended)" if recommended else "")
     curve = _hull_line(cost, quality)
-    ax.plot(*curve, color=color, lw=width, alpha=alpha, zorder=4, label=plain(name))
+    (line,) = ax.plot(*curve, color=color, lw=width, alpha=alpha, zorder=4, label=plain(name))
+    line.set_gid(curve_id(index))
     ax.scatter(hull.cost_V, hull.quality_V, s=size, color=color, alpha=alpha, zorder=4)
     vertices = list(zip(hull.cost_V.tolist(), hull.quality_V.tolist(), strict=True))
     if recommended:
         _draw_band(ax, [dot for dot in dots if (dot.x, dot.y) in vertices], color)
         _draw_operating_point(ax, router, color, labels)
     return list(zip(curve[0].tolist(), curve[1].tolist(), strict=True))
+
+
+def _draw_faint(ax: Axes, router: RouterResult, index: int) -> None:
+    """A curve among many, which its row in the report brings out."""
+    dots = [dot for point in router.points if (dot := Dot.of(point)) is not None]
+    curve = _hull_line(np.array([dot.x for dot in dots]), np.array([dot.y for dot in dots]))
+    (line,) = ax.plot(*curve, color=MUTED, lw=0.8, alpha=0.45, zorder=3)
+    line.set_gid(curve_id(index))
+
+
+def _draw_count(ax: Axes, count: int) -> None:
+    if count > 0:
+        name = f"{count} other router{'s' if count > 1 else ''}"
+        ax.plot([], [], color=MUTED, lw=0.8, alpha=0.45, label=name)
 
 
 def _draw_band(ax: Axes, dots: Sequence[Dot], color: str) -> None:
@@ -157,6 +179,7 @@ def _draw_baselines(ax: Axes, comparison: Comparison, labels: list[Label]) -> _S
         baseline = comparison.baselines.get(name)
         dot = Dot.of(baseline.point) if baseline else None
         if dot is not None:
+            draw_bars(ax, dot, INK)
             ax.scatter(dot.x, dot.y, s=48, marker=marker, color=INK, zorder=5, lw=0)
             labels.append(Label(dot.x, dot.y, text, INK, must=True))
             drawn.append((dot.x, dot.y))

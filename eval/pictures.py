@@ -17,11 +17,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.comparison import Point
+from eval.comparison import Comparison, Point
 from eval.wordings import PER
 
 INK, MUTED, GRID, PAPER, MEASURED = "#1c2024", "#6c757d", "#e3e6ea", "#fefefe", "#c1121f"
 DPI = 180
+_MOST_PROMINENT = 7
 ROUTER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#9b4f96", "#b8860b", "#3f8fd2", "#7a5c00")
 _VARIABLES = {
     INK: "--ink",
@@ -36,6 +37,19 @@ _VARIABLES = {
 def router_color(index: int) -> str:
     """The colour of the router at that place in a comparison."""
     return ROUTER_COLORS[index % len(ROUTER_COLORS)]
+
+
+def curve_id(index: int) -> str:
+    """What the curve of the router at that place is called in the picture of a page."""
+    return f"curve-{index}"
+
+
+def prominent(comparison: Comparison) -> list[str]:
+    """The routers whose curves stand out: the recommended one, then the highest, seven in all."""
+    figure = "aiq" if comparison.costs_known else "quality_max"
+    ranked = sorted(comparison.routers, key=lambda router: -np.nan_to_num(router.figures[figure]))
+    names = [comparison.recommended, *(router.name for router in ranked)]
+    return list(dict.fromkeys(names))[:_MOST_PROMINENT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +20,16 @@ from eval.frontier import frontier_png, frontier_svg
 from eval.metrics_json import to_json
 from eval.pictures import router_color
 from eval.reliability import reliability_svg
+from eval.report_details import (
+    curve_table,
+    gap_rows,
+    pair_rows,
+    recall_rows,
+    reliability_rows,
+    robustness_rows,
+    seconds_rows,
+    setting_table,
+)
 from eval.report_rows import (
     calibration_rows,
     offer_rows,
@@ -27,6 +39,7 @@ from eval.report_rows import (
     slice_rows,
     slice_summary,
 )
+from eval.robustness import CHANGES
 from eval.wordings import (
     dollars,
     percent,
@@ -85,8 +98,13 @@ def render_report(comparison: Comparison, *, title: str, notes: Sequence[str] = 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    script = (
+        environment.loader.get_source(environment, "report.js")[0] if environment.loader else ""
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = environment.get_template("report.html.j2")
-    return template.render(_context(comparison, title, notes))
+    context = {**_context(comparison, title, notes), **_details(comparison)}
+    return template.render(context, script=Markup(script), script_sha256=digest)  # noqa: S704
 
 
 def _context(comparison: Comparison, title: str, notes: Sequence[str]) -> dict[str, Any]:
@@ -114,6 +132,21 @@ def _context(comparison: Comparison, title: str, notes: Sequence[str]) -> dict[s
         "measured": _measured(comparison),
         "notes": comparison.notes,
         "replicates": f"{data['bootstrap_replicates']:,}",
+    }
+
+
+def _details(comparison: Comparison) -> dict[str, Any]:
+    best = comparison.router(comparison.recommended)
+    return {
+        "settings": setting_table(comparison),
+        "curves": curve_table(comparison),
+        "pairs": pair_rows(comparison),
+        "gaps": gap_rows(best),
+        "recall": recall_rows(best),
+        "robustness": robustness_rows(comparison),
+        "changes": CHANGES,
+        "reliabilities": reliability_rows(best),
+        "seconds": seconds_rows(comparison),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from eval.calibration import Calibration
 from eval.comparison import Baseline, Comparison, MeasuredPoint, Offer, Point, RouterResult
 from eval.intervals import Interval
-from eval.pictures import ROUTER_COLORS
+from eval.pictures import ROUTER_COLORS, curve_id, prominent
 from eval.wordings import (
     DASH,
     dollars,
@@ -52,6 +52,8 @@ class Row:
     apgr: str = ""
     apgr_range: str = ""
     pays: str = ""
+    curve: str = ""
+    drawn: bool = False
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -86,6 +88,8 @@ def _router_row(comparison: Comparison, index: int) -> Row:
         color=f"var(--router-{index % len(ROUTER_COLORS)})",
         detail=_router_detail(router),
         pays=router.verdict.pays,
+        curve=curve_id(index),
+        drawn=router.name in prominent(comparison),
     )
 
 
