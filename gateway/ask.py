@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,10 @@ class Wishes(BaseModel):
     max_latency_ms: float | None = Field(None, gt=0)
     min_quality: float | None = Field(None, ge=0, le=1)
     experts: tuple[str, ...] | None = Field(None, min_length=1)
+    only_local: bool = False
+    max_params_b: float | None = Field(None, gt=0)
+    released_after: date | None = None
+    require_tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session: str | None = Field(None, min_length=1, max_length=200)
     cache: Literal["use", "refresh", "off"] = "use"
@@ -109,7 +114,7 @@ def _header_value(name: str, value: str) -> Any:
     """`a,b` for lists, `a=1,b=2` for mappings."""
     if name == "experts":
         return tuple(part.strip() for part in value.split(","))
-    if name in ("tags", "prefer"):
+    if name in ("tags", "require_tags", "prefer"):
         pairs = (part.partition("=") for part in value.split(","))
         return {key.strip(): item.strip() for key, _, item in pairs}
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 
@@ -183,7 +184,15 @@ class Decider:
                 )
         allowed = _within_scope(allowed, ask.key, self._pool.experts)
         latency_s = None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000
-        return Constraints(allowed, wishes.max_cost_usd, latency_s)
+        return Constraints(
+            allowed,
+            wishes.max_cost_usd,
+            latency_s,
+            wishes.only_local,
+            wishes.max_params_b,
+            wishes.released_after or date.min,
+            frozenset(wishes.require_tags.items()),
+        )
 
     def _preference(self, ask: Ask, target: Target) -> tuple[str, Preference]:
         wishes = ask.wishes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import attrgetter
 from typing import Self
 
@@ -24,11 +25,46 @@ class Constraints:
         max_cost_usd: Most dollars the call may cost if the answer is as long as it can be.
         max_latency_s: Most seconds the answer is expected to take; checked where latency is known
             (see `Router.decide`), since a card does not hold it.
+        only_local: Whether the request may not leave our machines.
+        max_params_b: Most parameters, in billions; who does not say how many is out.
+        released_after: Who was released on that day or before, or does not say when, is out; the
+            first day there is asks for nothing.
+        tags: What an expert's tags must say, e.g. {("region", "eu")}.
     """
 
     allow: frozenset[str] | None = None
     max_cost_usd: float | None = None
     max_latency_s: float | None = None
+    only_local: bool = False
+    max_params_b: float | None = None
+    released_after: date = date.min
+    tags: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def of_cards(self) -> bool:
+        """Whether anything is asked that an expert's card alone answers."""
+        dated = self.released_after != date.min
+        return self.only_local or bool(self.tags) or dated or self.max_params_b is not None
+
+    def tightened(self, other: Constraints) -> Constraints:
+        """Both at once."""
+        allow = self.allow if other.allow is None else other.allow
+        if self.allow is not None and other.allow is not None:
+            allow = self.allow & other.allow
+        return Constraints(
+            allow,
+            _least(self.max_cost_usd, other.max_cost_usd),
+            _least(self.max_latency_s, other.max_latency_s),
+            self.only_local or other.only_local,
+            _least(self.max_params_b, other.max_params_b),
+            max(self.released_after, other.released_after),
+            self.tags | other.tags,
+        )
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    known = [each for each in (one, other) if each is not None]
+    return min(known, default=None)
 
 
 def eligible(
@@ -79,13 +115,19 @@ def forbidden(
     request: ChatRequest, prompt_tokens: float, card: ExpertCard, constraints: Constraints
 ) -> str | None:
     """Why `constraints`, or being of another kind, exclude an expert asked by name, if they do."""
-    limited = constraints.allow is not None or constraints.max_cost_usd is not None
+    limited = (
+        constraints.allow is not None
+        or constraints.max_cost_usd is not None
+        or constraints.of_cards
+    )
     if not limited and request.task == "chat" and card.api == "chat":
         return None
     case = _Case(request, prompt_tokens, frozenset(), {}, constraints)
     if reason := _other_task(case, card):
         return reason
     if constraints.allow is not None and (reason := _not_allowed(case, card)):
+        return reason
+    if constraints.of_cards and (reason := _card_says_no(case, card)):
         return reason
     return None if constraints.max_cost_usd is None else _price(case, card, window=None)
 
@@ -133,6 +175,7 @@ class Cards(tuple[ExpertCard, ...]):
             and request.task == "chat"
             and limits.allow is None
             and limits.max_cost_usd is None
+            and not limits.of_cards
             and not case.unhealthy
             and case.prompt_tokens + (request.max_tokens or 1) <= self.window
             and case.modalities <= self.modalities
@@ -157,6 +200,37 @@ class _Case:
 def _not_allowed(case: _Case, card: ExpertCard) -> str | None:
     allow = case.constraints.allow or frozenset()
     return None if card.expert_id in allow else "not among the experts allowed"
+
+
+def _card_says_no(case: _Case, card: ExpertCard) -> str | None:
+    limits = case.constraints
+    if limits.only_local and not card.local:
+        return "does not run on our machines"
+    most = limits.max_params_b
+    too_large = None if most is None else _too_large(card, most)
+    return too_large or _not_of_its_day(card, limits.released_after) or _untagged(card, limits.tags)
+
+
+def _too_large(card: ExpertCard, most: float) -> str | None:
+    size = card.params_total_b if card.params_total_b is not None else card.params_active_b
+    if size is None:
+        return f"does not say how many parameters it has, the most are {most:g} billion"
+    return f"has {size:g} billion parameters, the most are {most:g}" if size > most else None
+
+
+def _not_of_its_day(card: ExpertCard, after: date) -> str | None:
+    if after == date.min:
+        return None
+    try:
+        released = date.fromisoformat(card.released)
+    except ValueError:
+        return f"does not say which day it was released, which must be after {after}"
+    return f"was released on {released}, which must be after {after}" if released <= after else None
+
+
+def _untagged(card: ExpertCard, tags: frozenset[tuple[str, str]]) -> str | None:
+    missing = [f"{key}={value}" for key, value in tags if card.tags.get(key) != value]
+    return f"is not tagged {', '.join(sorted(missing))}" if missing else None
 
 
 def _out_of_service(case: _Case, card: ExpertCard) -> str | None:
@@ -245,6 +319,7 @@ _Check = Callable[[_Case, ExpertCard], str | None]
 # What a request must ask for to make a check worth while, and the check.
 _CHECKS: tuple[tuple[_Asked, _Check], ...] = (
     (lambda case: case.constraints.allow is not None, _not_allowed),
+    (lambda case: case.constraints.of_cards, _card_says_no),
     (lambda case: bool(case.unhealthy), _out_of_service),
     (lambda case: True, _other_task),
     (lambda case: bool(case.request.params), _takes_not_every_field),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Source
-from routers.eligible import Cards, Constraints, _Case, _one_by_one, eligible
+from routers.eligible import Cards, Constraints, _Case, _one_by_one, eligible, forbidden
 
 FREE = Prices(0.0, 0.0)
 
@@ -136,6 +137,58 @@ def test_every_expert_is_either_able_or_has_a_reason_whatever_the_order(
     assert eligible(request(), tokens, shuffled, {}, limits) == (able, reasons)
 
 
+def test_what_a_card_does_not_say_passes_no_limit_on_it() -> None:
+    known = ExpertCard(
+        "a", local=True, params_total_b=7, released="2026-02-01", tags={"region": "eu", "x": "y"}
+    )
+    for limits, why in (
+        ({"only_local": True}, "does not run on our machines"),
+        ({"max_params_b": 7.0}, "does not say how many parameters it has"),
+        ({"released_after": date(2026, 1, 31)}, "does not say which day it was released"),
+        ({"tags": frozenset({("region", "eu")})}, "is not tagged region=eu"),
+    ):
+        assert reason(known, **limits) is None
+        assert why in (reason(ExpertCard("b", released="soon"), **limits) or "")
+        assert forbidden(request(), 10.0, known, Constraints(**limits)) is None
+        assert why in (forbidden(request(), 10.0, ExpertCard("b"), Constraints(**limits)) or "")
+    assert "has 7 billion" in (reason(known, max_params_b=6.9) or "")
+    assert "was released on 2026-02-01" in (reason(known, released_after=date(2026, 2, 1)) or "")
+
+
+STRICT = st.builds(
+    Constraints,
+    allow=st.sampled_from([None, frozenset({"e1", "e2"}), frozenset({"e2", "e3"})]),
+    max_cost_usd=st.sampled_from([None, 0.001, 1.0]),
+    only_local=st.booleans(),
+    max_params_b=st.sampled_from([None, 8.0, 70.0]),
+    released_after=st.sampled_from([date.min, date(2025, 6, 1)]),
+    tags=st.sampled_from([frozenset(), frozenset({("r", "eu")}), frozenset({("r", "us")})]),
+)
+DESCRIBED = st.lists(
+    st.builds(
+        ExpertCard,
+        expert_id=st.sampled_from([f"e{i}" for i in range(5)]),
+        local=st.booleans(),
+        params_total_b=st.sampled_from([None, 7.0, 30.0]),
+        released=st.sampled_from(["", "2025-01-01", "2026-01-01"]),
+        tags=st.sampled_from([{}, {"r": "eu"}, {"r": "us"}]),
+    ),
+    max_size=4,
+    unique_by=lambda card: card.expert_id,
+)
+
+
+@given(DESCRIBED, STRICT, STRICT)
+def test_two_limits_together_let_pass_who_passes_each(
+    cards: list[ExpertCard], one: Constraints, other: Constraints
+) -> None:
+    def passing(limits: Constraints) -> set[str]:
+        return {card.expert_id for card in eligible(request(), 10.0, cards, {}, limits)[0]}
+
+    assert passing(one.tightened(other)) == passing(one) & passing(other)
+    assert passing(one.tightened(Constraints())) == passing(one)
+
+
 @given(CARDS, LIMITS, st.floats(1, 3000))
 def test_a_looser_ceiling_never_excludes_more(
     cards: list[ExpertCard], limits: Constraints, tokens: float
@@ -212,7 +265,12 @@ ASKED = st.builds(
     ABLE_CARDS,
     ASKED,
     mostly(1.0, 40.0, 400.0),
-    mostly(Constraints(), Constraints(frozenset({"e1"})), Constraints(None, 0.0)),
+    mostly(
+        Constraints(),
+        Constraints(frozenset({"e1"})),
+        Constraints(None, 0.0),
+        Constraints(only_local=True),
+    ),
     mostly({}, {"e1": "down"}),
 )
 def test_what_all_can_do_is_what_each_can_do(
