@@ -119,6 +119,7 @@ def build_gateway(
         responses=_response_store(settings),
         bodies=bodies,
         closing=Closing(),
+        adaptive={},
         rng=np.random.default_rng(seed),
     )
     return _assembled(settings, experts, lasting)
@@ -152,9 +153,11 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         pool,
         lasting.serving,
         lasting.traffic.health,
+        lasting.adaptive,
         lasting.rng,
         lasting.ledger.append,
     )
+    decider.prepare()
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down, settings.server)
     watch = KeyWatch(lasting.key_book, keyring)
     watch.read()
@@ -333,7 +336,9 @@ async def _watch_routers(snapshots: Snapshots) -> None:
                 serving[name] = router.version
                 _record_version(gateway.ledger, name, router.version, dict(router.metadata))
         await anyio.sleep(gateway.settings.routing.reload_s)
-        await anyio.to_thread.run_sync(snapshots.current.gateway.serving.refresh)
+        gateway = snapshots.current.gateway
+        if await anyio.to_thread.run_sync(gateway.serving.refresh):
+            await anyio.to_thread.run_sync(gateway.decider.prepare)
 
 
 async def _watch_keys(snapshots: Snapshots) -> None:

@@ -25,6 +25,7 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.record import record
 from gateway.execution.health import Health
+from routers.base import Policy
 from routers.candidates import Expected
 from routers.eligible import Cards, Constraints
 from routers.errors import NoEligibleExpertError, RoutingError
@@ -50,13 +51,22 @@ _NO_HEALTH: Mapping[str, str] = {}
 
 @record()
 class Case:
-    """One request that a router is to decide; see `Router.decide`."""
+    """One request that a router is to decide; see `Router.decide`.
+
+    Attributes:
+        by: The policy that decides, None for the router's own.
+        settle: Put into the decision.
+        flags: Added to the decision's.
+    """
 
     request: ChatRequest
     policy: str
     preference: Preference
     constraints: Constraints
     uniform: float
+    by: Policy | None = None
+    settle: Callable[[float], None] | None = None
+    flags: tuple[str, ...] = ()
 
 
 class Batcher:
@@ -192,6 +202,8 @@ class Batcher:
         # Whatever is wrong with a learned router, the request can still be answered.
         _log.error("router %s@%s failed", router.name, router.version, exc_info=failure)
         try:
+            # Its policy may be what is wrong.
+            case = replace(case, by=None)
             fallback = self._decided(untrained_router(router.name), case, out, {})
         except RoutingError as error:
             return error
@@ -211,7 +223,7 @@ class Batcher:
     def _drawn(
         self, router: Router, case: Case, out: Mapping[str, str], expected: Expected
     ) -> Decision:
-        return router.decide(
+        decision = router.decide(
             case.request,
             self._cards,
             preference=case.preference,
@@ -220,7 +232,11 @@ class Batcher:
             unhealthy=out,
             uniform=case.uniform,
             expected=expected,
+            policy=case.by,
         )
+        if case.settle is None and not case.flags:
+            return decision
+        return replace(decision, settle=case.settle, flags=(*decision.flags, *case.flags))
 
     def _default(self, decision: Decision) -> Decision:
         """The same eligible experts, but the configured default one answers."""

@@ -256,6 +256,8 @@ class Booking:
             "answer": kept_text(answer, self._text_mode),
         }
         self._ledger.append([*self._rows, Row(tables.request_result, values), *more])
+        if self._decision.settle is not None and self.cost_complete:
+            self._decision.settle(self.cost_usd)
         self.trip.end(status, error_kind, answered_by, self, answer)
 
     def _request_row(self, at: float) -> Row:

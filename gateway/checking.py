@@ -18,7 +18,9 @@ from gateway.settings.experts import PackagedExpert, UrlExpert
 from gateway.settings.faults import Fault, Place
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
+from routers.base import FittedPolicy
 from routers.errors import RoutingError
+from routers.router import Router
 
 Problem = tuple[Place, str]
 
@@ -45,10 +47,23 @@ def find_router_faults(settings: Settings) -> list[str]:
         try:
             promotion = store.promoted(name)
             if promotion is not None:
-                store.load(name, promotion.version)
+                router = store.load(name, promotion.version)
+                faults += _unfitted(settings, router)
         except (RoutingError, ConfigError, OSError, ValueError, KeyError) as error:
             faults.append(f"router {name!r}: {error}")
     return faults
+
+
+def _unfitted(settings: Settings, router: Router) -> list[str]:
+    policies = settings.routing.policies.items()
+    fitted = [name for name, each in policies if isinstance(each.policy(), FittedPolicy)]
+    if router.rehearsal is not None or not fitted:
+        return []
+    names = ", ".join(fitted)
+    return [
+        f"router {router.name!r} was trained before rehearsals were kept, so nothing can fit the "
+        f"policies {names} to it; train again"
+    ]
 
 
 def _packages(settings: Settings) -> Iterator[Problem]:

@@ -19,16 +19,17 @@ from gateway.errors import ApiError
 from gateway.execution.health import Health
 from gateway.ledger.rows import Row
 from gateway.naming import Names, Target
+from gateway.policies import NO_LIMITS, Adaptive, Named, Policies
 from gateway.pool import Pool
-from gateway.serving import ServingRouters
+from gateway.serving import ServingRouters, Tried
 from gateway.settings.root import Settings
 from gateway.shadowing import Shadow
 from routers.eligible import Constraints, eligible
 from routers.errors import NoEligibleExpertError, RoutingError
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
-from routers.policies.greedy import PRESETS
-from routers.records import Decision, Preference
+from routers.policies.threshold import ThresholdPolicy
+from routers.records import Decision
 from routers.router import Router
 
 _UNCONSTRAINED = Constraints()
@@ -38,6 +39,7 @@ class Decider:
     """Turns an `Ask` into a `Decision`.
 
     Args:
+        adaptive: Policies that adapt; see `Policies`.
         rng: The only source of chance in the gateway.
         append: Takes rows for the ledger; never blocks.
     """
@@ -48,6 +50,7 @@ class Decider:
         pool: Pool,
         serving: ServingRouters,
         health: Health,
+        adaptive: Adaptive,
         rng: np.random.Generator,
         append: Callable[[Sequence[Row]], None],
     ) -> None:
@@ -57,17 +60,20 @@ class Decider:
         self._serving = serving
         self._fallbacks = settings.execution.fallbacks
         self._rng = rng
-        self._policies = {**PRESETS, **self._configured()}
-        if self._routing.policy not in self._policies:
+        self._policies = Policies(self._routing.policies, pool.cards, adaptive)
+        if self._routing.policy not in self._policies.named:
             raise ApiError(500, f"routing.policy {self._routing.policy!r} is not configured")
+        # RouteLLM's thresholds are about a strong and a weak expert.
+        self._is_pair = sum(card.api == "chat" for card in pool.cards) == 2
         self._names: Names | None = None
         self._batcher = Batcher(
             pool.cards, health, self._routing.default_expert, self._routing.decide_s
         )
         self._shadow = Shadow(self._batcher, append, np.random.default_rng())
 
-    def _configured(self) -> dict[str, Preference]:
-        return {name: p.preference() for name, p in self._routing.policies.items()}
+    def prepare(self) -> None:
+        """Fit the policies to routers that began to serve; takes a moment, in any thread."""
+        self._policies.prepare(self._serving.loaded)
 
     @property
     def names(self) -> Names:
@@ -75,7 +81,11 @@ class Decider:
         routers = self._serving.current
         if self._names is None or self._names.routers is not routers:
             self._names = Names(
-                self._pool.experts, self._aliases, routers, self._policies, self._routing.router
+                self._pool.experts,
+                self._aliases,
+                routers,
+                self._policies.named,
+                self._routing.router,
             )
         return self._names
 
@@ -96,7 +106,7 @@ class Decider:
         else:
             router, case = found
             if tried := self._serving.tried(router.name):
-                then = self._shadow.behind(tried, router, case, then)
+                then = self._shadow.behind(tried, router, self._tried(tried, router, case), then)
             self._batcher.submit(router, case, then)
 
     async def decide(self, ask: Ask) -> Decision:
@@ -130,10 +140,40 @@ class Decider:
         if ask.request.task == "embed":
             return self._explicit(ask, self._embedder(), constraints)
         assert target.router is not None  # noqa: S101 - a target names one or the other
-        policy, preference = self._preference(ask, target)
+        policy, named = self._policy(ask, target)
+        if named.constraints is not NO_LIMITS:
+            constraints = constraints.tightened(named.constraints)
         router = self._serving.pick(target.router, ask.wishes.session, self._rng)
         uniform = float(self._rng.random())
-        return router, Case(ask.request, policy, preference, constraints, uniform)
+        case = Case(ask.request, policy, named.preference, constraints, uniform)
+        return router, self._decided_by(case, target, router)
+
+    def _decided_by(self, case: Case, target: Target, router: Router) -> Case:
+        if target.threshold is not None:
+            return self._by_threshold(case, target.threshold)
+        if self._policies.named[case.policy].policy is None:
+            return case
+        decides = self._policies.decides(case.policy, router)
+        return replace(case, by=decides.by, settle=decides.settle, flags=decides.flags)
+
+    def _tried(self, tried: Tried, router: Router, case: Case) -> Case:
+        """The case for a router that is tried: by the same policy, fitted to that router."""
+        served = self._policies.decides(case.policy, router)
+        if served.by is None or case.by is not served.by:
+            return case
+        decides = self._policies.decides(case.policy, tried.router)
+        return replace(case, by=decides.by, settle=None, flags=decides.flags)
+
+    def _by_threshold(self, case: Case, threshold: float) -> Case:
+        """As RouteLLM means it, or in a pool of more than a pair, as the weight of costs."""
+        weight = 0.0 if self._is_pair else threshold
+        soft = max(
+            case.preference.cost_weight - self._policies.named[case.policy].preference.cost_weight,
+            0.0,
+        )
+        preference = replace(case.preference, cost_weight=weight + soft)
+        by = ThresholdPolicy(threshold=threshold) if self._is_pair else None
+        return replace(case, preference=preference, by=by)
 
     def _embedder(self) -> str:
         """Who embeds for all that name nobody: always the same, for vectors must be comparable."""
@@ -158,7 +198,10 @@ class Decider:
             return ()
         cards = [self._pool.card(name) for name in names]
         tokens = estimate_prompt_tokens(ask.request)
-        able, _ = eligible(ask.request, tokens, cards, {}, self._constraints(ask))
+        constraints = self._constraints(ask)
+        if named := self._policies.named.get(decision.policy):
+            constraints = constraints.tightened(named.constraints)
+        able, _ = eligible(ask.request, tokens, cards, {}, constraints)
         served = {card.expert_id for card in able}
         return tuple(name for name in names if name in served)
 
@@ -194,11 +237,11 @@ class Decider:
             frozenset(wishes.require_tags.items()),
         )
 
-    def _preference(self, ask: Ask, target: Target) -> tuple[str, Preference]:
+    def _policy(self, ask: Ask, target: Target) -> tuple[str, Named]:
         wishes = ask.wishes
         name = target.policy or wishes.policy or self._routing.policy
-        if name not in self._policies:
-            known = ", ".join(sorted(self._policies))
+        if name not in self._policies.named:
+            known = ", ".join(sorted(self._policies.named))
             raise ApiError(
                 400,
                 f"pointsman.policy: {name!r} does not exist; there are {known}",
@@ -206,18 +249,19 @@ class Decider:
             )
         if not ask.key.may_follow(name):
             raise _forbidden(f"this key may not use the policy {name!r}", "policy_forbidden")
-        base = self._policies[name]
-        if wishes is NO_WISHES and target.cost_weight is None:
-            return name, base
+        named = self._policies.named[name]
+        if wishes is NO_WISHES:
+            return name, named
+        base = named.preference
         soft: dict[str, float] = dict(wishes.prefer.items())
-        weight = base.cost_weight if target.cost_weight is None else target.cost_weight
-        return name, replace(
+        preference = replace(
             base,
-            cost_weight=weight + soft.pop("cost", 0.0),
+            cost_weight=base.cost_weight + soft.pop("cost", 0.0),
             latency_weight=base.latency_weight + soft.pop("latency", 0.0),
             min_quality=base.min_quality if wishes.min_quality is None else wishes.min_quality,
             prefer={**base.prefer, **soft},
         )
+        return name, named._replace(preference=preference)
 
 
 def _check_params(ask: Ask, card: ExpertCard) -> None:
@@ -236,7 +280,7 @@ def _check_scope(ask: Ask, target: Target) -> None:
     """Raises ApiError 403 when the key may not have what the model field names."""
     if target.expert is not None and not ask.key.may_ask(target.expert):
         raise _forbidden(f"this key may not ask the expert {target.expert!r}", "expert_forbidden")
-    if target.cost_weight is not None and not ask.key.follows_any:
+    if target.threshold is not None and not ask.key.follows_any:
         raise _forbidden("this key may not set its own threshold", "policy_forbidden")
 
 

@@ -19,13 +19,13 @@ class Target:
         expert: The expert asked for by name, None when a router decides.
         router: The router that decides, None when an expert was named.
         policy: The policy asked for, None for the default one.
-        cost_weight: Set by RouteLLM's `router-<name>-<threshold>`, else None.
+        threshold: Set by RouteLLM's `router-<name>-<threshold>`, in [0, 1]; else None.
     """
 
     expert: str | None = None
     router: str | None = None
     policy: str | None = None
-    cost_weight: float | None = None
+    threshold: float | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -62,10 +62,10 @@ class Names:
         if not model.startswith("router-") or name not in self.routers:
             return None
         try:
-            weight = float(threshold)
+            value = float(threshold)
         except ValueError:
             return None
-        return Target(router=name, cost_weight=weight) if 0 <= weight <= 1 else None
+        return Target(router=name, threshold=value) if 0 <= value <= 1 else None
 
     def _unknown(self, model: str) -> Target:
         raise ApiError(

@@ -64,6 +64,12 @@ class ServingRouters:
         return self._loaded.routers
 
     @property
+    def loaded(self) -> list[Router]:
+        """Every one that decides: those that serve, and those that are tried beside them."""
+        found = self._loaded
+        return [*found.routers.values(), *(tried.router for tried in found.trials.values())]
+
+    @property
     def refused(self) -> Mapping[str, str]:
         """Router name to why its promoted version is not serving."""
         return dict(self._refused)

@@ -23,6 +23,7 @@ from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
+from gateway.policies import Adaptive
 from gateway.pool import Pool
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
@@ -89,6 +90,7 @@ class Lasting(NamedTuple):
     responses: ResponseStore | None
     bodies: Bodies
     closing: Closing
+    adaptive: Adaptive
     rng: np.random.Generator
 
 

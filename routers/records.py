@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,6 +175,7 @@ class Decision:
         draw: The uniform number in [0, 1) that picked; replaying needs nothing else.
         chosen: Index into `candidates.experts`.
         flags: What a reader must know, e.g. "router_failed", "untrained".
+        settle: Wants to hear what the request cost in dollars, once that is known; not on record.
         expert: The id of the chosen one.
     """
 
@@ -189,6 +190,7 @@ class Decision:
     draw: float
     chosen: int
     flags: tuple[str, ...] = ()
+    settle: Callable[[float], None] | None = None
     expert: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -110,6 +110,7 @@ class Router:
         unhealthy: Mapping[str, str],
         uniform: float,
         expected: Expected | None = None,
+        policy: Policy | None = None,
     ) -> Decision:
         """Choose the expert for `request`.
 
@@ -126,6 +127,7 @@ class Router:
             unhealthy: Expert id to the reason why it is out of service.
             uniform: A number drawn uniformly from [0, 1), the only randomness.
             expected: What `expectations` says of `request.text`; None asks it here.
+            policy: What decides; None: the router's own.
 
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
@@ -143,7 +145,8 @@ class Router:
         candidates, unseen = weigh(
             request, prompt_tokens, able, cards, expected, self.typical, preference.prefer
         )
-        probabilities_A, utility_A = self.policy.distribution(candidates, preference)
+        policy = policy or self.policy
+        probabilities_A, utility_A = policy.distribution(candidates, preference)
         if self.epsilon:
             # Nobody is expected to be below nothing.
             bounded = preference.min_quality > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -47,15 +48,25 @@ from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
 from gateway.settings.logging import LoggingSettings
+from gateway.settings.policies import PolicyOfAKind, PolicySettings
 from gateway.settings.responses import ResponsesSettings
 from gateway.settings.root import Settings
-from gateway.settings.routing import PolicySettings, RoutingSettings
+from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.telemetry import TelemetrySettings
 from routers.registry import estimator_names, policy_names
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def models_of(union: object) -> list[type[BaseModel]]:
+    """The members of an annotated union of models."""
+    if isinstance(union, type) and issubclass(union, BaseModel):
+        return [union]
+    return [model for inner in get_args(union) for model in models_of(inner)]
+
+
 SECTIONS: list[type[BaseModel]] = [
     Settings,
     ServerSettings,
@@ -65,6 +76,7 @@ SECTIONS: list[type[BaseModel]] = [
     ProjectSettings,
     RoutingSettings,
     PolicySettings,
+    *models_of(PolicyOfAKind),
     LimitSettings,
     ExecutionSettings,
     BreakerSettings,

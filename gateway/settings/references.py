@@ -58,6 +58,12 @@ def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     """Every place where an expert's id is expected, and what stands there."""
     for name in ("default_expert", "embeddings_expert"):
         yield ("routing", name), _mapping(data.get("routing")).get(name)
+    for name, policy in _mapping(_mapping(data.get("routing")).get("policies")).items():
+        for role in ("strong", "weak", "cheap"):
+            # "" leaves it to the router.
+            yield ("routing", "policies", name, role), _mapping(policy).get(role) or None
+        for expert in _mapping(_mapping(policy).get("shares")):
+            yield ("routing", "policies", name, "shares", expert), expert
     for alias, expert in _mapping(data.get("aliases")).items():
         yield ("aliases", alias), expert
     fallbacks = _mapping(_mapping(data.get("execution")).get("fallbacks"))

@@ -7,21 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.settings.base import Frozen
-from routers.records import Preference
+from gateway.settings.policies import PolicyOfAKind
 
 # Names go into headers of answers; a router's is a directory too.
 Name = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$")]
-
-
-class PolicySettings(Frozen):
-    """One named trade-off, asked for as `auto:<name>`; see `routers.records.Preference`."""
-
-    cost_weight: float = Field(0, ge=0)
-    latency_weight: float = Field(0, ge=0)
-    min_quality: float = Field(0, ge=0, le=1)
-
-    def preference(self) -> Preference:
-        return Preference(self.cost_weight, self.latency_weight, self.min_quality)
 
 
 class RoutingSettings(Frozen):
@@ -33,7 +22,7 @@ class RoutingSettings(Frozen):
     embeddings_expert: str | None = None
     """Who embeds under `auto`; the cheapest of those that do if not said."""
     policy: str = "balanced"
-    policies: dict[Name, PolicySettings] = Field(default_factory=dict)
+    policies: dict[Name, PolicyOfAKind] = Field(default_factory=dict)
     epsilon: float = Field(0.02, ge=0, le=1)
     """Share of decisions drawn uniformly, so that the ledger can teach; exact in the propensity."""
     decide_s: float = Field(2.0, gt=0)

@@ -18,15 +18,18 @@ Shape = list[type[BaseModel]]
 def known_keys(root: type[BaseModel], place: Place, data: Any) -> list[str]:
     """The keys that may stand at `place`; `data` decides between kinds of one union."""
     shapes: Shape = [root]
+    named = False
     for part in place:
         data = _child(data, part)
-        shapes = [
-            model
-            for shape in shapes
-            if part in shape.model_fields
-            for model in _models(shape.model_fields[str(part)].annotation)
-        ] or (shapes if isinstance(part, int) else [])
-        shapes = _of_kind(shapes, data)
+        if named or isinstance(part, int):
+            # A name that the user chose, or a place in a list: no field of ours.
+            named = False
+        else:
+            found = [s.model_fields[part].annotation for s in shapes if part in s.model_fields]
+            named = any(get_origin(annotation) is dict for annotation in found)
+            shapes = [model for annotation in found for model in _models(annotation)]
+        if not named:
+            shapes = _of_kind(shapes, data)
     return sorted({name for shape in shapes for name in shape.model_fields})
 
 
@@ -43,13 +46,16 @@ def _models(annotation: Any) -> Shape:
 
 
 def _of_kind(shapes: Shape, data: Any) -> Shape:
-    kind = data.get("kind", "openai") if isinstance(data, dict) else None
+    kind = data.get("kind") if isinstance(data, dict) else None
     return [shape for shape in shapes if kind in _kinds(shape)] or shapes
 
 
 def _kinds(shape: type[BaseModel]) -> tuple[Any, ...]:
+    """What `kind` may say for this shape; None where it need not be said."""
     field = shape.model_fields.get("kind")
-    return get_args(field.annotation) if field is not None else ()
+    if field is None:
+        return ()
+    return (*get_args(field.annotation), *([] if field.is_required() else [None]))
 
 
 def _child(data: Any, part: str | int) -> Any:

@@ -65,6 +65,50 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
             "c.yaml:2:6: experts[0].kind: must be one of"
             " 'openai', 'anthropic', 'packaged', 'calculator' (got 'martian')",
         ),
+        *(
+            (f"experts: [{EXPERT}]\nrouting: {{policies: {{p: {said}}}}}", line)
+            for said, line in (
+                (
+                    "{kind: flor}",
+                    "c.yaml:2:26: routing.policies.p.kind: must be one of 'greedy', 'floor',"
+                    " 'budget', 'pacer', 'threshold', 'conformal', 'capacity', 'softmax', 'top_p',"
+                    " 'thompson', 'optimistic', 'pessimistic', 'uniform', 'plugin' (got 'flor')",
+                ),
+                (
+                    "{kind: floor, shere: 0.9}",
+                    "c.yaml:2:39: routing.policies.p.shere: is no setting; did you mean `share`?",
+                ),
+                (
+                    "{cost_wait: 0.9}",
+                    "c.yaml:2:26: routing.policies.p.cost_wait: is no setting;"
+                    " did you mean `cost_weight`?",
+                ),
+                (
+                    "{kind: budget}",
+                    "c.yaml:2:22: routing.policies.p.usd_per_request: is required",
+                ),
+                (
+                    "{kind: conformal, cheap: aa}",
+                    "c.yaml:2:43: routing.policies.p.cheap: 'aa' is no expert's id;"
+                    " did you mean `a`?",
+                ),
+                (
+                    "{kind: capacity, shares: {b: 1}}",
+                    "c.yaml:2:51: routing.policies.p.shares.b: 'b' is no expert's id;"
+                    " known here: a",
+                ),
+                (
+                    "{kind: plugin, policy_name: flor}",
+                    "c.yaml:2:40: routing.policies.p.policy_name: 'flor' is no policy;"
+                    " did you mean `floor`?",
+                ),
+                (
+                    "{kind: plugin, policy_name: floor, settings: {share: 3}}",
+                    "c.yaml:2:60: routing.policies.p.settings: does not suit 'floor':"
+                    " share must be in (0, 1], got 3",
+                ),
+            )
+        ),
         ("experts: [{id: a}]", "c.yaml:1:11: experts[0]: needs either `base_url` or `base_urls`"),
         ("server: {port: 99999}", "c.yaml:1:10: server.port: must be ≤ 65535 (got 99999)"),
         ("server: {port: .inf}", "c.yaml:1:10: server.port: must be a finite number (got inf)"),
