@@ -124,7 +124,7 @@ def test_a_budget_is_a_mixture_that_the_ledger_replays(start: Serve, router: Rou
         probability = dict(zip(weighed["experts"], weighed["probability"], strict=True))
         assert record["propensity"] == probability[record["replay"]["expert"]]
         assert 0.1 < probability["large"] < 0.9
-    assert served.verified().problems == ()
+    assert served.verified().faults == ()
 
 
 @pytest.mark.parametrize("name", ["half", "thrifty"])
