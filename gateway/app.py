@@ -337,8 +337,8 @@ async def _watch_routers(snapshots: Snapshots) -> None:
                 _record_version(gateway.ledger, name, router.version, dict(router.metadata))
         await anyio.sleep(gateway.settings.routing.reload_s)
         gateway = snapshots.current.gateway
-        if await anyio.to_thread.run_sync(gateway.serving.refresh):
-            await anyio.to_thread.run_sync(gateway.decider.prepare)
+        await anyio.to_thread.run_sync(gateway.serving.refresh)
+        await anyio.to_thread.run_sync(gateway.decider.prepare)
 
 
 async def _watch_keys(snapshots: Snapshots) -> None:

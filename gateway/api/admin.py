@@ -54,6 +54,7 @@ async def _moved(gateway: Gateway, name: str, move: Any) -> Response:
         except ConfigError as error:
             raise ApiError(404, str(error), code="router_not_found") from error
         gateway.serving.refresh()
+        gateway.decider.prepare()
         return promotion
 
     await anyio.to_thread.run_sync(change)

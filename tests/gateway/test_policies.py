@@ -17,6 +17,7 @@ from gateway.app import rebuild_gateway
 from gateway.checking import find_router_faults
 from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
+from routers.artifacts import with_content_version
 from routers.fit import fit_router
 from routers.policies.pacer import PacerPolicy
 from routers.records import OutcomeTable
@@ -147,14 +148,27 @@ def test_without_a_rehearsal_greedy_decides_and_says_so(
 def test_a_router_that_begins_to_serve_has_its_policies_fitted(
     start: Serve, router: Router, tmp_path: Path
 ) -> None:
-    served = start({"half": {"kind": "threshold"}}, reload_s=0.05)
+    served = start({"half": {"kind": "threshold"}}, reload_s=600)
     assert "policy_unfitted" in routed(served, "auto:half")["flags"]
-    store = RouterStore(tmp_path / "routers")
-    store.promote("default", store.publish(router))
-    assert served.gateway.serving.refresh()
-    served.gateway.decider.prepare()
+    version = RouterStore(tmp_path / "routers").publish(router)
+    path = "/admin/routers/default/promote"
+    assert served.client.post(path, json={"version": version}).status_code == 200
     assert routed(served, "auto:half", TEXTS[1])["expert"] == "large"
     assert routed(served, "auto:half", TEXTS[0])["flags"] == []
+
+
+def test_a_version_on_trial_has_policies_of_its_own(
+    start: Serve, router: Router, tmp_path: Path
+) -> None:
+    served = start({"half": {"kind": "threshold"}}, router, reload_s=600)
+    store = RouterStore(tmp_path / "routers")
+    tried = with_content_version(replace(router, rehearsal=None))
+    store.publish(tried)
+    store.try_out("default", tried.version, 0.5)
+    served.gateway.serving.refresh()
+    served.gateway.decider.prepare()
+    flags = {tuple(routed(served, "auto:half")["flags"]) for _ in range(20)}
+    assert flags == {(), ("policy_unfitted",)}
 
 
 def test_a_pacer_hears_what_requests_cost_and_outlives_a_reload(
