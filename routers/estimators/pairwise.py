@@ -121,7 +121,7 @@ class _Ranking:
         vectors_ND: One vector per query.
         pull_NA: H⁻¹ g of each query, float32: what a Newton step on N copies of it would move.
         rating_A: R; NaN for an expert that was never compared.
-        spread_A: Variance of R, times N: that of a rating that rests on one query.
+        spread_A: Variance of R around its mean, times N: that of a rating on one query.
         link_2: u and v.
     """
 
@@ -146,7 +146,9 @@ class _Ranking:
         pull_NA = np.concatenate(pulls).astype(np.float32) * len(vectors_ND)
         rating_A = np.where(known_A, rating_A, np.nan)
         link_2 = _link(outcomes.mean_A[known_A], _beats_others(rating_A[None])[0, known_A])
-        spread_A = np.diag(inverse_AA) * len(vectors_ND)
+        # Where all ratings are together is nobody's advantage, and only the prior's to say.
+        apart_AA = np.eye(len(known_A)) - known_A / max(int(known_A.sum()), 1)
+        spread_A = np.diag(apart_AA @ inverse_AA @ apart_AA.T) * len(vectors_ND)
         return cls(vectors_ND, pull_NA, rating_A, spread_A, link_2)
 
     def qualities(self, near_BN: Vectors, shrinkage: float) -> tuple[Floats, Floats]:
