@@ -62,7 +62,8 @@ class Estimator(Protocol):
     """State of a request to a calibrated quality per expert, prices left out.
 
     The constructor only stores settings. `fit` returns the fitted estimator and draws from `rng`
-    alone; `predict` is pure. `from_state(x.state())` predicts what `x` predicts.
+    alone; `predict` is pure. `from_state(x.state())` predicts what `x` predicts. What a fit chose
+    by cross-validation is a setting of what it returns, which keeps it when it is fitted again.
     """
 
     name: str

@@ -16,7 +16,7 @@ from routers.errors import RoutingError
 
 ENTRY_POINT_GROUP = "pointsman.estimators"
 POLICY_GROUP = "pointsman.policies"
-DEFAULT_ESTIMATOR = "average"
+DEFAULT_ESTIMATOR = "stack"
 DEFAULT_ENCODER = "tfidf"
 
 _ESTIMATORS: Mapping[str, str] = {
@@ -34,6 +34,7 @@ _ESTIMATORS: Mapping[str, str] = {
     "pilot": "routers.estimators.pilot:PilotEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",
     "ridge": "routers.estimators.ridge:RidgeEstimator",
+    "stack": "routers.estimators.stacked:StackedEstimator",
     "thompson": "routers.estimators.thompson:ThompsonEstimator",
 }
 _WRAPPERS: Mapping[str, str] = {

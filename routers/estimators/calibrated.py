@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from routers.base import Estimator
+from routers.base import Estimator, RehearsedEstimator
 from routers.errors import TableError
 from routers.estimators.folds import group_folds, others
 from routers.estimators.observed import Observed, observed
@@ -22,9 +22,10 @@ _FOLDS = 5
 _FEWEST_OUTCOMES = 50
 # Chosen on six sets of outcomes: weaker shrinkage lets the noise of one expert's curve decide who
 # is chosen, and loses up to a point of quality.
-_SHARED_STRENGTH = 20.0
-_EXPERT_STRENGTH = 1000.0
+_SHARED_STRENGTH = 100.0
+_EXPERT_STRENGTH = 4000.0
 _LEAST_STEP = 1e-9
+_BEYOND = 0.1
 _GRID = np.linspace(0.0, 1.0, 513)
 
 
@@ -35,7 +36,7 @@ class CalibratedEstimator:
     the estimator had not seen, and drawn through the centre of each constant step, so that
     requests which the estimator tells apart are not made equal (Oron & Flournoy, "Centered
     isotonic regression", 2017). One curve is fitted on all experts together. Each expert's own is
-    drawn towards it: a step of n outcomes weighs n against 1000, and with fewer than 50 outcomes
+    drawn towards it: a step of n outcomes weighs n against 4000, and with fewer than 50 outcomes
     the shared curve stands.
 
     Args:
@@ -51,8 +52,8 @@ class CalibratedEstimator:
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
-        unseen = self._predict_unseen(features, table, rng)
         result = type(self)(self.inner.fit(features, table, rng))
+        unseen = _predict_unseen(result.inner, features, table, rng)
         result._curve_AG = _curves(unseen.raw.quality_NA, outcomes)
         result._unseen = unseen
         return result
@@ -99,23 +100,6 @@ class CalibratedEstimator:
         result._curve_AG = state[1]["curve"]
         return result
 
-    def _predict_unseen(
-        self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator
-    ) -> _Unseen:
-        folds = group_folds(table.groups, _FOLDS, rng)
-        columns = [np.full(table.score_NA.shape, np.nan) for _ in range(4)]
-        for fold in folds:
-            known = others(fold, len(table))
-            try:
-                trial = self.inner.fit(features.take(known), table.take(known), rng)
-            except TableError:
-                # Too little is left without this fold, say one task of two: it can't be judged.
-                continue
-            found = trial.predict(features.take(fold))
-            for column, values_NA in zip(columns, _numbers(found), strict=True):
-                column[fold] = values_NA
-        return _Unseen(Estimates(table.experts, *columns), features, tuple(folds))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unseen:
@@ -130,6 +114,31 @@ class _Unseen:
     raw: Estimates
     features: FeatureBatch
     folds: tuple[npt.NDArray[np.intp], ...]
+
+
+def _predict_unseen(
+    inner: Estimator, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator
+) -> _Unseen:
+    """Predictions for rows left out of a fit: its own if it made some, else of one fit a fold.
+
+    The estimator fits anew with the settings that it chose on all rows: choosing them again in
+    every fold takes most of the time and changes next to nothing.
+    """
+    folds = group_folds(table.groups, _FOLDS, rng)
+    if isinstance(inner, RehearsedEstimator):
+        return _Unseen(inner.out_of_fold(table), features, tuple(folds))
+    columns = [np.full(table.score_NA.shape, np.nan) for _ in range(4)]
+    for fold in folds:
+        known = others(fold, len(table))
+        try:
+            trial = inner.fit(features.take(known), table.take(known), rng)
+        except TableError:
+            # Too little is left without this fold, say one task of two: it can't be judged.
+            continue
+        found = trial.predict(features.take(fold))
+        for column, values_NA in zip(columns, _numbers(found), strict=True):
+            column[fold] = values_NA
+    return _Unseen(Estimates(table.experts, *columns), features, tuple(folds))
 
 
 def _numbers(found: Estimates) -> tuple[Floats, ...]:
@@ -177,4 +186,11 @@ def _curve(
     level_S = np.bincount(step_of_U, mass_U * level_U) / mass_S
     base_S = np.interp(centre_S, _GRID, base_G)
     level_S = (mass_S * level_S + strength * base_S) / (mass_S + strength)
-    return np.interp(_GRID, centre_S, np.maximum.accumulate(level_S))
+    level_S = np.maximum.accumulate(level_S)
+    # Beyond the outermost steps it goes on rising as the base does, if slowly: half of the rows of
+    # the highest step are there, and were equal otherwise.
+    low_G = np.minimum(base_G - base_S[0], 0.0) * _BEYOND
+    high_G = np.maximum(base_G - base_S[-1], 0.0) * _BEYOND
+    curve_G = np.interp(_GRID, centre_S, level_S) + low_G + high_G
+    bounded_G: Floats = np.minimum(np.maximum(curve_G, 0.0), 1.0)
+    return bounded_G

@@ -75,6 +75,10 @@ class CategoryEstimator:
         return result
 
     def predict(self, features: FeatureBatch) -> Estimates:
+        return fitted(self._effort).estimates(features, *self.quality(features))
+
+    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
+        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
         table = fitted(self._table)
         share_NC = self.category_shares(features)
         quality_NA, stderr_NA = table.mix(share_NC)
@@ -85,7 +89,7 @@ class CategoryEstimator:
             quality_NA[lost_N], stderr_NA[lost_N] = table.pool_A, table.spread()
         if self.caution:
             quality_NA -= self.caution * stderr_NA
-        return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+        return quality_NA, stderr_NA
 
     def add_expert(
         self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 from routers.estimators.observed import observed
 from routers.estimators.region_table import Reading, RegionTable
 from routers.estimators.regions import Regions, k_means
-from routers.records import Estimates, FeatureBatch, OutcomeTable, State
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.states import fitted, join_states, part_state
 
 _ROWS_PER_CLUSTER = 20
@@ -60,6 +60,10 @@ class ClusterEstimator:
 
     def predict(self, features: FeatureBatch) -> Estimates:
         return fitted(self._parts).estimates(features)
+
+    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
+        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
+        return fitted(self._parts).quality(features)
 
     def add_expert(
         self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""

@@ -64,6 +64,11 @@ class RegionTable:
         return cls(regions, PrototypeTable.of(homes_NR, outcomes), effort, reading)
 
     def estimates(self, features: FeatureBatch) -> Estimates:
+        """Quality as `quality` has it, with tokens and seconds."""
+        return self.effort.estimates(features, *self.quality(features))
+
+    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
+        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
         share_NR = self.regions.shares(features.vectors_ND)
         quality_NA, stderr_NA = self.table.mix(share_NR)
         # The same outcomes fill the tables of every set, so averaging them makes none surer.
@@ -72,7 +77,7 @@ class RegionTable:
             quality_NA = share_NR @ _reciprocal_ranks(self.table.mean_RA)
         if self.reading.caution:
             quality_NA -= self.reading.caution * stderr_NA
-        return self.effort.estimates(features, quality_NA, stderr_NA)
+        return quality_NA, stderr_NA
 
     def with_expert(self, expert: str, features: FeatureBatch, probes: OutcomeTable) -> Self:
         """See `OpenPoolEstimator.add_expert`."""

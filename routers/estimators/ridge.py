@@ -51,8 +51,11 @@ class RidgeEstimator:
         return result
 
     def predict(self, features: FeatureBatch) -> Estimates:
-        quality_NA, stderr_NA = fitted(self._lines).predict(features.vectors_ND.astype(np.float64))
-        return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+        return fitted(self._effort).estimates(features, *self.quality(features))
+
+    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
+        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
+        return fitted(self._lines).predict(features.vectors_ND.astype(np.float64))
 
     def state(self) -> State:
         lines = fitted(self._lines)

@@ -83,6 +83,7 @@ def wrapped(name: str) -> Estimator:
 QUICK: dict[str, dict[str, Any]] = {
     "entities": {"epochs": 3, "hidden": 8},
     "graph": {"epochs": 3, "hidden": 8},
+    "stack": {"members": ("knn", "ridge")},
 }
 # The wrapper owes the same whatever is in it: a few kinds of estimator stand for all.
 CALIBRATED = ("category", "knn", "prior", "ridge")
