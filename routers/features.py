@@ -67,7 +67,7 @@ class Featurizer:
     def transform(self, texts: Sequence[str]) -> FeatureBatch:
         """Features of `texts`, one row each."""
         prompt_tokens_N = np.array([estimate_tokens(text) for text in texts], dtype=np.float64)
-        return FeatureBatch(tuple(texts), self._vectors(texts), prompt_tokens_N)
+        return FeatureBatch(tuple(texts), self._vectors(texts), prompt_tokens_N, self.transform)
 
     def _vectors(self, texts: Sequence[str]) -> Vectors:
         if self._store is not None and isinstance(self.encoder, SlowEncoder):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,18 +26,21 @@ class FeatureBatch:
         texts: The requests as text, length N.
         vectors_ND: One unit-length (or zero) vector per request, float32, shape (N, D).
         prompt_tokens_N: Estimated prompt tokens, shape (N,), >= 1.
+        encode: Makes features of other texts as these were made; None where nobody can.
     """
 
     texts: tuple[str, ...]
     vectors_ND: Vectors
     prompt_tokens_N: Floats
+    encode: Callable[[Sequence[str]], FeatureBatch] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: npt.NDArray[np.intp]) -> FeatureBatch:
         texts = tuple(self.texts[row] for row in rows)
-        return FeatureBatch(texts, self.vectors_ND[rows], self.prompt_tokens_N[rows])
+        vectors_ND, tokens_N = self.vectors_ND[rows], self.prompt_tokens_N[rows]
+        return FeatureBatch(texts, vectors_ND, tokens_N, self.encode)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

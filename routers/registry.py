@@ -40,6 +40,7 @@ _ESTIMATORS: Mapping[str, str] = {
 _WRAPPERS: Mapping[str, str] = {
     "calibrated": "routers.estimators.calibrated:CalibratedEstimator",
     "guarded": "routers.estimators.guarded:GuardedEstimator",
+    "robust": "routers.estimators.robust:RobustEstimator",
     "safe": "routers.estimators.safe:SafeEstimator",
 }
 _ENCODERS: Mapping[str, str] = {
