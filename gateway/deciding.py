@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import date
 
+import anyio.to_thread
 import numpy as np
 
 from experts.barred import barred
@@ -29,6 +30,7 @@ from routers.errors import NoEligibleExpertError, RoutingError
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
 from routers.policies.threshold import ThresholdPolicy
+from routers.reasons import Why
 from routers.records import Decision
 from routers.router import Router
 
@@ -129,6 +131,21 @@ class Decider:
 
         self.submit(ask, settle)
         return await decided
+
+    async def why(self, ask: Ask, decision: Decision) -> Why | None:
+        """What spoke for who was chosen, worked out anew in a thread; None where nothing is known.
+
+        Args:
+            ask: What was decided.
+            decision: As `decide` returned it.
+        """
+        tried = self._serving.tried(decision.router)
+        serving = self._serving.current.get(decision.router)
+        for router in (serving, tried.router if tried else None):
+            failed = "router_failed" in decision.flags
+            if router is not None and router.version == decision.version and not failed:
+                return await anyio.to_thread.run_sync(router.why, ask.request.text, decision)
+        return None
 
     def _named_or_case(self, ask: Ask) -> Decision | tuple[Router, Case]:
         """The decision where the request leaves none, else which router is to make it."""

@@ -1,8 +1,9 @@
 """The seams that outsiders implement: encoder, estimator, policy.
 
-What an estimator or a policy can do beyond the first three protocols is a protocol of its own
-(`SlowEncoder`, `OnlineEstimator`, `OpenPoolEstimator`, `DescribedEstimator`, `RehearsedEstimator`,
-`FittedPolicy`, `AdaptivePolicy`), asked for with `isinstance`.
+What an encoder, an estimator or a policy can do beyond the first three protocols is a protocol of
+its own (`SlowEncoder`, `NamingEncoder`, `Explaining`, `Wrapping`, `OnlineEstimator`,
+`OpenPoolEstimator`, `DescribedEstimator`, `RehearsedEstimator`, `FittedPolicy`, `AdaptivePolicy`),
+asked for with `isinstance`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from routers.records import (
     Floats,
     OutcomeTable,
     Preference,
+    Reasons,
     State,
     Vectors,
 )
@@ -58,6 +60,20 @@ class SlowEncoder(Encoder, Protocol):
         ...
 
 
+@runtime_checkable
+class NamingEncoder(Encoder, Protocol):
+    """An encoder that can say which words and features its vectors are made of."""
+
+    def parts(self, text: str, slope_D: Floats) -> Mapping[str, float]:
+        """What each word and feature adds to slope · vector; they sum to it.
+
+        Args:
+            text: One text.
+            slope_D: Any coefficients, shape (D,).
+        """
+        ...
+
+
 class Estimator(Protocol):
     """State of a request to a calibrated quality per expert, prices left out.
 
@@ -84,6 +100,28 @@ class Estimator(Protocol):
 
     @classmethod
     def from_state(cls, state: State) -> Self: ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """An estimator that says why it expects what it expects."""
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        """Why it expects of two experts what `predict` says.
+
+        Args:
+            features: Of one request.
+            chosen: An expert; one that it does not know is left out.
+            other: Another one.
+        """
+        ...
+
+
+@runtime_checkable
+class Wrapping(Protocol):
+    """An estimator around another, whose reasons are its own unless it is `Explaining` itself."""
+
+    inner: Estimator
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 from zlib import crc32
 
@@ -102,6 +102,24 @@ class TfidfSvdEncoder:
         read = [ends(text) for text in texts]
         words_ND = unit(np.stack([self._words(text) for text in read]))
         return unit(np.hstack([words_ND, self._form.scaled(read)]).astype(np.float32))
+
+    def parts(self, text: str, slope_D: Floats) -> Mapping[str, float]:
+        """See `routers.base.NamingEncoder`; features of form are named in brackets."""
+        text = ends(text)
+        counts = Counter(_terms(text))
+        places, weights = self._weights(counts)
+        words_TD = weights[:, None] * self._components_VD[places]
+        length = max(float(np.linalg.norm(words_TD.sum(axis=0))), _TINY)
+        form_F = self._form.scaled([text])[0]
+        # Both halves are divided by the length that they have together.
+        whole = max(float(np.hypot(len(places) > 0, np.linalg.norm(form_F))), _TINY)
+        width = words_TD.shape[1]
+        points_T = words_TD @ slope_D[:width] / length / whole
+        points_F = form_F * slope_D[width:] / whole
+        known = [term.decode() for term in counts if term in self._place]
+        found = dict(zip(known, points_T.tolist(), strict=True))
+        named = zip(FORM_FEATURES, points_F.tolist(), strict=True)
+        return found | {f"[{name}]": points for name, points in named}
 
     def state(self) -> State:
         words = np.frombuffer(b"\n".join(self._place), dtype=np.uint8)

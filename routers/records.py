@@ -216,5 +216,82 @@ class Decision:
         return (experts[self.chosen], *rest)
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A logged query near a request, without its text.
+
+    Attributes:
+        query_id: As the table of outcomes names it.
+        similarity: Cosine of the two vectors.
+        weight: Its share of the neighbourhood, in [0, 1].
+        scores: Expert to its observed score; absent where it was not asked.
+    """
+
+    query_id: str
+    similarity: float
+    weight: float
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A task or a cluster that a request belongs to.
+
+    Attributes:
+        name: Of the task, or "cluster 3".
+        share: How much of the request, in [0, 1]; those of one estimator sum to 1.
+        quality: Expert to what is expected of it there; absent where nothing is known.
+    """
+
+    name: str
+    share: float
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one word or feature adds to the difference of two experts; may be negative."""
+
+    name: str
+    points: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """A difference of two experts that is linear in the vector x of a request.
+
+    It is baseline + slope · (x - mean).
+
+    Attributes:
+        slope_D: Coefficients, shape (D,).
+        mean_D: An average request, shape (D,).
+        baseline: The difference there.
+        unit: What it is a difference of: "quality" or "log-odds".
+    """
+
+    slope_D: Floats
+    mean_D: Floats
+    baseline: float
+    unit: str = "quality"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reasons:
+    """Why an estimator expects what it expects of two experts on one request.
+
+    Before calibration, where that is wrapped around it.
+
+    Attributes:
+        neighbours: Nearest logged queries, the nearest first.
+        regions: The likeliest first; the shares of one estimator's sum to 1, and with them their
+            qualities give what it expects.
+        linear: The difference of the two, where it is linear.
+    """
+
+    neighbours: tuple[Neighbour, ...] = ()
+    regions: tuple[Region, ...] = ()
+    linear: Linear | None = None
+
+
 State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
 """What a fitted object is on disk: JSON-able parameters and named arrays."""

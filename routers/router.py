@@ -18,6 +18,7 @@ from routers.explore import draw, with_exploration
 from routers.features import Featurizer, estimate_prompt_tokens
 from routers.policies.greedy import GreedyUtilityPolicy, good_enough
 from routers.practice import Practice
+from routers.reasons import Why, why
 from routers.records import Decision, Estimates, Preference
 from routers.rehearsal import Rehearsal
 
@@ -70,6 +71,19 @@ class Router:
             return [{} for _ in texts]
         estimates = self.estimate(texts)
         return [row_of(estimates, row) for row in range(len(texts))]
+
+    def why(self, text: str, decision: Decision) -> Why | None:
+        """What spoke for the chosen expert; None where nobody else could serve or nothing is known.
+
+        Args:
+            text: Of the request that it was decided for.
+            decision: What this router decided.
+        """
+        ranked = decision.ranked()
+        if len(ranked) < 2 or self.version == UNTRAINED_VERSION:
+            return None
+        features = self.featurizer.transform([text])
+        return why(self.estimator, self.featurizer.encoder, features, ranked[0], ranked[1])
 
     @property
     def slow(self) -> bool:

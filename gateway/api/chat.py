@@ -61,4 +61,6 @@ async def route(request: Request) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     ask = CHAT.parse(await read_body(request), request.headers, key)
-    return Response(route_json(await gateway.decider.decide(ask)), media_type="application/json")
+    decision = await gateway.decider.decide(ask)
+    why = await gateway.decider.why(ask, decision)
+    return Response(route_json(decision, why), media_type="application/json")

@@ -8,11 +8,13 @@ import orjson
 
 from gateway.ledger.rows import numbers, plain
 from routers.explain import explain
+from routers.reasons import Why
 from routers.records import Decision
 
 
-def route_json(decision: Decision) -> bytes:
+def route_json(decision: Decision, why: Why | None) -> bytes:
     """Everything that was weighed: eligible experts in order of id, reasons for the others."""
+    because = why.sentence() if why else ""
     body = {
         "expert": decision.expert,
         "router": decision.router,
@@ -20,13 +22,38 @@ def route_json(decision: Decision) -> bytes:
         "policy": decision.policy,
         "preference": plain(decision.preference),
         "propensity": decision.propensity,
-        "explanation": explain(decision),
+        "explanation": f"{explain(decision)} {because}".strip(),
+        "reasons": _reasons(why) if why else None,
         "fallback": list(decision.ranked()[1:]),
         "candidates": _candidates(decision),
         "excluded": dict(decision.excluded),
         "flags": list(decision.flags),
     }
     return orjson.dumps(body)
+
+
+def _reasons(why: Why) -> dict[str, Any]:
+    """Ids, likeness and scores of logged queries, but no text: it may be somebody else's."""
+    return {
+        "expert": why.chosen,
+        "against": why.other,
+        "neighbours": [
+            {
+                "query_id": one.query_id,
+                "similarity": one.similarity,
+                "weight": one.weight,
+                "scores": dict(one.scores),
+            }
+            for one in why.neighbours
+        ],
+        "regions": [
+            {"name": one.name, "share": one.share, "quality": dict(one.quality)}
+            for one in why.regions
+        ],
+        "contributions": [{"name": one.name, "points": one.points} for one in why.contributions],
+        "baseline": why.baseline if why.contributions else None,
+        "unit": why.unit if why.contributions else None,
+    }
 
 
 def _candidates(decision: Decision) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 
 from routers.base import Estimator
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.reasons import merged, reasons_of
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.registry import estimator_class, make_estimator
 from routers.states import join_states, part_state
 
@@ -49,6 +50,10 @@ class AveragedEstimator:
             _mean([part.output_tokens_NA for part in parts]),
             _mean([part.latency_s_NA for part in parts]),
         )
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        parts = [reasons_of(each, features, chosen, other) for each in self._fitted]
+        return merged(parts, [1 / len(parts)] * len(parts))
 
     def state(self) -> State:
         params = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from routers.errors import TableError
 from routers.estimators.admission import probes_of
@@ -13,7 +14,15 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.observed import observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.softmax import SoftmaxClassifier
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.records import (
+    Estimates,
+    FeatureBatch,
+    Floats,
+    OutcomeTable,
+    Reasons,
+    Region,
+    State,
+)
 from routers.states import fitted, join_states, part_state
 
 
@@ -82,9 +91,7 @@ class CategoryEstimator:
         table = fitted(self._table)
         share_NC = self.category_shares(features)
         quality_NA, stderr_NA = table.mix(share_NC)
-        lost_N = _normalised_entropy(share_NC) > self.most_entropy
-        if self.least_share:
-            lost_N |= share_NC.max(axis=1) < self.least_share
+        lost_N = self._lost(share_NC)
         if lost_N.any():
             quality_NA[lost_N], stderr_NA[lost_N] = table.pool_A, table.spread()
         if self.caution:
@@ -108,6 +115,23 @@ class CategoryEstimator:
         table = fitted(self._table)
         fewer = effort.without_expert(expert)
         return self._with(table.without_expert(effort.experts.index(expert)), fewer)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        table, experts = fitted(self._table), fitted(self._effort).experts
+        columns = {one: experts.index(one) for one in (chosen, other) if one in experts}
+        share_1C = self.category_shares(features)
+        if self._lost(share_1C)[0]:
+            known = {one: at for one, at in columns.items() if not np.isnan(table.pool_A[at])}
+            quality = {expert: float(table.pool_A[at]) for expert, at in known.items()}
+            return Reasons(regions=(Region("no task in particular", 1.0, quality),))
+        return Reasons(regions=table.regions(share_1C[0], self.categories, columns))
+
+    def _lost(self, share_NC: Floats) -> npt.NDArray[np.bool_]:
+        """Whether the classifier is at a loss, shape (N,)."""
+        lost_N: npt.NDArray[np.bool_] = _normalised_entropy(share_NC) > self.most_entropy
+        if self.least_share:
+            lost_N |= share_NC.max(axis=1) < self.least_share
+        return lost_N
 
     @property
     def task_table(self) -> Floats:

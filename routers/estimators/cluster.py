@@ -9,7 +9,7 @@ import numpy as np
 from routers.estimators.observed import observed
 from routers.estimators.region_table import Reading, RegionTable
 from routers.estimators.regions import Regions, k_means
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.states import fitted, join_states, part_state
 
 _ROWS_PER_CLUSTER = 20
@@ -64,6 +64,9 @@ class ClusterEstimator:
     def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
         """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
         return fitted(self._parts).quality(features)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        return fitted(self._parts).reasons("cluster", features, chosen, other)
 
     def add_expert(
         self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""

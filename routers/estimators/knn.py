@@ -8,11 +8,21 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.observed import Observed, choice_error, observed
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
+from routers.records import (
+    Estimates,
+    FeatureBatch,
+    Floats,
+    Neighbour,
+    OutcomeTable,
+    Reasons,
+    State,
+    Vectors,
+)
 from routers.states import fitted, join_states, part_state
 
 _BLOCK = 256
@@ -22,6 +32,7 @@ _CANDIDATES = (10, 25, 50, 100, 200, 400)
 _DEFAULT_K = 100
 _FEW = 5
 _LEAST_WEIGHT = 1e-5
+_NAMED = 5
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -84,17 +95,20 @@ class KnnEstimator:
         self.shrinkage = shrinkage
         self.most_rows = most_rows
         self._memory: _Memory | None = None
+        self._query_ids: tuple[str, ...] = ()
         self._effort: EffortModel | None = None
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         memory = _Memory.of(features.vectors_ND, observed(features, table))
         groups = np.asarray(table.groups, dtype=object)
+        ids = np.asarray(table.query_ids, dtype=object)
         if len(table) > self.most_rows:
             rows = np.sort(rng.choice(len(table), self.most_rows, replace=False))
-            memory, groups = memory.take(rows), groups[rows]
+            memory, groups, ids = memory.take(rows), groups[rows], ids[rows]
         k = self.k or self._best_k(memory, groups.tolist(), rng)
         result = type(self)(k, self.sharpness, self.shrinkage, self.most_rows)
         result._memory = memory
+        result._query_ids = tuple(ids.tolist())
         result._effort = EffortModel().fit(features, table)
         return result
 
@@ -117,6 +131,27 @@ class KnnEstimator:
             near_N[block] = np.partition(alike_BK, -few, axis=1)[:, -few:].mean(axis=1)
         return quality_NA, stderr_NA, near_N
 
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        memory, experts = fitted(self._memory), fitted(self._effort).experts
+        columns = {one: experts.index(one) for one in (chosen, other) if one in experts}
+        ((_, near_1K, alike_1K),) = _nearest(
+            features.vectors_ND, memory.vectors_DN, self.k or _DEFAULT_K
+        )
+        kernel_K = _kernel_and_square(alike_1K, self.sharpness)[0, 0]
+        share_K = kernel_K / kernel_K.sum()
+        seen, score_NA = memory.outcomes.weight_NA > 0, memory.outcomes.score_NA
+        neighbours = [
+            Neighbour(
+                self._query_ids[row],
+                float(alike_1K[0, place]),
+                float(share_K[place]),
+                {name: float(score_NA[row, at]) for name, at in columns.items() if seen[row, at]},
+            )
+            for place in np.argsort(-alike_1K[0], kind="stable")[:_NAMED]
+            for row in [int(near_1K[0, place])]
+        ]
+        return Reasons(neighbours=tuple(neighbours))
+
     def state(self) -> State:
         memory = fitted(self._memory)
         params = {
@@ -130,6 +165,7 @@ class KnnEstimator:
             "score": memory.outcomes.score_NA,
             "weight": memory.outcomes.weight_NA,
             "mean": memory.outcomes.mean_A,
+            "query_ids": np.frombuffer(orjson.dumps(self._query_ids), dtype=np.uint8),
         }
         return join_states((params, arrays), {"effort": fitted(self._effort).state()})
 
@@ -139,6 +175,7 @@ class KnnEstimator:
         result = cls(params["k"], params["sharpness"], params["shrinkage"], params["most_rows"])
         outcomes = Observed(arrays["score"], arrays["weight"], arrays["mean"])
         result._memory = _Memory.of(arrays["vectors"], outcomes)
+        result._query_ids = tuple(orjson.loads(arrays["query_ids"].tobytes()))
         result._effort = EffortModel.from_state(part_state(state, "effort"))
         return result
 

@@ -13,7 +13,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.logits import Line, Rows
 from routers.estimators.observed import Observed, choice_error, observed
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
 from routers.states import fitted, join_states, part_state
 
 _FOLDS = 3
@@ -56,6 +56,14 @@ class LogisticEstimator:
     def predict(self, features: FeatureBatch) -> Estimates:
         quality_NA, stderr_NA = fitted(self._curves).predict(features.vectors_ND.astype(np.float64))
         return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        experts = fitted(self._effort).experts
+        if not {chosen, other} <= set(experts):
+            return Reasons()
+        pair = [experts.index(chosen), experts.index(other)]
+        line = fitted(self._curves).difference(pair[0], pair[1])
+        return Reasons() if np.isnan(line.baseline) else Reasons(linear=line)
 
     def state(self) -> State:
         curves = fitted(self._curves)
@@ -120,6 +128,14 @@ class _Curves:
             variance_NA[:, members] = squared_ND @ self.spread_DA[:, members]
         stderr_NA = quality_NA * (1 - quality_NA) * np.sqrt(variance_NA + self.base_A)
         return quality_NA, stderr_NA
+
+    def difference(self, chosen: int, other: int) -> Linear:
+        """Log-odds of one expert less those of another, around the mean vector of the first."""
+        mean_D = self.centre_GD[self.group_A[chosen]]
+        away_D = mean_D - self.centre_GD[self.group_A[other]]
+        there = self.offset_A[other] + away_D @ self.slope_DA[:, other]
+        slope_D = self.slope_DA[:, chosen] - self.slope_DA[:, other]
+        return Linear(slope_D, mean_D, float(self.offset_A[chosen] - there), "log-odds")
 
 
 _FIELDS = tuple(field.name for field in fields(_Curves))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from routers.estimators.observed import Observed, observed
 from routers.estimators.region_table import Reading, RegionTable
 from routers.estimators.regions import Regions, k_means, unit_rows
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State, Vectors
 from routers.states import fitted, join_states, part_state
 
 _FEWEST_VOTES = 10
@@ -67,6 +67,9 @@ class PilotEstimator:
 
     def predict(self, features: FeatureBatch) -> Estimates:
         return fitted(self._parts).estimates(features)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        return fitted(self._parts).reasons("pilot", features, chosen, other)
 
     def add_expert(
         self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""

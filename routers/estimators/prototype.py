@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from routers.estimators.admission import Admission, mean_of_pool
 from routers.estimators.observed import Observed
-from routers.records import Floats, State
+from routers.records import Floats, Region, State
 
 STRENGTH = 20.0
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +89,28 @@ class PrototypeTable:
             np.delete(self.stderr_RA, place, axis=1),
             np.delete(self.pool_A, place),
         )
+
+    def regions(
+        self, share_R: Floats, names: Sequence[str], columns: Mapping[str, int]
+    ) -> tuple[Region, ...]:
+        """The regions that a request belongs to, the likeliest first; few by name, the rest in one.
+
+        Args:
+            share_R: Of one request, summing to 1.
+            names: Of the regions, length R.
+            columns: Expert to its column; of whom nothing is known is left out.
+        """
+        known = {one: at for one, at in columns.items() if not np.isnan(self.pool_A[at])}
+        order = np.argsort(-share_R, kind="stable")
+        found: list[Region] = []
+        for rows in (*order[:_NAMED, None], order[_NAMED:]):
+            share = float(share_R[rows].sum())
+            if share > 0:
+                mean_A = share_R[rows] @ self.mean_RA[rows] / share
+                name = names[rows[0]] if len(found) < _NAMED else "(all others)"
+                quality = {expert: float(mean_A[at]) for expert, at in known.items()}
+                found.append(Region(name, share, quality))
+        return tuple(found)
 
     def state(self) -> State:
         return {}, {"mean": self.mean_RA, "stderr": self.stderr_RA, "pool": self.pool_A}

@@ -13,7 +13,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.observed import Observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.regions import Regions
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.states import join_states, part_state
 
 _AGGREGATIONS = ("mean", "rank")
@@ -78,6 +78,16 @@ class RegionTable:
         if self.reading.caution:
             quality_NA -= self.reading.caution * stderr_NA
         return quality_NA, stderr_NA
+
+    def reasons(self, kind: str, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        """See `Explaining.reasons`; regions are called `kind` and their number."""
+        experts = self.effort.experts
+        columns = {one: experts.index(one) for one in (chosen, other) if one in experts}
+        share_R = self.regions.shares(features.vectors_ND)[0]
+        if self.reading.aggregation == "rank":
+            return Reasons()
+        names = [f"{kind} {place}" for place in range(len(share_R))]
+        return Reasons(regions=self.table.regions(share_R, names, columns))
 
     def with_expert(self, expert: str, features: FeatureBatch, probes: OutcomeTable) -> Self:
         """See `OpenPoolEstimator.add_expert`."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.observed import Observed, choice_error, observed
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
 from routers.states import fitted, join_states, part_state
 
 _FOLDS = 5
@@ -56,6 +56,14 @@ class RidgeEstimator:
     def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
         """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
         return fitted(self._lines).predict(features.vectors_ND.astype(np.float64))
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        experts = fitted(self._effort).experts
+        if not {chosen, other} <= set(experts):
+            return Reasons()
+        pair = [experts.index(chosen), experts.index(other)]
+        line = fitted(self._lines).difference(pair[0], pair[1])
+        return Reasons() if np.isnan(line.baseline) else Reasons(linear=line)
 
     def state(self) -> State:
         lines = fitted(self._lines)
@@ -104,6 +112,14 @@ class _Lines:
         )
         share_NA = 1 / np.maximum(self.count_A, 1) + leverage_GN[self.group_A].T
         return quality_NA, np.sqrt(self.residual_A * share_NA)
+
+    def difference(self, chosen: int, other: int) -> Linear:
+        """Quality of one expert less that of another, around the mean vector of the first."""
+        mean_D = self.centre_GD[self.group_A[chosen]]
+        away_D = mean_D - self.centre_GD[self.group_A[other]]
+        there = self.mean_A[other] + away_D @ self.slope_DA[:, other]
+        slope_D = self.slope_DA[:, chosen] - self.slope_DA[:, other]
+        return Linear(slope_D, mean_D, float(self.mean_A[chosen] - there))
 
 
 _FIELDS = tuple(field.name for field in fields(_Lines))

@@ -9,13 +9,15 @@ from typing import Protocol, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from routers.base import Estimator
 from routers.errors import TableError
 from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.knn import KnnEstimator
 from routers.estimators.observed import Observed, observed
 from routers.estimators.standing import standing
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
+from routers.reasons import merged, reasons_of
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.registry import estimator_class, make_estimator
 from routers.states import fitted, join_states, part_state
 
@@ -117,6 +119,14 @@ class StackedEstimator:
         quality_NA = _bent(blend.mix(blend.standing_A, said_MNA, near_N))
         stderr_NA = blend.mixed_stderr(stderr_MNA, len(features))
         return fitted(self._effort).estimates(features, quality_NA, stderr_NA)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        blend = fitted(self._blend)
+        _, _, near_N = _ask(self._fitted, features)
+        trust = float(_trust(near_N, blend.near_2)[0, 0])
+        members = cast("tuple[Estimator, ...]", self._fitted)
+        parts = [reasons_of(member, features, chosen, other) for member in members]
+        return merged(parts, (blend.apart_M * trust).tolist())
 
     def state(self) -> State:
         blend = fitted(self._blend)

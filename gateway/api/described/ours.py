@@ -23,6 +23,42 @@ class Candidate(Open):
     probability: float = Field(ge=0, le=1)
 
 
+class NeighbourJson(Open):
+    """A logged query that is near; its text is not told."""
+
+    query_id: str
+    similarity: float
+    weight: float = Field(ge=0, le=1)
+    scores: dict[str, float]
+
+
+class RegionJson(Open):
+    """A task or a cluster that the request belongs to, and what is expected there."""
+
+    name: str
+    share: float = Field(ge=0)
+    quality: dict[str, float]
+
+
+class ContributionJson(Open):
+    """What a word or a feature adds to the difference of the two experts."""
+
+    name: str
+    points: float
+
+
+class ReasonsJson(Open):
+    """What spoke for the chosen expert against the next one, before calibration."""
+
+    expert: str
+    against: str
+    neighbours: list[NeighbourJson]
+    regions: list[RegionJson]
+    contributions: list[ContributionJson]
+    baseline: float | None
+    unit: Literal["quality", "log-odds"] | None
+
+
 class RouteJson(Open):
     """What would be decided, and why."""
 
@@ -32,6 +68,7 @@ class RouteJson(Open):
     policy: str
     propensity: float = Field(gt=0, le=1)
     explanation: str
+    reasons: ReasonsJson | None
     fallback: list[str]
     candidates: list[Candidate] = Field(min_length=1)
     excluded: dict[str, str]
