@@ -11,8 +11,8 @@ from scipy.special import expit
 from routers.estimators.observed import Observed
 from routers.records import Floats
 
-_STEPS = 60
-_CLOSE = 1e-4
+_STEPS = 40
+_CLOSE = 1e-3
 # The second derivative of the log loss in its logit is p (1 - p) <= 1/4.
 _STEEPEST = 0.25
 

@@ -113,6 +113,15 @@ def test_share_of_the_stronger_is_what_the_quantile_asks_for() -> None:
         assert (gain_N > np.quantile(gain_N, 1 - share)).mean() == pytest.approx(share, abs=0.005)
 
 
+def test_a_tie_is_half_a_win_for_both() -> None:
+    score_NA = np.ones((1000, 2))
+    score_NA[:100, 1] = 0.0
+    features = features_of(np.random.default_rng(7).normal(size=(1000, 4)))
+    fitted = PairwiseEstimator().fit(features, table_of(score_NA), np.random.default_rng(0))
+    lead = float(fitted.rating_A[0] - fitted.rating_A[1])
+    assert lead == pytest.approx(np.log(0.55 / 0.45), abs=0.005)
+
+
 def test_nobody_is_rated_where_nobody_met() -> None:
     score_NA = np.full((40, 2), np.nan)
     score_NA[:20, 0], score_NA[20:, 1] = 1.0, 0.0
