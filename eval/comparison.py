@@ -127,6 +127,7 @@ class RouterResult:
         expert_calibration: Expert to how the predictions for it come true.
         recall: How often it is right, by how many experts are.
         robustness: Whether its decisions hold when prompts change; None when not tried.
+        policies: What a policy that finds its own setting promises, to what it led to.
     """
 
     name: str
@@ -142,6 +143,7 @@ class RouterResult:
     expert_calibration: Mapping[str, Calibration] = field(default_factory=dict)
     recall: tuple[RecallRow, ...] = ()
     robustness: Robustness | None = None
+    policies: Mapping[str, Point] = field(default_factory=dict)
 
     @property
     def operating_point(self) -> Point:

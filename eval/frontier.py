@@ -88,6 +88,8 @@ def _draw_plane(ax: Axes, comparison: Comparison) -> None:
             curves += _draw_router(ax, router, index, recommended, labels)
         else:
             _draw_faint(ax, router, index)
+        if router.name == comparison.recommended:
+            dots += _draw_policies(ax, router, labels)
     _draw_count(ax, len(comparison.routers) - len(shown))
     dots += _draw_baselines(ax, comparison, labels)
     for point in comparison.measured:
@@ -171,6 +173,20 @@ def _draw_operating_point(ax: Axes, router: RouterResult, color: str, labels: li
     if offer.delta_quality or offer.cost_save:
         change = f"{points(offer.delta_quality)} points, {signed(-100 * offer.cost_save, 0)}% cost"
         labels.append(Label(dot.x, dot.y, change, color, bold=True, must=True))
+
+
+def _draw_policies(ax: Axes, router: RouterResult, labels: list[Label]) -> _Spots:
+    """Of the recommended router: policies that found their own setting in training."""
+    drawn: _Spots = []
+    for name, point in router.policies.items():
+        dot = Dot.of(point)
+        if dot is not None:
+            label = "" if drawn else "its other policies"
+            x, y = dot.x, dot.y
+            ax.scatter(x, y, s=34, marker="D", fc=PAPER, ec=INK, zorder=5, label=label)
+            labels.append(Label(dot.x, dot.y, name, INK))
+            drawn.append((dot.x, dot.y))
+    return drawn
 
 
 def _draw_baselines(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spots:

@@ -39,6 +39,10 @@ def _router_json(router: RouterResult) -> dict[str, Any]:
         "ece": whole.ece if whole else None,
         "brier": whole.brier if whole else None,
         "points": [_point_json(point, "lambda") for point in router.points],
+        "policies": {
+            name: {what: value for what, value in _point_json(point, "").items() if what}
+            for name, point in router.policies.items()
+        },
         "ci95": _intervals(router.ci95),
         "calibration": {
             "all": _calibration_json(whole),

@@ -102,6 +102,27 @@ def _router_result(
         expert_calibration=_per_expert(estimates.quality_NA, test),
         recall=recall_table(test, columns_N),
         robustness=trained.robustness,
+        policies={each.name: _policy_point(each.traffic, judged) for each in trained.policies},
+    )
+
+
+def _policy_point(traffic: Traffic, judged: Judged) -> Point:
+    values_2N = np.stack([traffic.quality_N, traffic.cost_N])
+    weights_2N = np.stack([traffic.quality_weight_N, traffic.cost_weight_N])
+    drawn_B2 = judged.bootstrap.means(values_2N, weights_2N)
+    intervals = {
+        "quality": percentile_interval(drawn_B2[:, 0]),
+        "cost_usd": percentile_interval(drawn_B2[:, 1]),
+    }
+    shares = zip(judged.pool.test.experts, traffic.share_A, strict=True)
+    return Point(
+        setting=None,
+        quality=traffic.quality,
+        cost_usd=traffic.cost_usd,
+        share={expert: float(share) for expert, share in shares if share > 0},
+        latency_s=traffic.latency_s,
+        unobserved=traffic.unobserved,
+        ci95={name: interval for name, interval in intervals.items() if interval is not None},
     )
 
 

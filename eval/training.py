@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from eval.batches import make_batch
 from eval.operating import Fit, Setting, Sweep, choose_settings, sweep
+from eval.policy_points import PolicyPoint, policy_points, shown_policies
 from eval.pool import Pool
 from eval.replay import cards_of, request_of
 from eval.robustness import Changed, Columns, Disturbed, Robustness, disturb, robustness
@@ -108,6 +109,7 @@ class Trained:
         sweep: What it does on the test side.
         robustness: Of its decisions at the cost weight to run it at.
         seconds: Stage to the seconds it took.
+        policies: What it does on the test side under policies that find their own setting.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Trained:
     sweep: Sweep
     robustness: Robustness
     seconds: Mapping[str, float]
+    policies: tuple[PolicyPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,9 @@ def _train(name: str, encoder: str, bench: Bench) -> Trained:
     estimates = router.estimator.predict(sides.test)
     found = sweep(router, pool.test, pool.prices, bench.cost_weights, estimates)
     clock.lap("replay")
+    shown = shown_policies(pool.train, bench.best)
+    policies = policy_points(router, shown, pool.test, estimates, pool.prices)
+    clock.lap("policies")
     fit = Fit(name, router, pool.train, encoded)
     settings = choose_settings(fit, pool.prices, bench.cost_weights, bench.best, bench.seed)
     clock.lap("settings")
@@ -162,7 +168,8 @@ def _train(name: str, encoder: str, bench: Bench) -> Trained:
     clock.lap("robustness")
     decide_us = decision_us_p50(router, pool.test.prompts[:_TIMED_DECISIONS], pool.prices)
     clock.lap("timing")
-    return Trained(name, clock.seconds["fit"], decide_us, settings, found, held, clock.seconds)
+    fit_s, seconds = clock.seconds["fit"], clock.seconds
+    return Trained(name, fit_s, decide_us, settings, found, held, seconds, policies)
 
 
 def _robustness(router: Router, bench: Bench, disturbed: Disturbed, setting: Setting) -> Robustness:

@@ -111,7 +111,7 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
     assert metrics.pop("seconds").keys() == {"encode", "routers", "judge"}
     for router in metrics["routers"].values():
         del router["fit_s"], router["decide_us_p50"]
-        stages = {"load", "fit", "replay", "settings", "robustness", "timing"}
+        stages = {"load", "fit", "replay", "policies", "settings", "robustness", "timing"}
         assert router.pop("seconds").keys() == stages
     return metrics
 
