@@ -21,12 +21,12 @@ from eval.pictures import (
     MUTED,
     PAPER,
     Dot,
+    color_of,
     curve_id,
     draw_bars,
     plain,
     prominent,
     reach,
-    router_color,
     style,
     to_png,
     to_svg,
@@ -84,8 +84,7 @@ def _draw_plane(ax: Axes, comparison: Comparison) -> None:
     shown = prominent(comparison)
     for index, router in enumerate(comparison.routers):
         if router.name in shown:
-            recommended = router.name == comparison.recommended
-            curves += _draw_router(ax, router, index, recommended, labels)
+            curves += _draw_router(ax, comparison, index, labels)
         else:
             _draw_faint(ax, router, index)
         if router.name == comparison.recommended:
@@ -121,10 +120,10 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
     return [(dot.x, dot.y) for dot in everyone]
 
 
-def _draw_router(
-    ax: Axes, router: RouterResult, index: int, recommended: bool, labels: list[Label]
-) -> _Spots:
-    color = router_color(index)
+def _draw_router(ax: Axes, comparison: Comparison, index: int, labels: list[Label]) -> _Spots:
+    router = comparison.routers[index]
+    recommended = router.name == comparison.recommended
+    color = color_of(comparison, router.name)
     dots = [dot for point in router.points if (dot := Dot.of(point)) is not None]
     cost, quality = np.array([dot.x for dot in dots]), np.array([dot.y for dot in dots])
     hull = upper_hull(cost, quality)

@@ -22,9 +22,8 @@ from eval.wordings import PER
 
 INK, MUTED, GRID, PAPER, MEASURED = "#1c2024", "#6c757d", "#e3e6ea", "#fefefe", "#c1121f"
 DPI = 180
-_MOST_PROMINENT = 7
 ROUTER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#9b4f96", "#b8860b", "#3f8fd2", "#7a5c00")
-_VARIABLES = {
+VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--grid",
@@ -44,12 +43,18 @@ def curve_id(index: int) -> str:
     return f"curve-{index}"
 
 
+def color_of(comparison: Comparison, name: str) -> str:
+    """The colour of a router in a comparison; those that do not stand out share a quiet one."""
+    shown = [router.name for router in comparison.routers if router.name in prominent(comparison)]
+    return router_color(shown.index(name)) if name in shown else MUTED
+
+
 def prominent(comparison: Comparison) -> list[str]:
     """The routers whose curves stand out: the recommended one, then the highest, seven in all."""
     figure = "aiq" if comparison.costs_known else "quality_max"
     ranked = sorted(comparison.routers, key=lambda router: -np.nan_to_num(router.figures[figure]))
     names = [comparison.recommended, *(router.name for router in ranked)]
-    return list(dict.fromkeys(names))[:_MOST_PROMINENT]
+    return list(dict.fromkeys(names))[: len(ROUTER_COLORS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def to_svg(figure: Figure, salt: str, title: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[^"]*"', "", svg, count=2)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
-    for color, variable in _VARIABLES.items():
+    for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return svg
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from eval.comparison import Comparison
 from eval.labels import shortened
-from eval.pictures import INK, MEASURED, MUTED, plain, reach, router_color, style
+from eval.pictures import INK, MEASURED, MUTED, color_of, plain, reach, style
 
 _MOST_ROWS = 28
 _Row = tuple[str, float, tuple[float, float] | None, str]
@@ -46,8 +46,10 @@ def _rows(comparison: Comparison, baselines: Mapping[str, str]) -> list[_Row]:
         for name, text in baselines.items()
         if name in comparison.baselines
     ]
-    for index, router in enumerate(comparison.routers):
-        points.append((f"router {router.name}", router.operating_point, router_color(index)))
+    for router in comparison.routers:
+        points.append(
+            (f"router {router.name}", router.operating_point, color_of(comparison, router.name))
+        )
     for name, point, color in points:
         interval = point.ci95.get("quality")
         pair = None if interval is None else (interval.low, interval.high)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from eval.comparison import Comparison, RouterResult
 from eval.frontier import frontier_png, frontier_svg
 from eval.metrics_json import to_json
-from eval.pictures import router_color
+from eval.pictures import color_of
 from eval.reliability import reliability_svg
 from eval.report_details import (
     curve_table,
@@ -185,8 +185,9 @@ def _glance(comparison: Comparison, best: RouterResult) -> list[dict[str, str]]:
 def _calibration(comparison: Comparison, best: RouterResult) -> dict[str, Any]:
     if best.calibration is None:
         return {"calibration": None, "reliability": None}
-    index = [router.name for router in comparison.routers].index(best.name)
-    svg = reliability_svg(best.calibration, best.calibration_chosen, router_color(index))
+    svg = reliability_svg(
+        best.calibration, best.calibration_chosen, color_of(comparison, best.name)
+    )
     table = calibration_rows(best.calibration, best.calibration_chosen)
     return {"calibration": table, "reliability": Markup(svg)}  # noqa: S704
 

@@ -10,7 +10,7 @@ from typing import Any
 from eval.calibration import Calibration
 from eval.comparison import Baseline, Comparison, MeasuredPoint, Offer, Point, RouterResult
 from eval.intervals import Interval
-from eval.pictures import ROUTER_COLORS, curve_id, prominent
+from eval.pictures import VARIABLES, color_of, curve_id, prominent
 from eval.wordings import (
     DASH,
     dollars,
@@ -85,7 +85,7 @@ def _router_row(comparison: Comparison, index: int) -> Row:
     return replace(
         _with_offer(_with_figures(row, router.figures, router.ci95), router.verdict.offer),
         kind=kind,
-        color=f"var(--router-{index % len(ROUTER_COLORS)})",
+        color=f"var({VARIABLES[color_of(comparison, router.name)]})",
         detail=_router_detail(router),
         pays=router.verdict.pays,
         curve=curve_id(index),

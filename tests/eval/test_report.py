@@ -19,6 +19,7 @@ from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
 from eval.frontier import draw_frontier, frontier_svg
 from eval.labels import Label, place_labels, shortened
+from eval.pictures import MUTED, color_of, prominent
 from eval.report import render_report, write_report
 
 MakeWorld = Callable[..., Any]
@@ -236,3 +237,20 @@ def test_labels_cover_neither_each_other_nor_points() -> None:
 )
 def test_long_names_are_shortened_in_the_middle(text: str, shown: str) -> None:
     assert shortened(text) == shown
+
+
+def test_of_many_routers_seven_stand_out_in_colours_of_their_own(found: Comparison) -> None:
+    ridge, category = found.router("ridge"), found.router("category")
+    many = [replace(ridge, name=f"ridge{i}") for i in range(8)]
+    crowd = replace(found, routers=(*many, category), recommended="category")
+    names = prominent(crowd)
+    assert len(names) == 7
+    assert names[0] == "category"
+    colors = [color_of(crowd, name) for name in names]
+    assert len(set(colors)) == 7
+    left_out = [router.name for router in crowd.routers if router.name not in names]
+    assert {color_of(crowd, name) for name in left_out} == {MUTED}
+    page = Page(render_report(crowd, title="T"))
+    drawn = [name for name, _ in page.attributes if name == "checked"]
+    assert len(drawn) == 7
+    assert "2 other routers" in {text.get_text() for text in draw_frontier(crowd).legends[0].texts}
