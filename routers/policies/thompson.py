@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 
@@ -40,7 +39,7 @@ class ThompsonPolicy:
         if not self.stderrs > 0:
             raise ValueError(f"the width must be > 0 standard errors, got {self.stderrs!r}")
         # It takes longer to load than a gateway to start: now rather than with the first request.
-        import_module("scipy.special")
+        import scipy.special  # noqa: F401
 
     def distribution(self, candidates: Candidates, preference: Preference) -> tuple[Floats, Floats]:
         utility_A = utilities(candidates, preference)

@@ -16,7 +16,7 @@ from routers.errors import TableError
 from routers.fit import fit_router
 from routers.policies.threshold import ThresholdPolicy
 from routers.records import OutcomeTable, Preference
-from routers.registry import make_policy, policy_names, policy_params
+from routers.registry import DEFAULT_ESTIMATOR, make_policy, policy_names, policy_params
 from routers.router import Router, untrained_router
 
 ANYTHING = Preference()
@@ -63,7 +63,9 @@ def test_it_is_the_same_after_a_round_trip(router: Router, tmp_path: Path) -> No
     np.testing.assert_array_equal(before.score_NA, after.score_NA)
 
 
-@pytest.mark.parametrize(("estimator", "calibrate"), [("knn", True), ("knn", False)])
+@pytest.mark.parametrize(
+    ("estimator", "calibrate"), [("knn", True), ("knn", False), (DEFAULT_ESTIMATOR, True)]
+)
 def test_estimates_are_of_fits_that_had_not_seen_the_row(estimator: str, calibrate: bool) -> None:
     table = a_table(1500, groups=1500)
     noise = fit_router("r", estimator, table, seed=0, calibrate=calibrate).rehearsal
