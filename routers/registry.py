@@ -36,6 +36,7 @@ _ESTIMATORS: Mapping[str, str] = {
     "ridge": "routers.estimators.ridge:RidgeEstimator",
     "stack": "routers.estimators.stacked:StackedEstimator",
     "thompson": "routers.estimators.thompson:ThompsonEstimator",
+    "text": "routers.estimators.text:TextEstimator",
 }
 _WRAPPERS: Mapping[str, str] = {
     "calibrated": "routers.estimators.calibrated:CalibratedEstimator",

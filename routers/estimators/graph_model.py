@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from routers.estimators.columns import by_content
 from routers.estimators.observed import Observed
 from routers.records import FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.training.batches import Array, Examples, Head, Rows, Weights, torch_for
@@ -88,7 +89,7 @@ class GraphModel:
         """
         torch_for(what)
         effort_NA = _effort(table)
-        order = _by_content(outcomes, effort_NA)
+        order = by_content(outcomes.score_NA, outcomes.weight_NA, effort_NA)
         sorted_ = Observed(
             outcomes.score_NA[:, order], outcomes.weight_NA[:, order], outcomes.mean_A[order]
         )
@@ -167,9 +168,3 @@ def _effort(table: OutcomeTable) -> Floats:
     known_K = np.sort(tokens_NA[known_NA])
     spread = max(float(known_K.std()), 1e-6)
     return np.where(known_NA, (tokens_NA - known_K.mean()) / spread, 0.0)
-
-
-def _by_content(outcomes: Observed, effort_NA: Floats) -> Rows:
-    parts_AN = np.concatenate([outcomes.score_NA, outcomes.weight_NA, effort_NA]).T
-    keys = [np.ascontiguousarray(part_N).tobytes() for part_N in parts_AN]
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.intp)

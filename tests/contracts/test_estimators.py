@@ -84,6 +84,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "entities": {"epochs": 3, "hidden": 8},
     "graph": {"epochs": 3, "hidden": 8},
     "stack": {"members": ("knn", "ridge")},
+    "text": {"epochs": 1, "most_rows": 40, "most_tokens": 4},
 }
 # The wrapper owes the same whatever is in it: a few kinds of estimator stand for all.
 CALIBRATED = ("category", "knn", "prior", "ridge")
@@ -102,7 +103,13 @@ def quick_router(name: str, table: OutcomeTable) -> Router:
         return fit_router("r", name, table, seed=1, calibrate=name not in QUICK)
 
 
-@pytest.fixture(params=sorted(KINDS))
+# A transformer reads every text of every test.
+SLOW = {"text"}
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in sorted(KINDS)]
+)
 def unfitted(request: pytest.FixtureRequest) -> Estimator:
     return KINDS[request.param]()
 

@@ -55,7 +55,7 @@ def test_full_precision_gives_the_same_vectors_but_for_rounding(
     import torch
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    full = minilm._model.__wrapped__()
+    full = minilm.shared_model.__wrapped__()
     assert full.precision == "float32"
     wanted_ND = np.stack([full.vector(text) for text in TEXTS])
     np.testing.assert_allclose((encoder.encode(TEXTS) * wanted_ND).sum(axis=1), 1, atol=1e-3)
@@ -132,13 +132,13 @@ def test_who_lacks_the_package_is_told_what_to_install(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(minilm, "distribution", missing)
     with pytest.raises(RoutingError, match=r"pip install 'pointsman\[torch\]'"):
-        minilm._model.__wrapped__()
+        minilm.shared_model.__wrapped__()
 
 
 def test_who_lacks_torch_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(RoutingError, match=r"pip install 'pointsman\[torch\]'"):
-        minilm._model.__wrapped__()
+        minilm.shared_model.__wrapped__()
 
 
 def test_only_the_files_of_the_package_are_used_and_none_of_its_code() -> None:
