@@ -193,16 +193,24 @@ class _Blend:
         weight_NA = np.where(np.isnan(shown.base_NA), 0.0, outcomes.weight_NA)
         score_NA = np.where(weight_NA > 0, outcomes.score_NA - np.nan_to_num(shown.base_NA), 0.0)
         mass_N1 = weight_NA.sum(axis=1, keepdims=True)
-        truth_NA, ease_N1 = _centred(score_NA, weight_NA)
         known_N = ~np.isnan(shown.near_N)
         near_2 = np.quantile(shown.near_N[known_N], _STRANGE) if known_N.any() else _ALL_TRUSTED
         trust_N1 = _trust(shown.near_N, near_2)
-        parts = [
-            _centred(_moved(said_NA, shown.base_NA) * trust_N1, weight_NA)
-            for said_NA in shown.said_MNA
+        moved_MNA = [_moved(said_NA, shown.base_NA) * trust_N1 for said_NA in shown.said_MNA]
+        known_A = (outcomes.weight_NA > 0).any(axis=0)
+        mean_MN1 = [moved_NA[:, known_A].mean(axis=1, keepdims=True) for moved_NA in moved_MNA]
+        ease_N1 = (weight_NA * score_NA).sum(axis=1, keepdims=True) / np.maximum(mass_N1, _TINY)
+        level_M = _weights(mean_MN1, ease_N1, mass_N1)
+        expected_N1 = sum(
+            (level * mean_N1 for level, mean_N1 in zip(level_M, mean_MN1, strict=True)),
+            start=np.zeros_like(ease_N1),
+        )
+        truth_NA = _centred(score_NA, weight_NA, expected_N1)
+        apart_MNA = [
+            _centred(moved_NA, weight_NA, mean_N1)
+            for moved_NA, mean_N1 in zip(moved_MNA, mean_MN1, strict=True)
         ]
-        apart_M = _weights([part[0] for part in parts], truth_NA, weight_NA)
-        level_M = _weights([part[1] for part in parts], ease_N1, mass_N1)
+        apart_M = _weights(apart_MNA, truth_NA, weight_NA)
         return cls(*standing(outcomes), apart_M, level_M, near_2)
 
     def mix(self, base: Floats, said_MNA: list[Floats], near_N: Floats) -> Floats:
@@ -302,16 +310,15 @@ def _bent(quality_NA: Floats) -> Floats:
     return bent_NA
 
 
-def _centred(values_NA: Floats, weight_NA: Floats) -> tuple[Floats, Floats]:
-    """Values less their row's mean over what was observed, and that mean, (N, 1).
+def _centred(values_NA: Floats, weight_NA: Floats, expected_N1: Floats) -> Floats:
+    """Values less their row's mean over what was observed.
 
-    A row of one outcome tells nobody apart, but it is all that a log of single answers has: there
-    the mean is taken to be 0.
+    In a row of one outcome that would be nothing: there what was expected of the row stands in.
     """
     several_N1 = (weight_NA > 0).sum(axis=1, keepdims=True) > 1
     mass_N1 = np.maximum(weight_NA.sum(axis=1, keepdims=True), _TINY)
     mean_N1 = (weight_NA * values_NA).sum(axis=1, keepdims=True) / mass_N1
-    return values_NA - np.where(several_N1, mean_N1, 0.0), mean_N1
+    return values_NA - np.where(several_N1, mean_N1, expected_N1)
 
 
 def _weights(parts_M: list[Floats], truth: Floats, weight: Floats) -> Floats:
