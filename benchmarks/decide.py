@@ -31,6 +31,7 @@ from routers.features import estimate_prompt_tokens
 from routers.fit import fit_router
 from routers.policies.greedy import PRESETS, good_enough
 from routers.records import Floats, OutcomeTable
+from routers.registry import DEFAULT_ENCODER, DEFAULT_ESTIMATOR
 from routers.router import Router, untrained_router
 
 _WORDS = 40_000
@@ -55,8 +56,14 @@ def main() -> None:
     parser.add_argument("--encoders", default="hashing,static,tfidf,minilm")
     parser.add_argument("--estimators", default="knn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pools", default="", help="numbers of experts to compare, 5,10,20,40: the default router"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
+    if args.pools:
+        show_pools(args)
+        return
     rng = np.random.default_rng(args.seed)
     texts = Texts(rng)
     table = outcomes(texts, args.rows, args.experts, rng)
@@ -89,6 +96,26 @@ def main() -> None:
         return
     show(found, args)
     book.show(booked, args.experts, "none")
+
+
+def show_pools(args: argparse.Namespace) -> None:
+    """Print what a decision of the default router costs by the number of experts."""
+    title = f"CPU µs per decision, {DEFAULT_ESTIMATOR}+{DEFAULT_ENCODER}, {args.rows} rows"
+    table = Table("experts", "decide", "without embedding", "fit, s", title=title)
+    rng = np.random.default_rng(args.seed)
+    texts = Texts(rng)
+    prompts = [texts.one(args.characters)[0] for _ in range(_WARM_UP + args.calls)]
+    requests = [ChatRequest((Message("user", prompt),)) for prompt in prompts]
+    with threadpool_limits(limits=1):
+        for experts in map(int, args.pools.split(",")):
+            learned = outcomes(texts, args.rows, experts, rng)
+            began = time.perf_counter()
+            router = fit_router("r", DEFAULT_ESTIMATOR, learned, seed=args.seed, epsilon=_EPSILON)
+            fit_s = time.perf_counter() - began
+            found = medians_us(measure(router, Cards(pool(experts)), requests))
+            rest = found["decide"] - found["encode"]
+            table.add_row(str(experts), f"{found['decide']:.0f}", f"{rest:.0f}", f"{fit_s:.1f}")
+    Console().print(table)
 
 
 class Texts:

@@ -91,6 +91,7 @@ def test_neighbours_expect_what_comes_once_they_are_calibrated() -> None:
     assert found.ece < 0.03
 
 
+@pytest.mark.slow
 def test_regressing_scores_beats_classifying_who_is_best() -> None:
     train, dev = sides("llmrouter")
     # The label that a classifier learns: the first of those that are best.
