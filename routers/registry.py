@@ -21,14 +21,18 @@ DEFAULT_ENCODER = "tfidf"
 
 _ESTIMATORS: Mapping[str, str] = {
     "average": "routers.estimators.averaged:AveragedEstimator",
+    "bilinear": "routers.estimators.bilinear:BilinearEstimator",
     "category": "routers.estimators.category:CategoryEstimator",
     "cluster": "routers.estimators.cluster:ClusterEstimator",
+    "contrastive": "routers.estimators.contrastive:ContrastiveEstimator",
     "entities": "routers.estimators.entities:EntityGraphEstimator",
     "graph": "routers.estimators.graph:GraphEstimator",
     "instruction": "routers.estimators.instruction:InstructionEstimator",
+    "irt": "routers.estimators.irt:IrtEstimator",
     "knn": "routers.estimators.knn:KnnEstimator",
     "linucb": "routers.estimators.linucb:LinUcbEstimator",
     "logistic": "routers.estimators.logistic:LogisticEstimator",
+    "mlp": "routers.estimators.mlp:MlpEstimator",
     "online": "routers.estimators.online:OnlineEstimator",
     "pairwise": "routers.estimators.pairwise:PairwiseEstimator",
     "pilot": "routers.estimators.pilot:PilotEstimator",

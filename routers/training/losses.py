@@ -16,6 +16,8 @@ Loss = Callable[["Tensor", Tensors], "Tensor"]
 
 _TINY = 1e-12
 _IMPOSSIBLE = -1e9
+_TIE = 1e-5
+_WORD = 2**32 - 1
 
 
 def multi_hot(logits_BA: Tensor, batch: Tensors) -> Tensor:
@@ -76,7 +78,9 @@ class Contrast:
         \frac{e^{s_i}}{e^{s_i} + \sum_{j \in \text{last } k} e^{s_j}}
 
     A top expert must have scored above 0, a last one at most .5, and nobody is both. Rows without
-    such a pair weigh nothing. Logits are similarities over a temperature: cos(z, k_a) / t.
+    such a pair weigh nothing. Which of equals is the better one changes from row to row, else
+    whoever comes first would seem to be good at what is easy. Logits are similarities over a
+    temperature: cos(z, k_a) / t.
 
     Args:
         count: k >= 1.
@@ -91,9 +95,10 @@ class Contrast:
 
     def __call__(self, logits_BA: Tensor, batch: Tensors) -> Tensor:
         seen_BA = batch.weight_BA > 0
+        rank_BA = batch.score_BA + _TIE * _scattered(batch)
         # Unobserved experts come last among the best, and last among the worst.
-        best_BK = _masked(batch.score_BA, seen_BA).topk(self._of(batch)).indices
-        worst_BK = _masked(-batch.score_BA, seen_BA).topk(self._of(batch)).indices
+        best_BK = _masked(rank_BA, seen_BA).topk(self._of(batch)).indices
+        worst_BK = _masked(-rank_BA, seen_BA).topk(self._of(batch)).indices
         good_BK = (seen_BA & (batch.score_BA > self.least_good)).gather(1, best_BK)
         bad_BK = (seen_BA & (batch.score_BA <= self.most_bad)).gather(1, worst_BK)
         both_BKK = best_BK[:, :, None] == worst_BK[:, None, :]
@@ -149,3 +154,13 @@ def _masked(values: Tensor, kept: Tensor) -> Tensor:
 def _row_weights(batch: Tensors, kept_B: Tensor) -> Tensor:
     count_B = (batch.weight_BA > 0).sum(dim=1).clamp_min(1)
     return batch.weight_BA.sum(dim=1) / count_B * kept_B
+
+
+def _scattered(batch: Tensors) -> Tensor:
+    """Numbers in [0, 1) that follow from row and column and from nothing else."""
+    torch = torch_for("a loss")
+    columns_A = torch.arange(batch.score_BA.shape[1])
+    mixed_BA = (batch.rows_B[:, None] * 0x9E3779B1 + columns_A * 0x85EBCA77) & _WORD
+    for factor in (0x2C1B3C6D, 0x297A2D39):
+        mixed_BA = ((mixed_BA ^ (mixed_BA >> 15)) * factor) & _WORD
+    return (mixed_BA ^ (mixed_BA >> 15)) / (_WORD + 1)

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from routers.training.batches import VECTORS, Step, Tensors, torch_for
+import numpy as np
+from sklearn.cluster import KMeans
+
+from routers.training.batches import VECTORS, Head, Step, Tensors, torch_for
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -140,6 +143,63 @@ class Balance:
             counts_A = torch.bincount(torch.cat(recent), minlength=experts)
             share_A = counts_A / counts_A.sum()
             return experts * (share_A * step.logits_BA.softmax(dim=1).mean(dim=0)).sum()
+
+        return penalty
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    r"""Queries of one cluster near each other, and far from those of other clusters.
+
+    .. math:: -\log \frac{e^{\cos(e_i, e_+) / t}}{e^{\cos(e_i, e_+) / t} + \sum_{j=1}^{H}
+        e^{\cos(e_i, e_j^-) / t}}
+
+    For each row of the batch one of its cluster and H of other clusters, all drawn at random.
+
+    Args:
+        weight: >= 0.
+        inside: (weights, inputs) to unit-length embeddings e, (B, H).
+        count: How many k-means clusters of the "vectors", >= 2.
+        temperature: t > 0.
+        against: H >= 1.
+
+    Source: the sample-sample loss of RouterDC (Chen et al., 2024).
+    """
+
+    weight: float
+    inside: Head
+    count: int = 16
+    temperature: float = 1.0
+    against: int = 3
+
+    def start(self, everything: Tensors) -> Penalty:
+        torch = torch_for("a contrast of clusters")
+        vectors_ND = everything.inputs[VECTORS].numpy()
+        count = min(self.count, len(vectors_ND))
+        # Its own seed: which rows are alike is no matter of chance.
+        means = KMeans(count, n_init=1, random_state=0).fit(vectors_ND)
+        cluster_N = torch.from_numpy(means.labels_.astype(np.int64))
+        order_N = cluster_N.argsort(stable=True)
+        size_C = torch.bincount(cluster_N, minlength=count)
+        first_C = size_C.cumsum(0) - size_C
+
+        def penalty(step: Step) -> Any:
+            cluster_B = cluster_N[step.places_B]
+            if (size_C > 0).sum() < 2:
+                return step.logits_BA.sum() * 0
+            size_B, first_B = size_C[cluster_B], first_C[cluster_B]
+            drawn_B = torch.rand(len(size_B), generator=step.generator)
+            like_B = order_N[first_B + (drawn_B * size_B).long()]
+            drawn_BH = torch.rand(len(size_B), self.against, generator=step.generator)
+            # Counted from behind the row's own cluster, round and round.
+            beyond_BH = (drawn_BH * (len(order_N) - size_B)[:, None]).long()
+            unlike_BH = order_N[((first_B + size_B)[:, None] + beyond_BH) % len(order_N)]
+            others_BF = torch.cat([like_B[:, None], unlike_BH], dim=1)
+            around = everything.take(others_BF.flatten())
+            own_BE = self.inside(step.weights, step.batch.inputs)
+            their_BFE = self.inside(step.weights, around.inputs).view(*others_BF.shape, -1)
+            alike_BF = (own_BE[:, None] * their_BFE).sum(dim=2) / self.temperature
+            return -alike_BF.log_softmax(dim=1)[:, 0].mean()
 
         return penalty
 

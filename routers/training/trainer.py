@@ -45,7 +45,6 @@ from routers.training.regularisers import Penalty, Regulariser, noisy
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SMALLEST_BATCH = 32
 _STEPS_AN_EPOCH = 8
 
 
@@ -58,21 +57,26 @@ class Schedule:
         patience: Passes without a better validation loss after which training ends.
         blind_epochs: Passes when there is nothing to validate on (fewer than two groups).
         batch: The most rows of one step; small tables take smaller ones, for 8 steps a pass.
+        smallest_batch: The fewest rows of one step.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW, on matrices only.
         noise: Standard deviation of what is added to the unit-length "vectors" at each step,
             as the length of the whole perturbation; 0 adds nothing.
         held_out: One part in so many is validated on.
+        memory: How much of a running mean of the weights each step keeps, in [0, 1). The mean is
+            what is validated and kept: it wavers less than the weights themselves. 0: no mean.
     """
 
     epochs: int = 60
     patience: int = 5
     blind_epochs: int = 10
     batch: int = 512
+    smallest_batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     noise: float = 0.0
     held_out: int = 10
+    memory: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,18 +164,19 @@ class _Run:
         unseen = everything.take(tensor(held_out)) if folds else None
         weights = {name: tensor(array) for name, array in start.items()}
         optimiser = self._optimiser(weights, frozen)
+        mean = {name: values.detach().clone() for name, values in weights.items()}
         penalties = [(each.weight, each.start(known)) for each in regularisers]
         if unseen is None:
             for _ in range(self.schedule.blind_epochs):
-                self._epoch(weights, optimiser, known, penalties, rng)
-            return Trained(_arrays(weights), held_out, ())
-        losses = [self._validate(weights, unseen)]
-        best = _arrays(weights)
+                self._epoch(weights, mean, optimiser, known, penalties, rng)
+            return Trained(_arrays(mean), held_out, ())
+        losses = [self._validate(mean, unseen)]
+        best = _arrays(mean)
         for _ in range(self.schedule.epochs):
-            self._epoch(weights, optimiser, known, penalties, rng)
-            losses.append(self._validate(weights, unseen))
+            self._epoch(weights, mean, optimiser, known, penalties, rng)
+            losses.append(self._validate(mean, unseen))
             if losses[-1] <= min(losses):
-                best = _arrays(weights)
+                best = _arrays(mean)
             if len(losses) - int(np.argmin(losses)) > self.schedule.patience:
                 break
         return Trained(best, held_out, tuple(losses))
@@ -195,12 +200,15 @@ class _Run:
     def _epoch(
         self,
         weights: Mapping[str, Tensor],
+        mean: Mapping[str, Tensor],
         optimiser: Any,
         known: Tensors,
         penalties: Sequence[tuple[float, Penalty]],
         rng: np.random.Generator,
     ) -> None:
-        size = max(min(self.schedule.batch, len(known) // _STEPS_AN_EPOCH), _SMALLEST_BATCH)
+        size = max(
+            min(self.schedule.batch, len(known) // _STEPS_AN_EPOCH), self.schedule.smallest_batch
+        )
         order_N = tensor(rng.permutation(len(known)))
         for first in range(0, len(known), size):
             places_B = order_N[first : first + size]
@@ -213,6 +221,8 @@ class _Run:
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
+            for name, values in mean.items():
+                values.lerp_(weights[name].detach(), 1 - self.schedule.memory)
 
     def _perturbed(self, batch: Tensors) -> Tensors:
         if not self.schedule.noise:
@@ -232,4 +242,4 @@ class _Run:
 
 
 def _arrays(weights: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {name: values.detach().numpy().copy() for name, values in weights.items()}
+    return {name: values.numpy().copy() for name, values in weights.items()}

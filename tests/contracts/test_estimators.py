@@ -81,8 +81,12 @@ def wrapped(name: str) -> Estimator:
 
 # Those that would take long get settings that don't.
 QUICK: dict[str, dict[str, Any]] = {
+    "bilinear": {"width": 4, "epochs": 3, "members": 2},
+    "contrastive": {"width": 4, "epochs": 3, "clusters": 3},
     "entities": {"epochs": 3, "hidden": 8},
     "graph": {"epochs": 3, "hidden": 8},
+    "irt": {"abilities": 3, "epochs": 3, "members": 2},
+    "mlp": {"units": 8, "epochs": 3, "members": 2},
     "stack": {"members": ("knn", "ridge")},
     "text": {"epochs": 1, "most_rows": 40, "most_tokens": 4},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,9 +22,16 @@ EXPERTS = ("ann", "ben", "dan")
 NEW = "cleo"
 ROWS = 180
 
+# Those that would take long get settings that don't.
+QUICK: dict[str, dict[str, Any]] = {
+    "bilinear": {"width": 8, "epochs": 10, "members": 2},
+    "contrastive": {"width": 8, "epochs": 10, "clusters": 3},
+    "irt": {"abilities": 4, "epochs": 10, "members": 2},
+    "mlp": {"units": 8, "epochs": 10, "members": 2},
+}
 # A wrapper that opens the pool does so whatever it wraps, a table or none.
 MADE: dict[str, Estimator] = {
-    **{name: make_estimator(name) for name in estimator_names()},
+    **{name: make_estimator(name, **QUICK.get(name, {})) for name in estimator_names()},
     **{f"{name}:ridge": make_wrapper(name, make_estimator("ridge")) for name in wrapper_names()},
 }
 OPEN = sorted(name for name, made in MADE.items() if isinstance(made, OpenPoolEstimator))

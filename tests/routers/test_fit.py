@@ -104,7 +104,7 @@ def test_a_table_without_scores_is_refused() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(RoutingError, match=r"unknown estimator 'magic'; known are average, categ"):
+    with pytest.raises(RoutingError, match=r"unknown estimator 'magic'; known are average, bilin"):
         fit_router("r", "magic", a_table(), seed=0)
     with pytest.raises(
         RoutingError, match="unknown encoder 'magic'; known are hashing, minilm, static, tfidf"

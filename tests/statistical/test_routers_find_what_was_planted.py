@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ COMMON = [
     "of",
 ]
 EXPERTS = tuple(f"{region}-expert" for region in sorted(REGIONS))
-LEARNED = ["knn", "ridge", "category", "cluster", "average", "logistic"]
+LEARNED = ["knn", "ridge", "category", "cluster", "average", "logistic", "mlp", "bilinear"]
 # Those that learn on are not calibrated: a curve fitted once would not follow them.
 ONLINE = ["linucb", "online"]
 
@@ -95,6 +96,12 @@ def train() -> World:
     return a_world(1200, seed=1)
 
 
+@cache
+def calibrated(name: str) -> Router:
+    """Fitted on what `train` is, once for all tests: some take seconds."""
+    return fit_router("r", name, a_world(1200, seed=1).table, seed=0)
+
+
 @pytest.fixture(scope="module")
 def test() -> World:
     return a_world(600, seed=2)
@@ -107,9 +114,9 @@ def preferred(router: Router, world: World) -> npt.NDArray[np.intp]:
 
 @pytest.mark.parametrize("name", [*LEARNED, *ONLINE, "pairwise"])
 def test_it_finds_the_planted_regions_and_beats_the_best_single_expert(
-    name: str, train: World, test: World
+    name: str, test: World
 ) -> None:
-    columns_N = preferred(fit_router("r", name, train.table, seed=0), test)
+    columns_N = preferred(calibrated(name), test)
     best_single = test.truth_NA.mean(axis=0).max()
     assert (columns_N == test.home_N).mean() >= 0.95
     assert test.value(columns_N) > best_single + 0.25
@@ -157,10 +164,8 @@ def calibration_error(predicted_NA: Floats, world: World, bins: int = 10) -> flo
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_calibrated_qualities_are_as_often_right_as_they_say(
-    name: str, train: World, test: World
-) -> None:
-    predicted_NA = fit_router("r", name, train.table, seed=0).estimate(test.table.prompts)
+def test_calibrated_qualities_are_as_often_right_as_they_say(name: str, test: World) -> None:
+    predicted_NA = calibrated(name).estimate(test.table.prompts)
     assert calibration_error(predicted_NA.quality_NA, test) < 0.04
 
 
@@ -209,9 +214,7 @@ def test_decisions_are_drawn_as_often_as_their_propensity_says(train: World) -> 
 
 
 @pytest.mark.parametrize("name", [*LEARNED, *ONLINE, "pairwise"])
-def test_a_claimed_standard_error_is_about_the_error_made(
-    name: str, train: World, test: World
-) -> None:
-    found = fit_router("r", name, train.table, seed=0).estimate(test.table.prompts)
+def test_a_claimed_standard_error_is_about_the_error_made(name: str, test: World) -> None:
+    found = calibrated(name).estimate(test.table.prompts)
     error = np.sqrt(((found.quality_NA - test.truth_NA) ** 2).mean())
     assert 0.3 * error < found.stderr_NA.mean() < 4 * error
