@@ -9,15 +9,20 @@ from typing import Annotated
 import typer
 
 from eval.sources import write_outcomes
+from experts.cards import Prices
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import parse_tags
+from gateway.cli.progress import filling
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
+from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import LedgerError
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.ledger.queries import LedgerReader
+from gateway.ledger.reprice import Which, count_attempts
+from gateway.ledger.reprice import reprice as correct
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.load import load_settings
 
@@ -95,6 +100,48 @@ def verify(ledger: Url = None, config: Config = None, json: AsJson = False) -> N
         raise LedgerError(f"the ledger does not hold: {len(verdict.faults)} faults")
     if not json:
         out.print("the ledger holds")
+
+
+@commands.command()
+def reprice(
+    expert: Annotated[str, typer.Option(help="Whose attempts.")],
+    since: Annotated[str, typer.Option(help="First day or moment, e.g. 2026-11-01 (UTC).")],
+    input_price: Annotated[float, typer.Option("--input", min=0, help="$ per million tokens.")],
+    output_price: Annotated[float, typer.Option("--output", min=0, help="$ per million tokens.")],
+    until: Until = None,
+    cache_read: Annotated[float | None, typer.Option(min=0, help="Default: --input.")] = None,
+    cache_write: Annotated[float | None, typer.Option(min=0, help="Default: --input.")] = None,
+    request: Annotated[float, typer.Option(min=0, help="Flat $ per call.")] = 0.0,
+    reason: Annotated[str, typer.Option(help="Kept with each correction.")] = "price corrected",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    ledger: Url = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Correct what an expert's attempts have cost; nothing booked is changed."""
+    which = Which(expert, day(since, 0.0), day(until, float("inf")))
+    prices = Prices(
+        input_price,
+        output_price,
+        cache_read=cache_read,
+        cache_write=cache_write,
+        request=request,
+        source=reason,
+    )
+    with (
+        opened(_url(ledger, config)) as engine,
+        filling("attempts", count_attempts(engine, which)) as progress,
+    ):
+        done = correct(engine, which, prices, dry_run=dry_run, progress=progress)
+    if json:
+        show_json({**done.as_json(), "dry_run": dry_run})
+        return
+    would = "would be" if dry_run else "were"
+    out.print(
+        f"{done.corrected:,} of {done.looked_at:,} attempts {would} corrected: "
+        f"{dollars(done.as_json()['new_usd'])} instead of {dollars(done.as_json()['old_usd'])}"
+    )
+    say("budgets keep what they were charged")
 
 
 def _url(given: str | None, config: Path | None) -> str:

@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -28,18 +29,20 @@ def counting(names: Sequence[str], total: int) -> Iterator[Callable[[str], None]
         counters = {name: _Lines(name, total) for name in names}
         yield lambda name: counters[name].step()
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err) as progress:
+    with Progress(*_columns(), console=err) as progress:
         bars = {name: progress.add_task(name, total=total) for name in names}
         yield lambda name: progress.advance(bars[name])
+
+
+@contextmanager
+def filling(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One count up to `total`; yields what to call with how many more are done."""
+    if not err.is_terminal:
+        yield _Lines(what, total).step
+        return
+    with Progress(*_columns(), console=err) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda more: progress.advance(bar, more)
 
 
 @contextmanager
@@ -53,6 +56,18 @@ def stages() -> Iterator[Callable[[str, float], None]]:
         yield lambda what, done: progress.update(bar, description=what, completed=done)
 
 
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
 class _Lines:
     """Says at every quarter how far it is and how long it will take."""
 
@@ -62,9 +77,10 @@ class _Lines:
         self._done = 0
         self._began = time.monotonic()
 
-    def step(self) -> None:
-        self._done += 1
-        if self._done % max(1, self._total // _LINES) and self._done != self._total:
+    def step(self, more: int = 1) -> None:
+        quarter = max(1, self._total // _LINES)
+        before, self._done = self._done // quarter, self._done + more
+        if self._done // quarter == before and self._done != self._total:
             return
         elapsed = time.monotonic() - self._began
         left = elapsed / self._done * (self._total - self._done)

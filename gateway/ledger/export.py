@@ -10,6 +10,7 @@ from sqlalchemy import Engine, select
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
+from gateway.ledger.costs import attempt_costs
 from gateway.ledger.database import reader
 from gateway.ledger.tables import (
     attempt,
@@ -87,6 +88,7 @@ def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str
 def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[str, Any]]:
     """Oldest first, so that a later score of the same cell replaces an earlier one."""
     delivered = (attempt.c.decision_id == decision.c.decision_id) & attempt.c.parent_id.is_(None)
+    cost_of = attempt_costs()
     query = (
         select(
             request.c.request_id,
@@ -96,7 +98,7 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
             decision.c.propensity,
             request_result.c.answered_by,
             request_result.c.latency_s,
-            attempt_result.c.cost_nanousd,
+            cost_of.c.cost_nanousd,
             attempt_result.c.input_tokens,
             attempt_result.c.cache_read_tokens,
             attempt_result.c.cache_write_tokens,
@@ -109,6 +111,7 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
         .join(request_result, request_result.c.request_id == request.c.request_id)
         .join(attempt, delivered)
         .join(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
+        .join(cost_of, cost_of.c.attempt_id == attempt.c.attempt_id)
         .where(outcome.c.objective == objective, attempt_result.c.status == "ok")
         .order_by(outcome.c.at, outcome.c.outcome_id)
     )

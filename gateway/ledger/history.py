@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, case, select
 
 from eval.ope.logged import Logged
 from experts.cards import NANO_PER_USD, Prices
 from gateway.errors import NothingToLearnError
+from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
-from gateway.ledger.tables import decision, price, request, request_result
+from gateway.ledger.tables import cost_correction, decision, price, request, request_result
 from routers.records import OutcomeTable, Preference
 
 _CHUNK = 1000
@@ -80,8 +81,9 @@ def history(
 
 
 def latest_prices(engine: Engine) -> dict[str, Prices | None]:
-    """The newest price snapshot of every expert that ever had one."""
-    query = select(price).order_by(price.c.at)
+    """The newest price of every expert that ever had one; corrections of old ones come last."""
+    corrects = price.c.price_id.in_(select(cost_correction.c.price_id))
+    query = select(price).order_by(case((corrects, 0), else_=1), price.c.at)
     with reader(engine).connect() as connection:
         rows = [dict(row._mapping) for row in connection.execute(query)]
     return {
@@ -100,7 +102,7 @@ def latest_prices(engine: Engine) -> dict[str, Prices | None]:
 def _decisions(
     engine: Engine, router: str, objective: str, since: float, until: float
 ) -> Iterator[dict[str, Any]]:
-    scores = latest_scores(objective).subquery()
+    scores, cost_of = latest_scores(objective).subquery(), request_costs()
     query = (
         select(
             decision.c.decision_id,
@@ -114,13 +116,14 @@ def _decisions(
             request.c.session,
             request.c.tags,
             request.c.key_name,
-            request_result.c.cost_nanousd,
-            request_result.c.cost_complete,
+            cost_of.c.cost_nanousd,
+            cost_of.c.cost_complete,
             request_result.c.latency_s,
             scores.c.score,
         )
         .join(request, request.c.request_id == decision.c.request_id)
         .join(request_result, request_result.c.request_id == decision.c.request_id)
+        .join(cost_of, cost_of.c.request_id == request.c.request_id)
         .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
         .where(decision.c.router == router, decision.c.at >= since, decision.c.at < until)
         .order_by(decision.c.at, decision.c.decision_id)

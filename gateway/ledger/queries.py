@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, Select, Table, func, select
 
 from experts.cards import NANO_PER_USD
+from gateway.ledger.costs import attempt_costs, request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.rows import decision_of
 from gateway.ledger.scores import latest_scores
@@ -15,6 +16,7 @@ from gateway.ledger.tables import (
     attempt,
     attempt_result,
     cache_hit,
+    cost_correction,
     decision,
     guard_action,
     outcome,
@@ -53,7 +55,8 @@ class LedgerReader:
         ended = self._all(select(request_result).where(request_result.c.request_id == request_id))
         hit = self._all(select(cache_hit).where(cache_hit.c.request_id == request_id))
         guarded = self._all(select(guard_action).where(guard_action.c.request_id == request_id))
-        attempts = self._attempts(decision_id)
+        corrections = self._corrections(request_id)
+        attempts = corrected(self._attempts(decision_id), corrections)
         decided = decision_of(record)
         again = decided.candidates.experts[draw(decided.probabilities_A, decided.draw)]
         return {
@@ -61,6 +64,7 @@ class LedgerReader:
             "request": _plain(asked[0]),
             "result": _plain(ended[0]) if ended else None,
             "attempts": attempts,
+            "corrections": corrections,
             "cost": _cost_tree(attempts),
             "guards": [_plain(row) for row in guarded],
             "cache_hit": _plain(hit[0]) if hit else None,
@@ -82,22 +86,39 @@ class LedgerReader:
         )
         return [_plain(row) for row in self._all(query)]
 
+    def _corrections(self, request_id: str) -> list[dict[str, Any]]:
+        query = (
+            select(cost_correction)
+            .where(cost_correction.c.request_id == request_id)
+            .order_by(cost_correction.c.at, cost_correction.c.ordinal)
+        )
+        return [_plain(row) for row in self._all(query)]
+
     def _outcomes(self, decision_id: str) -> list[dict[str, Any]]:
         query = select(outcome).where(outcome.c.decision_id == decision_id).order_by(outcome.c.at)
         return [_plain(row) for row in self._all(query)]
 
     def totals(self, since: float = 0.0) -> dict[str, Any]:
         """Requests, failures, dollars (all, wasted and saved), mean score and its count."""
-        ended = request_result.c
-        query: Select[Any] = select(
-            func.count(),
-            func.count().filter(ended.status >= 400),
-            func.coalesce(func.sum(ended.cost_nanousd), 0),
-            func.count().filter(ended.cost_complete.is_(False)),
-        ).where(ended.at >= since)
+        ended, cost_of = request_result.c, request_costs()
+        query: Select[Any] = (
+            select(
+                func.count(),
+                func.count().filter(ended.status >= 400),
+                func.coalesce(func.sum(cost_of.c.cost_nanousd), 0),
+                func.count().filter(cost_of.c.cost_complete.is_(False)),
+            )
+            .select_from(request_result)
+            .join(cost_of, cost_of.c.request_id == ended.request_id)
+            .where(ended.at >= since)
+        )
         requests, failed, cost, unpriced = tuple(self._all(query)[0])
-        wasted = select(func.coalesce(func.sum(attempt_result.c.cost_nanousd), 0)).where(
-            attempt_result.c.wasted.is_(True), attempt_result.c.at >= since
+        paid = attempt_costs()
+        wasted = (
+            select(func.coalesce(func.sum(paid.c.cost_nanousd), 0))
+            .select_from(attempt_result)
+            .join(paid, paid.c.attempt_id == attempt_result.c.attempt_id)
+            .where(attempt_result.c.wasted.is_(True), attempt_result.c.at >= since)
         )
         scored: Select[Any] = select(func.count(), func.avg(outcome.c.score)).where(
             outcome.c.at >= since
@@ -121,18 +142,19 @@ class LedgerReader:
 
     def by_expert(self, since: float = 0.0) -> list[dict[str, Any]]:
         """Per answering expert: requests, dollars, seconds, mean score; busiest first."""
-        ended = request_result.c
+        ended, cost_of = request_result.c, request_costs()
         scores = latest_scores().subquery()
         query = (
             select(
                 ended.answered_by.label("expert"),
                 func.count().label("requests"),
-                func.sum(ended.cost_nanousd).label("cost_nanousd"),
+                func.sum(cost_of.c.cost_nanousd).label("cost_nanousd"),
                 func.avg(ended.latency_s).label("latency_s"),
                 func.count(scores.c.score).label("scored"),
                 func.avg(scores.c.score).label("score"),
             )
             .select_from(request_result)
+            .join(cost_of, cost_of.c.request_id == ended.request_id)
             .outerjoin(decision, decision.c.request_id == ended.request_id)
             .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
             .where(ended.answered_by.is_not(None), ended.at >= since)
@@ -174,6 +196,21 @@ class LedgerReader:
     def count(self, table: Table) -> int:
         """Rows of one table."""
         return int(self._all(select(func.count()).select_from(table))[0][0])
+
+
+def corrected(
+    attempts: Sequence[dict[str, Any]], corrections: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Attempts with what they cost after corrections; `booked_nanousd` is what it was before."""
+    newest = {each["attempt_id"]: each["new_nanousd"] for each in corrections}
+    return [
+        {
+            **each,
+            "cost_nanousd": newest.get(each["attempt_id"], each["cost_nanousd"]),
+            "booked_nanousd": each["cost_nanousd"],
+        }
+        for each in attempts
+    ]
 
 
 def _cost_tree(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:

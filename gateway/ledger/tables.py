@@ -166,6 +166,20 @@ price = Table(
     Column("source", Text, nullable=False),
 )
 
+cost_correction = Table(
+    "cost_correction",
+    metadata,
+    Column("attempt_id", Id, ForeignKey("attempt.attempt_id"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("request_id", Id, ForeignKey("request.request_id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("old_nanousd", BigInteger),  # NULL: it was unknown
+    Column("new_nanousd", BigInteger, nullable=False),
+    Column("completes", Boolean, nullable=False),  # the request has no unknown cost any more
+    Column("price_id", String(64), ForeignKey("price.price_id"), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
 router_version = Table(
     "router_version",
     metadata,
@@ -208,5 +222,6 @@ Index("request_at", request.c.at)
 Index("decision_request", decision.c.request_id)
 Index("guard_action_request", guard_action.c.request_id)
 Index("attempt_decision", attempt.c.decision_id)
+Index("cost_correction_request", cost_correction.c.request_id)
 Index("outcome_decision", outcome.c.decision_id)
 Index("shadow_decision_version", shadow_decision.c.router, shadow_decision.c.version)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Float, case, cast, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.ids import now
+from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
@@ -49,16 +50,16 @@ class TrialRows:
 def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: float) -> TrialRows:
     """What came of the requests that either version decided since the trial began."""
     scores = latest_scores("quality").subquery()
-    ended = request_result.c
+    ended, cost_of = request_result.c, request_costs()
     both = (
         (decision.c.router == router)
         & (decision.c.at >= since)
         & decision.c.version.in_([tried, incumbent])
     )
     scored = (
-        select(decision.c.version, scores.c.score, ended.cost_nanousd, ended.cost_complete)
+        select(decision.c.version, scores.c.score, cost_of.c.cost_nanousd, cost_of.c.cost_complete)
         .join(scores, scores.c.decision_id == decision.c.decision_id)
-        .join(request_result, ended.request_id == decision.c.request_id)
+        .join(cost_of, cost_of.c.request_id == decision.c.request_id)
         .where(both)
         .order_by(decision.c.at, decision.c.decision_id)
     )

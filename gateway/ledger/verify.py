@@ -17,6 +17,7 @@ from gateway.ledger.tables import (
     attempt,
     attempt_result,
     cache_hit,
+    cost_correction,
     decision,
     guard_action,
     outcome,
@@ -80,6 +81,9 @@ def _dangling(connection: Connection) -> Iterator[str]:
         (request_result, request_result.c.request_id, request.c.request_id),
         (outcome, outcome.c.decision_id, decision.c.decision_id),
         (guard_action, guard_action.c.request_id, request.c.request_id),
+        (cost_correction, cost_correction.c.attempt_id, attempt.c.attempt_id),
+        (cost_correction, cost_correction.c.request_id, request.c.request_id),
+        (cost_correction, cost_correction.c.price_id, price.c.price_id),
         (cache_hit, cache_hit.c.request_id, request.c.request_id),
         (cache_hit, cache_hit.c.source_decision_id, decision.c.decision_id),
     ):
@@ -132,6 +136,32 @@ def _costs(connection: Connection) -> Iterator[str]:
         if booked != expected:
             name = row[attempt.c.attempt_id]
             yield f"attempt {name} is booked at {booked} nano-dollars, its tokens cost {expected}"
+
+
+def _corrections(connection: Connection) -> Iterator[str]:
+    """Every correction follows what was known before it, at its own price."""
+    row, booked = cost_correction.c, attempt_result.c
+    query = (
+        select(cost_correction, attempt_result, price, decision.c.request_id.label("asked"))
+        .join(attempt, attempt.c.attempt_id == row.attempt_id)
+        .join(decision, decision.c.decision_id == attempt.c.decision_id)
+        .join(attempt_result, booked.attempt_id == row.attempt_id)
+        .join(price, price.c.price_id == row.price_id)
+        .order_by(row.attempt_id, row.ordinal)
+    )
+    last: tuple[str, int, int | None] = ("", -1, None)
+    for found in _streamed(connection, query):
+        name, ordinal, old = found[row.attempt_id], found[row.ordinal], found[row.old_nanousd]
+        if name != last[0]:
+            last = (name, -1, found[booked.cost_nanousd])
+        if (ordinal, old) != (last[1] + 1, last[2]):
+            yield f"correction {ordinal} of attempt {name} does not follow what it cost before"
+        if found[row.request_id] != found["asked"]:
+            yield f"correction {ordinal} of attempt {name} names another request than its own"
+        expected = _prices(found).cost_nanousd(_usage(found))
+        if found[row.new_nanousd] != expected:
+            yield f"correction {ordinal} of attempt {name} is not what its tokens cost: {expected}"
+        last = (name, ordinal, found[row.new_nanousd])
 
 
 def _prices(row: Any) -> Prices:
@@ -237,6 +267,7 @@ _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
     _undecided,
     _sums,
     _costs,
+    _corrections,
     _paid_hits,
     _propensities,
     _order,

@@ -118,6 +118,18 @@ def test_without_a_gateway_a_command_starts_its_own(config: Path, provider: Fake
     assert stats["totals"]["requests"] == 1
 
 
+def test_costs_are_corrected_and_budgets_left_as_they_are(config: Path) -> None:
+    run("chat", "Hi", "--config", str(config), "--model", "small")
+    words = ["--since", "2020-01-01", "--input", "10", "--output", "100", "--config", str(config)]
+    words = ["ledger", "reprice", "--expert", "small", *words]
+    assert "1 of 1 attempts would be corrected" in run(*words, "--dry-run").stdout
+    done = run(*words)
+    assert "1 of 1 attempts were corrected: $0.0003" in done.stdout
+    assert "budgets keep what they were charged" in done.stderr
+    assert json.loads(run(*words, "--json").stdout)["corrected"] == 0
+    assert "the ledger holds" in run("ledger", "verify", "--config", str(config)).stdout
+
+
 def test_experts_are_listed_with_where_they_answer(config: Path, provider: FakeProvider) -> None:
     rows = json.loads(run("experts", "list", "--config", str(config), "--json").stdout)
     assert rows == [
