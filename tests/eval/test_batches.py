@@ -53,7 +53,7 @@ def router(table: OutcomeTable) -> Router:
 def holey(estimates: Estimates) -> Estimates:
     """With what serving code meets too: unknown qualities and tokens, and exact ties."""
     rng = np.random.default_rng(1)
-    quality_NA = np.round(estimates.quality_NA, 1)
+    quality_NA = np.round(rng.random(estimates.quality_NA.shape), 1)
     quality_NA[rng.random(quality_NA.shape) < 0.1] = np.nan
     tokens_NA = rng.integers(5, 500, quality_NA.shape).astype(float)
     tokens_NA[rng.random(quality_NA.shape) < 0.3] = np.nan
