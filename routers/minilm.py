@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -83,6 +83,10 @@ class MiniLmEncoder:
                 for row, vector_D in enumerate(threads.map(self._model.vector, texts)):
                     vectors_ND[row] = vector_D
         return vectors_ND
+
+    def __reduce__(self) -> tuple[Callable[[State], Self], tuple[State]]:
+        # Another process has the table itself, and makes what can't be sent of it.
+        return type(self).from_state, (self.state(),)
 
     def state(self) -> State:
         return {"weights_sha256": weights_hash()}, {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -76,6 +76,10 @@ class StaticEncoder:
         vectors_ND[:, : self.dimensions] = unit(self._words.sums(read))
         vectors_ND[:, self.dimensions :] = self._form.scaled(read)
         return unit(vectors_ND)
+
+    def __reduce__(self) -> tuple[Callable[[State], Self], tuple[State]]:
+        # Another process has the table itself, and makes what can't be sent of it.
+        return type(self).from_state, (self.state(),)
 
     def state(self) -> State:
         params = {"dimensions": self.dimensions, "table_sha256": table_hash()}

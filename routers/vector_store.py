@@ -25,6 +25,7 @@ from routers.records import Vectors
 Progress = Callable[[int, int], None]
 """Hears how many texts are encoded, and of how many."""
 
+
 _SUFFIX = ".safetensors"
 _AT_A_TIME = 64
 _PER_FILE = 1024
@@ -44,7 +45,11 @@ class VectorStore:
     ) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
-        self._tell = progress or (lambda done, total: None)
+        self._tell = progress or _tell_nobody
+
+    def __reduce__(self) -> tuple[type[VectorStore], tuple[Path, int]]:
+        # Another process has nobody to tell.
+        return VectorStore, (self._folder, self._most_bytes)
 
     def encode(self, encoder: SlowEncoder, texts: Sequence[str]) -> Vectors:
         """What `encoder.encode(texts)` returns.
@@ -146,3 +151,7 @@ def _bound(folder: Path, most_bytes: int) -> None:
             return
         path.unlink(missing_ok=True)
         size -= each
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    """Without progress."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -68,3 +69,8 @@ def test_the_state_round_trip_changes_nothing(encoder: Encoder) -> None:
     again = type(encoder).from_state(encoder.state())
     np.testing.assert_array_equal(again.encode(UNSEEN), encoder.encode(UNSEEN))
     assert again.name == encoder.name
+
+
+def test_it_can_be_sent_to_another_process(encoder: Encoder) -> None:
+    """A deep copy is made the way that processes send things."""
+    np.testing.assert_array_equal(copy.deepcopy(encoder).encode(TEXTS), encoder.encode(TEXTS))

@@ -157,3 +157,14 @@ def test_only_slow_encoders_are_remembered(tmp_path: Path) -> None:
     featurizer = Featurizer(Slow(), store).fit(TEXTS, np.random.default_rng(0))
     featurizer.transform(TEXTS)
     assert len(files(tmp_path)) == 1
+
+
+def test_another_process_gets_the_same_store_and_tells_nobody(tmp_path: Path) -> None:
+    told: list[int] = []
+    store = VectorStore(tmp_path, 12345, progress=lambda done, total: told.append(done))
+    kind, given = store.__reduce__()
+    again = kind(*given)
+    first = store.encode(Slow(), TEXTS[:3])
+    told_here = list(told)
+    np.testing.assert_array_equal(again.encode(Slow(), TEXTS[:4])[:3], first)
+    assert told == told_here == [3]

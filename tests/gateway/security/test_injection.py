@@ -148,6 +148,9 @@ def test_code_that_could_run_what_it_is_given_is_where_it_is_known_to_be() -> No
         # Our own engine's own file with our own arguments; no request reaches it.
         ("experts/engine.py", "subprocess"),
         ("experts/engine.py", "subprocess.Popen"),
+        # Our own command, with the configuration that serves; no request reaches it.
+        ("gateway/retrain/beside.py", "subprocess"),
+        ("gateway/retrain/beside.py", "subprocess.Popen"),
         # Names of our own modules, never a client's.
         ("gateway/cli/main.py", "import_module"),
     }
