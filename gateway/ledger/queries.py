@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Row, Select, Table, func, select
 from experts.cards import NANO_PER_USD
 from gateway.ledger.costs import attempt_costs, request_costs
 from gateway.ledger.database import reader
+from gateway.ledger.rollup import by_expert, summed, total
 from gateway.ledger.rows import decision_of
 from gateway.ledger.scores import latest_scores
 from gateway.ledger.tables import (
@@ -100,6 +101,9 @@ class LedgerReader:
 
     def totals(self, since: float = 0.0) -> dict[str, Any]:
         """Requests, failures, dollars (all, wasted and saved), mean score and its count."""
+        return self._totals(since) if since else total(summed(self._engine))
+
+    def _totals(self, since: float) -> dict[str, Any]:
         ended, cost_of = request_result.c, request_costs()
         query: Select[Any] = (
             select(
@@ -142,6 +146,9 @@ class LedgerReader:
 
     def by_expert(self, since: float = 0.0) -> list[dict[str, Any]]:
         """Per answering expert: requests, dollars, seconds, mean score; busiest first."""
+        return self._by_expert(since) if since else by_expert(summed(self._engine))
+
+    def _by_expert(self, since: float) -> list[dict[str, Any]]:
         ended, cost_of = request_result.c, request_costs()
         scores = latest_scores().subquery()
         query = (

@@ -205,6 +205,29 @@ shadow_decision = Table(
     Column("expert_id", Name),  # whom it would have asked; NULL: it failed
 )
 
+rollup = Table(
+    "rollup",
+    metadata,
+    # Derived: sums over rows written until `until` and after the row before. A new generation is
+    # begun when rows came so late that the sums no longer hold.
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("until", BigInteger, primary_key=True, autoincrement=False),  # a whole hour
+    Column("expert_id", Name, primary_key=True),  # who answered; "" nobody
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("cost_nanousd", BigInteger, nullable=False),
+    Column("latency_us", BigInteger, nullable=False),
+    Column("wasted_nanousd", BigInteger, nullable=False),
+    Column("outcomes", BigInteger, nullable=False),
+    Column("score_nano", BigInteger, nullable=False),  # of all outcomes, in billionths
+    Column("scored", BigInteger, nullable=False),  # decisions
+    Column("newest_nano", BigInteger, nullable=False),  # of their newest scores
+    Column("cache_hits", BigInteger, nullable=False),
+    Column("saved_nanousd", BigInteger, nullable=False),
+    Column("rows_read", BigInteger, nullable=False),
+)
+
 key = Table(
     "key",
     metadata,
@@ -218,6 +241,8 @@ key = Table(
     Column("grant", JSON(none_as_null=True)),
 )
 
+for _summed in (request_result, attempt_result, outcome, cache_hit, cost_correction):
+    Index(f"{_summed.name}_at", _summed.c.at)
 Index("request_at", request.c.at)
 Index("decision_request", decision.c.request_id)
 Index("guard_action_request", guard_action.c.request_id)

@@ -13,6 +13,7 @@ from experts.cards import Prices
 from experts.messages import Usage
 from gateway.ledger import tables
 from gateway.ledger.database import reader
+from gateway.ledger.rollup import SUMS, closed, fold
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -241,6 +242,21 @@ def _ranges(connection: Connection) -> Iterator[str]:
                 yield f"attempt {row[0]} has a negative {column.name}"
 
 
+def _rollups(connection: Connection) -> Iterator[str]:
+    """The sums over closed hours are those of the rows; late rows are the next reader's to add."""
+    until, kept = closed(connection)
+    sums = fold(connection, 0.0, until)
+    nothing = dict.fromkeys(SUMS, 0)
+    if sum(of["rows_read"] for of in kept.values()) != sum(of["rows_read"] for of in sums.values()):
+        return
+    for expert in sorted(kept.keys() | sums.keys()):
+        for name in SUMS:
+            said, found = kept.get(expert, nothing)[name], sums.get(expert, nothing)[name]
+            if said != found:
+                whose = f"of {expert}" if expert else "in all"
+                yield f"the rollup says {said} {name} {whose}, the rows {found}"
+
+
 def _keys(connection: Connection) -> Iterator[str]:
     """Every key begins by being made, no event of it is missing, and nothing follows its end."""
     ended: dict[str, str] = {}
@@ -272,5 +288,6 @@ _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
     _propensities,
     _order,
     _ranges,
+    _rollups,
     _keys,
 )
