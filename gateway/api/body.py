@@ -27,13 +27,18 @@ _MOST_DEPTH = 8
 
 def parse_body(raw: bytes) -> dict[str, Any]:
     """A JSON object, or ApiError 400."""
-    try:
-        body = load_json(raw)
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, f"the body is no JSON: {error}") from error
+    body = parse_json(raw)
     if not isinstance(body, dict):
         raise ApiError(400, "the body must be a JSON object")
     return body
+
+
+def parse_json(raw: bytes) -> Any:
+    """JSON of any kind, or ApiError 400."""
+    try:
+        return load_json(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is no JSON: {error}") from error
 
 
 def refuse_operator_fields(body: dict[str, Any]) -> None:

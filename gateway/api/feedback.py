@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -10,33 +10,43 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.keys import Key
-from gateway.api.body import parse_body
+from gateway.api.body import parse_json
 from gateway.api.described.operation import KEYED, READS, described
-from gateway.api.described.ours import AnyFeedback, BookedOutcome, DecisionJson
+from gateway.api.described.ours import AnyFeedback, BookedOutcomes, DecisionJson
+from gateway.api.scores_in import items_of, outcome_values
 from gateway.errors import ApiError
-from gateway.ids import new_id, now
+from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.rows import Row
 from gateway.state import Gateway, gateway_of, read_body
 
 api = APIRouter()
-_FIELDS = ("decision_id", "score", "source", "objective", "comment")
 _SOURCE_KINDS = ("grader", "key", "tensorzero")
-_TENSORZERO = ("metric_name", "value", "inference_id", "episode_id", "tags", "dryrun")
+_SAME = ("decision_id", "objective", "score", "source", "comment")
+_Booked = dict[str, Any] | ApiError
 
 
-@api.post("/v1/feedback", **described(BookedOutcome, (*READS, 404), body=AnyFeedback))
+@api.post("/v1/feedback", **described(BookedOutcomes, (*READS, 404, 409), body=AnyFeedback))
 async def feedback(request: Request) -> Response:
-    """Book a score for a decision; repeatable, and the newest one per source counts."""
+    """Book a score for a decision, or a list of them, each for itself.
+
+    Repeatable, and the newest one per source counts; one with an `event_id` is booked once.
+    """
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
-    values = outcome_values(parse_body(await read_body(request)), key.name)
-    await _require_decision(gateway, values["decision_id"], key)
-    outcome_id = new_id("out")
-    row = Row(tables.outcome, {"outcome_id": outcome_id, "at": now(), **values})
-    await gateway.ledger.commit([row])
-    gateway.telemetry.metrics.outcomes.add((_source_kind(values["source"]),))
-    return _json({"outcome_id": outcome_id, "decision_id": values["decision_id"]})
+    body = parse_json(await read_body(request))
+    if not isinstance(body, list):
+        [booked] = await _book(gateway, key, [outcome_values(body, key.name)])
+        if isinstance(booked, ApiError):
+            raise booked
+        return _json(booked)
+    found = await _book(gateway, key, [_read(item, key.name) for item in items_of(body)])
+    refused = sum(isinstance(each, ApiError) for each in found)
+    items = [
+        {"index": index, **(each.body() if isinstance(each, ApiError) else each)}
+        for index, each in enumerate(found)
+    ]
+    return _json({"booked": len(found) - refused, "refused": refused, "items": items})
 
 
 @api.get("/v1/decisions/{decision_id}", **described(DecisionJson, (*KEYED, 404)))
@@ -44,66 +54,57 @@ async def get_decision(request: Request, decision_id: str) -> Response:
     """Everything the ledger knows of one decision."""
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
-    await _require_decision(gateway, decision_id, key)
-    return _json(await anyio.to_thread.run_sync(gateway.reader.decision, decision_id))
-
-
-def outcome_values(body: Mapping[str, Any], key_name: str) -> dict[str, Any]:
-    """The columns of an outcome from our shape or TensorZero's, or ApiError 400."""
-    if "metric_name" in body:
-        body = _from_tensorzero(body)
-    unknown = sorted(set(body) - set(_FIELDS))
-    if unknown:
-        raise _fault(unknown[0], "is not a field of feedback")
-    decision_id = body.get("decision_id")
-    if not isinstance(decision_id, str) or not decision_id:
-        raise _fault("decision_id", "must be the id of the answer's x-pointsman-decision-id header")
-    return {
-        "decision_id": decision_id,
-        "score": _score(body.get("score"), "score"),
-        "source": _text(body, "source") or f"key:{key_name}",
-        "objective": _text(body, "objective") or "quality",
-        "comment": _text(body, "comment"),
-    }
-
-
-def _from_tensorzero(body: Mapping[str, Any]) -> dict[str, Any]:
-    for name in body:
-        if name not in _TENSORZERO:
-            raise _fault(name, "is not a field of feedback")
-    return {
-        "decision_id": body.get("inference_id"),
-        "score": _score(body.get("value"), "value"),
-        "objective": body["metric_name"],
-        "source": "tensorzero",
-    }
-
-
-def _score(value: Any, param: str) -> float:
-    if isinstance(value, bool) and param == "value":
-        return float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise _fault(param, "must be a number from 0 to 1")
-    return float(value)
-
-
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    limit = 2_000 if name == "comment" else 200
-    if not isinstance(value, str) or len(value) > limit:
-        raise _fault(name, f"must be a string of at most {limit} characters")
-    return value
-
-
-async def _require_decision(gateway: Gateway, decision_id: str, key: Key) -> None:
-    """A decision is its own key's affair, and the admins'; to others it does not exist."""
     # A client may ask before the decision's own row is written.
     await gateway.ledger.flush()
     owner = await anyio.to_thread.run_sync(gateway.reader.key_of, decision_id)
-    if owner is None or not (key.admin or key.name == owner):
+    if not _may_see(key, owner):
         raise _no_decision(decision_id)
+    return _json(await anyio.to_thread.run_sync(gateway.reader.decision, decision_id))
+
+
+def _read(item: Any, key_name: str) -> _Booked:
+    try:
+        return outcome_values(item, key_name)
+    except ApiError as error:
+        return error
+
+
+async def _book(gateway: Gateway, key: Key, scores: Sequence[_Booked]) -> list[_Booked]:
+    """What is said of each score: that it is in the ledger, or why not."""
+    good = [score for score in scores if not isinstance(score, ApiError)]
+    await gateway.ledger.flush()
+    owners = await anyio.to_thread.run_sync(
+        gateway.reader.keys_of, list({score["decision_id"] for score in good})
+    )
+    known = await anyio.to_thread.run_sync(
+        gateway.reader.outcomes, [score["outcome_id"] for score in good]
+    )
+    said, rows, at = list[_Booked](), list[Row](), now()
+    for score in scores:
+        if isinstance(score, ApiError):
+            said.append(score)
+            continue
+        before = known.get(score["outcome_id"])
+        if not _may_see(key, owners.get(score["decision_id"])):
+            said.append(_no_decision(score["decision_id"]))
+        elif before and any(before[name] != score[name] for name in _SAME):
+            said.append(_taken())
+        else:
+            if before is None:
+                known[score["outcome_id"]] = score
+                rows.append(Row(tables.outcome, {"at": at, **score}, once=True))
+            named = {name: score[name] for name in ("outcome_id", "decision_id")}
+            said.append({**named, "repeated": before is not None})
+    if rows:
+        await gateway.ledger.commit(rows)
+    for row in rows:
+        gateway.telemetry.metrics.outcomes.add((_source_kind(row.values["source"]),))
+    return said
+
+
+def _may_see(key: Key, owner: str | None) -> bool:
+    """A decision is its own key's affair, and the admins'; to others it does not exist."""
+    return owner is not None and (key.admin or key.name == owner)
 
 
 def _source_kind(source: str) -> str:
@@ -118,8 +119,13 @@ def _no_decision(decision_id: str) -> ApiError:
     )
 
 
-def _fault(param: str, what: str) -> ApiError:
-    return ApiError(400, f"{param}: {what}", param=param)
+def _taken() -> ApiError:
+    return ApiError(
+        409,
+        "event_id: another score was booked under it; send each event's own id",
+        code="event_id_taken",
+        param="event_id",
+    )
 
 
 def _json(content: Any) -> Response:

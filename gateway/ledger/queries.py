@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, Table, func, select
+from sqlalchemy import Engine, Row, Select, Table, case, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.ledger.costs import attempt_costs, request_costs
@@ -44,6 +44,19 @@ class LedgerReader:
         )
         found = self._all(query)
         return str(found[0][0]) if found else None
+
+    def keys_of(self, decision_ids: Sequence[str]) -> dict[str, str]:
+        """`key_of` for many decisions; those that do not exist are left out."""
+        query = select(decision.c.decision_id, request.c.key_name).join(
+            request, decision.c.request_id == request.c.request_id
+        )
+        found = self._all(query.where(decision.c.decision_id.in_(decision_ids)))
+        return {row.decision_id: row.key_name for row in found}
+
+    def outcomes(self, outcome_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The rows of these outcomes, by their ids; those that do not exist are left out."""
+        found = self._all(select(outcome).where(outcome.c.outcome_id.in_(outcome_ids)))
+        return {row.outcome_id: _plain(row) for row in found}
 
     def decision(self, decision_id: str) -> dict[str, Any] | None:
         """The whole record of one decision, or None: candidates, attempts, cost tree, outcomes."""
@@ -124,9 +137,9 @@ class LedgerReader:
             .join(paid, paid.c.attempt_id == attempt_result.c.attempt_id)
             .where(attempt_result.c.wasted.is_(True), attempt_result.c.at >= since)
         )
-        scored: Select[Any] = select(func.count(), func.avg(outcome.c.score)).where(
-            outcome.c.at >= since
-        )
+        # Regenerations and the like are counted, and no quality.
+        quality = case((outcome.c.objective == "quality", outcome.c.score))
+        scored: Select[Any] = select(func.count(), func.avg(quality)).where(outcome.c.at >= since)
         outcomes, mean = tuple(self._all(scored)[0])
         again: Select[Any] = select(
             func.count(), func.coalesce(func.sum(cache_hit.c.saved_nanousd), 0)
@@ -150,7 +163,7 @@ class LedgerReader:
 
     def _by_expert(self, since: float) -> list[dict[str, Any]]:
         ended, cost_of = request_result.c, request_costs()
-        scores = latest_scores().subquery()
+        scores = latest_scores("quality").subquery()
         query = (
             select(
                 ended.answered_by.label("expert"),

@@ -83,6 +83,7 @@ class Feedback(Frozen):
     source: str | None = Field(None, max_length=200)
     objective: str | None = Field(None, max_length=200)
     comment: str | None = Field(None, max_length=2000)
+    event_id: str | None = Field(None, max_length=200)
 
 
 class TensorZeroFeedback(Frozen):
@@ -93,8 +94,11 @@ class TensorZeroFeedback(Frozen):
     inference_id: str = Field(min_length=1)
 
 
-class AnyFeedback(RootModel[Feedback | TensorZeroFeedback]):
-    """A score for a decision, in either shape."""
+Scores = Annotated[list[Feedback | TensorZeroFeedback], Field(min_length=1, max_length=1000)]
+
+
+class AnyFeedback(RootModel[Feedback | TensorZeroFeedback | Scores]):
+    """A score for a decision, in either shape; or a list of them."""
 
 
 class BookedOutcome(Open):
@@ -102,6 +106,29 @@ class BookedOutcome(Open):
 
     outcome_id: str
     decision_id: str
+    repeated: bool = False
+    """Whether it was there already, by its `event_id`."""
+
+
+class BatchItem(Open):
+    """What became of one score of a batch: its ids, or an `error`."""
+
+    index: int
+    outcome_id: str | None = None
+    decision_id: str | None = None
+    error: dict[str, Any] | None = None
+
+
+class BookedBatch(Open):
+    """What became of a batch."""
+
+    booked: int
+    refused: int
+    items: list[BatchItem]
+
+
+class BookedOutcomes(RootModel[BookedOutcome | BookedBatch]):
+    """The score is in the ledger; of a list, each answered for itself."""
 
 
 class Replay(Open):
