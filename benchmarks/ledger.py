@@ -69,7 +69,7 @@ def main() -> None:
         return
     table = Table("what", "measured")
     for name, value in found.items():
-        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}")
+        table.add_row(name, f"{value:,.4g}")
     console.print(table)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +114,63 @@ def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
     return path
 
 
-def _arrow_table(path: Path, records: list[dict[str, Any]]) -> Any:
-    for row, record in enumerate(records, start=1):
+def stream_outcomes(
+    rows: Iterable[Mapping[str, Any]], path: Path | str, *, at_once: int = 5_000
+) -> int:
+    """`write_outcomes` for any number of rows, which are never in memory together.
+
+    That no query and expert come twice is checked within every `at_once` rows only.
+
+    Args:
+        rows: As for `write_outcomes`; all of them have the columns of the first.
+        path: Where to; the extension says the format.
+        at_once: Rows in memory, and in a row group of Parquet.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        SourceError: As for `write_outcomes`.
+    """
+    path, todo, written = Path(path), iter(rows), 0
+    if path.suffix.lower() not in _WRITERS:
+        raise SourceError(path, f"unknown extension {path.suffix!r}; use {', '.join(_WRITERS)}")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
+    os.close(handle)
+    try:
+        with ExitStack() as stack:
+            append = None
+            while records := [dict(row) for row in islice(todo, at_once)]:
+                table = _arrow_table(path, records, first=written + 1)
+                if append is None:
+                    append = _appender(stack, Path(temporary), table.schema)
+                append(table)
+                written += len(records)
+        if not written:
+            raise SourceError(path, "there are no rows to write")
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return written
+
+
+def _appender(stack: ExitStack, path: Path, schema: Any) -> Callable[[Any], object]:
+    """What writes table after table into one file, until `stack` is left."""
+    if path.suffix.lower() == ".jsonl":
+        file = stack.enter_context(path.open("wb"))
+        return lambda table: file.write(_as_jsonl(table))
+    kind = pq.ParquetWriter if path.suffix.lower() == ".parquet" else pa_csv.CSVWriter
+    append: Callable[[Any], object] = stack.enter_context(kind(path, schema)).write_table
+    return append
+
+
+def _arrow_table(path: Path, records: list[dict[str, Any]], first: int = 1) -> Any:
+    for row, record in enumerate(records, start=first):
         for name in REQUIRED_COLUMNS:
             if name not in record:
                 raise SourceError(path, "missing in this row", row=row, column=name)
     complete = [dict.fromkeys(_ALWAYS) | record for record in records]
-    check_columns(from_records(path, complete, np.arange(1, len(records) + 1)))
+    check_columns(from_records(path, complete, np.arange(first, first + len(records))))
     present = list(dict.fromkeys(name for record in complete for name in record))
     names = [n for n in _ORDER if n in present] + [n for n in present if n not in _ORDER]
     arrays = {name: _arrow_array(name, [r.get(name) for r in records]) for name in names}
@@ -134,7 +186,11 @@ def _arrow_array(name: str, values: Sequence[Any]) -> Any:
 
 
 def _write_jsonl(table: Any, path: Path) -> None:
-    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in table.to_pylist()))
+    path.write_bytes(_as_jsonl(table))
+
+
+def _as_jsonl(table: Any) -> bytes:
+    return b"".join(orjson.dumps(row) + b"\n" for row in table.to_pylist())
 
 
 _WRITERS = {".parquet": pq.write_table, ".csv": pa_csv.write_csv, ".jsonl": _write_jsonl}

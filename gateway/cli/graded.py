@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from eval.sources import read_outcomes, write_outcomes
 from gateway.cli.console import say
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
@@ -15,6 +14,9 @@ from routers.records import OutcomeTable
 
 def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
     """The scored answers of a ledger as a table, by way of the file format that everyone reads."""
+    # Not at the top: commands that only read tags answer sooner without Arrow.
+    from eval.sources import read_outcomes, write_outcomes
+
     with opened(url) as engine:
         exported = export_outcomes(engine, tags=tags)
     for reason, count in exported.left_out.items():

@@ -18,7 +18,7 @@ from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import LedgerError
 from gateway.ledger.database import opened
-from gateway.ledger.export import export_outcomes
+from gateway.ledger.export import count_scored, export_rows
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, count_attempts
 from gateway.ledger.reprice import reprice as correct
@@ -76,13 +76,19 @@ def export(
 ) -> None:
     """Scored answers as an outcome table."""
     # Not at the top: the other commands answer in half the time without Arrow.
-    from eval.sources import write_outcomes
+    from eval.sources import stream_outcomes
 
-    with opened(_url(ledger, config)) as engine:
-        exported = export_outcomes(engine, objective=objective, tags=parse_tags(tag))
-    for reason, count in exported.left_out.items():
+    left_out: dict[str, int] = {}
+    wanted = parse_tags(tag)
+    with (
+        opened(_url(ledger, config)) as engine,
+        filling("scored answers", count_scored(engine, objective)) as progress,
+    ):
+        rows = export_rows(engine, left_out, objective=objective, tags=wanted, progress=progress)
+        written = stream_outcomes(rows, out_file)
+    for reason, count in left_out.items():
         say(f"left out: {count} scored answers {reason}")
-    out.print(f"{len(exported.rows)} rows in {write_outcomes(exported.rows, out_file)}")
+    out.print(f"{written} rows in {out_file}")
 
 
 @commands.command()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, exists, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
@@ -58,22 +59,75 @@ def export_outcomes(
         NothingToLearnError: No scored answer with its prompt is there.
     """
     left_out: dict[str, int] = {}
-    by_cell: dict[tuple[str, str], dict[str, Any]] = {}
+    newest_first = export_rows(
+        engine, left_out, objective=objective, tags=tags, named_only=named_only
+    )
+    return Export(tuple(newest_first)[::-1], left_out)
+
+
+def export_rows(
+    engine: Engine,
+    left_out: dict[str, int],
+    *,
+    objective: str = "quality",
+    tags: Mapping[str, str] | None = None,
+    named_only: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[dict[str, Any]]:
+    """The rows of `export_outcomes`, the newest first and never in memory together.
+
+    What is remembered is 16 bytes for each answer that carries the tag `query_id`, since another
+    one may stand in the same cell.
+
+    Args:
+        engine: The ledger.
+        left_out: Is filled in as rows are read.
+        objective: Which outcomes count.
+        tags: Only requests that carry all of these.
+        named_only: Only requests that named their expert.
+        progress: Is told of so many more scored answers that were read.
+
+    Raises:
+        NothingToLearnError: At the end, when there was no row.
+    """
+    seen: set[bytes] = set()
+    last, anything = "", False
     for record in _scored(engine, objective, named_only):
+        progress(1)
         if not _has_tags(record["tags"], tags or {}):
             continue
         reason = _unusable(record)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
-        row = _row(record)
-        by_cell[row["query_id"], row["model"]] = row
-    if not by_cell:
+        if record["decision_id"] == last or not _is_first(record, seen):
+            continue
+        last, anything = record["decision_id"], True
+        yield _row(record)
+    if not anything:
         why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise NothingToLearnError(
             f"the ledger holds no scored answer to learn from{why and f' ({why})'}"
         )
-    return Export(tuple(by_cell.values()), left_out)
+
+
+def count_scored(engine: Engine, objective: str = "quality") -> int:
+    """How many scores there are, those that others replace included."""
+    query = select(func.count()).where(outcome.c.objective == objective)
+    with reader(engine).connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _is_first(record: Mapping[str, Any], seen: set[bytes]) -> bool:
+    """Whether no newer answer stands in the same cell."""
+    query_id = record["tags"].get("query_id")
+    if query_id is None:
+        return True
+    name = f"{query_id}\0{record['answered_by']}".encode()
+    cell = hashlib.blake2b(name, digest_size=16).digest()
+    known = cell in seen
+    seen.add(cell)
+    return not known
 
 
 def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str, str]]:
@@ -86,12 +140,20 @@ def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str
 
 
 def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[str, Any]]:
-    """Oldest first, so that a later score of the same cell replaces an earlier one."""
+    """The newest score of each decision, the newest first."""
+    later = outcome.alias("later")
+    replaced = exists().where(
+        later.c.decision_id == outcome.c.decision_id,
+        later.c.objective == outcome.c.objective,
+        (later.c.at > outcome.c.at)
+        | ((later.c.at == outcome.c.at) & (later.c.outcome_id > outcome.c.outcome_id)),
+    )
     delivered = (attempt.c.decision_id == decision.c.decision_id) & attempt.c.parent_id.is_(None)
     cost_of = attempt_costs()
     query = (
         select(
             request.c.request_id,
+            decision.c.decision_id,
             request.c.prompt,
             request.c.tags,
             decision.c.expert_id,
@@ -112,8 +174,8 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
         .join(attempt, delivered)
         .join(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
         .join(cost_of, cost_of.c.attempt_id == attempt.c.attempt_id)
-        .where(outcome.c.objective == objective, attempt_result.c.status == "ok")
-        .order_by(outcome.c.at, outcome.c.outcome_id)
+        .where(outcome.c.objective == objective, attempt_result.c.status == "ok", ~replaced)
+        .order_by(outcome.c.at.desc(), outcome.c.outcome_id.desc(), attempt.c.ordinal.desc())
     )
     if named_only:
         query = query.where(decision.c.router == "explicit")

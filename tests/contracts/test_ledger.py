@@ -29,7 +29,7 @@ from gateway.errors import LedgerError
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database, opened
-from gateway.ledger.export import export_outcomes
+from gateway.ledger.export import count_scored, export_outcomes, export_rows
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, decision_of, price_row
 from gateway.ledger.store import Ledger
@@ -311,6 +311,19 @@ def test_answers_of_one_collected_query_share_it(ledger: Ledger) -> None:
         ("q1", "cheap"),
         ("q1", "unpriced"),
     }
+
+
+def test_the_newest_usable_answer_of_a_cell_is_its_row(ledger: Ledger) -> None:
+    for value in (0.0, 0.5, 1.0):
+        score(ledger, booked(ledger, a_decision(CHEAP), query_id="q1"), value)
+    alone = booked(ledger, a_decision(CHEAP))
+    for value in (0.2, 0.1):
+        score(ledger, alone, value)
+    left_out: dict[str, int] = {}
+    told: list[int] = []
+    rows = list(export_rows(ledger.engine, left_out, progress=told.append))
+    assert [(row["query_id"], row["score"]) for row in rows] == [(alone.request_id, 0.1), ("q1", 1)]
+    assert (left_out, sum(told), count_scored(ledger.engine)) == ({}, 4, 5)
 
 
 def test_an_unscored_answer_is_no_row_and_nothing_at_all_is_an_error(ledger: Ledger) -> None:

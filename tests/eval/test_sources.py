@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from eval.errors import SourceError
-from eval.sources import read_outcomes, write_outcomes
+from eval.sources import read_outcomes, stream_outcomes, write_outcomes
 
 Row = dict[str, Any]
 FORMATS = ("parquet", "csv", "jsonl")
@@ -313,6 +313,28 @@ def test_any_prompt_survives_any_format(
         table = read_outcomes(write_outcomes(rows, folder / f"x.{extension}")).table
         assert table.prompts == tuple(prompts)
         assert_array_equal(table.score_NA, np.full((len(prompts), 1), scores))
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_rows_are_written_a_few_at_a_time(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{extension}"
+    taken: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        for place in range(7):
+            taken.append(place)
+            yield row(f"q{place}", "a", None if place == 1 else 0.5, task=None)
+
+    assert stream_outcomes(rows(), path, at_once=2) == len(taken) == 7
+    table = read_outcomes(path).table
+    assert table.query_ids == tuple(f"q{place}" for place in range(7))
+    assert_array_equal(table.score_NA[:3, 0], [0.5, np.nan, 0.5])
+    with pytest.raises(SourceError, match="row 3, column 'score'"):
+        stream_outcomes([row(), row("q2"), row("q3", score=3)], path, at_once=2)
+    with pytest.raises(SourceError, match="no rows"):
+        stream_outcomes([], path)
+    assert len(read_outcomes(path).table.query_ids) == 7
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_malformed_row_is_not_written_and_nothing_is_replaced(tmp_path: Path) -> None:
