@@ -76,7 +76,7 @@ from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.state import Gateway, Lasting, gateway_of
-from gateway.telemetry.build import build_telemetry, ledger_metrics, show_traffic
+from gateway.telemetry.build import build_telemetry, ledger_metrics, show_drifts, show_traffic
 from gateway.telemetry.otlp import models_of, start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
@@ -100,6 +100,7 @@ def build_gateway(
     ledger = Ledger(engine, strict=strict, max_pending=settings.ledger.max_pending)
     store = RouterStore(settings.data_dir / "routers")
     metrics = ledger_metrics(ledger)
+    show_drifts(metrics, store)
     bodies = Bodies()
     metrics.gauge("bodies_bytes", "Memory set aside for request bodies.", lambda: bodies.held)
     redactor = redactor or Redactor(secrets_of(settings))

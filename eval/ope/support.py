@@ -13,6 +13,8 @@ from routers.records import Floats
 
 LEAST_EFFECTIVE = 100.0
 MOST_WEIGHT = 50.0
+MOST_OF_ROWS = 0.05
+"""Share of all scored requests that one may count as, where that is more than `MOST_WEIGHT`."""
 MOST_UNSUPPORTED = 0.01
 """Share of the candidate's traffic that may go where the log has never been."""
 
@@ -55,10 +57,11 @@ class Support:
                 f"the {self.rows} scored requests are worth {self.effective:.0f} for this "
                 f"candidate; at least {LEAST_EFFECTIVE:.0f} are needed"
             )
-        if self.weight_max > MOST_WEIGHT:
+        most = max(MOST_WEIGHT, MOST_OF_ROWS * self.rows)
+        if self.weight_max > most:
             found.append(
-                f"one request would count {self.weight_max:.0f} times; at most "
-                f"{MOST_WEIGHT:.0f} is trusted"
+                f"one request would count {self.weight_max:.0f} times; at most {most:.0f} is "
+                "trusted"
             )
         return tuple(found)
 

@@ -42,6 +42,7 @@ def export_outcomes(
     objective: str = "quality",
     tags: Mapping[str, str] | None = None,
     named_only: bool = False,
+    since: Mapping[str, float] | None = None,
 ) -> Export:
     """Scored answers of the ledger, the newest score of each decision.
 
@@ -54,6 +55,7 @@ def export_outcomes(
         objective: Which outcomes count.
         tags: Only requests that carry all of these.
         named_only: Only requests that named their expert, as those of `collect` do.
+        since: Expert to the time before which its answers are left out, seconds since 1970.
 
     Raises:
         NothingToLearnError: No scored answer with its prompt is there.
@@ -95,6 +97,8 @@ def export_rows(
     for record in _scored(engine, objective, named_only):
         progress(1)
         if not _has_tags(record["tags"], tags or {}):
+            continue
+        if record["at"] < (since or {}).get(record["expert_id"], 0.0):
             continue
         reason = _unusable(record)
         if reason:
@@ -157,6 +161,7 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
             request.c.prompt,
             request.c.tags,
             decision.c.expert_id,
+            decision.c.at,
             decision.c.propensity,
             request_result.c.answered_by,
             request_result.c.latency_s,

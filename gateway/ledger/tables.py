@@ -188,7 +188,7 @@ router_version = Table(
     Column("router", Name, nullable=False),
     Column("version", String(80), nullable=False),
     # served: a gateway began to use it; fitted, refused, shadowing, on_trial, promoted, withdrawn,
-    # failed: a step of retraining, whose reasons are in the manifest
+    # failed, drifted: a step of retraining, whose reasons are in the manifest
     Column("event", String(20), nullable=False),
     Column("manifest", JSON, nullable=False),
 )

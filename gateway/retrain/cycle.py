@@ -24,8 +24,10 @@ from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
 from gateway.retrain.journal import Journal, State
 from gateway.retrain.rules import canary_rules, gate_rules
+from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
 from gateway.router_store import RouterStore
 from gateway.settings.retrain import RetrainSettings
+from routers.artifacts import with_content_version
 from routers.errors import RoutingError
 from routers.records import Floats, OutcomeTable
 
@@ -82,24 +84,80 @@ class Cycle:
             if not alone:
                 return self._report(State(), "waiting", "another process is at it")
             state = self._journal.read()
+            if state.stage != "fitting" and (found := self._drift(state)):
+                return self._drifted(state, found)
             if state.stage == "shadowing":
                 return self._shadow(state)
             if state.stage == "on_trial":
                 return self._trial(state)
             if state.stage == "idle":
+                self._explore_more(state)
                 scores = count_scores(self._engine, self._name)
-                new = scores - state.scores
-                if not force and new < self._settings.min_new_scores:
-                    few = f"{new} new scores, {self._settings.min_new_scores} are waited for"
+                new, wanted = scores - state.scores, self._wanted(state)
+                if not force and new < wanted:
+                    few = f"{new} new scores, {wanted} are waited for"
                     return self._report(state, "waiting", few)
-                state = self._journal.write(
-                    State("fitting", until=self._clock(), since=self._clock(), scores=scores)
-                )
+                at = self._clock()
+                state = replace(state, stage="fitting", until=at, since=at, scores=scores)
+                state = self._journal.write(self._forgetting(state))
             return self._fit(state)
+
+    def _wanted(self, state: State) -> int:
+        """Scores that are waited for; fewer once the world has moved."""
+        few = self._settings.drift.min_new_scores if state.moved else self._settings.min_new_scores
+        return min(few, self._settings.min_new_scores)
+
+    def _drift(self, state: State) -> Drift | None:
+        serving = self._store.promoted(self._name)
+        if not self._settings.when_drifting or state.moved or serving is None:
+            return None
+        rules = self._settings.drift
+        return drift(self._engine, self._name, [serving.version], state.watched, rules)
+
+    def _drifted(self, state: State, found: Drift) -> Report:
+        """Book it, and end a trial that was begun in another world."""
+        serving = self._store.withdraw(self._name)
+        scores = count_scores(self._engine, self._name)
+        state = replace(state, version=serving.version, until=found.found)
+        self._book(state, serving.version, "drifted", {"reason": found.reason, **asdict(found)})
+        report = self._report(state, "drifted", found.reason)
+        later = self._clock()
+        forgotten = state.forgotten | dict.fromkeys(found.experts, found.since)
+        self._journal.write(
+            replace(
+                state.ended(promoted=False),
+                scores=scores,
+                moved=found.since,
+                watched=later,
+                drifts=state.drifts + 1,
+                forgotten=forgotten,
+                judged=later,
+            )
+        )
+        return report
+
+    def _explore_more(self, state: State) -> None:
+        """Serve what serves with more exploration, if that is asked for after a drift."""
+        wanted, serving = self._settings.drift.epsilon, self._store.promoted(self._name)
+        if not state.moved or not wanted or serving is None:
+            return
+        router = self._store.load(self._name, serving.version)
+        if router.epsilon < wanted:
+            bold = with_content_version(replace(router, epsilon=wanted))
+            self._store.promote(self._name, self._store.publish(bold))
+
+    def _forgetting(self, state: State) -> State:
+        """With the experts that changed together with those that were found to have."""
+        serving = self._store.promoted(self._name)
+        if not state.moved or serving is None:
+            return state
+        versions = [serving.version, *serving.history[-1:]]
+        changed = changed_with(self._engine, self._name, versions, state.moved, state.until)
+        return replace(state, forgotten=state.forgotten | dict.fromkeys(changed, state.moved))
 
     def _fit(self, state: State) -> Report:
         try:
-            material = self._material(state.until)
+            material = self._material(state)
             candidate = train(self._recipe, material)
             version = self._store.publish(candidate)
             self._book(state, version, "fitted", candidate.metadata)
@@ -175,7 +233,7 @@ class Cycle:
     def _back(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
         """Book the end of this round, and wait for the next."""
         report = self._booked(state, event, reason, why)
-        self._journal.write(State(scores=state.scores))
+        self._journal.write(state.ended(promoted=event == "promoted"))
         return report
 
     def _booked(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
@@ -188,21 +246,22 @@ class Cycle:
     def _report(self, state: State, what: str, reason: str) -> Report:
         return Report(self._name, what, state.version, reason)
 
-    def _material(self, until: float) -> Material:
-        found: History = history(self._engine, self._name, until=until)
+    def _material(self, state: State) -> Material:
+        found: History = history(self._engine, self._name, until=state.until)
         unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
-        return Material(
+        material = Material(
             found.logged,
             found.preferences,
-            _collected(self._engine),
+            _collected(self._engine, state.forgotten),
             unknown | latest_prices(self._engine),
         )
+        return without_forgotten(material, found.at_N, state.forgotten, state.judged)
 
 
-def _collected(engine: Engine) -> OutcomeTable | None:
+def _collected(engine: Engine, since: Mapping[str, float]) -> OutcomeTable | None:
     """What was asked on purpose, by way of the file format that everybody reads."""
     try:
-        exported = export_outcomes(engine, named_only=True)
+        exported = export_outcomes(engine, named_only=True, since=since)
     except NothingToLearnError:
         return None
     with tempfile.TemporaryDirectory() as scratch:

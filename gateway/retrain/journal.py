@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,11 @@ class State:
         incumbent: What served when its trial began.
         since: When the stage began.
         scores: How many scores the router had at the last snapshot.
+        moved: When what is expected ceased to be true; 0 once a router knows of it.
+        watched: From when on drift is looked for.
+        drifts: How often it was found.
+        forgotten: Expert to the time before which its scores say nothing.
+        judged: From when on decisions are judged by; older ones only teach.
     """
 
     stage: Stage = "idle"
@@ -34,6 +39,23 @@ class State:
     incumbent: str = ""
     since: float = 0.0
     scores: int = 0
+    moved: float = 0.0
+    watched: float = 0.0
+    drifts: int = 0
+    forgotten: dict[str, float] = field(default_factory=dict)
+    judged: float = 0.0
+
+    def ended(self, *, promoted: bool) -> State:
+        """Idle again; what is known of the world stays known."""
+        return replace(
+            self,
+            stage="idle",
+            until=0.0,
+            version="",
+            incumbent="",
+            since=0.0,
+            moved=0.0 if promoted else self.moved,
+        )
 
 
 class Journal:

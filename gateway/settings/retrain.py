@@ -33,6 +33,21 @@ class TrialSettings(Frozen):
     most_failures: float = Field(0.05, ge=0, le=1)
 
 
+class DriftSettings(Frozen):
+    """When the world has moved; see `eval.drift.residuals`."""
+
+    slack: float = Field(0.1, gt=0, lt=1)
+    """Changes of an expert's scores that are let pass, in points from 0 to 1."""
+    threshold: float = Field(12.0, gt=0)
+    """How far the scores must run away in all; higher: fewer false alarms, later true ones."""
+    least_scores: int = Field(30, ge=2)
+    """Scores of an expert before anything is said of it."""
+    min_new_scores: int = Field(100, ge=1)
+    """Scores after a drift was found before it is learned from."""
+    epsilon: float = Field(0.0, ge=0, le=1)
+    """Share that explores from then on until a router is promoted, if more than it was."""
+
+
 class RetrainSettings(Frozen):
     """When routers learn anew."""
 
@@ -42,8 +57,11 @@ class RetrainSettings(Frozen):
     """What is fitted, as `pointsman train --estimator` takes it."""
     min_new_scores: int = Field(200, ge=1)
     """Scores since the last time before it is worth the trouble."""
+    when_drifting: bool = True
+    """Whether to learn anew when experts' scores leave what was expected of them."""
     look_every_s: float = Field(60.0, gt=0)
     """How often to look whether something is to be done."""
     seed: int = 0
     gate: GateSettings = GateSettings()
     trial: TrialSettings = TrialSettings()
+    drift: DriftSettings = DriftSettings()

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from experts.breaker import State
 from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
+from gateway.retrain.journal import Journal
+from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
@@ -66,4 +68,15 @@ def show_traffic(metrics: Metrics, traffic: Traffic, experts: Iterable[str]) -> 
         "Calls that wait for a slot of an expert.",
         lambda: {name: traffic.slots.waiting(name) for name in ids},
         "expert",
+    )
+
+
+def show_drifts(metrics: Metrics, store: RouterStore) -> None:
+    """Show how often retraining, a process of its own, found that the world has moved."""
+    metrics.gauge(
+        "drifts",
+        "Times that experts' scores were found to have left what was expected of them.",
+        lambda: {name: Journal(store.home(name)).read().drifts for name in store.names()},
+        "router",
+        grows=True,
     )

@@ -12,6 +12,7 @@ from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards
 from eval.ope.spread import bernstein, normal, stderr
+from eval.ope.support import support
 from eval.ope.values import ESTIMATORS, Parts, clipped, gentle, optimistic, switched
 from routers.encoders import HashingEncoder
 from routers.features import Featurizer
@@ -235,3 +236,13 @@ def test_it_warns_of_propensities_that_do_not_fit() -> None:
     assert "weights average 2.000" in warning
     honest = judge(logged, constant(logged, [0.6, 0.3, 0.1]), known(logged), replicates=50)
     assert honest.support.warnings == ()
+
+
+def test_a_long_log_may_count_a_rare_choice_more_often() -> None:
+    served_A = np.array([0.6, 0.39, 0.01])
+    target = [0.0, 0.0, 1.0]
+    short, long = (a_log(rows=rows, served_A=served_A) for rows in (1500, 20_000))
+    few, many = (support(logged, constant(logged, target)) for logged in (short, long))
+    assert few.weight_max == many.weight_max == pytest.approx(100)
+    assert any("one request would count 100 times; at most 75 is" in why for why in few.refusals)
+    assert many.refusals == ()

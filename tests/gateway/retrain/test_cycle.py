@@ -54,6 +54,7 @@ class Loop:
         settings = RetrainSettings(
             estimator=estimator,
             min_new_scores=100,
+            when_drifting=False,
             gate=GateSettings(most_decide_ms=1000),
             trial=TrialSettings.model_validate({"shadow_decisions": 0, "share": 0.3, **trial}),
         )

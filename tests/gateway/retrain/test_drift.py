@@ -1,0 +1,138 @@
+"""Retraining when the world moves, over a ledger of a world whose truth is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from gateway.ledger.database import opened
+from gateway.ledger.trials import events
+from gateway.retrain.cycle import Cycle, Report
+from gateway.retrain.journal import Journal
+from gateway.router_store import RouterStore
+from gateway.serving import ServingRouters
+from gateway.settings.retrain import DriftSettings, GateSettings, RetrainSettings, TrialSettings
+from gateway.telemetry.build import show_drifts
+from gateway.telemetry.metrics import Metrics
+from routers.fit import fit_router
+from tests.gateway.logged_world import Questions, fill
+
+EPSILON = 0.5
+BOLD = 0.8
+
+
+class Loop:
+    """A ledger, a router that knows the world as it was, and retraining."""
+
+    def __init__(self, directory: Path, engine: Engine) -> None:
+        self.url = f"sqlite:///{directory}/ledger.db"
+        self.engine = engine
+        self.store = RouterStore(directory / "routers")
+        self.journal = Journal(self.store.home("default"))
+        self.rng = np.random.default_rng(5)
+        rng = np.random.default_rng(9)
+        table = Questions.draw(300, rng).table(rng)
+        router = fit_router("default", "ridge", table, seed=0, epsilon=EPSILON)
+        self.known = self.store.promote("default", self.store.publish(router)).version
+
+    def ask(self, count: int, *, turned: bool = False) -> None:
+        """Requests as ever, or after the biologist and the lawyer swapped what they know."""
+        serving = ServingRouters(self.store, "default", EPSILON)
+        serving.refresh()
+        asked = Questions.draw(count, self.rng)
+        columns = [1, 0, 2] if turned else [0, 1, 2]
+        asked = Questions(asked.prompts, asked.truth_NA[:, columns])
+        fill(self.url, asked, self.rng, serving=serving)
+
+    def step(self, *, enough: int = 5000, epsilon: float = 0.0) -> Report:
+        settings = RetrainSettings(
+            estimator="ridge",
+            min_new_scores=enough,
+            gate=GateSettings(most_decide_ms=1000),
+            trial=TrialSettings(shadow_decisions=0, share=0.5),
+            drift=DriftSettings(epsilon=epsilon),
+        )
+        return Cycle("default", self.engine, self.store, settings, EPSILON).step()
+
+    def told(self) -> list[str]:
+        return [event["event"] for event in reversed(events(self.engine, "default"))]
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    with opened(f"sqlite:///{tmp_path}/ledger.db") as engine:
+        yield Loop(tmp_path, engine)
+
+
+def test_nothing_is_found_where_nothing_moved(loop: Loop) -> None:
+    loop.ask(800)
+    report = loop.step()
+    assert (report.what, report.reason) == ("waiting", "800 new scores, 5000 are waited for")
+    assert loop.told() == []
+
+
+def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(loop: Loop) -> None:
+    loop.ask(400)
+    loop.ask(300, turned=True)
+    found = loop.step()
+    assert found.what == "drifted"
+    assert "against what was expected" in found.reason
+    waiting = loop.step()
+    # The floor of a drift, not the 5,000 of a quiet world.
+    assert (waiting.what, waiting.reason) == ("waiting", "0 new scores, 100 are waited for")
+    loop.ask(500, turned=True)
+    assert loop.step().what == "on_trial"
+    loop.ask(500, turned=True)
+    ended = loop.step()
+    assert ended.what == "promoted"
+    assert loop.told() == ["drifted", "fitted", "on_trial", "promoted"]
+    state = loop.journal.read()
+    assert (state.drifts, state.moved) == (1, 0.0)
+    # Those whose competence changed are forgotten, the third is not.
+    assert set(state.forgotten) == {"biologist", "lawyer"}
+
+
+def test_what_serves_explores_more_after_a_drift_if_asked(loop: Loop) -> None:
+    loop.ask(300)
+    loop.ask(300, turned=True)
+    assert loop.step(epsilon=BOLD).what == "drifted"
+    loop.step(epsilon=BOLD)
+    serving = loop.store.promoted("default")
+    assert serving is not None
+    assert serving.history == (loop.known,)
+    assert loop.store.load("default", serving.version).epsilon == BOLD
+    # Once, not at every look.
+    loop.step(epsilon=BOLD)
+    assert loop.store.promoted("default") == serving
+
+
+def test_a_trial_that_began_in_another_world_ends(loop: Loop) -> None:
+    loop.ask(100)
+    other = loop.store.load("default", loop.known)
+    rng = np.random.default_rng(11)
+    table = Questions.draw(200, rng).table(rng)
+    tried = fit_router("default", "knn", table, seed=0, epsilon=EPSILON)
+    loop.store.try_out("default", loop.store.publish(tried), 0.3)
+    state = loop.journal.read()
+    loop.journal.write(type(state)("on_trial", version=tried.version, incumbent=other.version))
+    loop.ask(500, turned=True)
+    assert loop.step().what == "drifted"
+    serving = loop.store.promoted("default")
+    assert serving is not None
+    assert (serving.version, serving.trial) == (loop.known, None)
+    assert loop.journal.read().stage == "idle"
+
+
+def test_drifts_are_counted_for_the_watchers_of_the_gateway(loop: Loop) -> None:
+    metrics = Metrics()
+    show_drifts(metrics, loop.store)
+    assert 'pointsman_drifts_total{router="default"} 0.0' in asyncio.run(metrics.text()).decode()
+    loop.ask(100)
+    loop.ask(300, turned=True)
+    loop.step()
+    assert 'pointsman_drifts_total{router="default"} 1.0' in asyncio.run(metrics.text()).decode()
