@@ -12,11 +12,11 @@ EXTRAS := local postgres guards otel valkey
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: demo test coverage lint check check-wheel serve lock sbom clean help
+.PHONY: demo test test-slow coverage lint check check-wheel serve lock sbom clean help
 
 help:
 	@echo "make demo   the main job on this machine: real models answer, routers learn, a report compares"
-	@echo "make test   the whole test suite"
+	@echo "make test   the tests; make test-slow: those that take long"
 	@echo "make coverage  the same, and fails when less than 90 % of gateway/ was run"
 	@echo "make check  what CI runs: linters, types, import rules, tests, wheel"
 	@echo "make lock   write down every dependency with its hashes; make sbom lists them in dist/"
@@ -26,7 +26,11 @@ demo: $(STAMP)
 	$(BIN)/pointsman demo --out $(OUT)
 
 test: $(DEV_STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+# What takes over five seconds each: statistics on real outcomes, processes that are killed, soaks.
+test-slow: $(DEV_STAMP)
+	$(BIN)/pytest -m slow
 
 # Apart from `test`: to watch every line takes half as long again.
 coverage: $(DEV_STAMP)
@@ -53,7 +57,7 @@ check-wheel: $(DEV_STAMP)
 	    || { echo "the wheel lacks $$file"; exit 1; }; \
 	done
 
-check: lint test check-wheel
+check: lint test test-slow check-wheel
 
 $(VENV)/bin/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from threadpoolctl import threadpool_limits
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
@@ -26,6 +27,13 @@ from gateway.settings.root import Settings
 from gateway.state import Gateway
 
 _LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Products here are small: two threads would mostly wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(autouse=True)
