@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import numpy as np
@@ -91,6 +91,8 @@ class _Lines:
         mean_A: Mean score; NaN for an expert never observed.
         residual_A: Residual variance.
         count_A: Observed rows.
+        offset_A: Quality of a vector of zeros.
+        offset_GD: Each centre · spread.
     """
 
     group_A: npt.NDArray[np.int64]
@@ -100,18 +102,26 @@ class _Lines:
     mean_A: Floats
     residual_A: Floats
     count_A: Floats
+    offset_A: Floats = field(init=False)
+    offset_GD: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        shift_A = np.einsum("ad,da->a", self.centre_GD[self.group_A], self.slope_DA)
+        object.__setattr__(self, "offset_A", self.mean_A - shift_A)
+        offset_GD = np.einsum("gd,gde->ge", self.centre_GD, self.spread_GDD)
+        object.__setattr__(self, "offset_GD", offset_GD)
 
     def predict(self, vectors_ND: Floats) -> tuple[Floats, Floats]:
-        shift_A = np.einsum("ad,da->a", self.centre_GD[self.group_A], self.slope_DA)
-        quality_NA = vectors_ND @ self.slope_DA + (self.mean_A - shift_A)
-        leverage_GN = np.stack(
-            [
-                (((vectors_ND - centre_D) @ spread_DD) ** 2).sum(axis=1)
-                for centre_D, spread_DD in zip(self.centre_GD, self.spread_GDD, strict=True)
-            ]
-        )
-        share_NA = 1 / np.maximum(self.count_A, 1) + leverage_GN[self.group_A].T
-        return quality_NA, np.sqrt(self.residual_A * share_NA)
+        quality_NA = vectors_ND @ self.slope_DA + self.offset_A
+        share_NA = np.empty_like(quality_NA)
+        for group, offset_D in enumerate(self.offset_GD):
+            away_ND = vectors_ND @ self.spread_GDD[group] - offset_D
+            away_ND *= away_ND
+            members_A = self.group_A == group
+            np.copyto(share_NA, np.add.reduce(away_ND, axis=1)[:, None], where=members_A)
+        share_NA += 1 / np.maximum(self.count_A, 1)
+        share_NA *= self.residual_A
+        return quality_NA, np.sqrt(share_NA)
 
     def difference(self, chosen: int, other: int) -> Linear:
         """Quality of one expert less that of another, around the mean vector of the first."""
@@ -122,7 +132,7 @@ class _Lines:
         return Linear(slope_D, mean_D, float(self.mean_A[chosen] - there))
 
 
-_FIELDS = tuple(field.name for field in fields(_Lines))
+_FIELDS = tuple(each.name for each in fields(_Lines) if each.init)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,41 @@ def test_a_member_that_needs_task_labels_stays_away_where_there_are_none(
     fitted = StackedEstimator(("category", "ridge")).fit(features, labelled, rng)
     names = [member.name for member in fitted._fitted]
     assert names == (["ridge"] if tasks[0] is None else ["category", "ridge"])
+
+
+def test_what_members_say_is_mixed_as_the_formula_has_it() -> None:
+    rng = np.random.default_rng(9)
+    features, table = two_sides(rng, 400)
+    unknown_NA = np.where(np.arange(3) == 2, np.nan, table.score_NA)
+    fitted = StackedEstimator(MEMBERS).fit(features, table_of(unknown_NA), rng)
+    blend, asked = fitted._blend, two_sides(rng, 50)[0]
+    assert blend is not None
+    assert fitted._nearness is not None
+    low, high = blend.near_2
+    trust_N = np.clip((fitted._nearness.near(asked.vectors_ND) - low) / (high - low), 0, 1)
+    moved_MNA = [each.quality(asked)[0] - blend.standing_A for each in fitted._fitted]
+    expected_NA = np.tile(blend.standing_A, (50, 1))
+    for apart, level, moved_NA in zip(blend.apart_M, blend.level_M, moved_MNA, strict=True):
+        mean_N1 = np.nanmean(moved_NA, axis=1, keepdims=True)
+        expected_NA += trust_N[:, None] * (apart * (moved_NA - mean_N1) + level * mean_N1)
+    found_NA = fitted.predict(asked).quality_NA
+    inner_N = (np.nan_to_num(expected_NA, nan=0.5) > 0.03).all(axis=1)
+    assert inner_N.mean() > 0.9
+    np.testing.assert_allclose(found_NA[inner_N], expected_NA[inner_N], atol=1e-9)
+    alone = [fitted.predict(asked.take(np.array([row]))).quality_NA[0] for row in range(50)]
+    np.testing.assert_allclose(alone, found_NA, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "labels", "names"), [
+    (300, ("a", "b"), ["category", "knn", "ridge"]),
+    (1200, ("a", "b"), ["category", "ridge"]),
+    (1200, (None, None), ["cluster", "knn", "ridge"]),
+])  # fmt: skip
+def test_members_that_only_take_time_stay_away(
+    rows: int, labels: tuple[str | None, ...], names: list[str]
+) -> None:
+    rng = np.random.default_rng(10)
+    features, table = two_sides(rng, rows)
+    tasks = tuple(labels[row % 2] for row in range(rows))
+    fitted = StackedEstimator().fit(features, replace(table, tasks=tasks), rng)
+    assert [member.name for member in fitted._fitted] == names
