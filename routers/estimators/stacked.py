@@ -15,6 +15,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.nearness import Nearness
 from routers.estimators.observed import Observed, observed
+from routers.estimators.premium import premium
 from routers.estimators.standing import standing
 from routers.reasons import merged, reasons_of
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
@@ -202,6 +203,7 @@ class _Blend:
         level_M: Weights of how hard a request is.
         near_2: How near the nearest rows of a request must be to trust members with it, in part
             and wholly.
+        premium_A: What is added to the quality of the best single expert, see `premium`.
     """
 
     standing_A: Floats
@@ -209,6 +211,7 @@ class _Blend:
     apart_M: Floats
     level_M: Floats
     near_2: Floats
+    premium_A: Floats
 
     @classmethod
     def of(cls, outcomes: Observed, shown: _Unseen) -> Self:
@@ -233,7 +236,12 @@ class _Blend:
             for moved_NA, mean_N1 in zip(moved_MNA, mean_MN1, strict=True)
         ]
         apart_M = _weights(apart_MNA, truth_NA, weight_NA)
-        return cls(*standing(outcomes), apart_M, level_M, near_2)
+        none_A = np.zeros(weight_NA.shape[1])
+        blend = cls(*standing(outcomes), apart_M, level_M, near_2, none_A)
+        best = int(np.nanargmax(blend.standing_A))
+        unseen_NA = blend.mix(shown.base_NA, shown.said_MNA, shown.near_N)
+        found = premium(unseen_NA, shown.base_NA, outcomes, best)
+        return replace(blend, premium_A=found * (np.arange(len(none_A)) == best))
 
     def mix(self, base: Floats, said_MNA: Floats, near_N: Floats) -> Floats:
         """Quality of each expert, (N, A), from standings, (A,) or (N, A), and what members say."""
@@ -247,6 +255,7 @@ class _Blend:
         moved_NA += np.add.reduce(shared_NA, axis=1, keepdims=True) / known
         moved_NA *= _trust(near_N, self.near_2)
         moved_NA += base
+        moved_NA += self.premium_A
         return moved_NA
 
     def mixed_stderr(self, stderr_MNA: Floats) -> Floats:

@@ -164,6 +164,7 @@ def test_what_members_say_is_mixed_as_the_formula_has_it() -> None:
         mean_N1 = np.nanmean(moved_NA, axis=1, keepdims=True)
         expected_NA += trust_N[:, None] * (apart * (moved_NA - mean_N1) + level * mean_N1)
     found_NA = fitted.predict(asked).quality_NA
+    expected_NA += blend.premium_A
     inner_N = (np.nan_to_num(expected_NA, nan=0.5) > 0.03).all(axis=1)
     assert inner_N.mean() > 0.9
     np.testing.assert_allclose(found_NA[inner_N], expected_NA[inner_N], atol=1e-9)

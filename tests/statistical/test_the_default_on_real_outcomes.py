@@ -59,6 +59,10 @@ def test_from_two_hundred_rows_it_loses_no_point_to_the_best_single_expert(name:
     assert gain(*a_few(name, 200, seed=0), DEFAULT_ESTIMATOR)[0] > -1.0
 
 
+def test_among_seventy_experts_nearly_alike_it_loses_no_point() -> None:
+    assert gain(*sides("bfcl"), DEFAULT_ESTIMATOR)[0] > -1.0
+
+
 def test_from_a_log_that_mostly_asked_one_expert_it_loses_no_point() -> None:
     train, dev = sides("bfcl")
     rng = np.random.default_rng(0)
