@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, Table, case, func, select
+from sqlalchemy import Engine, Row, Select, Table, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.ledger.costs import attempt_costs, request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.rollup import by_expert, summed, total
 from gateway.ledger.rows import decision_of
-from gateway.ledger.scores import latest_scores
+from gateway.ledger.scores import QUALITY, latest_scores
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -113,7 +113,7 @@ class LedgerReader:
         return [_plain(row) for row in self._all(query)]
 
     def totals(self, since: float = 0.0) -> dict[str, Any]:
-        """Requests, failures, dollars (all, wasted and saved), mean score and its count."""
+        """Requests, failures, dollars (all, wasted and saved), mean quality score and its count."""
         return self._totals(since) if since else total(summed(self._engine))
 
     def _totals(self, since: float) -> dict[str, Any]:
@@ -137,9 +137,9 @@ class LedgerReader:
             .join(paid, paid.c.attempt_id == attempt_result.c.attempt_id)
             .where(attempt_result.c.wasted.is_(True), attempt_result.c.at >= since)
         )
-        # Regenerations and the like are counted, and no quality.
-        quality = case((outcome.c.objective == "quality", outcome.c.score))
-        scored: Select[Any] = select(func.count(), func.avg(quality)).where(outcome.c.at >= since)
+        scored: Select[Any] = select(func.count(), func.avg(outcome.c.score)).where(
+            outcome.c.at >= since, outcome.c.objective == QUALITY
+        )
         outcomes, mean = tuple(self._all(scored)[0])
         again: Select[Any] = select(
             func.count(), func.coalesce(func.sum(cache_hit.c.saved_nanousd), 0)
@@ -163,7 +163,7 @@ class LedgerReader:
 
     def _by_expert(self, since: float) -> list[dict[str, Any]]:
         ended, cost_of = request_result.c, request_costs()
-        scores = latest_scores("quality").subquery()
+        scores = latest_scores(QUALITY).subquery()
         query = (
             select(
                 ended.answered_by.label("expert"),

@@ -21,7 +21,7 @@ from gateway.ledger.costs import DELTA_NANOUSD
 from gateway.ledger.database import reader
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
-from gateway.ledger.scores import scores_between
+from gateway.ledger.scores import QUALITY, scores_between
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -67,7 +67,7 @@ def summed(engine: Engine, at: float | None = None) -> Sums:
 
 
 def total(sums: Sums) -> dict[str, Any]:
-    """Requests, failures, dollars (all, wasted and saved), mean score and its count."""
+    """Requests, failures, dollars (all, wasted and saved), mean quality score and its count."""
     of = {name: sum(each[name] for each in sums.values()) for name in SUMS}
     return {
         "requests": of["requests"],
@@ -142,6 +142,7 @@ def fold(connection: Connection, start: float, end: float) -> Sums:
 
 def _queries(start: float, end: float) -> Iterator[Select[Any]]:
     ended, made, delta = request_result.c, attempt_result.c, cost_correction.c
+    quality = outcome.c.objective == QUALITY
     yield _during(
         request_result,
         start,
@@ -174,8 +175,8 @@ def _queries(start: float, end: float) -> Iterator[Select[Any]]:
         start,
         end,
         nobody,
-        func.count().label("outcomes"),
-        func.sum(_whole(func.round(outcome.c.score * _NANO))).label("score_nano"),
+        func.count().filter(quality).label("outcomes"),
+        func.sum(_whole(func.round(outcome.c.score * _NANO))).filter(quality).label("score_nano"),
         func.count().label("rows_read"),
     )
     yield _during(

@@ -8,6 +8,9 @@ from sqlalchemy import BigInteger, Select, cast, func, select, union
 
 from gateway.ledger.tables import decision, outcome, request_result
 
+QUALITY = "quality"
+"""The objective that is summed up; others stand beside it."""
+
 
 def latest_scores(objective: str | None = None) -> Select[Any]:
     """One row per scored decision: `decision_id` and `score`, the mean of those of the same time.
@@ -28,22 +31,23 @@ def latest_scores(objective: str | None = None) -> Select[Any]:
 
 
 def scores_between(start: float, end: float, moment: float) -> Select[Any]:
-    """Scores as they counted at `moment`, of the decisions for which that changed in [start, end).
+    """Scores of quality as they counted at `moment`, where that changed in [start, end).
 
     One row per who answered: `expert_id`, `scored` decisions and `newest_nano`, the sum of their
     newest scores in billionths.
     """
-    told = select(outcome.c.decision_id).where(outcome.c.at >= start, outcome.c.at < end)
+    meant = outcome.c.objective == QUALITY
+    told = select(outcome.c.decision_id).where(meant, outcome.c.at >= start, outcome.c.at < end)
     # A score may come before the request has ended, and counts from then on.
     ended_then = (
         select(decision.c.decision_id)
         .join(request_result, request_result.c.request_id == decision.c.request_id)
         .join(outcome, outcome.c.decision_id == decision.c.decision_id)
-        .where(request_result.c.at >= start, request_result.c.at < end, outcome.c.at < end)
+        .where(meant, request_result.c.at >= start, request_result.c.at < end, outcome.c.at < end)
     )
     newest = (
         select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
-        .where(outcome.c.decision_id.in_(union(told, ended_then)), outcome.c.at < moment)
+        .where(meant, outcome.c.decision_id.in_(union(told, ended_then)), outcome.c.at < moment)
         .group_by(outcome.c.decision_id)
         .subquery()
     )
@@ -53,6 +57,7 @@ def scores_between(start: float, end: float, moment: float) -> Select[Any]:
             newest,
             (newest.c.decision_id == outcome.c.decision_id) & (newest.c.at == outcome.c.at),
         )
+        .where(meant)
         .group_by(outcome.c.decision_id)
         .subquery()
     )
