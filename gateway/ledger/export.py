@@ -62,7 +62,7 @@ def export_outcomes(
     """
     left_out: dict[str, int] = {}
     newest_first = export_rows(
-        engine, left_out, objective=objective, tags=tags, named_only=named_only
+        engine, left_out, objective=objective, tags=tags, named_only=named_only, since=since
     )
     return Export(tuple(newest_first)[::-1], left_out)
 
@@ -74,6 +74,7 @@ def export_rows(
     objective: str = "quality",
     tags: Mapping[str, str] | None = None,
     named_only: bool = False,
+    since: Mapping[str, float] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of `export_outcomes`, the newest first and never in memory together.
@@ -87,6 +88,7 @@ def export_rows(
         objective: Which outcomes count.
         tags: Only requests that carry all of these.
         named_only: Only requests that named their expert.
+        since: Expert to the time before which its answers are left out, seconds since 1970.
         progress: Is told of so many more scored answers that were read.
 
     Raises:
