@@ -63,6 +63,7 @@ from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
 from gateway.listeners import check_operator
+from gateway.outcomes.afterwards import Afterwards, Scoring
 from gateway.pool import Pool
 from gateway.reload.board import Entry
 from gateway.reload.reloader import Reloader, Source
@@ -75,7 +76,7 @@ from gateway.settings.base import secret
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
-from gateway.state import Gateway, Lasting, gateway_of
+from gateway.state import Gateway, Lasting, Uses, gateway_of
 from gateway.telemetry.build import build_telemetry, ledger_metrics, show_drifts, show_traffic
 from gateway.telemetry.otlp import models_of, start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
@@ -120,6 +121,7 @@ def build_gateway(
         responses=_response_store(settings),
         bodies=bodies,
         closing=Closing(),
+        scoring=Scoring.of(settings, ledger.append, metrics),
         adaptive={},
         rng=np.random.default_rng(seed),
     )
@@ -146,9 +148,9 @@ def _how_routed(settings: Settings) -> tuple[str, float]:
 
 
 def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasting) -> Gateway:
-    pool, ledger = Pool(dict(experts)), lasting.ledger
+    pool, ledger, traffic = Pool(dict(experts)), lasting.ledger, lasting.traffic
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
-    show_traffic(lasting.metrics, lasting.traffic, experts)
+    show_traffic(lasting.metrics, traffic, experts)
     decider = Decider(
         settings,
         pool,
@@ -165,6 +167,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     spending = Spending(lasting.database, keyring.under)
     alone = counts_alone(settings)
     admission = Admission(settings.access, spending, ledger.flush, lasting.counted, alone=alone)
+    afterwards = Afterwards(settings, ledger.append, lasting.scoring)
     service = Service(
         settings,
         pool,
@@ -176,9 +179,12 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         telemetry,
         admission,
         lasting.closing,
+        afterwards,
     )
+    uses = Uses()
+    afterwards.judge_through(service, uses)
     _record_cards(ledger, pool)
-    lane = Lane(settings, pool, keyring, admission, decider, lasting.traffic, ledger, telemetry)
+    lane = Lane(settings, pool, keyring, admission, decider, traffic, ledger, telemetry, afterwards)
     return Gateway(
         settings=settings,
         keyring=keyring,
@@ -191,6 +197,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         telemetry=telemetry,
         lasting=lasting,
         lane=lane,
+        uses=uses,
     )
 
 
@@ -265,6 +272,7 @@ def create_app(
             with gateway.lasting.closing.calling(lambda: snapshots.shut_down(shutting_down())):
                 yield
             tasks.cancel_scope.cancel()
+        await gateway.lasting.scoring.aclose()
         await snapshots.aclose()
         if gateway.lasting.counted.shared:
             await gateway.lasting.counted.shared.aclose()

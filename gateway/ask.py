@@ -13,6 +13,7 @@ from experts.messages import ChatRequest
 from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
+from gateway.settings.outcomes import CheckFields
 
 HEADER_PREFIX = "x-pointsman-"
 _HEADER_ONLY = {"x-pointsman-debug"}
@@ -40,6 +41,7 @@ class Wishes(BaseModel):
     cache: Literal["use", "refresh", "off"] = "use"
     keep: Literal["none", "hash", "redacted", "full"] | None = None
     prefer: dict[Soft, Weight] = Field(default_factory=dict)
+    check: CheckFields | None = None
 
 
 NO_WISHES = Wishes()

@@ -23,6 +23,7 @@ from gateway.ledger.rows import (
     token_columns,
 )
 from gateway.ledger.store import Ledger
+from gateway.outcomes.ended import Ended, Hear
 from gateway.settings.ledger import LedgerSettings
 from gateway.telemetry.trip import NO_HEADERS, UNSEEN, Trip
 from routers.records import Decision
@@ -95,6 +96,7 @@ class Booking:
         decision: Decision,
         text_mode: str,
         trip: Trip | None = None,
+        hear: Hear | None = None,
     ) -> None:
         self.trip = trip or UNSEEN.begin(ask.wire, {})
         self.request_id = new_id("req")
@@ -107,6 +109,7 @@ class Booking:
         self._ask = ask
         self._decision = decision
         self._text_mode = text_mode
+        self._hear = hear
         self._started = time.monotonic()
         at = now()
         self._rows: list[Row] = [
@@ -117,8 +120,8 @@ class Booking:
 
     @property
     def keeps_text(self) -> bool:
-        """Whether anything but a digest is kept of what is said."""
-        return self._text_mode in ("full", "redacted")
+        """Whether somebody wants to know what is said: the ledger, or who scores it."""
+        return self._hear is not None or self._text_mode in ("full", "redacted")
 
     @property
     def cost_usd(self) -> float:
@@ -259,6 +262,9 @@ class Booking:
         if self._decision.settle is not None and self.cost_complete:
             self._decision.settle(self.cost_usd)
         self.trip.end(status, error_kind, answered_by, self, answer)
+        if self._hear is not None and status == 200:
+            fresh = self.attempts > 0
+            self._hear(Ended(self._ask, self._decision, self.decision_id, answer, fresh))
 
     def _request_row(self, at: float) -> Row:
         ask, wishes = self._ask, self._ask.wishes

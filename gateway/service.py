@@ -24,6 +24,7 @@ from gateway.execution.execution import Execution
 from gateway.execution.traffic import Terms, Traffic
 from gateway.guards.chain import GuardChain, Guarded
 from gateway.ledger.store import Ledger
+from gateway.outcomes.afterwards import Afterwards
 from gateway.pool import Pool
 from gateway.settings.root import Settings
 from gateway.telemetry.trip import Telemetry, Trip
@@ -77,6 +78,7 @@ class Service:
         telemetry: Telemetry,
         admission: Admission,
         closing: Closing,
+        afterwards: Afterwards,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -88,6 +90,7 @@ class Service:
         self._telemetry = telemetry
         self._admission = admission
         self._closing = closing
+        self._afterwards = afterwards
 
     async def answer(
         self, ask: Ask, trip: Trip | None = None, begun: Begun | None = None
@@ -104,6 +107,7 @@ class Service:
             AllExpertsFailedError: Everyone who was asked failed.
             LedgerError: It can't be put on record, so nobody was asked.
         """
+        self._afterwards.check(ask)
         begun = begun or await self._begun(ask, trip or self._telemetry.begin(ask.wire, {}))
         try:
             return await self._answered(begun)
@@ -129,7 +133,8 @@ class Service:
             if begun.decision is None:
                 trip.decided(decision)
             text_mode = kept_of(self._settings.ledger, ask)
-            booking = begun.booking or Booking(self._ledger, ask, decision, text_mode, trip)
+            hear = self._afterwards.of(ask)
+            booking = begun.booking or Booking(self._ledger, ask, decision, text_mode, trip, hear)
             execution = lookup.replay(booking) or self._execution(
                 ask, decision, booking, begun.deadline, passed
             )

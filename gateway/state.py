@@ -23,6 +23,7 @@ from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
+from gateway.outcomes.afterwards import Scoring
 from gateway.policies import Adaptive
 from gateway.pool import Pool
 from gateway.responses.store import ResponseStore
@@ -90,6 +91,7 @@ class Lasting(NamedTuple):
     responses: ResponseStore | None
     bodies: Bodies
     closing: Closing
+    scoring: Scoring
     adaptive: Adaptive
     rng: np.random.Generator
 

@@ -48,6 +48,12 @@ from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
 from gateway.settings.logging import LoggingSettings
+from gateway.settings.outcomes import (
+    CodeSettings,
+    GraderSettings,
+    JudgeSettings,
+    OutcomeSettings,
+)
 from gateway.settings.policies import PolicyOfAKind, PolicySettings
 from gateway.settings.responses import ResponsesSettings
 from gateway.settings.root import Settings
@@ -89,6 +95,10 @@ SECTIONS: list[type[BaseModel]] = [
     TelemetrySettings,
     LoggingSettings,
     ResponsesSettings,
+    OutcomeSettings,
+    GraderSettings,
+    CodeSettings,
+    JudgeSettings,
     CardSettings,
     RemoteExpert,
     AnthropicSettings,

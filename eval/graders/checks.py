@@ -6,6 +6,7 @@ from typing import Final
 
 from eval.errors import GraderConfigError
 from eval.graders.base import Check, Fields, Grade
+from eval.graders.code import CodeCheck
 from eval.graders.exact import ExactCheck
 from eval.graders.json_object import JsonCheck
 from eval.graders.label import LabelCheck
@@ -15,7 +16,15 @@ from eval.graders.regex import RegexCheck
 
 KINDS: Final[dict[str, type[Check]]] = {
     check.kind: check
-    for check in (NumericCheck, ExactCheck, MentionsCheck, LabelCheck, RegexCheck, JsonCheck)
+    for check in (
+        NumericCheck,
+        ExactCheck,
+        MentionsCheck,
+        LabelCheck,
+        RegexCheck,
+        JsonCheck,
+        CodeCheck,
+    )
 }
 
 

@@ -14,6 +14,7 @@ def counts_alone(settings: Settings) -> bool:
 def check_sharing(settings: Settings) -> None:
     """Raises ConfigError rather than let each of several workers spend the whole of a limit."""
     limited = any(key.limits or key.session_limits for key in settings.keys)
+    limited |= bool(settings.judges)
     limited |= any(project.limits for project in settings.access.projects.values())
     if limited and not counts_alone(settings):
         raise ConfigError(

@@ -92,7 +92,8 @@ class Exchange:
         if expert is None or hold is None:
             self._hand_over()
             return
-        booking = Booking(lane.ledger, ask, found, kept_of(lane.settings.ledger, ask), trip)
+        kept, hear = kept_of(lane.settings.ledger, ask), lane.afterwards.of(ask)
+        booking = Booking(lane.ledger, ask, found, kept, trip, hear)
         reply = Reply(lane, self._client, self._admitted, found, booking)
         self._asked = asked = _Asked(found, expert, hold, booking, reply)
         booking.begin_then(expert.card, partial(self._recorded, asked))

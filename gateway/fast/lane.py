@@ -22,6 +22,7 @@ from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Traffic
 from gateway.fast.clock import Wheel
 from gateway.ledger.store import Ledger
+from gateway.outcomes.afterwards import Afterwards
 from gateway.pool import Pool
 from gateway.settings.root import Settings
 from gateway.telemetry.request_id import HEADER, request_id_from
@@ -68,6 +69,7 @@ class Lane:
         traffic: Traffic,
         ledger: Ledger,
         telemetry: Telemetry,
+        afterwards: Afterwards,
     ) -> None:
         self.settings = settings
         self.pool = pool
@@ -76,6 +78,7 @@ class Lane:
         self.traffic = traffic
         self.ledger = ledger
         self.telemetry = telemetry
+        self.afterwards = afterwards
         self.live: set[Exchange] = set()
         self.wheel = Wheel()
         self.traced = bool(telemetry.tracing)
@@ -141,10 +144,11 @@ class Lane:
         return plan.has_other((), decision.expert)
 
     def _special(self, ask: Ask) -> bool:
-        """Whether its clocks are others than those of most."""
+        """Whether its clocks are others than those of most, or it has a check to be looked at."""
         rules = self.traffic.rules
         held = ask.request.stream and bool(rules.hold_back_s or rules.hold_back_tokens)
-        return held or ask.wishes.max_latency_ms is not None
+        wishes = ask.wishes
+        return held or wishes.max_latency_ms is not None or wishes.check is not None
 
     def _may_come(self, ask: Ask) -> bool:
         """Whether whom the request names is on this path; a router may choose anybody."""

@@ -18,7 +18,8 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
     Args:
         data: The whole configuration; sections that have faults of their own are passed over.
     """
-    yield from _repeated_keys(data.get("keys"))
+    yield from _repeated("keys", data.get("keys"))
+    yield from _repeated("judges", data.get("judges"))
     experts = data.get("experts")
     if not isinstance(experts, Sequence) or not all(isinstance(e, Mapping) for e in experts):
         return
@@ -32,13 +33,13 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _pointers(data, [name for name in dict.fromkeys(ids) if name])
 
 
-def _repeated_keys(keys: Any) -> Iterator[Problem]:
-    if not isinstance(keys, Sequence) or not all(isinstance(key, Mapping) for key in keys):
+def _repeated(section: str, named: Any) -> Iterator[Problem]:
+    if not isinstance(named, Sequence) or not all(isinstance(each, Mapping) for each in named):
         return
-    names = [key.get("name") for key in keys]
+    names = [each.get("name") for each in named]
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:
-            yield ("keys", index, "name"), f"the name {name!r} is given twice"
+            yield (section, index, "name"), f"the name {name!r} is given twice"
 
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
@@ -48,6 +49,12 @@ def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
     for alias in _mapping(data.get("aliases")):
         if alias in ids:
             yield ("aliases", alias), "is already an expert's id"
+    for index, judge in enumerate(data.get("judges") or ()):
+        expert = _mapping(judge).get("expert", "auto")
+        known = [*ids, *_mapping(data.get("aliases"))]
+        if isinstance(expert, str) and expert.partition(":")[0] not in ("auto", "router", *known):
+            place = ("judges", index, "expert")
+            yield place, f"{expert!r} is no expert, alias or auto{nearest(expert, known)}"
     routing = _mapping(data.get("routing"))
     policy, policies = routing.get("policy"), [*PRESETS, *_mapping(routing.get("policies"))]
     if isinstance(policy, str) and policy not in policies:

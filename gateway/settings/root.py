@@ -17,6 +17,7 @@ from gateway.settings.guards import GuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.logging import LoggingSettings
+from gateway.settings.outcomes import JudgeSettings, OutcomeSettings
 from gateway.settings.references import broken_references
 from gateway.settings.responses import ResponsesSettings
 from gateway.settings.retrain import RetrainSettings
@@ -45,6 +46,8 @@ class Settings(Frozen):
     logging: LoggingSettings = LoggingSettings()
     responses: ResponsesSettings = ResponsesSettings()
     retrain: RetrainSettings = RetrainSettings()
+    outcomes: OutcomeSettings = OutcomeSettings()
+    judges: tuple[JudgeSettings, ...] = ()
     data_dir: Annotated[Path, RESTART] = Path("data")
     """Routers, engine logs and measured rates."""
 

@@ -151,6 +151,11 @@ def test_code_that_could_run_what_it_is_given_is_where_it_is_known_to_be() -> No
         # Our own command, with the configuration that serves; no request reaches it.
         ("gateway/retrain/beside.py", "subprocess"),
         ("gateway/retrain/beside.py", "subprocess.Popen"),
+        # Where code is run to be graded, if that is on: apart, and with no rights.
+        ("eval/graders/sandbox.py", "subprocess"),
+        ("eval/graders/sandbox.py", "subprocess.Popen"),
+        ("eval/graders/isolated.py", "exec"),
+        ("eval/graders/isolated.py", "compile"),
         # Names of our own modules, never a client's.
         ("gateway/cli/main.py", "import_module"),
     }

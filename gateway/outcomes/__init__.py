@@ -1,0 +1,1 @@
+"""Scores that the gateway gives by itself, after an answer has ended and never before."""

@@ -1,0 +1,177 @@
+"""Asks models how good answers were: sampled, beside the requests, and within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import numpy as np
+
+from eval.judging.rubric import new_fence, read_score, rubric_prompt
+from experts.errors import ExpertError
+from experts.messages import ChatRequest, Message, collect
+from gateway.access.keys import Key
+from gateway.ask import Ask, Wishes
+from gateway.errors import GatewayError
+from gateway.ledger.rows import Row
+from gateway.outcomes.ended import Ended, outcome_row
+from gateway.settings.access import Grant, Limit
+from gateway.settings.outcomes import JudgeSettings
+from routers.errors import RoutingError
+
+if TYPE_CHECKING:
+    from gateway.service import Service
+    from gateway.state import Uses
+
+_log = logging.getLogger(__name__)
+WIRE = "judge"
+"""What the ledger has as the wire of a judge's requests; their answers are not judged."""
+PROJECT = "judges"
+_AT_ONCE = 4
+
+
+class Judge:
+    """One judge and its key, whose limit is its budget: set aside before, settled after each call.
+
+    Args:
+        settings: What it is asked, and how often.
+    """
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self.settings = settings
+        limit = Limit(usd=settings.budget_usd, per=settings.per)
+        self._key = Key(f"judge:{settings.name}", Grant(project=PROJECT, limits=(limit,)))
+
+    def wants(self, ended: Ended, rng: np.random.Generator) -> bool:
+        """Whether this answer is in its sample."""
+        if self.settings.when == "router" and ended.decision.router == "explicit":
+            return False
+        return rng.random() < self.settings.rate
+
+    def ask(self, ended: Ended) -> Ask | None:
+        """What to ask of an answer; None of one that is too long to be judged as a whole."""
+        settings, messages = self.settings, ended.ask.request.messages
+        said = "\n\n".join(f"[{message.role}]\n{message.text}" for message in messages)
+        if len(said) + len(ended.text) > settings.most_chars:
+            return None
+        system, user = rubric_prompt(settings.rubric, said, ended.text, new_fence())
+        request = ChatRequest(
+            (Message("system", system), Message("user", user)),
+            max_tokens=settings.max_tokens,
+            params={"temperature": 0},
+        )
+        tags = {"judge": settings.name, "judge_of": ended.decision_id}
+        wishes = Wishes(
+            tags=tags, cache="off", keep="none", max_latency_ms=settings.timeout_s * 1000
+        )
+        return Ask(request, settings.expert, WIRE, self._key, wishes)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What judges are at, and what became of it; it outlives the settings that they judge by."""
+
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    async def aclose(self) -> None:
+        """Stop; what was not judged yet stays unscored."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class Judging:
+    """All judges. Lives on the event loop; nobody waits for it.
+
+    Args:
+        judges: Who judges.
+        append: Takes rows for the ledger; never blocks.
+        service: What the judges are asked through, as any request.
+        uses: Counts what keeps the gateway from being closed.
+        work: What goes on; its counts are of `judged`, `unread` (no score was said), `refused`
+            (budget, limits, failed experts), `full` (too many waited) and `long` answers.
+        most_waiting: Answers that wait to be judged, or are; more of them stay unscored.
+        rng: What is sampled. Of its own, so that decisions stay the same with judges.
+    """
+
+    def __init__(
+        self,
+        judges: Sequence[JudgeSettings],
+        append: Callable[[Sequence[Row]], None],
+        service: Service,
+        uses: Uses,
+        work: Work,
+        most_waiting: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._judges = [Judge(settings) for settings in judges]
+        self._append = append
+        self._service = service
+        self._uses = uses
+        self._most_waiting = most_waiting
+        self._rng = rng
+        self._tasks = work.tasks
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._counts = work.counts
+
+    def hear(self, ended: Ended) -> None:
+        """Have a sample of the answers judged. Never waits."""
+        if not ended.fresh or not ended.text or ended.ask.request.task != "chat":
+            return
+        for judge in self._judges:
+            if judge.wants(ended, self._rng):
+                self._begin(judge, ended)
+
+    def _begin(self, judge: Judge, ended: Ended) -> None:
+        if len(self._tasks) >= self._most_waiting:
+            self._counts["full"] += 1
+            return
+        ask = judge.ask(ended)
+        if ask is None:
+            self._counts["long"] += 1
+            return
+        self._uses.begin()
+        task = asyncio.get_running_loop().create_task(self._judge(judge, ask, ended.decision_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._uses.end()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a judge failed", exc_info=error)
+
+    async def _judge(self, judge: Judge, ask: Ask, decision_id: str) -> None:
+        async with self._room:
+            try:
+                said = await self._said(ask, judge.settings.timeout_s)
+            except (GatewayError, ExpertError, RoutingError, TimeoutError) as error:
+                _log.info("judge %s gave no score: %s", judge.settings.name, error)
+                self._counts["refused"] += 1
+                return
+        score = read_score(said)
+        if score is None:
+            self._counts["unread"] += 1
+            return
+        self._counts["judged"] += 1
+        source = f"judge:{judge.settings.name}"
+        self._append([outcome_row(decision_id, judge.settings.objective, score, source)])
+
+    async def _said(self, ask: Ask, timeout_s: float) -> str:
+        with anyio.fail_after(timeout_s):
+            answer = await self._service.answer(ask)
+            try:
+                async with aclosing(answer.events()) as events:
+                    return (await collect(events)).text
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await answer.aclose()

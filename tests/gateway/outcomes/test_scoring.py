@@ -1,0 +1,174 @@
+"""Answers are scored after they have ended: by checks, by what clients do, by judges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from experts.cards import ExpertCard, Prices
+from experts.fakes import Hold, ScriptedExpert, says
+from experts.messages import Usage
+
+PRICES = Prices(1.0, 2.0)
+USED = Usage(input=30, output=10)
+Serve = Callable[..., Any]
+
+
+def expert(name: str, *said: str, price: Prices = PRICES) -> ScriptedExpert:
+    return ScriptedExpert(ExpertCard(name, prices=price), *(says(text, USED) for text in said))
+
+
+def scored(served: Any, answer: Any, count: int = 1) -> list[tuple[str, str, float]]:
+    """Objective, source and score of an answer's outcomes, once there are so many."""
+    found: list[Any] = []
+    for _ in range(200):
+        found = served.record(answer)["outcomes"]
+        if len(found) >= count:
+            break
+        time.sleep(0.02)
+    return [(each["objective"], each["source"], each["score"]) for each in found]
+
+
+def figure(served: Any, name: str, result: str) -> float:
+    for line in served.client.get("/metrics").text.splitlines():
+        if line.startswith(f'pointsman_{name}_total{{result="{result}"}}'):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def until(served: Any, name: str, result: str) -> bool:
+    for _ in range(200):
+        if figure(served, name, result):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(("wanted", "score"), [(42, 1.0), (41, 0.0)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_check_in_the_request_grades_its_answer(
+    serve: Serve, wanted: int, score: float, stream: bool
+) -> None:
+    one = expert("one", "It is 42")
+    served = serve({"one": one}, ledger={"text": "none"})
+    check = {"kind": "numeric", "answer": wanted}
+    answer = served.ask("one", pointsman={"check": check}, stream=stream)
+    assert scored(served, answer) == [("quality", "grader:numeric", score)]
+    assert "42" not in str(one.requests[0].params)
+    assert served.verified().faults == ()
+
+
+def test_a_wrong_check_is_refused_by_name(serve: Serve) -> None:
+    served = serve({"one": expert("one", "42")})
+    answer = served.ask("one", pointsman={"check": {"kind": "numeric"}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "pointsman.check")
+    assert "'answer': missing" in answer.json()["error"]["message"]
+
+
+def test_running_code_is_off_until_it_is_configured(serve: Serve) -> None:
+    one = expert("one", "42")
+    served = serve({"one": one})
+    answer = served.ask("one", pointsman={"check": {"kind": "code", "tests": "pass"}})
+    assert (answer.status_code, "outcomes.code.enabled" in answer.text) == (400, True)
+    assert one.calls == []
+
+
+def test_callers_may_not_have_code_run(serve: Serve) -> None:
+    keys = [{"name": "team", "key": "team-key-1"}]
+    served = serve({"one": expert("one", "42")}, keys=keys, outcomes={"code": {"enabled": True}})
+    served.client.headers["authorization"] = "Bearer team-key-1"
+    answer = served.ask("one", pointsman={"check": {"kind": "code", "tests": "pass"}})
+    assert answer.status_code == 403
+
+
+def test_configured_graders_grade_what_they_are_meant_for(serve: Serve) -> None:
+    grader = {
+        "check": {"kind": "regex", "pattern": "[0-9]+"},
+        "objective": "form",
+        "models": ["one"],
+    }
+    served = serve(
+        {"one": expert("one", "42"), "two": expert("two", "42")}, outcomes={"graders": [grader]}
+    )
+    mine, other = served.ask("one"), served.ask("two")
+    assert scored(served, mine) == [("form", "grader:regex", 1.0)]
+    assert scored(served, other, 0) == []
+
+
+def test_a_question_asked_again_in_a_session_is_booked_beside_quality(serve: Serve) -> None:
+    experts = {"one": expert("one", "42"), "two": expert("two", "43")}
+    served = serve(experts, outcomes={"implicit": True})
+    session = {"pointsman": {"session": "s1"}}
+    first, again = served.ask("one", **session), served.ask("one", **session)
+    other = served.ask("two", **session)
+    unlike = served.ask("two", "Bye", **session)
+    assert scored(served, first) == [("regenerated", "implicit", 0.0)]
+    assert scored(served, again) == [("switched", "implicit", 0.0)]
+    assert [scored(served, each, 0) for each in (other, unlike)] == [[], []]
+    assert served.totals()["mean_score"] is None
+
+
+def test_what_clients_do_is_not_watched_unless_it_is_said(serve: Serve) -> None:
+    served = serve({"one": expert("one", "42")})
+    session = {"pointsman": {"session": "s1"}}
+    first, _ = served.ask("one", **session), served.ask("one", **session)
+    assert scored(served, first, 0) == []
+
+
+def judged_by(judge: ScriptedExpert, serve: Serve, **settings: Any) -> Any:
+    experts = {"one": expert("one", "It is 42"), "judge": judge}
+    house = {"name": "house", "expert": "judge", "rate": 1, "budget_usd": 1, **settings}
+    return serve(experts, judges=[house], ledger={"text": "none"})
+
+
+def test_a_judge_scores_and_its_cost_is_its_own(serve: Serve) -> None:
+    judge = expert("judge", "Fine.\nSCORE: 0.75")
+    served = judged_by(judge, serve, objective="tone", rubric="Is polite.")
+    answer = served.ask("one", "2+40?")
+    assert scored(served, answer) == [("tone", "judge:house", 0.75)]
+    asked = judge.requests[0]
+    assert "Is polite." in asked.messages[0].text
+    assert "2+40?" in asked.messages[1].text
+    assert "It is 42" in asked.messages[1].text
+    # A judge's own answers are not judged.
+    assert len(judge.calls) == 1
+    assert served.record(answer)["result"]["cost_nanousd"] == 50_000
+    totals = served.totals()
+    assert (totals["requests"], totals["cost_usd"]) == (2, pytest.approx(100e-6))
+    assert served.verified().faults == ()
+
+
+def test_a_judge_that_says_no_score_gives_none(serve: Serve) -> None:
+    served = judged_by(expert("judge", "SCORE: 7"), serve)
+    answer = served.ask("one")
+    assert until(served, "judgements", "unread")
+    assert scored(served, answer, 0) == []
+
+
+def test_a_judge_without_money_left_asks_nobody(serve: Serve) -> None:
+    judge = expert("judge", "SCORE: 1")
+    served = judged_by(judge, serve, budget_usd=0.00006)
+    answers = [served.ask("one") for _ in range(3)]
+    assert until(served, "judgements", "refused")
+    assert [answer.status_code for answer in answers] == [200] * 3
+    spent = served.totals()["cost_usd"] - 3 * 50e-6
+    assert spent <= 0.00006
+
+
+def test_nobody_waits_for_a_judge(serve: Serve) -> None:
+    judge = ScriptedExpert(ExpertCard("judge", prices=PRICES), [Hold(), *says("SCORE: 1", USED)])
+    served = judged_by(judge, serve)
+    answers = [served.ask("one") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert scored(served, answers[0], 0) == []
+
+
+def test_what_named_an_expert_is_not_judged_where_routers_are(serve: Serve) -> None:
+    judge = expert("judge", "SCORE: 1")
+    served = judged_by(judge, serve, when="router")
+    named, routed = served.ask("one"), served.ask("auto", pointsman={"experts": ["one"]})
+    assert scored(served, routed) == [("quality", "judge:house", 1.0)]
+    assert scored(served, named, 0) == []
