@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experts.cards import ExpertCard, Prices
+from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import Hold, ScriptedExpert, says
 from experts.messages import Usage
 
@@ -82,6 +83,25 @@ def test_callers_may_not_have_code_run(serve: Serve) -> None:
     served.client.headers["authorization"] = "Bearer team-key-1"
     answer = served.ask("one", pointsman={"check": {"kind": "code", "tests": "pass"}})
     assert answer.status_code == 403
+
+
+def test_code_is_run_apart_where_it_is_configured(serve: Serve) -> None:
+    one = expert("one", "```python\ndef double(x):\n    return 2 * x\n```")
+    served = serve({"one": one}, outcomes={"code": {"enabled": True}})
+    right = served.ask(
+        "one", pointsman={"check": {"kind": "code", "tests": "assert double(2) == 4"}}
+    )
+    wrong = served.ask(
+        "one", pointsman={"check": {"kind": "code", "tests": "assert double(2) == 5"}}
+    )
+    for _ in range(200):
+        if sum(figure(served, "grades", result) for result in ("graded", "unable")) == 2:
+            break
+        time.sleep(0.05)
+    if figure(served, "grades", "unable"):
+        pytest.skip("the kernel can't keep code apart")
+    assert scored(served, right) == [("quality", "grader:code", 1.0)]
+    assert scored(served, wrong) == [("quality", "grader:code", 0.0)]
 
 
 def test_configured_graders_grade_what_they_are_meant_for(serve: Serve) -> None:
@@ -172,3 +192,31 @@ def test_what_named_an_expert_is_not_judged_where_routers_are(serve: Serve) -> N
     named, routed = served.ask("one"), served.ask("auto", pointsman={"experts": ["one"]})
     assert scored(served, routed) == [("quality", "judge:house", 1.0)]
     assert scored(served, named, 0) == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_answers_of_either_path_are_graded_though_no_text_is_kept(
+    serve: Serve, remote: Callable[..., Any], provider: FakeProvider, fast: bool, stream: bool
+) -> None:
+    provider.otherwise = Reply("It is 42")
+    grader = {"check": {"kind": "numeric", "answer": 42}}
+    served = serve(
+        {"one": remote("one", provider.url)},
+        server={"fast_path": fast},
+        outcomes={"graders": [grader]},
+        ledger={"text": "none"},
+    )
+    answer = served.ask("one", stream=stream)
+    assert scored(served, answer) == [("quality", "grader:numeric", 1.0)]
+    assert until(served, "grades", "graded")
+
+
+def test_a_failed_request_is_not_graded(
+    serve: Serve, remote: Callable[..., Any], provider: FakeProvider
+) -> None:
+    provider.otherwise = Reply("42", status=500)
+    check = {"kind": "numeric", "answer": 42}
+    served = serve({"one": remote("one", provider.url)})
+    assert served.ask("one", pointsman={"check": check}).status_code == 502
+    assert served.totals()["outcomes"] == 0
