@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Self
 
 import numpy as np
@@ -24,6 +25,8 @@ from routers.records import (
     State,
 )
 from routers.states import fitted, join_states, part_state
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class CategoryEstimator:
@@ -189,6 +192,7 @@ def _categories(table: OutcomeTable) -> tuple[str, ...]:
 
 
 def _normalised_entropy(share_NC: Floats) -> Floats:
-    log_NC = np.log(np.maximum(share_NC, np.finfo(np.float64).tiny))
-    entropy_N: Floats = -(share_NC * log_NC).sum(axis=1) / np.log(share_NC.shape[1])
+    log_NC = np.log(np.maximum(share_NC, _TINY))
+    log_NC *= share_NC
+    entropy_N: Floats = np.add.reduce(log_NC, axis=1) / -math.log(share_NC.shape[1])
     return entropy_N

@@ -113,15 +113,15 @@ class _Lines:
 
     def predict(self, vectors_ND: Floats) -> tuple[Floats, Floats]:
         quality_NA = vectors_ND @ self.slope_DA + self.offset_A
-        share_NA = np.empty_like(quality_NA)
+        leverage_GN = np.empty((len(self.offset_GD), len(vectors_ND)))
         for group, offset_D in enumerate(self.offset_GD):
-            away_ND = vectors_ND @ self.spread_GDD[group] - offset_D
+            away_ND = vectors_ND @ self.spread_GDD[group]
+            away_ND -= offset_D
             away_ND *= away_ND
-            members_A = self.group_A == group
-            np.copyto(share_NA, np.add.reduce(away_ND, axis=1)[:, None], where=members_A)
-        share_NA += 1 / np.maximum(self.count_A, 1)
+            np.add.reduce(away_ND, axis=1, out=leverage_GN[group])
+        share_NA = leverage_GN.take(self.group_A, axis=0).T + 1 / np.maximum(self.count_A, 1)
         share_NA *= self.residual_A
-        return quality_NA, np.sqrt(share_NA)
+        return quality_NA, np.sqrt(share_NA, out=share_NA)
 
     def difference(self, chosen: int, other: int) -> Linear:
         """Quality of one expert less that of another, around the mean vector of the first."""

@@ -64,11 +64,11 @@ class SoftmaxClassifier:
 
     def probabilities(self, vectors_ND: Floats) -> Floats:
         """P(class | vector), shape (N, C)."""
-        scores_NC = (vectors_ND @ self.slope_DC + self.offset_C) / self.temperature
-        scores_NC -= scores_NC.max(axis=1, keepdims=True)
-        odds_NC = np.exp(scores_NC)
-        shares_NC: Floats = odds_NC / odds_NC.sum(axis=1, keepdims=True)
-        return shares_NC
+        scores_NC: Floats = (vectors_ND @ self.slope_DC + self.offset_C) / self.temperature
+        scores_NC -= np.maximum.reduce(scores_NC, axis=1, keepdims=True)
+        odds_NC = np.exp(scores_NC, out=scores_NC)
+        odds_NC /= np.add.reduce(odds_NC, axis=1, keepdims=True)
+        return odds_NC
 
     def state(self) -> State:
         arrays = {"slope": self.slope_DC, "offset": self.offset_C}
