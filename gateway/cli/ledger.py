@@ -16,13 +16,16 @@ from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
 from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
-from gateway.errors import LedgerError
+from gateway.errors import ConfigError, LedgerError
 from gateway.ledger.database import opened
 from gateway.ledger.export import count_scored, export_rows
+from gateway.ledger.forget import count_due, days_by_wire
+from gateway.ledger.forget import forget as forget_texts
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, count_attempts
 from gateway.ledger.reprice import reprice as correct
 from gateway.ledger.verify import verify_ledger
+from gateway.settings.ledger import ROUTES
 from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The append-only book.", no_args_is_help=True)
@@ -108,6 +111,31 @@ def verify(ledger: Url = None, config: Config = None, json: AsJson = False) -> N
         raise LedgerError(f"the ledger does not hold: {len(verdict.faults)} faults")
     if not json:
         out.print("the ledger holds")
+
+
+@commands.command()
+def forget(
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Of all routes; default: as configured.")
+    ] = None,
+    ledger: Url = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Blank prompts, answers and comments that are older; counts, costs and scores stay."""
+    settings = load_settings(config)
+    due = days_by_wire(settings.ledger) if days is None else dict.fromkeys(ROUTES, days)
+    if not due:
+        raise ConfigError("set ledger.keep_text_days or give --days: texts are kept for ever")
+    with (
+        opened(ledger or settings.ledger_url) as engine,
+        filling("requests", count_due(engine, due)) as progress,
+    ):
+        done = forget_texts(engine, due, progress=progress)
+    if json:
+        show_json({"requests": done})
+    else:
+        out.print(f"the texts of {done:,} requests are gone")
 
 
 @commands.command()

@@ -22,6 +22,8 @@ from routers.features import Featurizer
 if TYPE_CHECKING:
     from eval.ope.savings import Alternative, Savings
 
+# Enough for intervals of a point or two, in seconds.
+_MOST = 10_000
 _COLUMNS = {
     "instead": "left",
     "$ per request": "right",
@@ -43,6 +45,9 @@ def savings(
     since: Since = None,
     until: Until = None,
     report: Annotated[Path | None, typer.Option(help="Folder for savings.html.")] = None,
+    most: Annotated[
+        int, typer.Option(min=100, help="Of more decisions, so many at random.")
+    ] = _MOST,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     config: Config = None,
     json: AsJson = False,
@@ -56,7 +61,14 @@ def savings(
     promoted = store.promoted(name)
     before = promoted.history[-1] if promoted and promoted.history else None
     with opened(ledger or settings.ledger_url) as engine:
-        found = history(engine, name, since=day(since, 0.0), until=day(until, float("inf")))
+        found = history(
+            engine,
+            name,
+            since=day(since, 0.0),
+            until=day(until, float("inf")),
+            most=most,
+            seed=seed,
+        )
         prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, case, select
+from sqlalchemy import ColumnElement, Engine, Select, case, select
 
 from eval.ope.logged import Logged
 from experts.cards import NANO_PER_USD, Prices
@@ -51,6 +51,8 @@ def history(
     objective: str = "quality",
     since: float = 0.0,
     until: float = float("inf"),
+    most: int | None = None,
+    seed: int = 0,
 ) -> History:
     """Read what `router` decided, with the newest score of each decision where there is one.
 
@@ -60,13 +62,16 @@ def history(
         objective: Which scores.
         since: Seconds since 1970.
         until: Seconds since 1970; decisions at this time are left out.
+        most: Of more decisions than this, so many are drawn at random and stand for all.
+        seed: What they are drawn by.
 
     Raises:
         NothingToLearnError: No usable decision of that router is there.
     """
     left_out: dict[str, int] = {}
     kept = []
-    for record in _decisions(engine, router, objective, since, until):
+    chosen = None if most is None else _drawn(engine, router, (since, until), most, seed, left_out)
+    for record in _decisions(engine, router, objective, (since, until), chosen):
         reason = _unusable(record)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
@@ -99,11 +104,50 @@ def latest_prices(engine: Engine) -> dict[str, Prices | None]:
     }
 
 
+def _drawn(
+    engine: Engine,
+    router: str,
+    span: tuple[float, float],
+    most: int,
+    seed: int,
+    left_out: dict[str, int],
+) -> list[str] | None:
+    """Some decisions in their order, or None: there are few enough to take all of them."""
+    query = select(decision.c.decision_id).where(*_within(router, span))
+    with reader(engine).connect() as connection:
+        ids = list(connection.execute(query.order_by(decision.c.at)).scalars())
+    if len(ids) <= most:
+        return None
+    left_out[f"since {most:,} drawn at random stand for all {len(ids):,}"] = len(ids) - most
+    rows = np.random.default_rng(seed).choice(len(ids), most, replace=False)
+    return [ids[row] for row in np.sort(rows)]
+
+
+def _within(router: str, span: tuple[float, float]) -> tuple[ColumnElement[bool], ...]:
+    return decision.c.router == router, decision.c.at >= span[0], decision.c.at < span[1]
+
+
 def _decisions(
-    engine: Engine, router: str, objective: str, since: float, until: float
+    engine: Engine,
+    router: str,
+    objective: str,
+    span: tuple[float, float],
+    chosen: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
-    scores, cost_of = latest_scores(objective).subquery(), request_costs()
-    query = (
+    with reader(engine).connect() as connection:
+        if chosen is None:
+            query = _record(objective, None).where(*_within(router, span))
+            for row in connection.execution_options(yield_per=_CHUNK).execute(query):
+                yield dict(row._mapping)
+            return
+        for start in range(0, len(chosen), _CHUNK):
+            for row in connection.execute(_record(objective, chosen[start : start + _CHUNK])):
+                yield dict(row._mapping)
+
+
+def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
+    scores, cost_of = latest_scores(objective, among).subquery(), request_costs()
+    query: Select[Any] = (
         select(
             decision.c.decision_id,
             decision.c.at,
@@ -125,12 +169,9 @@ def _decisions(
         .join(request_result, request_result.c.request_id == decision.c.request_id)
         .join(cost_of, cost_of.c.request_id == request.c.request_id)
         .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
-        .where(decision.c.router == router, decision.c.at >= since, decision.c.at < until)
         .order_by(decision.c.at, decision.c.decision_id)
     )
-    with reader(engine).connect() as connection:
-        for row in connection.execution_options(yield_per=_CHUNK).execute(query):
-            yield dict(row._mapping)
+    return query if among is None else query.where(decision.c.decision_id.in_(among))
 
 
 def _unusable(record: Mapping[str, Any]) -> str | None:

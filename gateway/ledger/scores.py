@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import BigInteger, Select, cast, func, select, union
@@ -12,13 +13,18 @@ QUALITY = "quality"
 """The objective that is summed up; others stand beside it."""
 
 
-def latest_scores(objective: str | None = None) -> Select[Any]:
+def latest_scores(
+    objective: str | None = None, among: Collection[str] | None = None
+) -> Select[Any]:
     """One row per scored decision: `decision_id` and `score`, the mean of those of the same time.
 
     Args:
         objective: Which outcomes count; None: all of them.
+        among: Only of these decisions; None: of all.
     """
     newest = select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
+    if among is not None:
+        newest = newest.where(outcome.c.decision_id.in_(among))
     if objective is not None:
         newest = newest.where(outcome.c.objective == objective)
     last = newest.group_by(outcome.c.decision_id).subquery()

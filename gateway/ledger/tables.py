@@ -1,4 +1,7 @@
-"""The ledger's tables. Rows are only ever inserted: what comes later is a row in a later table."""
+"""The ledger's tables. Rows are only ever inserted: what comes later is a row in a later table.
+
+But for texts that are old enough to be forgotten (`gateway.ledger.forget`).
+"""
 
 from __future__ import annotations
 
@@ -244,6 +247,9 @@ key = Table(
 for _summed in (request_result, attempt_result, outcome, cache_hit, cost_correction):
     Index(f"{_summed.name}_at", _summed.c.at)
 Index("request_at", request.c.at)
+_KEPT = request.c.prompt.is_not(None)
+Index("request_text", request.c.at, sqlite_where=_KEPT, postgresql_where=_KEPT)
+Index("decision_at", decision.c.at)
 Index("decision_request", decision.c.request_id)
 Index("guard_action_request", guard_action.c.request_id)
 Index("attempt_decision", attempt.c.decision_id)

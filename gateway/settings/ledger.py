@@ -34,6 +34,10 @@ class LedgerSettings(Frozen):
     """What is kept of prompts and answers."""
     text_by_route: dict[Route, Keep] = Field(default_factory=dict)
     """The same for single routes, e.g. `{/v1/completions: redacted}`."""
+    keep_text_days: Annotated[float | None, RESTART] = Field(None, gt=0)
+    """After how many days prompts, answers and comments are blanked; None keeps them."""
+    keep_text_days_by_route: Annotated[dict[Route, float], RESTART] = Field(default_factory=dict)
+    """The same for single routes."""
     max_pending: Annotated[int, RESTART] = Field(10_000, ge=1)
     """Rows waiting to be written before new requests have to wait."""
 

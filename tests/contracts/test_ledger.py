@@ -30,6 +30,7 @@ from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database, opened
 from gateway.ledger.export import count_scored, export_outcomes, export_rows
+from gateway.ledger.history import history
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, decision_of, price_row
 from gateway.ledger.store import Ledger
@@ -344,11 +345,13 @@ def test_totals_add_up(ledger: Ledger) -> None:
     assert len(reader.recent(2)) == 2
 
 
-def test_nothing_in_the_ledger_is_ever_deleted_by_us() -> None:
-    sources = (path.read_text() for path in Path("gateway").rglob("*.py"))
-    assert not any(
-        f" {word}(" in source for source in sources for word in (delete.__name__, update.__name__)
-    )
+def test_nothing_in_the_ledger_is_ever_deleted_or_changed_but_old_texts() -> None:
+    sources = {path.name: path.read_text() for path in Path("gateway").rglob("*.py")}
+    words = (delete.__name__, update.__name__)
+    assert not any(f" {word}(" in source for source in sources.values() for word in words)
+    rows = [f"{table.name}.{word}(" for table in tables.metadata.sorted_tables for word in words]
+    changing = {name for name, source in sources.items() if any(row in source for row in rows)}
+    assert changing == {"forget.py"}
 
 
 def test_keys_are_made_on_every_database(url: str) -> None:
@@ -446,3 +449,18 @@ def test_what_a_decision_weighed_is_read_back_as_it_was(
         assert np.array_equal(getattr(read.candidates, name), numbers, equal_nan=True)
     assert np.array_equal(read.utility_A, numbers, equal_nan=True)
     assert np.array_equal(read.probabilities_A, certain)
+
+
+def test_of_many_decisions_some_at_random_stand_for_all(ledger: Ledger) -> None:
+    for place in range(12):
+        score(ledger, booked(ledger, a_decision(CHEAP)), place / 12)
+    drawn = history(ledger.engine, "default", most=5, seed=1)
+    everything = history(ledger.engine, "default", most=12)
+    assert list(drawn.left_out.items()) == [("since 5 drawn at random stand for all 12", 7)]
+    assert everything.left_out == {}
+    of = dict(zip(everything.logged.table.query_ids, everything.logged.table.score_NA, strict=True))
+    table = drawn.logged.table
+    assert len(set(table.query_ids)) == 5
+    for name, score_A in zip(table.query_ids, table.score_NA, strict=True):
+        assert np.array_equal(score_A, of[name], equal_nan=True)
+    assert list(drawn.at_N) == sorted(drawn.at_N)

@@ -130,6 +130,17 @@ def test_costs_are_corrected_and_budgets_left_as_they_are(config: Path) -> None:
     assert "the ledger holds" in run("ledger", "verify", "--config", str(config)).stdout
 
 
+def test_texts_are_forgotten_when_somebody_says_when(config: Path) -> None:
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"ledger": {**content["ledger"], "text": "full"}}))
+    run("chat", "Hi", "--config", str(config), "--model", "small")
+    with pytest.raises(GatewayError, match=r"set ledger\.keep_text_days"):
+        run("ledger", "forget", "--config", str(config))
+    words = ["ledger", "forget", "--days", "0", "--config", str(config), "--json"]
+    assert json.loads(run(*words).stdout)["requests"] == 1
+    assert json.loads(run(*words).stdout)["requests"] == 0
+
+
 def test_experts_are_listed_with_where_they_answer(config: Path, provider: FakeProvider) -> None:
     rows = json.loads(run("experts", "list", "--config", str(config), "--json").stdout)
     assert rows == [

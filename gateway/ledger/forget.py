@@ -1,0 +1,133 @@
+"""Blanks texts that are old enough: the only change that is ever made to a row, and of texts alone.
+
+Prompts, answers and comments become NULL; digests, counts, costs and scores stay as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.errors import LedgerError
+from gateway.ids import now
+from gateway.ledger.database import opened, reader
+from gateway.ledger.tables import decision, outcome, request, request_result
+from gateway.settings.ledger import ROUTES, LedgerSettings
+
+_log = logging.getLogger(__name__)
+_BATCH = 200
+_DAY_S = 86_400
+_EVERY_S = 3_600.0
+# Between batches, so that who writes for a client never waits for more than one.
+_PAUSE_S = 0.05
+
+
+def forget(
+    engine: Engine,
+    days_of: Mapping[str, float],
+    *,
+    at: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    pause_s: float = 0.0,
+) -> int:
+    """Blank the texts of requests that are older than their wire's days.
+
+    Args:
+        engine: The ledger.
+        days_of: Wire (e.g. "openai.chat") to how long its texts are kept; others stay.
+        at: The time.
+        progress: Is told of so many more requests whose texts are gone.
+        pause_s: How long to leave the database to others after every few requests.
+
+    Returns:
+        Of how many requests.
+    """
+    done = 0
+    for wire, days in days_of.items():
+        due = _due(wire, (now() if at is None else at) - days * _DAY_S)
+        query = select(request.c.request_id).where(due).order_by(request.c.at).limit(_BATCH)
+        while True:
+            with reader(engine).connect() as connection:
+                ids = list(connection.execute(query).scalars())
+            if not ids:
+                break
+            _blank(engine, ids)
+            done += len(ids)
+            progress(len(ids))
+            time.sleep(pause_s)
+    return done
+
+
+def count_due(engine: Engine, days_of: Mapping[str, float]) -> int:
+    """How many requests `forget` would blank."""
+    with reader(engine).connect() as connection:
+        return sum(
+            int(
+                connection.execute(
+                    select(func.count())
+                    .select_from(request)
+                    .where(_due(wire, now() - days * _DAY_S))
+                ).scalar_one()
+            )
+            for wire, days in days_of.items()
+        )
+
+
+def days_by_wire(settings: LedgerSettings) -> dict[str, float]:
+    """How long the texts of each wire are kept, where that has an end."""
+    found = {
+        wire: settings.keep_text_days_by_route.get(route, settings.keep_text_days)
+        for wire, route in ROUTES.items()
+    }
+    return {wire: days for wire, days in found.items() if days is not None}
+
+
+@contextmanager
+def forgetting(url: str, settings: LedgerSettings, every_s: float = _EVERY_S) -> Iterator[None]:
+    """Forget what is due, now and every hour, for as long as the context is open.
+
+    In a thread with a connection of its own: no request waits for it.
+    """
+    days = days_by_wire(settings)
+    if not days:
+        yield
+        return
+    ending = threading.Event()
+
+    def keep() -> None:
+        while not ending.is_set():
+            try:
+                with opened(url) as engine:
+                    forget(engine, days, pause_s=_PAUSE_S)
+            except (LedgerError, SQLAlchemyError) as error:
+                _log.warning("old texts could not be forgotten, the next try is later: %s", error)
+            ending.wait(every_s)
+
+    thread = threading.Thread(target=keep, name="ledger-forgets", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(timeout=5)
+
+
+def _due(wire: str, until: float) -> ColumnElement[bool]:
+    return request.c.prompt.is_not(None) & (request.c.at < until) & (request.c.wire == wire)
+
+
+def _blank(engine: Engine, ids: list[str]) -> None:
+    decided = select(decision.c.decision_id).where(decision.c.request_id.in_(ids))
+    with engine.begin() as connection:
+        for change in (
+            request.update().where(request.c.request_id.in_(ids)).values(prompt=None),
+            request_result.update().where(request_result.c.request_id.in_(ids)).values(answer=None),
+            outcome.update().where(outcome.c.decision_id.in_(decided)).values(comment=None),
+        ):
+            connection.execute(change)
