@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -50,50 +51,57 @@ class Sandbox:
             SandboxError: It can't be run here, or can't be run apart and must be.
         """
         with tempfile.TemporaryDirectory(prefix="pointsman-run-") as name:
+            word = secrets.token_hex(16)
             job = {
                 "program": program,
                 "tests": tests,
+                "word": word,
                 "cpu_s": max(1, round(self.timeout_s)),
                 "memory_bytes": self.memory_mb << 20,
                 "strict": self.strict,
             }
-            return self._outcome(json.dumps(job), Path(name))
+            return self._outcome(json.dumps(job), word, Path(name))
 
-    def _outcome(self, job: str, work: Path) -> str | None:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own file; the program is its input
-                [sys.executable, "-I", "-S", "-B", str(_RUNNER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd=work,
-                env={},
-                start_new_session=True,
-                text=True,
-                errors="replace",
-            )
-        except OSError as error:
-            raise SandboxError(f"no process could be started: {error.strerror}") from error
-        try:
-            _, said = process.communicate(job, timeout=self.timeout_s + 1.0)
-        except subprocess.TimeoutExpired:
-            return f"did not end within {self.timeout_s:g} s"
-        finally:
-            _end(process)
-        last = said[-_MOST_OUTPUT:].strip().rpartition("\n")[2][:200]
-        if process.returncode == PASSED:
+    def _outcome(self, job: str, word: str, work: Path) -> str | None:
+        # A file, whose length the process's own limit bounds; a pipe would be read without end.
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own file; the program is its input
+                    [sys.executable, "-I", "-S", "-B", str(_RUNNER)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=output,
+                    cwd=work,
+                    env={},
+                    start_new_session=True,
+                    text=True,
+                )
+            except OSError as error:
+                raise SandboxError(f"no process could be started: {error.strerror}") from error
+            try:
+                process.communicate(job, timeout=self.timeout_s + 1.0)
+            except subprocess.TimeoutExpired:
+                return f"did not end within {self.timeout_s:g} s"
+            finally:
+                _end(process)
+            output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
+            said = output.read().decode("utf-8", "replace")
+        last = said.strip().rpartition("\n")[2][:200]
+        return self._verdict(process.returncode, last, word)
+
+    def _verdict(self, code: int, last: str, word: str) -> str | None:
+        if code == PASSED and last == word:
             return None
-        if process.returncode == UNABLE:
+        if code == UNABLE:
             raise SandboxError(f"code can't be run apart from this machine: {last}")
-        if process.returncode < 0:
-            return f"was ended by {signal.Signals(-process.returncode).name}"
-        return f"failed: {last}" if process.returncode == FAILED else "ended by itself, early"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"failed: {last}" if code == FAILED else "ended by itself, early"
 
 
 def _end(process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stderr):
-        if stream is not None:
-            stream.close()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,9 +56,10 @@ def test_data_cannot_say_where_code_runs(fields: dict[str, object]) -> None:
         ("import os; os.fork()", "PermissionError"),
         ("import subprocess; subprocess.run(['/bin/true'])", "Error"),
         ("import threading; threading.Thread(target=print).start()", "RuntimeError"),
-        ("open('big', 'wb').write(bytes(1 << 22))", "SIGXFSZ|OSError"),
-        ("kept = [open(str(n), 'w') for n in range(99)]", "OSError"),
+        ("open('big', 'wb').write(bytes(1 << 22))", "PermissionError"),
+        ("import os; kept = [open(os.__file__) for n in range(99)]", "OSError"),
         ("import os; os._exit(3)", "ended by itself"),
+        ("import os; os._exit(0)", "ended by itself"),
         ("raise SystemExit(0)", "SystemExit"),
         ("def f(:", "SyntaxError"),
     ],
@@ -90,7 +90,7 @@ def test_files_are_out_of_reach(tmp_path: Path) -> None:
     for path in (secret, Path("/etc/passwd"), Path(f"/proc/{os.getpid()}/environ")):
         assert "PermissionError" in (ran(f"open({str(path)!r}).read()") or "read"), path
     assert "PermissionError" in (ran(f"open({str(tmp_path / 'new')!r}, 'w')") or "written")
-    assert ran("open('own', 'w').write('x'); assert open('own').read() == 'x'") is None
+    assert "PermissionError" in (ran("open('own', 'w')") or "written")
 
 
 def test_other_processes_are_out_of_reach() -> None:
@@ -102,8 +102,18 @@ def test_no_environment_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran("import os; assert 'PLANTED_SECRET' not in os.environ") is None
 
 
-def test_output_without_end_is_not_kept() -> None:
-    before = threading.active_count()
-    said = ran("import sys\nwhile True: sys.stdout.write('x' * 100000)")
-    assert said is not None
-    assert threading.active_count() == before
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_without_end_is_not_kept(stream: str) -> None:
+    program = f"""
+import os, sys
+wrote = 0
+try:
+    while wrote < 1 << 22:
+        wrote += os.write(sys.{stream}.fileno(), bytes(1 << 16))
+except OSError as error:
+    print(error)
+assert wrote <= 1 << 16, 'all of it'
+"""
+    said = ran(program)
+    # Standard output goes nowhere, so that all of it may be written.
+    assert (said == "failed: AssertionError: all of it") == (stream == "stdout")
