@@ -33,6 +33,7 @@ class Wishes(BaseModel):
     min_quality: float | None = Field(None, ge=0, le=1)
     experts: tuple[str, ...] | None = Field(None, min_length=1)
     only_local: bool = False
+    critical: bool = False
     max_params_b: float | None = Field(None, gt=0)
     released_after: date | None = None
     require_tags: dict[str, str] = Field(default_factory=dict, max_length=32)

@@ -57,6 +57,7 @@ class Case:
         by: The policy that decides, None for the router's own.
         settle: Put into the decision.
         flags: Added to the decision's.
+        explore: Whether chance may decide.
     """
 
     request: ChatRequest
@@ -67,6 +68,7 @@ class Case:
     by: Policy | None = None
     settle: Callable[[float], None] | None = None
     flags: tuple[str, ...] = ()
+    explore: bool = True
 
 
 class Batcher:
@@ -233,6 +235,7 @@ class Batcher:
             uniform=case.uniform,
             expected=expected,
             policy=case.by,
+            explore=case.explore,
         )
         if case.settle is None and not case.flags:
             return decision

@@ -18,6 +18,7 @@ from gateway.ask import NO_WISHES, Ask
 from gateway.batching import Batcher, Case, Then
 from gateway.errors import ApiError
 from gateway.execution.health import Health
+from gateway.exploring import Exploration
 from gateway.ledger.rows import Row
 from gateway.naming import Names, Target
 from gateway.policies import NO_LIMITS, Adaptive, Named, Policies
@@ -71,6 +72,9 @@ class Decider:
         self._batcher = Batcher(
             pool.cards, health, self._routing.default_expert, self._routing.decide_s
         )
+        budget_usd = self._routing.explore_budget_usd
+        workers = max(1, settings.server.workers)
+        self._exploration = Exploration(None if budget_usd is None else budget_usd / workers)
         self._shadow = Shadow(self._batcher, append, np.random.default_rng())
 
     def prepare(self) -> None:
@@ -109,7 +113,7 @@ class Decider:
             router, case = found
             if tried := self._serving.tried(router.name):
                 then = self._shadow.behind(tried, router, self._tried(tried, router, case), then)
-            self._batcher.submit(router, case, then)
+            self._batcher.submit(router, case, self._exploration.behind(then))
 
     async def decide(self, ask: Ask) -> Decision:
         """Who answers.
@@ -160,9 +164,14 @@ class Decider:
         policy, named = self._policy(ask, target)
         if named.constraints is not NO_LIMITS:
             constraints = constraints.tightened(named.constraints)
-        router = self._serving.pick(target.router, ask.wishes.session, self._rng)
+        wishes, serving = ask.wishes, self._serving
+        if wishes.critical:
+            router = serving.get(target.router)
+        else:
+            router = serving.pick(target.router, wishes.session, self._rng)
         uniform = float(self._rng.random())
-        case = Case(ask.request, policy, named.preference, constraints, uniform)
+        explore = self._exploration.allowed and not wishes.critical
+        case = Case(ask.request, policy, named.preference, constraints, uniform, explore=explore)
         return router, self._decided_by(case, target, router)
 
     def _decided_by(self, case: Case, target: Target, router: Router) -> Case:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from routers.base import Estimator, Policy, SlowEncoder
@@ -125,6 +127,7 @@ class Router:
         uniform: float,
         expected: Expected | None = None,
         policy: Policy | None = None,
+        explore: bool = True,
     ) -> Decision:
         """Choose the expert for `request`.
 
@@ -142,6 +145,8 @@ class Router:
             uniform: A number drawn uniformly from [0, 1), the only randomness.
             expected: What `expectations` says of `request.text`; None asks it here.
             policy: What decides; None: the router's own.
+            explore: Whether chance may decide; else the likeliest expert answers, and the decision
+                is flagged `unexplored`.
 
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
@@ -161,12 +166,16 @@ class Router:
         )
         policy = policy or self.policy
         probabilities_A, utility_A = policy.distribution(candidates, preference)
-        if self.epsilon:
+        if not explore:
+            probabilities_A = np.eye(len(probabilities_A))[int(probabilities_A.argmax())]
+        elif self.epsilon:
             # Nobody is expected to be below nothing.
             bounded = preference.min_quality > 0
             among_A = good_enough(candidates, preference) if bounded else None
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
         flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
+        if not explore:
+            flags += ("unexplored",)
         if isinstance(expected, Unfamiliar):
             flags += ("unfamiliar",)
         if constraints.max_latency_s is not None:

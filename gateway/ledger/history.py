@@ -155,6 +155,7 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
             decision.c.preference,
             decision.c.expert_id,
             decision.c.propensity,
+            decision.c.flags,
             request.c.request_id,
             request.c.prompt,
             request.c.session,
@@ -177,6 +178,9 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
 def _unusable(record: Mapping[str, Any]) -> str | None:
     if record["prompt"] is None:
         return "without their prompts (see ledger.text: redacted or full)"
+    if "unexplored" in record["flags"]:
+        # No other expert had a chance, on purpose: such a decision can be compared with nothing.
+        return "made without exploration"
     if None in record["candidates"]["probability"]:
         return "without the distribution they were drawn from"
     return None

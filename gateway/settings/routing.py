@@ -25,6 +25,8 @@ class RoutingSettings(Frozen):
     policies: dict[Name, PolicyOfAKind] = Field(default_factory=dict)
     epsilon: float = Field(0.02, ge=0, le=1)
     """Share of decisions drawn uniformly, so that the ledger can teach; exact in the propensity."""
+    explore_budget_usd: float | None = Field(None, ge=0)
+    """What exploring may cost a day (UTC) above the likeliest choice, as expected when deciding."""
     decide_s: float = Field(2.0, gt=0)
     """A router later than this is replaced by the default expert."""
     reload_s: float = Field(1.0, gt=0)

@@ -327,6 +327,15 @@ def test_the_newest_usable_answer_of_a_cell_is_its_row(ledger: Ledger) -> None:
     assert (left_out, sum(told), count_scored(ledger.engine)) == ({}, 4, 5)
 
 
+def test_answers_of_an_expert_from_before_a_time_are_left_out(ledger: Ledger) -> None:
+    for card in (CHEAP, UNPRICED):
+        score(ledger, booked(ledger, a_decision(card)), 1.0)
+    later = now() + 1
+    rows = export_outcomes(ledger.engine, since={"cheap": later}).rows
+    assert [row["model"] for row in rows] == ["unpriced"]
+    assert len(export_outcomes(ledger.engine, since={"cheap": later - 100}).rows) == 2
+
+
 def test_an_unscored_answer_is_no_row_and_nothing_at_all_is_an_error(ledger: Ledger) -> None:
     booked(ledger, a_decision(CHEAP))
     with pytest.raises(LedgerError, match="no scored answer"):

@@ -15,6 +15,8 @@ from experts.cards import Prices
 from experts.fake_provider import FakeProvider
 from gateway.app import rebuild_gateway
 from gateway.checking import find_router_faults
+from gateway.ledger.database import opened
+from gateway.ledger.history import history
 from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
 from routers.artifacts import with_content_version
@@ -286,3 +288,29 @@ def test_settings_of_every_kind_make_the_policy_of_that_kind() -> None:
         assert policy.name == kind
         for name, value in said.items():
             assert getattr(policy, name) == value
+
+
+def bold(router: Router) -> Router:
+    return replace(router, epsilon=0.5)
+
+
+def test_nothing_is_tried_on_a_critical_request(start: Serve, router: Router) -> None:
+    served = start({"alike": {"kind": "plugin", "policy_name": "uniform"}}, bold(router))
+    for policy in ("auto:alike", "auto:best"):
+        decision = routed(served, policy, critical=True)
+        assert sorted(chances(decision).values()) == [0.0, 1.0]
+        assert "unexplored" in decision["flags"]
+    assert sorted(chances(routed(served, "auto:best")).values()) == [0.25, 0.75]
+
+
+def test_a_spent_budget_ends_exploration_and_says_so(start: Serve, router: Router) -> None:
+    served = start({"least": {"cost_weight": 10}}, bold(router), explore_budget_usd=0.0001)
+    first, second = (served.ask("auto:least") for _ in range(2))
+    # Half of the draws are even ones between $.0003 and $.003: $.0007 are expected for the first.
+    assert served.record(first)["propensity"] in (0.25, 0.75)
+    assert served.record(second)["propensity"] == 1.0
+    assert served.record(second)["flags"] == ["unexplored"]
+    assert served.verified().faults == ()
+    with opened(served.gateway.settings.ledger_url) as engine:
+        found = history(engine, "default")
+    assert (len(found.logged), found.left_out) == (1, {"made without exploration": 1})
