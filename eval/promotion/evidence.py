@@ -24,6 +24,8 @@ from routers.fit import fit_router
 from routers.records import Floats, OutcomeTable, Preference
 from routers.router import Router
 
+MOST_WEIGHT = 5.0
+"""Of an outcome that is learned from; judging takes recorded chances as they are."""
 _FOLDS = 5
 _TIMED = 100
 
@@ -74,9 +76,15 @@ class Material:
         return replace(self, logged=self.logged.take(rows), preferences=wanted)
 
     def training(self) -> OutcomeTable:
-        """All that a router may learn from."""
+        """All that a router may learn from, no outcome weighed more than `MOST_WEIGHT` times.
+
+        Estimators weigh an outcome by one over its propensity. Where a log explores little, a few
+        answers would drown all others; what is expected of each expert, given the request, needs
+        no weights if the model fits, and a little bias is the lesser evil if it doesn't.
+        """
         own = self.logged.table
-        return own if self.collected is None else stacked(own, self.collected)
+        table = own if self.collected is None else stacked(own, self.collected)
+        return replace(table, propensity_NA=np.maximum(table.propensity_NA, 1 / MOST_WEIGHT))
 
 
 def train(recipe: Recipe, material: Material) -> Router:
