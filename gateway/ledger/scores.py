@@ -48,8 +48,7 @@ def scores_between(start: float, end: float, moment: float) -> Select[Any]:
     ended_then = (
         select(decision.c.decision_id)
         .join(request_result, request_result.c.request_id == decision.c.request_id)
-        .join(outcome, outcome.c.decision_id == decision.c.decision_id)
-        .where(meant, request_result.c.at >= start, request_result.c.at < end, outcome.c.at < end)
+        .where(request_result.c.at >= start, request_result.c.at < end)
     )
     newest = (
         select(outcome.c.decision_id, func.max(outcome.c.at).label("at"))
