@@ -22,7 +22,7 @@ from routers.features import Featurizer
 if TYPE_CHECKING:
     from eval.ope.savings import Alternative, Savings
 
-# Enough for intervals of a point or two, in seconds.
+# The time that it takes grows with them.
 _MOST = 10_000
 _COLUMNS = {
     "instead": "left",
