@@ -1,27 +1,35 @@
-"""The example of docs/extending.md works as it is printed."""
+"""The examples of docs/extending.md work as they are printed."""
 
 from __future__ import annotations
 
 import re
+import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any
 
 import numpy as np
+import pytest
 
-from routers.base import Estimator
+from routers import registry
+from routers.base import Estimator, Policy
 from routers.encoders import HashingEncoder
 from routers.features import Featurizer
-from routers.records import OutcomeTable
+from routers.records import Candidates, OutcomeTable, Preference
 
 DOC = Path(__file__).parent.parent / "docs" / "extending.md"
 
 
-def example() -> type[Estimator]:
-    (source,) = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
-    module = ModuleType("digit_example")
+def example(name: str) -> Any:
+    """What the document calls so, of the example that defines it."""
+    sources = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
+    (source,) = [source for source in sources if f"class {name}:" in source]
+    module = ModuleType(f"example_{name}")
+    # Dataclasses look their module up.
+    sys.modules[module.__name__] = module
     exec(compile(source, str(DOC), "exec"), module.__dict__)  # noqa: S102 - our own document
-    return cast("type[Estimator]", module.__dict__["DigitEstimator"])
+    return module.__dict__[name]
 
 
 def a_world() -> OutcomeTable:
@@ -40,7 +48,7 @@ def a_world() -> OutcomeTable:
 
 
 def test_the_example_learns_and_survives_a_round_trip() -> None:
-    kind = example()
+    kind: type[Estimator] = example("DigitEstimator")
     table, rng = a_world(), np.random.default_rng(0)
     featurizer = Featurizer(HashingEncoder()).fit(table.prompts, rng)
     fitted = kind().fit(featurizer.transform(table.prompts), table, rng)
@@ -49,3 +57,27 @@ def test_the_example_learns_and_survives_a_round_trip() -> None:
     assert quality_NA.argmax(axis=1).tolist() == [0, 1]
     again = kind.from_state(fitted.state())
     np.testing.assert_array_equal(again.predict(asked).quality_NA, quality_NA)
+
+
+def test_the_policy_shares_among_the_best_and_is_configured_by_its_entry_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy: Policy = example("EvenPolicy")(margin=0.1)
+    pool = Candidates(
+        experts=("a", "b", "c"),
+        quality_A=np.array([0.9, 0.85, 0.5]),
+        stderr_A=np.full(3, 0.1),
+        cost_usd_A=np.full(3, 0.01),
+        latency_s_A=np.full(3, np.nan),
+        output_tokens_A=np.full(3, 10.0),
+        penalty_A=np.zeros(3),
+        cost_scale_usd=0.01,
+        latency_scale_s=1.0,
+    )
+    probabilities_A, utility_A = policy.distribution(pool, Preference())
+    assert probabilities_A.tolist() == [0.5, 0.5, 0.0]
+    assert utility_A.tolist() == [0.9, 0.85, 0.5]
+    point = EntryPoint("even", "example_EvenPolicy:EvenPolicy", registry.POLICY_GROUP)
+    brought = {registry.POLICY_GROUP: [point]}
+    monkeypatch.setattr(registry, "entry_points", lambda group: brought.get(group, []))
+    assert registry.make_policy("even", margin=0.5).distribution(pool, Preference())[0].all()
