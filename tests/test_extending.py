@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from gateway.settings.routing import RoutingSettings
 from routers import registry
 from routers.base import Estimator, Policy
 from routers.encoders import HashingEncoder
@@ -62,7 +64,8 @@ def test_the_example_learns_and_survives_a_round_trip() -> None:
 def test_the_policy_shares_among_the_best_and_is_configured_by_its_entry_point(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    policy: Policy = example("EvenPolicy")(margin=0.1)
+    kind = example("EvenPolicy")
+    policy: Policy = kind(margin=0.1)
     pool = Candidates(
         experts=("a", "b", "c"),
         quality_A=np.array([0.9, 0.85, 0.5]),
@@ -80,4 +83,8 @@ def test_the_policy_shares_among_the_best_and_is_configured_by_its_entry_point(
     point = EntryPoint("even", "example_EvenPolicy:EvenPolicy", registry.POLICY_GROUP)
     brought = {registry.POLICY_GROUP: [point]}
     monkeypatch.setattr(registry, "entry_points", lambda group: brought.get(group, []))
+    (line,) = re.findall(r"`routing.policies: (\{fair.*?\}\}\})`", DOC.read_text())
+    said = yaml.safe_load(line)["fair"]
+    configured = RoutingSettings.model_validate({"policies": {"fair": said}}).policies["fair"]
+    assert configured.policy() == kind(margin=0.05)
     assert registry.make_policy("even", margin=0.5).distribution(pool, Preference())[0].all()
