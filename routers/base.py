@@ -179,8 +179,13 @@ class OpenPoolEstimator(Estimator, Protocol):
 class DescribedEstimator(Estimator, Protocol):
     """An estimator that goes by what the experts' cards say they are good at."""
 
-    def described(self, descriptions: Mapping[str, str]) -> Self:
+    def described(
+        self, descriptions: Mapping[str, str], instructions: Mapping[str, str] | None = None
+    ) -> Self:
         """The unfitted estimator with these descriptions, by expert id; "" says nothing.
+
+        `instructions` are what a language model wrote of templates of requests, by
+        `routers.instructions.template_key`.
 
         Ids that the table of its fit has no column of are passed over.
         """

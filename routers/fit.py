@@ -33,6 +33,7 @@ def fit_router(
     epsilon: float = 0.0,
     calibrate: bool = True,
     descriptions: Mapping[str, str] | None = None,
+    instructions: Mapping[str, str] | None = None,
     encoded: Encoded | None = None,
     store: VectorStore | None = None,
 ) -> Router:
@@ -48,6 +49,8 @@ def fit_router(
         calibrate: Whether predictions are corrected by isotonic regression, out of fold; those of
             an estimator that learns on never are.
         descriptions: Expert id to what its card says it is good at; only `instruction` asks.
+        instructions: What a language model wrote of templates of requests, by
+            `routers.instructions.template_key`; likewise.
         encoded: What `encode_table` makes of this encoder, table and seed, where it is at hand.
         store: Where the vectors of a slow encoder are kept.
 
@@ -57,7 +60,9 @@ def fit_router(
     """
     recipe = Recipe.read(estimator)
     encoder = encoder or recipe.encoder
-    unfitted = recipe.unfitted(calibrate=calibrate, descriptions=descriptions)
+    unfitted = recipe.unfitted(
+        calibrate=calibrate, descriptions=descriptions, instructions=instructions
+    )
     _check_experts(table)
     table = by_query_id(table)
     # How sums are split over threads changes their last digits, and with them the version.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Protocol
 
 from routers.encoders import ends
@@ -60,6 +61,22 @@ class ExtractiveInstructor:
         if len(asking) > 1:
             asking = [asking[0], asking[-1]]
         return " ".join(asking or found[:1] or [text.strip()])[:_LONGEST]
+
+
+class WrittenInstructor:
+    """What a language model once wrote of each template; for one it never saw, the text itself.
+
+    Args:
+        written: `template_key` to instruction.
+    """
+
+    def __init__(self, written: Mapping[str, str]) -> None:
+        self.written = dict(written)
+        self._otherwise = ExtractiveInstructor()
+
+    def instruction(self, text: str) -> str:
+        found = self.written.get(template_key(text)) if self.written else None
+        return found or self._otherwise.instruction(text)
 
 
 def template_key(text: str) -> str:

@@ -59,17 +59,22 @@ class Recipe:
         return isinstance(make_estimator(self.estimator), OnlineEstimator)
 
     def unfitted(
-        self, *, calibrate: bool, descriptions: Mapping[str, str] | None = None
+        self,
+        *,
+        calibrate: bool,
+        descriptions: Mapping[str, str] | None = None,
+        instructions: Mapping[str, str] | None = None,
     ) -> Estimator:
         """The estimator, to be fitted; what wraps it sees calibrated qualities, if asked for.
 
         Args:
             calibrate: Whether it is calibrated, unless it `learns_on`.
             descriptions: What the experts' cards say, for an estimator that goes by them.
+            instructions: What was written of templates of requests, for the same.
         """
         made = make_estimator(self.estimator)
-        if descriptions and isinstance(made, DescribedEstimator):
-            made = made.described(descriptions)
+        if (descriptions or instructions) and isinstance(made, DescribedEstimator):
+            made = made.described(descriptions or {}, instructions)
         if calibrate and not self.learns_on:
             made = CalibratedEstimator(made)
         for wrapper in reversed(self.wrappers):

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from eval.sources import read_outcomes
+from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import out, say, show_json
+from gateway.cli.endpoint import some_gateway
 from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
+from gateway.cli.instructing import written_instructions
 from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
@@ -22,6 +25,8 @@ from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.artifacts import save_router
 from routers.fit import fit_router
+from routers.recipe import Recipe
+from routers.records import OutcomeTable
 from routers.registry import DEFAULT_ESTIMATOR
 
 
@@ -45,6 +50,12 @@ def train(
     config: Config = None,
     form: Form = "auto",
     vectors: Folder = None,
+    instructor: Annotated[
+        str | None,
+        typer.Option(help="With `instruction`: the model that says what requests ask for."),
+    ] = None,
+    url: Url = None,
+    key: ApiKey = None,
     json: AsJson = False,
 ) -> None:
     """Fit a router and publish it as a version; `routers promote` makes it serve."""
@@ -59,6 +70,7 @@ def train(
     )
     say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
     settings = load_settings(config)
+    instructions = _instructions(instructor, estimator, table, settings, url, key)
     with stages() as progress:
         fitted = fit_router(
             router,
@@ -67,6 +79,7 @@ def train(
             seed=seed,
             epsilon=epsilon,
             descriptions=_descriptions(settings),
+            instructions=instructions,
             store=vector_store(vectors, progress),
         )
     store = RouterStore(settings.data_dir / "routers")
@@ -78,6 +91,24 @@ def train(
         show_json(about)
     else:
         out.print(f"{router}@{version}{' now serves' if promote else ''}")
+
+
+def _instructions(
+    model: str | None,
+    estimator: str,
+    table: OutcomeTable,
+    settings: Settings,
+    url: str | None,
+    key: str | None,
+) -> dict[str, str] | None:
+    if model is None:
+        return None
+    if Recipe.read(estimator).estimator != "instruction":
+        raise ConfigError("--instructor goes with --estimator instruction only")
+    with some_gateway(url, settings) as base, stages() as progress:
+        written = written_instructions(base, model, table.prompts, key=key, progress=progress)
+    say(f"{model} described {len(written)} templates of requests")
+    return written
 
 
 def _descriptions(settings: Settings) -> dict[str, str]:

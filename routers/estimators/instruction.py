@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from routers.estimators.card_table import CardTable, embedded
 from routers.estimators.described import describe
 from routers.estimators.link import Link
 from routers.estimators.observed import observed
-from routers.instructions import ExtractiveInstructor, Instructor
+from routers.instructions import ExtractiveInstructor, Instructor, WrittenInstructor
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import encoder_class, estimator_class, make_encoder, make_estimator
 from routers.states import fitted, join_states, part_state
@@ -46,7 +46,8 @@ class InstructionEstimator:
         sharpness: κ > 0.
         threshold: τ in [0, 1]: the similarity from which on cards say more than outcomes.
         instructor: Says what a text asks for; None reads it off the text (`ExtractiveInstructor`).
-            It is no part of the state: who loads one hands it over again (`instructed`).
+            What a language model wrote beforehand (`WrittenInstructor`) is part of the state; any
+            other is handed over again by who loads one (`instructed`).
 
     Source: GLIDER ("Glider: Global and Local Instruction-Driven Expert Router", EMNLP 2025).
     """
@@ -73,15 +74,17 @@ class InstructionEstimator:
         self._link: Link | None = None
         self._local: Estimator | None = None
 
-    def described(self, descriptions: Mapping[str, str]) -> Self:
-        """The unfitted estimator that goes by these descriptions."""
+    def described(
+        self, descriptions: Mapping[str, str], instructions: Mapping[str, str] | None = None
+    ) -> Self:
+        """The unfitted estimator that goes by these descriptions, and instructions if given."""
         return type(self)(
             descriptions,
             self.local,
             self.encoder,
             self.sharpness,
             self.threshold,
-            self.instructor,
+            self.instructor if instructions is None else WrittenInstructor(instructions),
         )
 
     def instructed(self, instructor: Instructor) -> Self:
@@ -173,7 +176,7 @@ class InstructionEstimator:
 
     def state(self) -> State:
         cards = fitted(self._cards)
-        params = {
+        params: dict[str, Any] = {
             "descriptions": self.descriptions,
             "local": self.local,
             "encoder": self.encoder,
@@ -183,6 +186,8 @@ class InstructionEstimator:
             "described": list(cards.descriptions),
             "encoder_kind": fitted(self._encoder).name,
         }
+        if isinstance(self.instructor, WrittenInstructor):
+            params["written"] = self.instructor.written
         arrays = {
             "cards": cards.vectors_AD,
             "first": cards.first_A,
@@ -200,6 +205,8 @@ class InstructionEstimator:
     def from_state(cls, state: State) -> Self:
         params, arrays = state
         result = cls(*(params[name] for name in _SETTINGS))
+        if "written" in params:
+            result.instructor = WrittenInstructor(params["written"])
         result._cards = CardTable(
             tuple(params["experts"]),
             tuple(params["described"]),
