@@ -20,7 +20,13 @@ from experts.errors import (
     ExpertError,
 )
 from experts.taxonomy import handling
-from routers.errors import ArtifactError, NoEligibleExpertError, RoutingError, TableError
+from routers.errors import (
+    ArtifactError,
+    MissingExtraError,
+    NoEligibleExpertError,
+    RoutingError,
+    TableError,
+)
 
 
 class GatewayError(Exception):
@@ -96,6 +102,7 @@ STATUS: dict[type[Exception], tuple[int, str, str]] = {
     NoEligibleExpertError: (400, "invalid_request_error", "no_eligible_expert"),
     TableError: (400, "invalid_request_error", "unusable_outcomes"),
     ArtifactError: (500, "server_error", "router_artifact"),
+    MissingExtraError: (500, "server_error", "missing_extra"),
     RoutingError: (500, "server_error", "routing_failed"),
     NothingToLearnError: (404, "invalid_request_error", "no_outcomes"),
     LedgerError: (503, "server_error", "ledger_unavailable"),

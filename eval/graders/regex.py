@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from eval.errors import GraderConfigError
 from eval.graders.base import Fields, Grade, right, wrong
 from eval.graders.fields import refuse_unknown, text
@@ -33,7 +30,7 @@ class RegexCheck:
         try:
             _matches(f"(?:{check.pattern})", "")
             _matches(check.pattern, "")
-        except pa.ArrowInvalid as error:
+        except ValueError as error:
             reason = str(error).removeprefix("Invalid regular expression: ")
             raise GraderConfigError("pattern", f"not a valid RE2 pattern: {reason}") from error
         return check
@@ -44,11 +41,15 @@ class RegexCheck:
             return wrong(f"longer than {_LONGEST:,} characters, too long to be an answer")
         try:
             matched = _matches(rf"\A(?:{self.pattern})\z", stripped)
-        except (pa.ArrowInvalid, UnicodeEncodeError) as error:
+        except ValueError as error:
             return Grade(None, f"the pattern could not be run: {error}")
         return right("matches the pattern") if matched else wrong("does not match the pattern")
 
 
 def _matches(pattern: str, text: str) -> bool:
+    # A gateway reads patterns of graders only where there are some, and starts faster without.
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found = pc.match_substring_regex(pa.array([text], pa.string()), pattern)
     return bool(found[0].as_py())
