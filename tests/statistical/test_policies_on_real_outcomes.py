@@ -40,7 +40,7 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="module")
 def fitted(pool: Pool) -> tuple[Practice, list[Candidates]]:
-    router = fit_router("r", "knn+hashing", pool.train, seed=0)
+    router = fit_router("r", "knn", pool.train, seed=0)
     cards = cards_of(pool.prices)
     estimates = router.estimate(pool.test.prompts)
     queries = candidates_per_query(router, pool.test.prompts, estimates, cards)
