@@ -17,6 +17,9 @@ from experts.record import record
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 
+UNEXPLORED = "unexplored"
+"""Flags a decision that chance had no part in, because the request was critical or too dear."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:

@@ -21,7 +21,7 @@ from routers.features import Featurizer, estimate_prompt_tokens
 from routers.policies.greedy import GreedyUtilityPolicy, good_enough
 from routers.practice import Practice
 from routers.reasons import Why, why
-from routers.records import Decision, Estimates, Preference
+from routers.records import UNEXPLORED, Decision, Estimates, Preference
 from routers.rehearsal import Rehearsal
 
 UNTRAINED_VERSION = "prior"
@@ -175,7 +175,7 @@ class Router:
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
         flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
         if not explore:
-            flags += ("unexplored",)
+            flags += (UNEXPLORED,)
         if isinstance(expected, Unfamiliar):
             flags += ("unfamiliar",)
         if constraints.max_latency_s is not None:

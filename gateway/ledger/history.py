@@ -16,7 +16,7 @@ from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
 from gateway.ledger.tables import cost_correction, decision, price, request, request_result
-from routers.records import OutcomeTable, Preference
+from routers.records import UNEXPLORED, OutcomeTable, Preference
 
 _CHUNK = 1000
 _NO_LABELS = {"query_id", "split"}
@@ -178,7 +178,7 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
 def _unusable(record: Mapping[str, Any]) -> str | None:
     if record["prompt"] is None:
         return "without their prompts (see ledger.text: redacted or full)"
-    if "unexplored" in record["flags"]:
+    if UNEXPLORED in record["flags"]:
         # No other expert had a chance, on purpose: such a decision can be compared with nothing.
         return "made without exploration"
     if None in record["candidates"]["probability"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Engine, Float, case, cast, func, select
+from sqlalchemy import Engine, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.ids import now
@@ -17,7 +17,7 @@ from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
-from gateway.ledger.scores import latest_scores
+from gateway.ledger.scores import QUALITY, latest_scores
 from gateway.ledger.tables import (
     decision,
     outcome,
@@ -25,7 +25,7 @@ from gateway.ledger.tables import (
     router_version,
     shadow_decision,
 )
-from routers.records import Floats
+from routers.records import UNEXPLORED, Floats
 
 _FAILED = 500
 
@@ -48,42 +48,47 @@ class TrialRows:
 
 
 def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: float) -> TrialRows:
-    """What came of the requests that either version decided since the trial began."""
-    scores = latest_scores("quality").subquery()
+    """What came of the requests that either version decided since the trial began.
+
+    Requests that could not have gone to the one on trial, the critical ones, are left out: they are
+    others than those that chance divided.
+    """
+    scores = latest_scores(QUALITY).subquery()
     ended, cost_of = request_result.c, request_costs()
-    both = (
-        (decision.c.router == router)
-        & (decision.c.at >= since)
-        & decision.c.version.in_([tried, incumbent])
-    )
-    scored = (
-        select(decision.c.version, scores.c.score, cost_of.c.cost_nanousd, cost_of.c.cost_complete)
-        .join(scores, scores.c.decision_id == decision.c.decision_id)
-        .join(cost_of, cost_of.c.request_id == decision.c.request_id)
-        .where(both)
-        .order_by(decision.c.at, decision.c.decision_id)
-    )
-    failed = (
+    query = (
         select(
             decision.c.version,
-            func.avg(cast(case((ended.status >= _FAILED, 1), else_=0), Float)),
+            decision.c.flags,
+            ended.status,
+            scores.c.score,
+            cost_of.c.cost_nanousd,
+            cost_of.c.cost_complete,
         )
         .join(request_result, ended.request_id == decision.c.request_id)
-        .where(both)
-        .group_by(decision.c.version)
+        .join(cost_of, cost_of.c.request_id == decision.c.request_id)
+        .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
+        .where(
+            decision.c.router == router,
+            decision.c.at >= since,
+            decision.c.version.in_([tried, incumbent]),
+        )
+        .order_by(decision.c.at, decision.c.decision_id)
     )
     with reader(engine).connect() as connection:
-        rows = connection.execute(scored).all()
-        shares = {str(version): float(share) for version, share in connection.execute(failed)}
+        rows = [row for row in connection.execute(query) if UNEXPLORED not in row.flags]
+    scored = [row for row in rows if row.score is not None]
+    costs = [row.cost_nanousd / NANO_PER_USD if row.cost_complete else np.nan for row in scored]
     return TrialRows(
-        np.array([row.score for row in rows], dtype=np.float64),
-        np.array(
-            [row.cost_nanousd / NANO_PER_USD if row.cost_complete else np.nan for row in rows],
-            dtype=np.float64,
-        ),
-        np.array([row.version == tried for row in rows], dtype=bool),
-        (shares.get(tried, 0.0), shares.get(incumbent, 0.0)),
+        np.array([row.score for row in scored], dtype=np.float64),
+        np.array(costs, dtype=np.float64),
+        np.array([row.version == tried for row in scored], dtype=bool),
+        (_failed(rows, tried), _failed(rows, incumbent)),
     )
+
+
+def _failed(rows: Sequence[Any], version: str) -> float:
+    own = [row.status >= _FAILED for row in rows if row.version == version]
+    return sum(own) / len(own) if own else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def fill(
     scored: float = 1.0,
     text: str = "full",
     serving: ServingRouters | None = None,
+    explore: bool = True,
 ) -> None:
     """Book a request for every question.
 
@@ -98,6 +99,7 @@ def fill(
                 constraints=Constraints(),
                 unhealthy={},
                 uniform=float(rng.random()),
+                explore=explore,
             )
             ask = Ask(request, "auto", "openai.chat", Key("k"))
             booking = Booking(ledger, ask, decision, text)

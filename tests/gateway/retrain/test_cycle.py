@@ -14,7 +14,7 @@ from gateway.ledger.database import opened
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.tables import router_version, shadow_decision
-from gateway.ledger.trials import events
+from gateway.ledger.trials import events, trial_rows
 from gateway.retrain.cycle import Cycle, Report
 from gateway.retrain.journal import Journal
 from gateway.router_store import RouterStore
@@ -186,6 +186,19 @@ def test_a_shadow_that_never_fails_goes_on_trial(loop: Loop) -> None:
     ended = loop.step(shadow_decisions=40)
     assert ended.what == "on_trial"
     assert "agreed with what served on 40 of 40" in ended.reason
+
+
+def test_critical_requests_say_nothing_of_a_trial(loop: Loop) -> None:
+    """They never go to what is tried, so they are others than those that chance divided."""
+    poor = loop.serve("prior")
+    loop.ask(600)
+    began = loop.step()
+    loop.ask(50)
+    serving = ServingRouters(loop.store, "default", EPSILON)
+    serving.refresh()
+    fill(loop.url, Questions.draw(20, loop.rng), loop.rng, serving=serving, explore=False)
+    rows = trial_rows(loop.engine, "default", began.version, poor.version, since=0.0)
+    assert len(rows.score_N) == 650
 
 
 def test_a_trial_that_a_person_ended_is_over(loop: Loop) -> None:
