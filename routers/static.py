@@ -8,29 +8,27 @@ its code.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from safetensors import safe_open
 
 from routers.encoders import CJK, ends, unit
-from routers.errors import MissingExtraError, RoutingError
+from routers.errors import RoutingError
 from routers.form import FORM_FEATURES, FormScale
+from routers.packaged import PackagedFiles
 from routers.records import State, Vectors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_PACKAGE = "wordllama"
 _VECTORS = "wordllama/weights/l2_supercat_256.safetensors"
 _TOKENS = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
+FILES = PackagedFiles("wordllama", (_VECTORS, _TOKENS), "the encoder 'static'", "static")
 _WIDTH = 256
 _MOST_WORDS = 32_768
 # Longer ones are cut, so that what is remembered of them stays small.
@@ -82,7 +80,7 @@ class StaticEncoder:
         return type(self).from_state, (self.state(),)
 
     def state(self) -> State:
-        params = {"dimensions": self.dimensions, "table_sha256": table_hash()}
+        params = {"dimensions": self.dimensions, "table_sha256": FILES.sha256()}
         return params, dict(self._form.arrays())
 
     @classmethod
@@ -94,26 +92,9 @@ class StaticEncoder:
         """
         params, arrays = state
         encoder = cls(int(params["dimensions"]))
-        if params["table_sha256"] != table_hash():
-            raise RoutingError(
-                f"the router was trained with another table of static vectors than that of "
-                f"{_PACKAGE} {distribution(_PACKAGE).version}; train it again"
-            )
+        FILES.check(params["table_sha256"], "table of static vectors")
         encoder._form = FormScale.from_arrays(arrays)
         return encoder
-
-
-@lru_cache(maxsize=1)
-def table_hash() -> str:
-    """SHA-256 of the table and of the tokenizer that it belongs to.
-
-    Raises:
-        RoutingError: The extra `static` is not installed.
-    """
-    content = hashlib.sha256()
-    for name in (_VECTORS, _TOKENS):
-        content.update(_path(name).read_bytes())
-    return content.hexdigest()
 
 
 class _Memory:
@@ -194,27 +175,9 @@ def _words(dimensions: int) -> _Words:
         # An extra, and a gateway that does not use it starts without.
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise _missing() from error
-    tokenizer = Tokenizer.from_file(str(_path(_TOKENS)))
-    with safe_open(_path(_VECTORS), framework="np") as file:
+        raise FILES.missing() from error
+    tokenizer = Tokenizer.from_file(str(FILES.path(_TOKENS)))
+    with safe_open(FILES.path(_VECTORS), framework="np") as file:
         (name,) = file.keys()
         table_TD = file.get_slice(name)[:, :dimensions].astype(np.float32)
     return _Words(np.ascontiguousarray(table_TD), tokenizer)
-
-
-def _path(name: str) -> Path:
-    try:
-        package = distribution(_PACKAGE)
-    except PackageNotFoundError as error:
-        raise _missing() from error
-    path = Path(str(package.locate_file(name)))
-    if not path.exists():
-        raise RoutingError(
-            f"{_PACKAGE} {package.version} brings no '{name}'; install the version that the extra "
-            f"names: pip install 'pointsman[static]'"
-        )
-    return path
-
-
-def _missing() -> MissingExtraError:
-    return MissingExtraError("the encoder 'static'", "static")

@@ -15,7 +15,7 @@ from benchmarks.loop.world import COST_A, EXPERTS, PRICES, WORTH, Indices, Strea
 from eval.drift.residuals import Residuals, moved, moved_since
 from eval.ope.logged import Logged
 from eval.promotion.canary import CanaryRules, judge_canary
-from eval.promotion.evidence import Material, Recipe, evidence, stacked, train
+from eval.promotion.evidence import Fitting, Material, evidence, stacked, train
 from eval.promotion.gate import GateRules, gate
 from routers.fit import fit_router
 from routers.records import Floats, OutcomeTable
@@ -77,7 +77,7 @@ class Loop:
         self._first = replace(everybody, query_ids=_named(everybody), groups=_named(everybody))
         # Answers of an expert before this request count no more.
         self._since_A = np.full(len(EXPERTS), -1)
-        self._recipe = Recipe("default", RECIPE, self.rules.first_epsilon, self.seed)
+        self._recipe = Fitting("default", RECIPE, self.rules.first_epsilon, self.seed)
         self._serving = fit_router(
             "default", RECIPE, self._first, seed=self.seed, epsilon=self.rules.first_epsilon
         )

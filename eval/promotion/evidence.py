@@ -31,12 +31,12 @@ _TIMED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Fitting:
     """How a candidate is made.
 
     Attributes:
         name: Of the router.
-        estimator: What `routers.recipe` understands.
+        estimator: What `routers.recipe.Recipe` reads.
         epsilon: Share of the traffic that explores.
         seed: Source of all randomness.
     """
@@ -87,20 +87,20 @@ class Material:
         return replace(table, propensity_NA=np.maximum(table.propensity_NA, 1 / MOST_WEIGHT))
 
 
-def train(recipe: Recipe, material: Material) -> Router:
+def train(fitting: Fitting, material: Material) -> Router:
     """The candidate: fitted on everything."""
-    return _fit(recipe, material.scored().training())
+    return _fit(fitting, material.scored().training())
 
 
-def evidence(recipe: Recipe, material: Material, candidate: Router) -> Evidence:
+def evidence(fitting: Fitting, material: Material, candidate: Router) -> Evidence:
     """What the log says of `candidate`, by routers like it that have not seen what they are asked.
 
     A router that is judged by the very scores it has learned looks better than it is. So the log is
-    parted into folds of whole conversations; for each, a router is made by the same recipe from all
+    parted into folds of whole conversations; for each, a router is fitted in the same way to all
     the rest, and it is that one's choices which are judged.
 
     Args:
-        recipe: How the candidate was made.
+        fitting: How the candidate was made.
         material: From which.
         candidate: The router that would serve.
 
@@ -113,12 +113,12 @@ def evidence(recipe: Recipe, material: Material, candidate: Router) -> Evidence:
     known = rewards(
         logged,
         candidate.featurizer.transform(table.prompts),
-        np.random.default_rng(recipe.seed),
+        np.random.default_rng(fitting.seed),
     )
-    target_NA, quality_NA = _unseen_choices(recipe, material)
+    target_NA, quality_NA = _unseen_choices(fitting, material)
     per_usd = worth_per_usd(logged)
     judgement = judge(
-        logged, target_NA, known, cost_weight_per_usd=per_usd, seed=recipe.seed, estimators=("dr",)
+        logged, target_NA, known, cost_weight_per_usd=per_usd, seed=fitting.seed, estimators=("dr",)
     )
     chosen_N = target_NA.argmax(axis=1)
     rows = np.arange(len(logged))
@@ -159,23 +159,23 @@ def _widened(table: OutcomeTable, experts: tuple[str, ...]) -> OutcomeTable:
     return replace(table, experts=experts, **wide)
 
 
-def _fit(recipe: Recipe, table: OutcomeTable) -> Router:
+def _fit(fitting: Fitting, table: OutcomeTable) -> Router:
     return fit_router(
-        recipe.name, recipe.estimator, table, seed=recipe.seed, epsilon=recipe.epsilon
+        fitting.name, fitting.estimator, table, seed=fitting.seed, epsilon=fitting.epsilon
     )
 
 
-def _unseen_choices(recipe: Recipe, material: Material) -> tuple[Floats, Floats]:
+def _unseen_choices(fitting: Fitting, material: Material) -> tuple[Floats, Floats]:
     """P(expert | request) and expected quality, by routers that have not seen the row, (N, A)."""
     logged, everything = material.logged, material.training()
     target_NA = np.zeros(logged.table.score_NA.shape)
     quality_NA = np.full(target_NA.shape, np.nan)
     groups_N = np.array(everything.groups, dtype=object)
-    folds = group_folds(logged.table.groups, _FOLDS, np.random.default_rng(recipe.seed))
+    folds = group_folds(logged.table.groups, _FOLDS, np.random.default_rng(fitting.seed))
     for fold in folds or [np.arange(len(logged))]:
         part = logged.take(fold)
         apart = np.flatnonzero(~np.isin(groups_N, sorted(set(part.table.groups))))
-        router = _fit(recipe, everything.take(apart))
+        router = _fit(fitting, everything.take(apart))
         estimates = router.estimate(part.table.prompts)
         queries = weighed(router, part, material.prices, estimates)
         wanted = [material.preferences[row] for row in fold.tolist()]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from gateway.cli.console import say
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
-from gateway.ledger.export import export_outcomes
+from gateway.ledger.export import as_table, export_outcomes
 from routers.records import OutcomeTable
 
 
 def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
-    """The scored answers of a ledger as a table, by way of the file format that everyone reads."""
-    # Not at the top: commands that only read tags answer sooner without Arrow.
-    from eval.sources import read_outcomes, write_outcomes
-
+    """The scored answers of a ledger as a table."""
     with opened(url) as engine:
         exported = export_outcomes(engine, tags=tags)
     for reason, count in exported.left_out.items():
         say(f"left out: {count} scored answers {reason}")
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
+    return as_table(exported)
 
 
 def parse_tags(given: list[str] | None) -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, exists, func, select
@@ -21,6 +23,7 @@ from gateway.ledger.tables import (
     request,
     request_result,
 )
+from routers.records import OutcomeTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,15 @@ def export_outcomes(
         engine, left_out, objective=objective, tags=tags, named_only=named_only, since=since
     )
     return Export(tuple(newest_first)[::-1], left_out)
+
+
+def as_table(exported: Export) -> OutcomeTable:
+    """What came out of the ledger as a table, by way of the file format that everybody reads."""
+    # Not at the top: a gateway that writes no files starts sooner without Arrow.
+    from eval.sources import read_outcomes, write_outcomes
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
 
 
 def export_rows(

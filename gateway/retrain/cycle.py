@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine
 
 from eval.errors import EvalError
+from eval.operating import WORTH
 from eval.promotion.canary import judge_canary
-from eval.promotion.evidence import Material, Recipe, evidence, train
+from eval.promotion.evidence import Fitting, Material, evidence, train
 from eval.promotion.gate import GateVerdict, gate
-from eval.sources import read_outcomes, write_outcomes
 from experts.cards import Prices
 from gateway.errors import NothingToLearnError
 from gateway.ids import now
-from gateway.ledger.export import export_outcomes
+from gateway.ledger.export import as_table, export_outcomes
 from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
 from gateway.retrain.journal import Journal, State
@@ -31,7 +29,6 @@ from routers.artifacts import with_content_version
 from routers.errors import RoutingError
 from routers.records import Floats, OutcomeTable
 
-_UTILITY_WORTH = 0.1
 _MOST_FAILED = 0.05
 
 
@@ -70,7 +67,7 @@ class Cycle:
         self._engine = engine
         self._store = store
         self._settings = settings
-        self._recipe = Recipe(name, settings.estimator, epsilon, settings.seed)
+        self._recipe = Fitting(name, settings.estimator, epsilon, settings.seed)
         self._clock = clock
         self._journal = Journal(store.home(name))
 
@@ -259,14 +256,11 @@ class Cycle:
 
 
 def _collected(engine: Engine, since: Mapping[str, float]) -> OutcomeTable | None:
-    """What was asked on purpose, by way of the file format that everybody reads."""
+    """What was asked on purpose, such as by `collect`."""
     try:
-        exported = export_outcomes(engine, named_only=True, since=since)
+        return as_table(export_outcomes(engine, named_only=True, since=since))
     except NothingToLearnError:
         return None
-    with tempfile.TemporaryDirectory() as scratch:
-        path = write_outcomes(exported.rows, Path(scratch) / "collected.parquet")
-        return read_outcomes(path).table
 
 
 def _utility(score_N: Floats, cost_N: Floats) -> Floats:
@@ -274,7 +268,7 @@ def _utility(score_N: Floats, cost_N: Floats) -> Floats:
     spent = float(np.mean(cost_N)) if len(cost_N) else 0.0
     if not spent > 0:
         return score_N
-    return score_N - _UTILITY_WORTH * cost_N / spent
+    return score_N - WORTH * cost_N / spent
 
 
 def _checks(verdict: GateVerdict) -> dict[str, Any]:

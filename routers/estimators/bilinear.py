@@ -11,7 +11,6 @@ from routers.estimators.head import HeadEstimator, mean_logits, standardised, st
 from routers.estimators.observed import Observed
 from routers.records import Vectors
 from routers.training.batches import Weights
-from routers.training.trainer import Schedule
 
 
 class BilinearEstimator(HeadEstimator):
@@ -87,14 +86,3 @@ class BilinearEstimator(HeadEstimator):
             "slope": np.concatenate([each["slope"] for each in members]) / np.float32(len(members)),
             "offset": np.mean([each["offset"] for each in members], axis=0),
         }
-
-    def schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            patience=6,
-            smallest_batch=64,
-            memory=0.9,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            noise=self.noise,
-        )

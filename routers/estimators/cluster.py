@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from routers.estimators.observed import observed
-from routers.estimators.region_table import Reading, RegionTable
+from routers.estimators.region_table import Reading, RegionEstimator, RegionTable
 from routers.estimators.regions import Regions, k_means
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
-from routers.states import fitted, join_states, part_state
+from routers.records import FeatureBatch, OutcomeTable
 
 _ROWS_PER_CLUSTER = 20
 
 
-class ClusterEstimator:
+class ClusterEstimator(RegionEstimator):
     """k-means tables, averaged over several seeds because each by itself depends on its seed.
 
     A request belongs to its nearest clusters with weights softmax(sharpness · cosine), and expects
@@ -34,6 +33,14 @@ class ClusterEstimator:
     """
 
     name = "cluster"
+    settings: ClassVar[tuple[str, ...]] = (
+        "clusters",
+        "seeds",
+        "nearest",
+        "sharpness",
+        "aggregation",
+        "caution",
+    )
 
     def __init__(
         self,
@@ -44,57 +51,18 @@ class ClusterEstimator:
         aggregation: str = "mean",
         caution: float = 0.0,
     ) -> None:
+        super().__init__()
         self.clusters = clusters
         self.seeds = seeds
         self.nearest = nearest
         self.sharpness = sharpness
-        self.reading = Reading(aggregation, caution)
-        self._parts: RegionTable | None = None
+        self.aggregation = aggregation
+        self.caution = caution
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
+        reading = Reading(self.aggregation, self.caution)
         outcomes = observed(features, table)
         count = max(1, min(self.clusters, len(table) // _ROWS_PER_CLUSTER))
         centres = [k_means(features.vectors_ND, count, rng) for _ in range(self.seeds)]
         regions = Regions(np.stack(centres), self.nearest, self.sharpness)
-        return self._with(RegionTable.of(regions, features, outcomes, table, self.reading))
-
-    def predict(self, features: FeatureBatch) -> Estimates:
-        return fitted(self._parts).estimates(features)
-
-    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
-        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
-        return fitted(self._parts).quality(features)
-
-    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
-        return fitted(self._parts).reasons("cluster", features, chosen, other)
-
-    def add_expert(
-        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
-    ) -> Self:
-        return self._with(fitted(self._parts).with_expert(expert, features, probes))
-
-    def remove_expert(self, expert: str) -> Self:
-        return self._with(fitted(self._parts).without_expert(expert))
-
-    def state(self) -> State:
-        return join_states((self._settings(), {}), {"parts": fitted(self._parts).state()})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        settings = {name: value for name, value in state[0].items() if name != "parts"}
-        return cls(**settings)._with(RegionTable.from_state(part_state(state, "parts")))
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "clusters": self.clusters,
-            "seeds": self.seeds,
-            "nearest": self.nearest,
-            "sharpness": self.sharpness,
-            "aggregation": self.reading.aggregation,
-            "caution": self.reading.caution,
-        }
-
-    def _with(self, parts: RegionTable) -> Self:
-        result = type(self)(**self._settings())
-        result._parts = parts
-        return result
+        return self._with(RegionTable.of(regions, features, outcomes, table, reading))

@@ -12,7 +12,6 @@ from routers.estimators.observed import Observed
 from routers.records import Vectors
 from routers.training.batches import Weights
 from routers.training.regularisers import Clusters, Regulariser
-from routers.training.trainer import Schedule
 
 _TINY = 1e-6
 
@@ -100,16 +99,6 @@ class ContrastiveEstimator(HeadEstimator):
     @staticmethod
     def needed(weights: Weights) -> Sequence[str]:
         return [name for name in weights if name not in {"key", "temperature"}]
-
-    def schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            patience=6,
-            smallest_batch=64,
-            memory=0.9,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-        )
 
     def regularisers(self) -> Sequence[Regulariser]:
         return (Clusters(self.cluster_weight, self.inside, self.clusters, self.temperature),)

@@ -33,13 +33,18 @@ class HeadEstimator(ABC):
     what is learned. A newcomer gets a column of the last layer, the rest stays as it is.
 
     Subclasses set `name`, `settings` (names of the constructor's arguments, JSON-able), `loss`,
-    and where they average several runs `members` and `joined`.
+    `epochs`, `learning_rate`, `weight_decay`, where they add it `noise`, and where they average
+    several runs `members` and `joined`.
     """
 
     name: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
     frozen: ClassVar[frozenset[str]] = frozenset({CENTRE, SCALE})
     loss: str
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    noise: float = 0.0
     members: int = 1
 
     def __init__(self) -> None:
@@ -68,7 +73,15 @@ class HeadEstimator(ABC):
 
     def schedule(self) -> Schedule:
         """How fast and how long to train."""
-        return Schedule()
+        return Schedule(
+            epochs=self.epochs,
+            patience=6,
+            smallest_batch=64,
+            memory=0.9,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            noise=self.noise,
+        )
 
     def regularisers(self) -> Sequence[Regulariser]:
         """What to add to the loss."""

@@ -13,7 +13,6 @@ from routers.estimators.observed import Observed
 from routers.records import FeatureBatch, Floats, Vectors
 from routers.states import fitted
 from routers.training.batches import Array, Rows, Weights
-from routers.training.trainer import Schedule
 
 
 class IrtEstimator(HeadEstimator):
@@ -111,17 +110,6 @@ class IrtEstimator(HeadEstimator):
     @staticmethod
     def needed(weights: Weights) -> Sequence[str]:
         return [name for name in weights if name not in {"ability", "general"}]
-
-    def schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            patience=6,
-            smallest_batch=64,
-            memory=0.9,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            noise=self.noise,
-        )
 
     def difficulty(self, features: FeatureBatch) -> Floats:
         """b(x), shape (N,): the higher, the fewer experts are right."""

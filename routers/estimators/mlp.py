@@ -12,7 +12,6 @@ from routers.estimators.observed import Observed
 from routers.records import Vectors
 from routers.training.batches import Weights
 from routers.training.regularisers import Balance, Consistency, Neighbours, Regulariser
-from routers.training.trainer import Schedule
 
 
 class MlpEstimator(HeadEstimator):
@@ -91,17 +90,6 @@ class MlpEstimator(HeadEstimator):
     @staticmethod
     def inside(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
         return (standardised(weights, inputs) @ weights["inner"] + weights["shift"]).clip(0)
-
-    def schedule(self) -> Schedule:
-        return Schedule(
-            epochs=self.epochs,
-            patience=6,
-            smallest_batch=64,
-            memory=0.9,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            noise=self.noise,
-        )
 
     def regularisers(self) -> Sequence[Regulariser]:
         return Neighbours(self.neighbours), Consistency(self.consistency), Balance(self.balance)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from routers.estimators.observed import Observed, observed
-from routers.estimators.region_table import Reading, RegionTable
+from routers.estimators.region_table import Reading, RegionEstimator, RegionTable
 from routers.estimators.regions import Regions, k_means, unit_rows
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.records import FeatureBatch, Floats, OutcomeTable, Vectors
 
 _FEWEST_VOTES = 10
 _ROWS_PER_CLUSTER = 20
 _MOST_CLUSTERS = 32
 
 
-class PilotEstimator:
+class PilotEstimator(RegionEstimator):
     """Score-weighted pilot embeddings.
 
     Within each task, the queries that one expert wins by a margin vote for it, and their centroid
@@ -40,6 +39,7 @@ class PilotEstimator:
     """
 
     name = "pilot"
+    settings: ClassVar[tuple[str, ...]] = ("margin", "nearest", "sharpness", "caution")
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class PilotEstimator:
         sharpness: float = 20.0,
         caution: float = 0.0,
     ) -> None:
+        super().__init__()
         self.margin = margin
         self.nearest = nearest
         self.sharpness = sharpness
         self.caution = caution
-        self._parts: RegionTable | None = None
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
@@ -64,41 +64,6 @@ class PilotEstimator:
         regions = Regions(pilots_RD[None], self.nearest, self.sharpness)
         reading = Reading(caution=self.caution)
         return self._with(RegionTable.of(regions, features, outcomes, table, reading))
-
-    def predict(self, features: FeatureBatch) -> Estimates:
-        return fitted(self._parts).estimates(features)
-
-    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
-        return fitted(self._parts).reasons("pilot", features, chosen, other)
-
-    def add_expert(
-        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
-    ) -> Self:
-        return self._with(fitted(self._parts).with_expert(expert, features, probes))
-
-    def remove_expert(self, expert: str) -> Self:
-        return self._with(fitted(self._parts).without_expert(expert))
-
-    def state(self) -> State:
-        return join_states((self._settings(), {}), {"parts": fitted(self._parts).state()})
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        settings = {name: value for name, value in state[0].items() if name != "parts"}
-        return cls(**settings)._with(RegionTable.from_state(part_state(state, "parts")))
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "margin": self.margin,
-            "nearest": self.nearest,
-            "sharpness": self.sharpness,
-            "caution": self.caution,
-        }
-
-    def _with(self, parts: RegionTable) -> Self:
-        result = type(self)(**self._settings())
-        result._parts = parts
-        return result
 
 
 def winners(outcomes: Observed, margin: float) -> npt.NDArray[np.intp]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from routers.estimators.observed import Observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.regions import Regions
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
-from routers.states import join_states, part_state
+from routers.states import fitted, join_states, part_state
 
 _AGGREGATIONS = ("mean", "rank")
 
@@ -120,6 +121,58 @@ class RegionTable:
             EffortModel.from_state(part_state(state, "effort")),
             Reading(state[0]["aggregation"], state[0]["caution"]),
         )
+
+
+class RegionEstimator(ABC):
+    """What estimators are that keep nothing but a `RegionTable`: all but how regions are found.
+
+    Subclasses set `name` and `settings`, the names of the constructor's arguments (JSON-able), and
+    find regions in `fit`.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self._parts: RegionTable | None = None
+
+    @abstractmethod
+    def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
+        """See `Estimator.fit`."""
+
+    def predict(self, features: FeatureBatch) -> Estimates:
+        return fitted(self._parts).estimates(features)
+
+    def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
+        """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
+        return fitted(self._parts).quality(features)
+
+    def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
+        return fitted(self._parts).reasons(self.name, features, chosen, other)
+
+    def add_expert(
+        self, expert: str, features: FeatureBatch, probes: OutcomeTable, description: str = ""
+    ) -> Self:
+        return self._with(fitted(self._parts).with_expert(expert, features, probes))
+
+    def remove_expert(self, expert: str) -> Self:
+        return self._with(fitted(self._parts).without_expert(expert))
+
+    def state(self) -> State:
+        return join_states((self._said(), {}), {"parts": fitted(self._parts).state()})
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        said = {name: state[0][name] for name in cls.settings}
+        return cls(**said)._with(RegionTable.from_state(part_state(state, "parts")))
+
+    def _said(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.settings}
+
+    def _with(self, parts: RegionTable) -> Self:
+        result = type(self)(**self._said())
+        result._parts = parts
+        return result
 
 
 def _reciprocal_ranks(mean_RA: Floats) -> Floats:

@@ -8,11 +8,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from routers.errors import RoutingError
 from routers.estimators.columns import by_content
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import Observed, observed
-from routers.minilm import shared_model, weights_hash
+from routers.minilm import FILES, WEIGHTS, shared_model
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.states import fitted, join_states, part_state
 from routers.training.batches import Examples, Weights, tensor, torch_for
@@ -120,7 +119,7 @@ class TextEstimator:
 
     def state(self) -> State:
         params = {name: getattr(self, name) for name in _SETTINGS}
-        params["weights_sha256"] = weights_hash()
+        params["weights_sha256"] = FILES.sha256()
         arrays = {"map": self._map_2A, "count": self._count_A}
         parts: dict[str, State] = {
             "layer": ({}, dict(fitted(self._weights))),
@@ -136,8 +135,7 @@ class TextEstimator:
             RoutingError: MiniLM is missing, or is another one than the state was made with.
         """
         params, arrays = state
-        if params["weights_sha256"] != weights_hash():
-            raise RoutingError("the router was trained with other weights of MiniLM; train again")
+        FILES.check(params["weights_sha256"], WEIGHTS)
         result = cls(*(params[name] for name in _SETTINGS))
         result._map_2A, result._count_A = arrays["map"], arrays["count"]
         result._weights = part_state(state, "layer")[1]

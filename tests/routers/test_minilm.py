@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routers import minilm
+from routers import minilm, packaged
 from routers.artifacts import load_router, save_router
 from routers.errors import ArtifactError, RoutingError
 from routers.features import Featurizer
 from routers.minilm import MiniLmEncoder
+from routers.packaged import PackagedFiles
 from routers.records import Vectors
 from routers.router import Router, untrained_router
 
@@ -36,7 +37,7 @@ def reference(texts: tuple[str, ...]) -> Vectors:
     """What sentence-transformers makes of it."""
     from sentence_transformers import SentenceTransformer
 
-    folder = minilm._path(minilm._WEIGHTS).parent
+    folder = minilm.FILES.path(minilm._WEIGHTS).parent
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     vectors_ND: Vectors = model.encode(list(texts), show_progress_bar=False)
     return vectors_ND
@@ -117,12 +118,12 @@ def test_an_artifact_of_other_weights_is_refused(
     encoder: MiniLmEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = untrained_router("r")
-    monkeypatch.setattr(minilm, "weights_hash", lambda: "0" * 64)
+    monkeypatch.setattr(PackagedFiles, "sha256", lambda self: "0" * 64)
     save_router(
         Router("r", "v", Featurizer(encoder), plain.estimator, plain.policy), tmp_path / "r"
     )
     monkeypatch.undo()
-    with pytest.raises(ArtifactError, match=r"other weights of MiniLM.*train it again"):
+    with pytest.raises(ArtifactError, match=r"another model MiniLM.*train it again"):
         load_router(tmp_path / "r")
 
 
@@ -130,7 +131,7 @@ def test_who_lacks_the_package_is_told_what_to_install(monkeypatch: pytest.Monke
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(minilm, "distribution", missing)
+    monkeypatch.setattr(packaged, "distribution", missing)
     with pytest.raises(RoutingError, match=r"pip install 'pointsman\[torch\]'"):
         minilm.shared_model.__wrapped__()
 

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from routers import static
+from routers import packaged, static
 from routers.artifacts import load_router, save_router
 from routers.errors import ArtifactError, RoutingError
 from routers.features import Featurizer
 from routers.form import FORM_FEATURES
+from routers.packaged import PackagedFiles
 from routers.records import Vectors
 from routers.router import Router, untrained_router
 from routers.static import StaticEncoder
@@ -35,7 +36,7 @@ def words_of(encoder: StaticEncoder, *texts: str) -> Vectors:
 
 def one_by_one(word: str) -> Vectors:
     """The sum of a word's tokens, by a tokenizer of its own that is asked for this word only."""
-    tokenizer = Tokenizer.from_file(str(static._path(static._TOKENS)))
+    tokenizer = Tokenizer.from_file(str(static.FILES.path(static._TOKENS)))
     tokenizer.encode_special_tokens = True
     table_TD = static._words(64)._table_TD
     ids = tokenizer.encode(word, add_special_tokens=False).ids
@@ -148,7 +149,7 @@ def test_an_artifact_names_the_table_and_does_not_hold_it(tmp_path: Path) -> Non
 def test_an_artifact_of_another_table_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(static, "table_hash", lambda: "0" * 64)
+    monkeypatch.setattr(PackagedFiles, "sha256", lambda self: "0" * 64)
     save_router(router(), tmp_path / "r")
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match=r"another table of static vectors.*train it again"):
@@ -159,7 +160,7 @@ def test_who_lacks_the_package_is_told_what_to_install(monkeypatch: pytest.Monke
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(static, "distribution", missing)
+    monkeypatch.setattr(packaged, "distribution", missing)
     with pytest.raises(RoutingError, match=r"pip install 'pointsman\[static\]'"):
         static._words.__wrapped__(64)
 
