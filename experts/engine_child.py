@@ -7,7 +7,6 @@ standard input and never writes to it, so the end of that file means that nobody
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
@@ -16,8 +15,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from experts.parent import stop_with_parent
+
 INSTALL_HINT = "pip install 'pointsman[local]'"
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     stop = threading.Event()
     _stop_on_sigterm(stop)
-    _stop_with_parent(stop)
+    stop_with_parent(stop)
     try:
         import xllamacpp
     except ImportError as error:
@@ -88,31 +88,6 @@ def _stop_on_sigterm(stop: threading.Event) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, handle)
-
-
-def _stop_with_parent(stop: threading.Event) -> None:
-    threading.Thread(target=_wait_for_end_of_stdin, args=(stop,), daemon=True).start()
-    if sys.platform == "linux":
-        _signal_when_parent_dies(stop)
-
-
-def _wait_for_end_of_stdin(stop: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    stop.set()
-
-
-def _signal_when_parent_dies(stop: threading.Event) -> None:
-    # Another child of our parent may have inherited the pipe and hold it open. Linux sends this
-    # signal also when only the thread that started us ends, so the handler looks who is left.
-    parent = os.getppid()
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if os.getppid() != parent:
-            stop.set()
-
-    signal.signal(signal.SIGHUP, handle)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from experts.parent import stop_with_parent
 from gateway.cli.console import out, say, show_json
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
@@ -25,6 +26,7 @@ def retrain(
     router: Annotated[str | None, typer.Option(help="Which; default: routing.router.")] = None,
     force: Annotated[bool, typer.Option(help="Fit now, however few scores are new.")] = False,
     watch: Annotated[bool, typer.Option(help="Go on, a look every retrain.look_every_s.")] = False,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -37,7 +39,10 @@ def retrain(
     with opened(settings.ledger_url) as engine:
         store = RouterStore(settings.data_dir / "routers")
         cycle = Cycle(name, engine, store, settings.retrain, settings.routing.epsilon)
-        while True:
+        stop = threading.Event()
+        if with_parent:
+            stop_with_parent(stop)
+        while not stop.is_set():
             report = cycle.step(force=force)
             if json:
                 show_json(asdict(report))
@@ -48,4 +53,4 @@ def retrain(
             if not watch:
                 return
             force = False
-            time.sleep(settings.retrain.look_every_s)
+            stop.wait(settings.retrain.look_every_s)

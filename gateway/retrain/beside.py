@@ -42,7 +42,8 @@ class _Trainer:
         config = ["--config", str(path)] if path else []
         # What serves goes first.
         self._command = [
-            "nice", sys.executable, "-m", "gateway.cli.main", "retrain", "--watch", *config,
+            "nice", sys.executable, "-m", "gateway.cli.main", "retrain", "--watch",
+            "--with-parent", *config,
         ]  # fmt: skip
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,7 +63,10 @@ class _Trainer:
     def _keep(self) -> None:
         while not self._ending.is_set():
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                self._command, env=self._environment()
+                # Whatever ends us closes it, and it ends too.
+                self._command,
+                env=self._environment(),
+                stdin=subprocess.PIPE,
             )
             code = self._process.wait()
             if not self._ending.is_set():

@@ -152,3 +152,30 @@ def poorer_version(loop: Loop) -> str:
     told = CliRunner().invoke(app, command)
     assert told.exit_code == 0, told.output
     return str(json.loads(told.stdout)["version"])
+
+
+def test_serve_retrains_by_itself_and_takes_the_trainer_along_when_it_ends(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    sections = settings(provider, "ridge")
+    sections["retrain"] |= {"enabled": True, "look_every_s": 0.2, "min_new_scores": 450}
+    with serving(config_in(tmp_path, provider, **sections)) as (url, process):
+        loop = Loop(url, tmp_path)
+        loop.ask(450)
+        until = time.monotonic() + 120
+        while loop.store.promoted("default") is None:
+            assert time.monotonic() < until, "nothing was promoted"
+            time.sleep(0.2)
+        [trainer] = children(process.pid)
+        promoted = loop.store.promoted("default")
+        assert promoted is not None
+        loop.until(lambda versions: versions == {promoted.version})
+    until = time.monotonic() + 60
+    while Path(f"/proc/{trainer}").exists():
+        assert time.monotonic() < until, "the trainer outlives those that serve"
+        time.sleep(0.1)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in found for child in each.read_text().split()]
