@@ -135,7 +135,8 @@ def area(points: Sequence[Traffic], test: OutcomeTable) -> str:
     """AIQ in per cent; nothing where costs are unknown or all the same."""
     alone = [measure(test, single(test, column)) for column in range(len(test.experts))]
     cost_A = np.array([each.cost_usd for each in alone])
-    low, high = np.nanmin(cost_A) if not np.isnan(cost_A).all() else 0.0, np.nanmax(cost_A)
+    known_A = cost_A[~np.isnan(cost_A)]
+    low, high = known_A.min(initial=np.inf), known_A.max(initial=-np.inf)
     if not high > low:
         return ""
     cheapest = alone[int(np.nanargmin(cost_A))]
