@@ -10,12 +10,15 @@ from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from experts.cards import Prices
 from experts.errors import ExpertConfigError
+
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
 
 _RUNS = 3
 _OUTPUT_TOKENS = 24
@@ -144,17 +147,8 @@ def catalogue_prices(provider_model: str, at: datetime) -> Prices | None:
     Returns:
         None when the catalogue does not know the model, or not both token prices of it.
     """
-    from genai_prices import Usage, calc_price
-
-    provider, slash, model = provider_model.partition("/")
-    try:
-        found = calc_price(
-            Usage(),
-            model if slash else provider_model,
-            provider_id=provider if slash else None,
-            genai_request_timestamp=at,
-        )
-    except LookupError:
+    found = _catalogued(provider_model, at)
+    if found is None:
         return None
     price = found.model_price
     per_million = _base(price.input_mtok), _base(price.output_mtok)
@@ -166,8 +160,32 @@ def catalogue_prices(provider_model: str, at: datetime) -> Prices | None:
         cache_read=_base(price.cache_read_mtok),
         cache_write=_base(price.cache_write_mtok),
         request=(_base(price.requests_kcount) or 0.0) / 1000,
-        source=f"genai-prices {version('genai-prices')}: {found.provider.id}/{found.model.id}",
+        source=(
+            f"genai-prices {version('genai-prices')} as of {at.date().isoformat()}: "
+            f"{found.provider.id}/{found.model.id}"
+        ),
     )
+
+
+def catalogue_context(provider_model: str, at: datetime) -> int | None:
+    """How many tokens the model reads and writes together by the same catalogue, if it says."""
+    found = _catalogued(provider_model, at)
+    return None if found is None else found.model.context_window
+
+
+def _catalogued(provider_model: str, at: datetime) -> PriceCalculation | None:
+    from genai_prices import Usage, calc_price
+
+    provider, slash, model = provider_model.partition("/")
+    try:
+        return calc_price(
+            Usage(),
+            model if slash else provider_model,
+            provider_id=provider if slash else None,
+            genai_request_timestamp=at,
+        )
+    except LookupError:
+        return None
 
 
 def _timings(client: httpx2.Client, base_url: str, run: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from experts.cards import ExpertCard, Prices
 from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
-from experts.pricing import catalogue_prices, prices_from_rates
+from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.execution import BalanceSettings, BreakerSettings
@@ -90,8 +90,9 @@ def _build(entry: ExpertSettings, common: Shared, endpoints: Endpoints) -> Exper
 
 
 def _anthropic(entry: AnthropicSettings, common: Shared) -> Expert:
+    at = datetime.now(UTC)
     return AnthropicExpert(
-        entry.card(prices_of(entry, datetime.now(UTC))),
+        replace(entry.card(prices_of(entry, at)), context_tokens=context_of(entry, at)),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
@@ -111,10 +112,11 @@ def _options(entry: UrlExpert, common: Shared) -> HttpOptions:
 
 
 def _remote(entry: RemoteExpert, common: Shared) -> Expert:
-    prices = prices_of(entry, datetime.now(UTC))
+    at = datetime.now(UTC)
     prompt = entry.prompt.prompt() if entry.prompt else None
+    card = entry.card(prices_of(entry, at), prompt)
     return OpenAICompatibleExpert(
-        replace(entry.card(prices, prompt), api=entry.api),
+        replace(card, api=entry.api, context_tokens=context_of(entry, at)),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
@@ -128,6 +130,13 @@ def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
     if entry.prices is not None:
         return entry.prices.prices()
     return catalogue_prices(entry.catalogue, at) if entry.catalogue else None
+
+
+def context_of(entry: UrlExpert, at: datetime) -> int | None:
+    """The context window that the settings name or the catalogue knows; None when neither does."""
+    if entry.context_tokens is not None or not entry.catalogue:
+        return entry.context_tokens
+    return catalogue_context(entry.catalogue, at)
 
 
 def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:

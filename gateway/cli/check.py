@@ -13,7 +13,7 @@ from rich.markup import escape
 from gateway.checking import find_faults, find_router_faults, find_warnings
 from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
-from gateway.pool import prices_of
+from gateway.pool import context_of, prices_of
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
 from gateway.settings.load import Configuration, load_configuration
@@ -80,14 +80,15 @@ def _summary(settings: Settings) -> dict[str, Any]:
 
 def _expert(entry: ExpertSettings) -> dict[str, Any]:
     remote = entry if isinstance(entry, UrlExpert) else None
-    prices = prices_of(remote, datetime.now(UTC)) if remote else None
+    at = datetime.now(UTC)
+    prices = prices_of(remote, at) if remote else None
     return {
         "id": entry.id,
         "kind": entry.kind,
         "model": (remote.model or entry.id) if remote else None,
         "base_urls": list(remote.urls) if remote else [],
         "key": bool(remote and remote.api_key),
-        "context_tokens": remote.context_tokens if remote else None,
+        "context_tokens": context_of(remote, at) if remote else None,
         "usd_per_mtok_input": prices and prices.input,
         "usd_per_mtok_output": prices and prices.output,
         "price_source": prices.source if prices else "unknown" if remote else "measured or free",

@@ -10,6 +10,7 @@ from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
 from gateway.settings.explain import refusal
+from gateway.settings.providers import PROVIDERS, preset
 from gateway.settings.upstream import url_fault
 
 # It goes into headers of answers and into paths, so it has no letters but ASCII's.
@@ -80,6 +81,12 @@ class CardSettings(Frozen):
 class UrlExpert(CardSettings):
     """A model behind a URL, whatever wire format it speaks."""
 
+    provider: str | None = None
+    """A well-known one, which says URL, key, prices and abilities where this entry does not."""
+    region: str | None = None
+    """Where it is hosted, if that is a part of the provider's URL (Bedrock)."""
+    resource: str | None = None
+    """Whose it is, if that is a part of the provider's URL (Azure)."""
     base_url: str = ""
     base_urls: tuple[str, ...] = ()
     """Instead of `base_url`: several endpoints that serve the same model."""
@@ -94,6 +101,11 @@ class UrlExpert(CardSettings):
     """In place of `execution.hedge_after_s`."""
     max_concurrency: int | None = Field(None, ge=1)
     """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_provider_has_it(cls, data: Any) -> Any:
+        return preset(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _calls_what_it_may(self) -> Self:
@@ -136,8 +148,11 @@ class AnthropicSettings(UrlExpert):
     @model_validator(mode="before")
     @classmethod
     def _at_anthropic(cls, data: Any) -> Any:
-        named = isinstance(data, dict) and (data.get("base_url") or data.get("base_urls"))
-        return data if named else {**data, "base_url": "https://api.anthropic.com/v1"}
+        # A provider's own URL brings its key along, this one does not.
+        named = ("base_url", "base_urls", "provider")
+        if isinstance(data, dict) and any(data.get(name) for name in named):
+            return data
+        return {**data, "base_url": PROVIDERS["anthropic"].base_url}
 
 
 class PackagedExpert(Frozen):
@@ -166,8 +181,10 @@ class CalculatorSettings(Frozen):
 
 
 def _kind(data: Any) -> str:
-    kind = data.get("kind", "openai") if isinstance(data, dict) else getattr(data, "kind", "openai")
-    return str(kind)
+    if not isinstance(data, dict):
+        return str(getattr(data, "kind", "openai"))
+    provider = PROVIDERS.get(str(data.get("provider")))
+    return str(data.get("kind", provider.kind if provider else "openai"))
 
 
 ExpertSettings = Annotated[

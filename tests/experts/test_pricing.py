@@ -21,6 +21,7 @@ from experts.errors import ExpertConfigError
 from experts.messages import Usage
 from experts.pricing import (
     Rates,
+    catalogue_context,
     catalogue_prices,
     load_rates,
     measure_rates,
@@ -175,7 +176,13 @@ def test_the_catalogue_knows_well_known_models(name: str) -> None:
     assert prices is not None
     assert prices.cache_read is not None
     assert 0 < prices.cache_read < prices.input < prices.output
-    assert prices.source == f"genai-prices {version('genai-prices')}: openai/gpt-4o"
+    catalogue = f"genai-prices {version('genai-prices')}"
+    assert prices.source == f"{catalogue} as of {NOW.date()}: openai/gpt-4o"
+
+
+def test_the_catalogue_knows_how_much_a_model_can_read() -> None:
+    assert catalogue_context("openai/gpt-4o", NOW) == 128_000
+    assert catalogue_context("openai/my-own-model", NOW) is None
 
 
 def test_a_price_per_request_is_taken_over() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from gateway.errors import ConfigError
 from gateway.settings.base import secret, variable
 from gateway.settings.faults import Place
-from gateway.settings.litellm.providers import PROVIDERS, Provider, split_model
+from gateway.settings.litellm.providers import PROVIDERS, split_model
+from gateway.settings.providers import Provider
 
 _MODES = {"chat": "chat", "completion": "completions", "embedding": "embeddings"}
 _PRICES = {
