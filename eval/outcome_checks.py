@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from eval.outcome_columns import Columns
 
 Codes = npt.NDArray[np.int64]
-_AT_LEAST_ZERO = ("prompt_tokens", "completion_tokens", "cost_usd", "latency_s")
+_AT_LEAST_ZERO = ("prompt_tokens", "completion_tokens", "cost_usd", "latency_s", "nll")
 
 
 def check_columns(columns: Columns) -> None:

@@ -27,6 +27,7 @@ NUMBER_COLUMNS: Final[tuple[str, ...]] = (
     "cost_usd",
     "latency_s",
     "propensity",
+    "nll",
 )
 REQUIRED_COLUMNS: Final[tuple[str, ...]] = ("query_id", "prompt", "model", "score")
 _KNOWN = frozenset(TEXT_COLUMNS + NUMBER_COLUMNS)

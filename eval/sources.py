@@ -33,7 +33,7 @@ from routers.records import Floats, OutcomeTable
 
 _ORDER = (
     "query_id", "task", "prompt", "model", "score", "prompt_tokens", "completion_tokens",
-    "cost_usd", "latency_s", "propensity", "dup_group", "split",
+    "cost_usd", "latency_s", "propensity", "nll", "dup_group", "split",
 )  # fmt: skip
 _ALWAYS = _ORDER[:9]
 
@@ -48,6 +48,8 @@ class Outcomes:
         splits: The split each query belongs to, length N; None where the file names none.
         grouped: Whether the file itself says which questions are near-identical.
         notes: What a reader must know of how the file was understood, as whole sentences.
+        nll_NA: Mean negative log-probability of each answer's tokens in nats, aligned with the
+            table, NaN unknown.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Outcomes:
     splits: tuple[str | None, ...]
     grouped: bool
     notes: tuple[str, ...]
+    nll_NA: Floats
 
 
 def read_outcomes(path: Path | str, form: str | None = None) -> Outcomes:
@@ -82,7 +85,8 @@ def read_outcomes(path: Path | str, form: str | None = None) -> Outcomes:
     table = _pivot(columns, queries_R, prompts)
     grouped = any(_per_query(columns, "dup_group", queries_R))
     notes = (*said, *_notes(columns, table, variants))
-    return Outcomes(columns.path, table, splits, grouped, notes)
+    nll_NA = _Cells(columns, queries_R).spread("nll")
+    return Outcomes(columns.path, table, splits, grouped, notes, nll_NA)
 
 
 def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
@@ -197,26 +201,15 @@ _WRITERS = {".parquet": pq.write_table, ".csv": pa_csv.write_csv, ".jsonl": _wri
 
 
 def _pivot(columns: Columns, queries_R: Codes, prompts: tuple[str, ...]) -> OutcomeTable:
-    models = columns.texts["model"].dictionary_encode()
-    names = models.dictionary.to_pylist()
-    experts = tuple(sorted(names))
-    column_of = np.array([experts.index(name) for name in names])
-    models_R = column_of[models.indices.to_numpy(zero_copy_only=False)]
-
-    def spread(name: str, otherwise: float = np.nan) -> Floats:
-        values_NA = np.full((len(prompts), len(experts)), otherwise)
-        if name in columns.numbers:
-            values_R = columns.numbers[name]
-            values_NA[queries_R, models_R] = np.where(np.isnan(values_R), otherwise, values_R)
-        return values_NA
-
+    cells = _Cells(columns, queries_R)
+    spread = cells.spread
     query_ids = _per_query(columns, "query_id", queries_R)
     return OutcomeTable(
         query_ids=tuple(str(query_id) for query_id in query_ids),
         prompts=prompts,
         tasks=_per_query(columns, "task", queries_R),
         groups=_groups(_per_query(columns, "dup_group", queries_R), query_ids, prompts),
-        experts=experts,
+        experts=cells.experts,
         score_NA=spread("score"),
         prompt_tokens_NA=spread("prompt_tokens"),
         output_tokens_NA=spread("completion_tokens"),
@@ -224,6 +217,29 @@ def _pivot(columns: Columns, queries_R: Codes, prompts: tuple[str, ...]) -> Outc
         latency_s_NA=spread("latency_s"),
         propensity_NA=spread("propensity", otherwise=1.0),
     )
+
+
+class _Cells:
+    """Which cell of a table, query by expert, each record of a file stands in."""
+
+    def __init__(self, columns: Columns, queries_R: Codes) -> None:
+        models = columns.texts["model"].dictionary_encode()
+        names = models.dictionary.to_pylist()
+        self.experts: tuple[str, ...] = tuple(sorted(names))
+        column_of = np.array([self.experts.index(name) for name in names])
+        self._models_R = column_of[models.indices.to_numpy(zero_copy_only=False)]
+        self._queries_R = queries_R
+        self._numbers = columns.numbers
+
+    def spread(self, name: str, otherwise: float = np.nan) -> Floats:
+        """A column of numbers, shape (N, A), with `otherwise` where there is none."""
+        values_NA = np.full((int(self._queries_R.max()) + 1, len(self.experts)), otherwise)
+        if name in self._numbers:
+            values_R = self._numbers[name]
+            values_NA[self._queries_R, self._models_R] = np.where(
+                np.isnan(values_R), otherwise, values_R
+            )
+        return values_NA
 
 
 def _per_query(columns: Columns, name: str, queries_R: Codes) -> tuple[str | None, ...]:

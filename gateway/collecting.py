@@ -109,6 +109,7 @@ class Collector:
         tags: Put on every request, so that the ledger can tell this collection from others.
         on_answer: Told the model after each finished call.
         known: Pairs of query id and model that are not to be asked again.
+        logprobs: Ask for log-probabilities, and note the mean over each answer as `nll`.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Collector:
         tags: Mapping[str, str] | None = None,
         on_answer: Callable[[str], None] | None = None,
         known: frozenset[tuple[str, str]] = frozenset(),
+        logprobs: bool = False,
     ) -> None:
         self._url = url
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -129,6 +131,7 @@ class Collector:
         self._tags = dict(tags or {})
         self._on_answer = on_answer or (lambda _model: None)
         self._known = known
+        self._logprobs = logprobs
         self._kept = 0
         self._rows: list[dict[str, Any]] = []
         self._failures: list[str] = []
@@ -181,6 +184,7 @@ class Collector:
             "split": prompt.split,
             "response": text,
             "decision_id": decision_id,
+            **({"nll": _nll(data["choices"][0])} if self._logprobs else {}),
         }
 
     def _body(self, model: str, prompt: Prompt) -> dict[str, Any]:
@@ -193,6 +197,7 @@ class Collector:
             "messages": [{"role": "user", "content": prompt.text}],
             "max_tokens": self._max_tokens,
             "temperature": 0,
+            **({"logprobs": True} if self._logprobs else {}),
             # A kept answer would teach nothing: it is nobody's draw.
             "pointsman": {"tags": tags, "cache": "off", "keep": "full"},
         }
@@ -212,6 +217,13 @@ class Collector:
             }
             await _post(client, "/v1/feedback", body)
         return verdict.score
+
+
+def _nll(choice: Mapping[str, Any]) -> float | None:
+    """Mean negative log-probability of a choice's tokens in nats; None where none were given."""
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    said = [float(token["logprob"]) for token in tokens]
+    return max(0.0, -sum(said) / len(said)) if said else None
 
 
 class _RefusedError(Exception):

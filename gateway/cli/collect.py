@@ -36,6 +36,9 @@ def collect(
         str | None, typer.Option(help="Name; what it has scored already is not asked again.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time per expert.")] = 2,
+    logprobs: Annotated[
+        bool, typer.Option("--logprobs", help="Note each answer's mean log-probability, too.")
+    ] = False,
     url: Url = None,
     key: ApiKey = None,
     config: Config = None,
@@ -55,6 +58,7 @@ def collect(
             concurrency=concurrency,
             tags=tags,
             known=_known(settings, tags) if collection else frozenset(),
+            logprobs=logprobs,
         )
     say(f"{len(gathered.rows)} answers booked under the tag collection={tags['collection']}")
     if gathered.kept:

@@ -1,14 +1,23 @@
-"""`pointsman experts`: the pool as the configuration has it."""
+"""`pointsman experts`: the pool as the configuration has it, and whom to take for a new task."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
 import typer
 
-from gateway.cli.console import show_json, show_table
+from gateway.cli.console import out, show_json, show_table
+from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
+from gateway.errors import ConfigError
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
+from routers.audition import Audition, AuditionRules
+from routers.audition import audition as hold_audition
+from routers.records import Floats, OutcomeTable
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)
 
@@ -35,6 +44,97 @@ def _row(expert: ExpertSettings) -> dict[str, str]:
     return {"expert": expert.id, "kind": expert.kind, "where": where}
 
 
-@commands.callback()
-def _group() -> None:
-    """Keeps `list` a command of its own while it is the only one."""
+@commands.command()
+def audition(
+    data: Annotated[Path | None, typer.Option(help="Outcomes: parquet, csv, jsonl.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only queries of this task.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Most experts to choose.")] = 3,
+    doubt_weight: Annotated[float, typer.Option(min=0, help="Points a nat of doubt costs.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Which experts to take for a task, from 5 to 50 graded answers of each; adapters count too.
+
+    With a column `nll` (`collect --logprobs`), who guessed right counts for less.
+    """
+    if (data is None) == (ledger is None):
+        raise ConfigError("experts audition needs one of --data FILE and --ledger URL")
+    table, nll_NA = _auditioned(data, ledger, tag)
+    if task is not None:
+        rows = np.flatnonzero([each == task for each in table.tasks])
+        table, nll_NA = table.take(rows), nll_NA[rows]
+    rules = AuditionRules(most, doubt_weight)
+    rng = np.random.default_rng(seed)
+    held = hold_audition(table.experts, table.score_NA, nll_NA, rules=rules, rng=rng)
+    if json:
+        show_json(_as_json(held))
+        return
+    show_table(
+        f"audition over {held.queries} queries",
+        {
+            "expert": "left",
+            "chosen": "right",
+            "answers it adds": "right",
+            "graded": "right",
+            "accuracy": "right",
+            "doubt": "right",
+            "chosen in resamples": "right",
+        },
+        [_audition_row(held, column) for column in _by_standing(held)],
+    )
+    names = [held.experts[column] for column in held.chosen]
+    out.print(f"take {', '.join(names) or 'nobody: no answer was right'}", soft_wrap=True)
+
+
+def _auditioned(
+    data: Path | None, ledger: str | None, tag: list[str] | None
+) -> tuple[OutcomeTable, Floats]:
+    if data is None:
+        table = ledger_table(str(ledger), parse_tags(tag))
+        return table, np.full(table.score_NA.shape, np.nan)
+    # Not at the top: the other commands answer in half the time without Arrow.
+    from eval.sources import read_outcomes
+
+    read = read_outcomes(data)
+    return read.table, read.nll_NA
+
+
+def _by_standing(held: Audition) -> list[int]:
+    others = set(range(len(held.experts))) - set(held.chosen)
+    return [*held.chosen, *sorted(others, key=lambda column: -held.standing_A[column])]
+
+
+def _audition_row(held: Audition, column: int) -> list[str]:
+    place = held.chosen.index(column) if column in held.chosen else None
+    doubt = held.doubt_A[column]
+    return [
+        held.experts[column],
+        "" if place is None else str(place + 1),
+        "" if place is None else f"{held.covered[place]:.1f}",
+        f"{held.answers_A[column]:.0f}",
+        f"{held.accuracy_A[column]:.1%}",
+        "unknown" if np.isnan(doubt) else f"{doubt:.2f}",
+        f"{held.stability_A[column]:.0%}",
+    ]
+
+
+def _as_json(held: Audition) -> dict[str, Any]:
+    experts = {
+        expert: {
+            "accuracy": float(held.accuracy_A[column]),
+            "standing": float(held.standing_A[column]),
+            "doubt": None if np.isnan(held.doubt_A[column]) else float(held.doubt_A[column]),
+            "answers": int(held.answers_A[column]),
+            "stability": float(held.stability_A[column]),
+        }
+        for column, expert in enumerate(held.experts)
+    }
+    chosen = [held.experts[column] for column in held.chosen]
+    return {
+        "queries": held.queries,
+        "chosen": chosen,
+        "covered": list(held.covered),
+        "experts": experts,
+    }

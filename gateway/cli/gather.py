@@ -32,6 +32,7 @@ def gather(
     concurrency: int,
     tags: Mapping[str, str],
     known: frozenset[tuple[str, str]] = frozenset(),
+    logprobs: bool = False,
 ) -> Collected:
     """Collect with one count per model; pairs of query and model in `known` are not asked."""
     with counting(models, len(prompts)) as step:
@@ -43,5 +44,6 @@ def gather(
             tags=tags,
             on_answer=step,
             known=known,
+            logprobs=logprobs,
         )
         return anyio.run(collector.collect, prompts, models)
