@@ -88,8 +88,8 @@ def audition(
     Args:
         experts: Ids, length A.
         score_NA: Scores in [0, 1], NaN not graded; covers nothing.
-        doubt_NA: Its ell, >= 0, same shape, NaN unknown: then the mean of the query's known ones, else of
-            all, so that who gives no log-probabilities has neither advantage nor harm. None: all.
+        doubt_NA: Its ell, >= 0, same shape, NaN unknown: then the mean of the query's known ones,
+            else of all, so that who gives no log-probabilities has neither advantage nor harm.
         rules: What counts.
         rng: Draws the resamples.
         resamples: How many.
