@@ -9,6 +9,7 @@ from eval.graders.base import Check, Fields, Grade
 from eval.graders.code import CodeCheck
 from eval.graders.exact import ExactCheck
 from eval.graders.json_object import JsonCheck
+from eval.graders.json_schema import JsonSchemaCheck
 from eval.graders.label import LabelCheck
 from eval.graders.mentions import MentionsCheck
 from eval.graders.numeric import NumericCheck
@@ -23,6 +24,7 @@ KINDS: Final[dict[str, type[Check]]] = {
         LabelCheck,
         RegexCheck,
         JsonCheck,
+        JsonSchemaCheck,
         CodeCheck,
     )
 }

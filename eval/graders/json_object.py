@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, Self
@@ -36,7 +37,7 @@ class JsonCheck:
 
     def grade(self, answer: str) -> Grade:
         reason = "holds no JSON object"
-        for found in _objects(answer[:_LONGEST]):
+        for found in _found(answer[:_LONGEST], "{"):
             differing = [key for key in self.equals if _differs(found, key, self.equals[key])]
             if not differing:
                 return right("the JSON object has the wanted values")
@@ -46,19 +47,38 @@ class JsonCheck:
         return wrong(reason)
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
+def documents(text: str, *, whole: bool) -> Iterator[Any]:
+    """JSON in a text: all of it if it is JSON, else the objects and arrays in it, outermost only.
+
+    Args:
+        text: An answer.
+        whole: Whether all of it must be JSON.
+    """
+    if len(text) <= _LONGEST:
+        try:
+            yield json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return
+    if not whole:
+        yield from _found(text[:_LONGEST], "{[")
+
+
+def _found(text: str, openings: str) -> Iterator[Any]:
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    start = text.find("{")
+    opening = re.compile(f"[{re.escape(openings)}]")
+    start = opening.search(text)
     for _ in range(_MOST_TRIES):
-        if start < 0:
+        if start is None:
             return
         try:
-            found, end = decoder.raw_decode(text, start)
+            found, end = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
-            end = start + 1
+            end = start.end()
         else:
             yield found
-        start = text.find("{", end)
+        start = opening.search(text, end)
 
 
 def _refuse_constant(name: str) -> NoReturn:

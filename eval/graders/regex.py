@@ -6,6 +6,7 @@ no pattern can hang a grader. It has no look-around and no back-references.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -46,10 +47,19 @@ class RegexCheck:
         return right("matches the pattern") if matched else wrong("does not match the pattern")
 
 
-def _matches(pattern: str, text: str) -> bool:
+def found_in(pattern: str, texts: Sequence[str]) -> list[bool]:
+    """In which texts a pattern is found anywhere.
+
+    Raises:
+        ValueError: No valid RE2 pattern, or a text that is no valid Unicode.
+    """
     # A gateway reads patterns of graders only where there are some, and starts faster without.
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = pc.match_substring_regex(pa.array([text], pa.string()), pattern)
-    return bool(found[0].as_py())
+    found = pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
+    return [bool(each) for each in found.to_pylist()]
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return found_in(pattern, [text])[0]

@@ -69,6 +69,19 @@ def test_a_wrong_check_is_refused_by_name(serve: Serve) -> None:
     assert "'answer': missing" in answer.json()["error"]["message"]
 
 
+def test_structured_output_is_checked_against_a_schema(serve: Serve) -> None:
+    served = serve({"one": expert("one", '{"age": "36"}')})
+    schema = {"properties": {"age": {"type": "integer"}}}
+    answer = served.ask("one", pointsman={"check": {"kind": "json_schema", "schema": schema}})
+    assert scored(served, answer) == [("quality", "grader:json_schema", 0.0)]
+    (outcome,) = served.record(answer)["outcomes"]
+    assert outcome["comment"] == "$.age: '36' is not of type 'integer'"
+    wrong = {"properties": {"age": {"type": "int"}}}
+    refused = served.ask("one", pointsman={"check": {"kind": "json_schema", "schema": wrong}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "pointsman.check")
+    assert "$.properties.age.type: 'int'" in refused.json()["error"]["message"]
+
+
 def test_running_code_is_off_until_it_is_configured(serve: Serve) -> None:
     one = expert("one", "42")
     served = serve({"one": one})
