@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from eval.best_answers import ExampleRules, preferences, supervised
 from experts.cards import Prices
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import parse_tags
@@ -74,10 +75,34 @@ def export(
     out_file: Annotated[Path, typer.Option("--out", help=".parquet, .csv or .jsonl file.")],
     tag: Tag = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
+    sft: Annotated[bool, typer.Option("--sft", help="The best answers, to imitate.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--preferences", help="Pairs of a better and a worse answer.")
+    ] = False,
+    most: Annotated[int, typer.Option(min=1, help="Most examples or pairs per question.")] = 5,
+    at_least: Annotated[float, typer.Option(min=0, max=1, help="Lowest good score.")] = 0.5,
+    margin: Annotated[float, typer.Option(min=0.001, max=1, help="Between pairs.")] = 0.5,
+    then: Annotated[str | None, typer.Option(help="Objective that settles ties.")] = None,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="Only of experts tagged with one of these.")
+    ] = None,
     ledger: Url = None,
     config: Config = None,
 ) -> None:
-    """Scored answers as an outcome table."""
+    """Scored answers as an outcome table; or as examples for TRL (JSONL)."""
+    if sft or pairs:
+        if sft and pairs:
+            raise ConfigError("--sft and --preferences are two files: export twice")
+        # Not at the top, for the same reason as below.
+        from gateway.cli.examples import export_examples
+
+        rules = ExampleRules(most, at_least, margin, frozenset(licence or ()))
+        make = supervised if sft else preferences
+        with opened(_url(ledger, config)) as engine:
+            export_examples(
+                engine, out_file, lambda answers: make(answers, rules), objective, then, tag
+            )
+        return
     # Not at the top: the other commands answer in half the time without Arrow.
     from eval.sources import stream_outcomes
 
