@@ -60,6 +60,7 @@ _POLICIES: Mapping[str, str] = {
     "conformal": "routers.policies.conformal:ConformalPolicy",
     "floor": "routers.policies.floor:FloorPolicy",
     "greedy": "routers.policies.greedy:GreedyUtilityPolicy",
+    "modes": "routers.policies.modes:ModesPolicy",
     "optimistic": "routers.policies.bounds:OptimisticPolicy",
     "pacer": "routers.policies.pacer:PacerPolicy",
     "pessimistic": "routers.policies.bounds:PessimisticPolicy",

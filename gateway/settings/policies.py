@@ -152,6 +152,14 @@ class PessimisticPolicySettings(PolicySettings):
     stderrs: float = Field(1, ge=0)
 
 
+class ModesPolicySettings(PolicySettings):
+    """Slow modes of a model only where its instant one is likely to fail."""
+
+    kind: Literal["modes"]
+    instant: dict[str, str]
+    power: float = Field(2, gt=0)
+
+
 class UniformPolicySettings(PolicySettings):
     """Everybody alike."""
 
@@ -201,6 +209,7 @@ PolicyOfAKind = Annotated[
     | Annotated[ThompsonPolicySettings, Tag("thompson")]
     | Annotated[OptimisticPolicySettings, Tag("optimistic")]
     | Annotated[PessimisticPolicySettings, Tag("pessimistic")]
+    | Annotated[ModesPolicySettings, Tag("modes")]
     | Annotated[UniformPolicySettings, Tag("uniform")]
     | Annotated[PluginPolicySettings, Tag("plugin")],
     Discriminator(_kind),

@@ -69,6 +69,9 @@ def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         for role in ("strong", "weak", "cheap"):
             # "" leaves it to the router.
             yield ("routing", "policies", name, role), _mapping(policy).get(role) or None
+        for slow, fast in _mapping(_mapping(policy).get("instant")).items():
+            yield ("routing", "policies", name, "instant", slow), slow
+            yield ("routing", "policies", name, "instant", slow), fast
         for expert in _mapping(_mapping(policy).get("shares")):
             yield ("routing", "policies", name, "shares", expert), expert
     for alias, expert in _mapping(data.get("aliases")).items():

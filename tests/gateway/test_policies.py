@@ -276,6 +276,7 @@ def test_settings_of_every_kind_make_the_policy_of_that_kind() -> None:
         "capacity": {"shares": {"smollm2": 0.5}},
         "thompson": {"stderrs": 2},
         "top_p": {"mass": 0.5},
+        "modes": {"instant": {"gemma": "smollm2"}, "power": 1},
         "pessimistic": {},
         "optimistic": {},
         "uniform": {},
