@@ -1,0 +1,232 @@
+"""`pointsman fleet`: which experts to host, and how to share a batch out among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from gateway.cli.console import out, say, show_json, show_table
+from gateway.cli.routers import AsJson
+from gateway.cli.serve import Config
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eval.fleet.design import Fleet
+    from eval.fleet.front import Step
+    from eval.fleet.judge import Worth
+
+commands = typer.Typer(help="Choose the experts to host.", no_args_is_help=True)
+
+_FIRST_PORT = 8101
+
+
+@commands.command("design")
+def design_(
+    train: Annotated[Path, typer.Option(help="Outcome table with tasks, to choose by.")],
+    footprints: Annotated[Path, typer.Option(help="CSV by `model`: what each expert takes.")],
+    test: Annotated[
+        Path | None, typer.Option(help="Outcome table to judge by; default: --train, divided.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Column: what hosting takes.")] = "total_params_b",
+    load: Annotated[str, typer.Option(help="Column: what a request takes.")] = "active_params_b",
+    size_budget: Annotated[
+        float | None, typer.Option(min=0, help="Most that the fleet may take together.")
+    ] = None,
+    load_budget: Annotated[
+        float | None, typer.Option(min=0, help="Most that a request may take on average.")
+    ] = None,
+    load_weight: Annotated[
+        float, typer.Option(min=0, help="Quality worth giving up to save one unit of load.")
+    ] = 0.0,
+    require: Annotated[str, typer.Option(help="A,B: experts to host in any case.")] = "",
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write a configuration of the fleet.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """The fleet of the highest quality within the budgets, judged on held-out queries."""
+    from eval.fleet.design import Budgets, design, quarry
+    from eval.fleet.footprints import read_footprints
+    from eval.fleet.front import front, usual_steps
+    from eval.fleet.judge import Judge
+    from eval.splits import read_train_test
+
+    tables = read_train_test(train, test or train, seed=seed)
+    sizes, loads = (read_footprints(footprints, column) for column in (size, load))
+    found = quarry(tables.train, sizes, loads)
+    if found.left_out:
+        say(f"left out, since {footprints} does not list them: {', '.join(found.left_out)}")
+    required = [name for name in require.split(",") if name]
+    budgets = Budgets(size_budget, load_budget, load_weight)
+    fleet = design(found, budgets, required)
+    judge = Judge(found, tables.test, seed)
+    ways = [judge.routed(fleet), judge.told(fleet), judge.best_single()]
+    bounded = size_budget is not None or load_budget is not None
+    within = judge.best_single_within(budgets) if bounded else None
+    ways += [within] if within else []
+    along = "load" if load_budget is not None and size_budget is None else "size"
+    steps = list(
+        front(
+            found,
+            judge,
+            budgets,
+            along=along,
+            steps=usual_steps(found, along),
+            required=required,
+        )
+    )
+    if out_file is not None:
+        out_file.write_text(configuration(fleet, sizes, loads, (size, load)), encoding="utf-8")
+        say(f"configuration: {out_file}")
+    if json:
+        show_json(_plain(fleet, ways, steps, along))
+        return
+    _show(fleet, ways, steps, along, len(judge))
+
+
+def configuration(
+    fleet: Fleet,
+    sizes: dict[str, float],
+    loads: dict[str, float],
+    columns: tuple[str, str],
+) -> str:
+    """The fleet as a file for `serve`: a vLLM server per expert, on ports of this machine."""
+    experts = []
+    for place, name in enumerate(fleet.experts):
+        entry: dict[str, Any] = {
+            "id": name,
+            "provider": "vllm",
+            "model": name,
+            "base_url": f"http://127.0.0.1:{_FIRST_PORT + place}/v1",
+        }
+        for column, known in zip(columns, (sizes, loads), strict=True):
+            if column in ("total_params_b", "active_params_b") and known[name] > 0:
+                entry["params_" + column.removesuffix("_params_b") + "_b"] = known[name]
+        experts.append(entry)
+    answered: dict[str, list[str]] = {}
+    for task, name in fleet.expert_of.items():
+        answered.setdefault(name, []).append(task)
+    lines = ["# Chosen by `pointsman fleet design`. Who is best at what, by the outcomes given:"]
+    lines += [f"#   {name}: {', '.join(tasks)}" for name, tasks in sorted(answered.items())]
+    lines += ["# URLs are where `vllm serve MODEL --port PORT` would answer; change them to yours."]
+    return "\n".join(lines) + "\n" + yaml.safe_dump({"experts": experts}, sort_keys=False)
+
+
+@commands.command()
+def assign(
+    prompts: Annotated[Path, typer.Option(help="JSONL with a `prompt` in every line.")],
+    capacity: Annotated[str, typer.Option(help="A=100,B=50: most requests of each expert.")],
+    out_file: Annotated[Path, typer.Option("--out", help="JSONL with `expert` added.")],
+    router: Annotated[str, typer.Option(help="Whose expectations to go by.")] = "default",
+    cost_weight: Annotated[
+        float, typer.Option(min=0, help="Quality worth giving up to save the dearest's price.")
+    ] = 0.0,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """Share a batch out for the highest total utility within every expert's capacity."""
+    from gateway.cli.batch import shared_out
+
+    told = shared_out(prompts, capacities_of(capacity), router, config, out_file, cost_weight)
+    if json:
+        show_json(told)
+        return
+    rows = [[name, f"{each['requests']:,}", f"{each['of']:,}", f"{each['price']:.4f}"]
+            for name, each in told["experts"].items()]  # fmt: skip
+    headings = {"expert": "left", "requests": "right", "of": "right", "shadow price": "right"}
+    show_table(f"{told['requests']:,} requests shared out", headings, rows)
+    out.print(f"expected quality {100 * told['quality']:.1f}, written to {out_file}")
+
+
+def capacities_of(text: str) -> dict[str, int]:
+    """`A=100,B=50` as numbers by expert.
+
+    Raises:
+        ConfigError: Not of that form.
+    """
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, count = part.partition("=")
+        if not (name and equals and count.isdecimal()) or name in found:
+            raise ConfigError(f"--capacity {part!r} must be EXPERT=NUMBER, each expert once")
+        found[name] = int(count)
+    return found
+
+
+def _show(
+    fleet: Fleet, ways: Sequence[Worth], steps: Sequence[Step], along: str, queries: int
+) -> None:
+    answered = [[task, name] for task, name in sorted(fleet.expert_of.items())]
+    show_table("who answers what", {"task": "left", "expert": "left"}, answered)
+    headings = {"": "left", "quality": "right", "95 % interval": "right", "load": "right"}
+    headings |= {"size": "right", "above best single": "right"}
+    show_table(f"on {queries:,} held-out queries", headings, [_row(worth) for worth in ways])
+    columns = {f"{along} budget": "right", "experts": "left", "size": "right", "load": "right"}
+    columns |= {"expected": "right", "quality": "right", "best single that fits": "right"}
+    show_table("the front", columns, [_step(step, along) for step in steps])
+
+
+def _row(worth: Worth) -> list[str]:
+    between = worth.interval
+    gained = worth.gain_interval
+    return [
+        worth.name,
+        f"{100 * worth.quality:.1f}",
+        f"{100 * between.low:.1f} to {100 * between.high:.1f}" if between else "",
+        f"{worth.load:.3g}",
+        f"{worth.size:.3g}",
+        f"{100 * worth.gain:+.1f}"
+        + (f" ({100 * gained.low:+.1f} to {100 * gained.high:+.1f})" if gained else ""),
+    ]
+
+
+def _step(step: Step, along: str) -> list[str]:
+    budget = getattr(step.fleet.budgets, along)
+    single = step.single
+    return [
+        f"{budget:.3g}",
+        ", ".join(step.fleet.experts),
+        f"{step.routed.size:.3g}",
+        f"{step.routed.load:.3g}",
+        f"{100 * step.expected:.1f}",
+        f"{100 * step.routed.quality:.1f}",
+        f"{100 * single.quality:.1f}" if single else "none fits",
+    ]
+
+
+def _plain(
+    fleet: Fleet, ways: Sequence[Worth], steps: Sequence[Step], along: str
+) -> dict[str, Any]:
+    return {
+        "experts": list(fleet.experts),
+        "map": dict(fleet.expert_of),
+        "held_out": [_worth(worth) for worth in ways],
+        "along": along,
+        "front": [
+            {
+                "budget": getattr(step.fleet.budgets, along),
+                "experts": list(step.fleet.experts),
+                "expected": step.expected,
+                "held_out": _worth(step.routed),
+                "single": _worth(step.single) if step.single else None,
+            }
+            for step in steps
+        ],
+    }
+
+
+def _worth(worth: Worth) -> dict[str, Any]:
+    return {
+        "name": worth.name,
+        "quality": worth.quality,
+        "ci95": worth.interval and worth.interval.as_list(),
+        "load": worth.load,
+        "size": worth.size,
+        "gain_over_best_single": worth.gain,
+        "gain_ci95": worth.gain_interval and worth.gain_interval.as_list(),
+    }
