@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from gateway.cli.serve import Config
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eval.fleet.design import Fleet
+    from eval.fleet.design import Budgets, Fleet
     from eval.fleet.front import Step
     from eval.fleet.judge import Worth
 
@@ -50,43 +50,63 @@ def design_(
     json: AsJson = False,
 ) -> None:
     """The fleet of the highest quality within the budgets, judged on held-out queries."""
-    from eval.fleet.design import Budgets, design, quarry
+    from eval.fleet.design import Budgets
     from eval.fleet.footprints import read_footprints
+
+    budgets = Budgets(size_budget, load_budget, load_weight)
+    required = [name for name in require.split(",") if name]
+    sizes, loads = (read_footprints(footprints, column) for column in (size, load))
+    study = _study(train, test or train, (sizes, loads), budgets, required, seed)
+    if study.left_out:
+        say(f"left out, since {footprints} does not list them: {', '.join(study.left_out)}")
+    if out_file is not None:
+        text = configuration(study.fleet, sizes, loads, (size, load))
+        out_file.write_text(text, encoding="utf-8")
+        say(f"configuration: {out_file}")
+    if json:
+        show_json(_plain(study))
+    else:
+        _show(study)
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """What was found: the fleet, ways of answering beside it, and the front along one budget."""
+
+    fleet: Fleet
+    ways: tuple[Worth, ...]
+    steps: tuple[Step, ...]
+    along: str
+    queries: int
+    left_out: tuple[str, ...]
+
+
+def _study(
+    train: Path,
+    test: Path,
+    footprints: tuple[dict[str, float], dict[str, float]],
+    budgets: Budgets,
+    required: list[str],
+    seed: int,
+) -> _Study:
+    from eval.fleet.design import design, quarry
     from eval.fleet.front import front, usual_steps
     from eval.fleet.judge import Judge
     from eval.splits import read_train_test
 
-    tables = read_train_test(train, test or train, seed=seed)
-    sizes, loads = (read_footprints(footprints, column) for column in (size, load))
-    found = quarry(tables.train, sizes, loads)
-    if found.left_out:
-        say(f"left out, since {footprints} does not list them: {', '.join(found.left_out)}")
-    required = [name for name in require.split(",") if name]
-    budgets = Budgets(size_budget, load_budget, load_weight)
+    tables = read_train_test(train, test, seed=seed)
+    found = quarry(tables.train, *footprints)
     fleet = design(found, budgets, required)
     judge = Judge(found, tables.test, seed)
-    ways = [judge.routed(fleet), judge.told(fleet), judge.best_single()]
-    bounded = size_budget is not None or load_budget is not None
+    bounded = budgets.size is not None or budgets.load is not None
     within = judge.best_single_within(budgets) if bounded else None
-    ways += [within] if within else []
-    along = "load" if load_budget is not None and size_budget is None else "size"
-    steps = list(
-        front(
-            found,
-            judge,
-            budgets,
-            along=along,
-            steps=usual_steps(found, along),
-            required=required,
-        )
+    ways = (judge.routed(fleet), judge.told(fleet), judge.best_single())
+    along = "load" if budgets.load is not None and budgets.size is None else "size"
+    steps = front(
+        found, judge, budgets, along=along, steps=usual_steps(found, along), required=required
     )
-    if out_file is not None:
-        out_file.write_text(configuration(fleet, sizes, loads, (size, load)), encoding="utf-8")
-        say(f"configuration: {out_file}")
-    if json:
-        show_json(_plain(fleet, ways, steps, along))
-        return
-    _show(fleet, ways, steps, along, len(judge))
+    shown = (*ways, within) if within else ways
+    return _Study(fleet, shown, tuple(steps), along, len(judge), found.left_out)
 
 
 def configuration(
@@ -158,17 +178,17 @@ def capacities_of(text: str) -> dict[str, int]:
     return found
 
 
-def _show(
-    fleet: Fleet, ways: Sequence[Worth], steps: Sequence[Step], along: str, queries: int
-) -> None:
-    answered = [[task, name] for task, name in sorted(fleet.expert_of.items())]
+def _show(study: _Study) -> None:
+    answered = [[task, name] for task, name in sorted(study.fleet.expert_of.items())]
     show_table("who answers what", {"task": "left", "expert": "left"}, answered)
     headings = {"": "left", "quality": "right", "95 % interval": "right", "load": "right"}
     headings |= {"size": "right", "above best single": "right"}
-    show_table(f"on {queries:,} held-out queries", headings, [_row(worth) for worth in ways])
-    columns = {f"{along} budget": "right", "experts": "left", "size": "right", "load": "right"}
-    columns |= {"expected": "right", "quality": "right", "best single that fits": "right"}
-    show_table("the front", columns, [_step(step, along) for step in steps])
+    rows = [_row(worth) for worth in study.ways]
+    show_table(f"on {study.queries:,} held-out queries", headings, rows)
+    columns = {f"{study.along} budget": "right", "experts": "left", "size": "right"}
+    columns |= {"load": "right", "expected": "right", "quality": "right"}
+    columns |= {"best single that fits": "right"}
+    show_table("the front", columns, [_step(step, study.along) for step in study.steps])
 
 
 def _row(worth: Worth) -> list[str]:
@@ -199,23 +219,21 @@ def _step(step: Step, along: str) -> list[str]:
     ]
 
 
-def _plain(
-    fleet: Fleet, ways: Sequence[Worth], steps: Sequence[Step], along: str
-) -> dict[str, Any]:
+def _plain(study: _Study) -> dict[str, Any]:
     return {
-        "experts": list(fleet.experts),
-        "map": dict(fleet.expert_of),
-        "held_out": [_worth(worth) for worth in ways],
-        "along": along,
+        "experts": list(study.fleet.experts),
+        "map": dict(study.fleet.expert_of),
+        "held_out": [_worth(worth) for worth in study.ways],
+        "along": study.along,
         "front": [
             {
-                "budget": getattr(step.fleet.budgets, along),
+                "budget": getattr(step.fleet.budgets, study.along),
                 "experts": list(step.fleet.experts),
                 "expected": step.expected,
                 "held_out": _worth(step.routed),
                 "single": _worth(step.single) if step.single else None,
             }
-            for step in steps
+            for step in study.steps
         ],
     }
 
