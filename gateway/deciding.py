@@ -21,7 +21,7 @@ from gateway.execution.health import Health
 from gateway.exploring import Exploration
 from gateway.ledger.rows import Row
 from gateway.naming import Names, Target
-from gateway.policies import NO_LIMITS, Adaptive, Named, Policies
+from gateway.policies import Adaptive, Policies
 from gateway.pool import Pool
 from gateway.serving import ServingRouters, Tried
 from gateway.settings.root import Settings
@@ -30,6 +30,7 @@ from routers.eligible import Constraints, eligible
 from routers.errors import NoEligibleExpertError, RoutingError
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
+from routers.named import NO_LIMITS, Named
 from routers.policies.threshold import ThresholdPolicy
 from routers.reasons import Why
 from routers.records import Decision

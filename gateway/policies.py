@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from experts.cards import ExpertCard
-from experts.messages import ChatRequest
 from gateway.settings.policies import PolicySettings
 from routers.base import AdaptivePolicy, FittedPolicy, Policy
-from routers.eligible import Constraints, forbidden
+from routers.eligible import Constraints
 from routers.errors import TableError
+from routers.named import NO_LIMITS, Named, fitted
 from routers.policies.greedy import PRESETS
-from routers.records import Preference
 from routers.router import Router
 
 _log = logging.getLogger(__name__)
 UNFITTED = "policy_unfitted"
-NO_LIMITS = Constraints()
-_ANYTHING = ChatRequest(())
 
 Adaptive = dict[str, tuple[PolicySettings, AdaptivePolicy]]
 """Policies that adapt, by name, with the settings that made them."""
-
-
-class Named(NamedTuple):
-    """One named policy.
-
-    Attributes:
-        preference: What it decides with.
-        constraints: Hard limits of every request that it decides.
-        policy: As it is configured; None: the router's own.
-    """
-
-    preference: Preference
-    constraints: Constraints = NO_LIMITS
-    policy: Policy | None = None
 
 
 class Decides(NamedTuple):
@@ -71,13 +53,7 @@ class Policies:
         self._cards = tuple(cards)
         self._adaptive = adaptive
         self._configured = configured
-        self.named: Mapping[str, Named] = {
-            **{name: Named(preference) for name, preference in PRESETS.items()},
-            **{
-                name: Named(each.preference(), _limits(each), each.policy())
-                for name, each in configured.items()
-            },
-        }
+        self.named: Mapping[str, Named] = named_policies(configured)
         self._decides: Mapping[tuple[str, str], Mapping[str, Decides]] = {}
 
     def decides(self, name: str, router: Router) -> Decides:
@@ -111,7 +87,7 @@ class Policies:
             adapting = self._going_on(name, named, router)
             return Decides(adapting, adapting.observe)
         if isinstance(policy, FittedPolicy):
-            policy = _fitted(policy, named, router, self._cards)
+            policy = fitted(policy, named, router, self._cards)
         return Decides(policy)
 
     def _going_on(self, name: str, named: Named, router: Router) -> AdaptivePolicy:
@@ -123,7 +99,7 @@ class Policies:
         policy = named.policy
         if isinstance(policy, FittedPolicy):
             try:
-                policy = _fitted(policy, named, router, self._cards)
+                policy = fitted(policy, named, router, self._cards)
             except TableError as error:
                 _log.info("policy %s starts from nothing: %s", name, error)
         assert isinstance(policy, AdaptivePolicy)  # noqa: S101 - or it would not be here
@@ -131,16 +107,16 @@ class Policies:
         return policy
 
 
+def named_policies(configured: Mapping[str, PolicySettings]) -> dict[str, Named]:
+    """The presets, and those of `routing.policies`, which may replace them."""
+    presets = {name: Named(preference) for name, preference in PRESETS.items()}
+    return presets | {
+        name: Named(each.preference(), _limits(each), each.policy())
+        for name, each in configured.items()
+    }
+
+
 def _limits(settings: PolicySettings) -> Constraints:
     """What policies without limits have is one and the same, so that it is cheap to tell."""
     limits = settings.constraints()
     return NO_LIMITS if limits == NO_LIMITS else limits
-
-
-def _fitted(
-    policy: FittedPolicy, named: Named, router: Router, cards: Sequence[ExpertCard]
-) -> FittedPolicy:
-    # Costs and latencies vary by request; whom its card excludes never answers.
-    limits = replace(named.constraints, max_cost_usd=None, max_latency_s=None)
-    able = [card for card in cards if forbidden(_ANYTHING, 1.0, card, limits) is None]
-    return policy.fit(router.practice(able, named.preference), named.preference)

@@ -157,7 +157,7 @@ class Router:
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
         if expected is None:
             expected = self.expectations([text])[0] if able else {}
-        able, slow = _split_by_latency(able, expected, constraints.max_latency_s)
+        able, slow = split_by_latency(able, expected, constraints.max_latency_s)
         excluded |= slow
         if not able:
             raise NoEligibleExpertError(excluded)
@@ -208,11 +208,12 @@ def untrained_router(name: str, epsilon: float = 0.0) -> Router:
     )
 
 
-def _split_by_latency(
+def split_by_latency(
     able: tuple[ExpertCard, ...],
     expected: Expected,
     ceiling_s: float | None,
 ) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
+    """Who is expected to answer within a ceiling, or is unknown to; and why the others aren't."""
     if ceiling_s is None:
         return able, {}
     slow = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.ope.candidate import targets
+from eval.errors import OffPolicyError
+from eval.ope.asked import Asked
+from eval.ope.candidate import targets, weighed
 from eval.ope.judge import Value, judge
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards
-from routers.records import Candidates, Preference
+from experts.cards import Prices
+from routers.records import Estimates, Preference
 from routers.router import Router
 
 FRONT_WEIGHTS: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 100.0)
@@ -20,46 +23,75 @@ class FrontPoint:
     """One setting of the candidate.
 
     Attributes:
-        cost_weight: The setting.
+        cost_weight: The setting; None for a named policy.
+        policy: The named policy; "" for a cost weight.
         quality: Off-policy, None when the log can't tell.
         cost: Dollars per request, None when the log can't tell or costs are unknown.
         refused: Why it can't.
     """
 
-    cost_weight: float
+    cost_weight: float | None
+    policy: str
     quality: Value | None
     cost: Value | None
     refused: tuple[str, ...]
 
+    @property
+    def setting(self) -> str:
+        return self.policy if self.cost_weight is None else f"{self.cost_weight:g}"
 
-def front(
-    router: Router,
-    logged: Logged,
-    queries: Sequence[Candidates],
-    known: Rewards,
-    *,
-    cost_weights: Sequence[float] = FRONT_WEIGHTS,
-    seed: int = 0,
-    replicates: int = 200,
-) -> tuple[FrontPoint, ...]:
-    """Estimate every setting of a router; settings that the log can't judge say why.
 
-    Args:
+@dataclass(frozen=True, slots=True, eq=False)
+class Judging:
+    """What points of a front are judged by.
+
+    Attributes:
         router: The candidate.
         logged: Scored rows.
-        queries: From `weighed`.
         known: From `rewards`.
-        cost_weights: The settings.
+        prices: What policies reckon with.
+        estimates: What the candidate expects of the rows.
         seed: Of the bootstrap.
         replicates: Draws of the bootstrap.
     """
-    points = []
-    for weight in cost_weights:
-        target_NA = targets(router, logged, queries, [Preference(cost_weight=weight)] * len(logged))
+
+    router: Router
+    logged: Logged
+    known: Rewards
+    prices: Mapping[str, Prices | None]
+    estimates: Estimates
+    seed: int = 0
+    replicates: int = 200
+
+    def point(self, asked: Asked, cost_weight: float | None = None, policy: str = "") -> FrontPoint:
+        """What it would have been worth, had the requests asked for this."""
+        try:
+            queries = weighed(self.router, self.logged, self.prices, asked, self.estimates)
+        except OffPolicyError as error:
+            return FrontPoint(cost_weight, policy, None, None, (str(error),))
+        target_NA = targets(self.router, self.logged, queries, asked, self.prices)
         found = judge(
-            logged, target_NA, known, seed=seed, replicates=replicates, estimators=("dr",)
+            self.logged,
+            target_NA,
+            self.known,
+            seed=self.seed,
+            replicates=self.replicates,
+            estimators=("dr",),
         )
         quality = found.values.get("quality", {}).get("dr")
         cost = found.values.get("cost", {}).get("dr")
-        points.append(FrontPoint(weight, quality, cost, found.refused))
-    return tuple(points)
+        return FrontPoint(cost_weight, policy, quality, cost, found.refused)
+
+
+def front(
+    judging: Judging, asked: Asked, cost_weights: Sequence[float] = FRONT_WEIGHTS
+) -> tuple[FrontPoint, ...]:
+    """The router's own policy at each cost weight; settings that the log can't judge say why."""
+    return tuple(
+        judging.point(asked.at(Preference(cost_weight=weight)), weight) for weight in cost_weights
+    )
+
+
+def policy_points(judging: Judging, asked: Asked) -> tuple[FrontPoint, ...]:
+    """Every named policy, had all requests asked for it."""
+    return tuple(judging.point(asked.under(name), policy=name) for name in sorted(asked.named))

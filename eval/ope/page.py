@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from eval.ope.front import FrontPoint
 from eval.ope.judge import Value
 from eval.ope.study import Study
 from eval.pictures import INK, MUTED, PAPER, router_color, style, to_svg
@@ -73,6 +74,7 @@ def render_page(study: Study) -> str:
                 for name, value in judgement.values.get("quality", {}).items()
             ],
             shares=sorted(judgement.share.items(), key=lambda item: -item[1]),
+            policies=[_policy(point) for point in study.policies],
             front=Markup(_front_svg(study)) if _drawable(study) else None,  # noqa: S704
         )
     )
@@ -99,6 +101,13 @@ def _shown(value: Value, scale: float) -> dict[str, str]:
     }
 
 
+def _policy(point: FrontPoint) -> dict[str, str]:
+    cost = "" if point.cost is None else f"{point.cost.value:.4g}"
+    if point.quality is None:
+        return {"name": point.policy, "value": "the log can't tell", "range": "", "cost": cost}
+    return {"name": point.policy, **_shown(point.quality, 100), "cost": cost}
+
+
 def _drawable(study: Study) -> bool:
     return any(point.quality is not None and point.cost is not None for point in study.front)
 
@@ -115,9 +124,18 @@ def _front_svg(study: Study) -> str:
     ax.errorbar(x_P, y_P, yerr=half_P, color=color, marker="o", lw=1.4, elinewidth=1, zorder=3)
     for x, y, point in zip(x_P, y_P, known, strict=True):
         ax.annotate(
-            f"{point.cost_weight:g}", (x, y), xytext=(5, 5), textcoords="offset points",
+            point.setting, (x, y), xytext=(5, 5), textcoords="offset points",
             fontsize=8, color=MUTED,
         )  # fmt: skip
+    for point in study.policies:
+        if point.quality and point.cost:
+            x, y = PER * point.cost.value, 100 * point.quality.value
+            half = 196 * point.quality.stderr
+            ax.errorbar([x], [y], yerr=[half], color=router_color(1), marker="s", zorder=4)
+            ax.annotate(
+                point.setting, (x, y), xytext=(6, -11), textcoords="offset points",
+                fontsize=8, color=router_color(1),
+            )  # fmt: skip
     served = study.judgement.served
     if "cost" in served:
         x, y = PER * served["cost"].value, 100 * served["quality"].value
@@ -127,4 +145,5 @@ def _front_svg(study: Study) -> str:
             "what served", (x, y), xytext=(8, -12), textcoords="offset points", fontsize=9,
             color=INK,
         )  # fmt: skip
-    return to_svg(figure, "ope", "Quality over cost of the candidate at several cost weights")
+    told = "Quality over cost of the candidate at several cost weights and under each named policy"
+    return to_svg(figure, "ope", told)

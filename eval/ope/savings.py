@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from eval.errors import OffPolicyError
 from eval.intervals import Interval
+from eval.ope.asked import Asked
 from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards
 from experts.cards import Prices
 from routers.features import Featurizer
-from routers.records import Floats, Preference
+from routers.records import Floats
 from routers.router import Router
 
 _REPLICATES = 500
@@ -124,7 +125,7 @@ class Savings:
 
 def savings(
     logged: Logged,
-    preferences: Sequence[Preference],
+    asked: Asked,
     prices: Mapping[str, Prices | None],
     featurizer: Featurizer,
     *,
@@ -139,7 +140,7 @@ def savings(
 
     Args:
         logged: Decisions, scored or not.
-        preferences: What each asked for, length N.
+        asked: What each asked for, length N.
         prices: What policies reckon with.
         featurizer: Makes the features of the models of rewards.
         previous: The router that served before.
@@ -157,9 +158,9 @@ def savings(
     known = rewards(part, features, np.random.default_rng(seed))
     choices = _singles(part, known)
     if previous is not None:
-        wanted = [preferences[row] for row in rows.tolist()]
-        queries = weighed(previous, part, prices)
-        choices["The previous router"] = targets(previous, part, queries, wanted)
+        wanted = asked.take(rows)
+        queries = weighed(previous, part, prices, wanted)
+        choices["The previous router"] = targets(previous, part, queries, wanted, prices)
     cost_N = np.nansum(logged.table.cost_usd_NA, axis=1)
     return Savings(
         requests=len(logged),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from eval.errors import OffPolicyError
 from eval.intervals import Interval
+from eval.ope.asked import Asked
 from eval.ope.candidate import targets, weighed
-from eval.ope.front import FrontPoint, front
+from eval.ope.front import FrontPoint, Judging, front, policy_points
 from eval.ope.judge import Judgement, Value, judge
 from eval.ope.logged import Logged
 from eval.ope.rewards import rewards
 from eval.operating import WORTH
 from experts.cards import Prices
-from routers.records import Preference
 from routers.router import Router
 
 
@@ -27,11 +27,12 @@ class Study:
     """What a log says of a router that never served.
 
     Attributes:
-        candidate: `name@version`.
+        candidate: `name@version`, and the policy if all requests are judged under one.
         decisions: Logged decisions looked at.
         scored: Those with a score, which alone say anything.
         judgement: Values and gains under the trade-off that each request asked for.
-        front: The same at fixed cost weights.
+        front: The router's own policy at fixed cost weights.
+        policies: Every named policy, had all requests asked for it.
         utility_per_usd: Quality points that `utility` counts a dollar as.
         sentence: The finding in plain words.
     """
@@ -41,6 +42,7 @@ class Study:
     scored: int
     judgement: Judgement
     front: tuple[FrontPoint, ...]
+    policies: tuple[FrontPoint, ...]
     utility_per_usd: float
     sentence: str
 
@@ -62,6 +64,7 @@ class Study:
                 for objective, values in self.judgement.values.items()
             },
             "front": [_front(point) for point in self.front],
+            "policies": [_front(point) for point in self.policies],
             "sentence": self.sentence,
         }
 
@@ -69,9 +72,10 @@ class Study:
 def study(
     candidate: Router,
     logged: Logged,
-    preferences: Sequence[Preference],
+    asked: Asked,
     prices: Mapping[str, Prices | None],
     *,
+    policy: str | None = None,
     seed: int = 0,
     replicates: int = 1000,
     with_front: bool = True,
@@ -84,35 +88,45 @@ def study(
     Args:
         candidate: The router.
         logged: Decisions, scored or not.
-        preferences: The trade-off that each asked for, length N.
+        asked: What each asked for, length N.
         prices: What policies reckon with, for every expert of the log.
+        policy: Judge it as if all requests had asked for this named policy; None: as they did.
         seed: Of the folds and of the bootstrap.
         replicates: Draws of the bootstrap.
-        with_front: Whether the front is estimated too.
+        with_front: Whether the front and the named policies are estimated too.
 
     Raises:
-        OffPolicyError: No decision is scored, or candidate and log don't belong together.
+        OffPolicyError: No decision is scored, candidate and log don't belong together, or there is
+            no such policy.
     """
     rows = np.flatnonzero(logged.seen.any(axis=1))
     if not len(rows):
         raise OffPolicyError(f"none of the {len(logged)} decisions has a score to judge by")
-    part, wanted = logged.take(rows), [preferences[row] for row in rows.tolist()]
+    part, wanted = logged.take(rows), asked.take(rows)
+    mine = wanted if policy is None else wanted.under(policy)
     features = candidate.featurizer.transform(part.table.prompts)
     known = rewards(part, features, np.random.default_rng(seed))
-    queries = weighed(candidate, part, prices, candidate.estimator.predict(features))
+    estimates = candidate.estimator.predict(features)
     per_usd = worth_per_usd(part)
     judgement = judge(
         part,
-        targets(candidate, part, queries, wanted),
+        targets(candidate, part, weighed(candidate, part, prices, mine, estimates), mine, prices),
         known,
         cost_weight_per_usd=per_usd,
         seed=seed,
         replicates=replicates,
     )
-    points = front(candidate, part, queries, known, seed=seed) if with_front else ()
-    name = f"{candidate.name}@{candidate.version}"
+    judging = Judging(candidate, part, known, prices, estimates, seed)
+    name = f"{candidate.name}@{candidate.version}" + (f" under {policy}" if policy else "")
     return Study(
-        name, len(logged), len(part), judgement, points, per_usd, _sentence(name, judgement)
+        name,
+        len(logged),
+        len(part),
+        judgement,
+        front(judging, wanted) if with_front else (),
+        policy_points(judging, wanted) if with_front else (),
+        per_usd,
+        _sentence(name, judgement),
     )
 
 
@@ -154,6 +168,7 @@ def _value(value: Value) -> dict[str, Any]:
 
 def _front(point: FrontPoint) -> dict[str, Any]:
     return {
+        "setting": point.setting,
         "cost_weight": point.cost_weight,
         "quality": None if point.quality is None else _value(point.quality),
         "cost_usd": None if point.cost is None else _value(point.cost),

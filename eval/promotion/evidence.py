@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.errors import OffPolicyError
+from eval.ope.asked import Asked
 from eval.ope.candidate import targets, weighed
 from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
@@ -21,7 +22,7 @@ from eval.training import decision_us_p50
 from experts.cards import Prices
 from routers.estimators.folds import group_folds
 from routers.fit import fit_router
-from routers.records import Floats, OutcomeTable, Preference
+from routers.records import Floats, OutcomeTable
 from routers.router import Router
 
 MOST_WEIGHT = 5.0
@@ -53,13 +54,13 @@ class Material:
 
     Attributes:
         logged: Decisions of the router that serves, scored or not.
-        preferences: What each of them asked for.
+        asked: What each of them asked for.
         collected: Outcomes of having asked everybody, or some, on purpose; None without any.
         prices: What policies reckon with.
     """
 
     logged: Logged
-    preferences: Sequence[Preference]
+    asked: Asked
     collected: OutcomeTable | None
     prices: Mapping[str, Prices | None]
 
@@ -72,8 +73,7 @@ class Material:
         rows = np.flatnonzero(self.logged.seen.any(axis=1))
         if not len(rows):
             raise OffPolicyError(f"none of the {len(self.logged)} decisions has a score")
-        wanted = [self.preferences[row] for row in rows.tolist()]
-        return replace(self, logged=self.logged.take(rows), preferences=wanted)
+        return replace(self, logged=self.logged.take(rows), asked=self.asked.take(rows))
 
     def training(self) -> OutcomeTable:
         """All that a router may learn from, no outcome weighed more than `MOST_WEIGHT` times.
@@ -177,9 +177,9 @@ def _unseen_choices(fitting: Fitting, material: Material) -> tuple[Floats, Float
         apart = np.flatnonzero(~np.isin(groups_N, sorted(set(part.table.groups))))
         router = _fit(fitting, everything.take(apart))
         estimates = router.estimate(part.table.prompts)
-        queries = weighed(router, part, material.prices, estimates)
-        wanted = [material.preferences[row] for row in fold.tolist()]
-        target_NA[fold] = targets(router, part, queries, wanted)
+        wanted = material.asked.take(fold)
+        queries = weighed(router, part, material.prices, wanted, estimates)
+        target_NA[fold] = targets(router, part, queries, wanted, material.prices)
         for row, candidates in zip(fold.tolist(), queries, strict=True):
             columns = [logged.table.experts.index(expert) for expert in candidates.experts]
             quality_NA[row, columns] = candidates.quality_A

@@ -14,8 +14,10 @@ from gateway.cli.serve import Config
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError
+from gateway.ledger.cards import latest_cards
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
+from gateway.policies import named_policies
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
 
@@ -30,7 +32,7 @@ _COLUMNS = {
     "gain": "right",
     "95 % interval": "right",
 }
-_FRONT = {"cost weight": "right", "quality": "right", "$ per request": "right"}
+_FRONT = {"quality": "right", "$ per request": "right"}
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +49,19 @@ def ope(
     since: Since = None,
     until: Until = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
+    policy: Annotated[
+        str | None, typer.Option(help="As if all had asked for it; default: what each asked for.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for ope.html and ope.json.")] = None,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
-    """What a router would have been worth on logged requests; exit code 1 if the log can't tell."""
+    """What a router would have been worth on logged requests; exit code 1 if the log can't tell.
+
+    Each request is decided by the named policy that it asked for, as that is configured now.
+    """
+    from eval.ope.asked import Asked
     from eval.ope.study import study
 
     settings = load_settings(config)
@@ -69,9 +78,12 @@ def ope(
             until=day(until, float("inf")),
         )
         prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
+        cards = latest_cards(engine)
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")
-    result = study(candidate, found.logged, found.preferences, prices, seed=seed)
+    named = named_policies(settings.routing.policies)
+    asked = Asked(found.preferences, found.policies, named, cards)
+    result = study(candidate, found.logged, asked, prices, policy=policy, seed=seed)
     if report is not None:
         from eval.ope.page import write_page
 
@@ -94,7 +106,11 @@ def _show(result: Study) -> None:
     gains = result.judgement.gains
     if gains:
         show_table(result.candidate, _COLUMNS, [_row(result, objective) for objective in gains])
-        show_table("at fixed cost weights", _FRONT, [_point(point) for point in result.front])
+        for title, what, points in (
+            ("at fixed cost weights", "cost weight", result.front),
+            ("had all asked for one policy", "policy", result.policies),
+        ):
+            show_table(title, {what: "right", **_FRONT}, [_point(point) for point in points])
     out.print(f"[bold]{result.sentence}[/]", soft_wrap=True)
 
 
@@ -110,9 +126,9 @@ def _row(result: Study, objective: str) -> list[str]:
 def _point(point: FrontPoint) -> list[str]:
     quality, cost = point.quality, point.cost
     if quality is None:
-        return [f"{point.cost_weight:g}", "the log can't tell", ""]
+        return [point.setting, "the log can't tell", ""]
     error = f"{_share(quality.value)} ± {196 * quality.stderr:.1f}"
-    return [f"{point.cost_weight:g}", error, "unknown" if cost is None else dollars(cost.value)]
+    return [point.setting, error, "unknown" if cost is None else dollars(cost.value)]
 
 
 def _share(value: float) -> str:

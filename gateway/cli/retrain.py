@@ -13,6 +13,7 @@ from gateway.cli.console import out, say, show_json
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
 from gateway.ledger.database import opened
+from gateway.policies import named_policies
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
 
@@ -38,7 +39,8 @@ def retrain(
     name = router or settings.routing.router
     with opened(settings.ledger_url) as engine:
         store = RouterStore(settings.data_dir / "routers")
-        cycle = Cycle(name, engine, store, settings.retrain, settings.routing.epsilon)
+        named = named_policies(settings.routing.policies)
+        cycle = Cycle(name, engine, store, settings.retrain, settings.routing.epsilon, named)
         stop = threading.Event()
         if with_parent:
             stop_with_parent(stop)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eval.ope.asked import Asked
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
+from gateway.ledger.cards import latest_cards
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
+from gateway.policies import named_policies
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
 from routers.encoders import HashingEncoder
@@ -70,12 +73,13 @@ def savings(
             seed=seed,
         )
         prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
+        cards = latest_cards(engine)
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")
     previous = store.load(name, before) if before else None
     result = reckon(
         found.logged,
-        found.preferences,
+        Asked(found.preferences, found.policies, named_policies(settings.routing.policies), cards),
         prices,
         previous.featurizer if previous else Featurizer(HashingEncoder()),
         previous=previous,

@@ -31,6 +31,7 @@ class History:
         logged: Oldest first. A score and a cost belong to the expert that was *drawn*, whoever
             answered in the end: what a fallback did and cost is a consequence of that choice.
         preferences: What each request asked for, length N.
+        policies: The policy that each was decided by, length N.
         at_N: When each was decided, seconds since 1970.
         left_out: Reason to how many decisions could not be used.
         labels: What requests can be told apart by (`key`, `task` and the names of tags), each to
@@ -39,6 +40,7 @@ class History:
 
     logged: Logged
     preferences: tuple[Preference, ...]
+    policies: tuple[str, ...]
     at_N: np.ndarray[tuple[int], np.dtype[np.float64]]
     left_out: Mapping[str, int]
     labels: Mapping[str, Sequence[str | None]]
@@ -153,6 +155,7 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
             decision.c.at,
             decision.c.candidates,
             decision.c.preference,
+            decision.c.policy,
             decision.c.expert_id,
             decision.c.propensity,
             decision.c.flags,
@@ -221,7 +224,8 @@ def _history(records: list[dict[str, Any]], left_out: Mapping[str, int]) -> Hist
     preferences = tuple(Preference(**record["preference"]) for record in records)
     at_N = np.array([record["at"] for record in records], dtype=np.float64)
     logged = Logged(table, logged_NA, eligible_NA)
-    return History(logged, preferences, at_N, dict(left_out), _labels(records))
+    policies = tuple(record["policy"] for record in records)
+    return History(logged, preferences, policies, at_N, dict(left_out), _labels(records))
 
 
 def _labels(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from eval.errors import EvalError
+from eval.ope.asked import Asked
 from eval.operating import WORTH
 from eval.promotion.canary import judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, train
@@ -17,6 +18,7 @@ from eval.promotion.gate import GateVerdict, gate
 from experts.cards import Prices
 from gateway.errors import NothingToLearnError
 from gateway.ids import now
+from gateway.ledger.cards import latest_cards
 from gateway.ledger.export import as_table, export_outcomes
 from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
@@ -27,6 +29,7 @@ from gateway.router_store import RouterStore
 from gateway.settings.retrain import RetrainSettings
 from routers.artifacts import with_content_version
 from routers.errors import RoutingError
+from routers.named import Named
 from routers.records import Floats, OutcomeTable
 
 _MOST_FAILED = 0.05
@@ -51,6 +54,7 @@ class Cycle:
         store: Where versions are.
         settings: When, and what must be shown.
         epsilon: Share of exploration of what is fitted.
+        named: The policies as they are configured: a candidate is judged as it would serve.
         clock: Seconds since 1970.
     """
 
@@ -61,6 +65,7 @@ class Cycle:
         store: RouterStore,
         settings: RetrainSettings,
         epsilon: float,
+        named: Mapping[str, Named] | None = None,
         clock: Callable[[], float] = now,
     ) -> None:
         self._name = name
@@ -68,6 +73,7 @@ class Cycle:
         self._store = store
         self._settings = settings
         self._recipe = Fitting(name, settings.estimator, epsilon, settings.seed)
+        self._named = named or {}
         self._clock = clock
         self._journal = Journal(store.home(name))
 
@@ -246,9 +252,10 @@ class Cycle:
     def _material(self, state: State) -> Material:
         found: History = history(self._engine, self._name, until=state.until)
         unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
+        asked = Asked(found.preferences, found.policies, self._named, latest_cards(self._engine))
         material = Material(
             found.logged,
-            found.preferences,
+            asked,
             _collected(self._engine, state.forgotten),
             unknown | latest_prices(self._engine),
         )

@@ -101,7 +101,7 @@ def without_forgotten(
     return replace(
         material,
         logged=replace(material.logged, table=kept).take(new),
-        preferences=[material.preferences[row] for row in new.tolist()],
+        asked=material.asked.take(new),
         collected=_beside(material.collected, kept.take(old)),
     )
 

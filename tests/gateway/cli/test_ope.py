@@ -48,6 +48,7 @@ def book(tmp_path_factory: pytest.TempPathFactory, candidate: Router) -> Path:
         "experts": [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in EXPERTS],
         "ledger": {"url": f"sqlite:///{directory}/ledger.db"},
         "data_dir": str(directory),
+        "routing": {"policies": {"careful": {"kind": "softmax", "temperature": 0.3}}},
     }
     (directory / "config.yaml").write_text(json.dumps(settings))
     return directory
@@ -76,12 +77,41 @@ def test_the_value_of_a_router_that_never_served_is_read_off_the_ledger(
     assert "<svg" in page
 
 
+def test_a_configured_policy_is_judged_with_its_own_propensities(
+    book: Path, candidate: Router
+) -> None:
+    words = (
+        "ope",
+        "--router",
+        f"default@{candidate.version}",
+        "--config",
+        str(book / "config.yaml"),
+    )
+    found = json.loads(
+        run(*words, "--policy", "careful", "--report", str(book / "careful"), "--json").stdout
+    )
+    assert found["candidate"].endswith(" under careful")
+    # Nobody is left out, and nobody gets nearly all.
+    assert min(found["share"].values()) > 0.15
+    assert max(found["share"].values()) < 0.6
+    points = {each["setting"]: each for each in found["policies"]}
+    assert sorted(points) == ["balanced", "best", "careful", "cheap"]
+    value = found["values"]["quality"]["dr"]["value"]
+    assert points["careful"]["quality"]["value"] == pytest.approx(value)
+    assert points["best"]["quality"]["value"] > value + 0.1
+    page = (book / "careful" / "ope.html").read_text()
+    assert "Under each named policy" in page
+    with pytest.raises(OffPolicyError, match="no policy 'x'; there are balanced, best, careful"):
+        run(*words, "--policy", "x")
+
+
 def test_people_are_shown_gains_with_their_intervals(book: Path, candidate: Router) -> None:
     told = run(
         "ope", "--router", f"default@{candidate.version}", "--config", str(book / "config.yaml")
     )
     assert "95 % interval" in told.stdout
     assert "at fixed cost weights" in told.stdout
+    assert "had all asked for one policy" in told.stdout
     assert "would score" in told.stdout
 
 
