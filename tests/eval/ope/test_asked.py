@@ -97,13 +97,14 @@ def test_the_value_of_a_stochastic_policy_is_its_own(router: Router) -> None:
 
 def test_a_budget_is_fitted_to_the_candidate_and_held(router: Router) -> None:
     logged, _ = world(1000, seed=4)
-    for policy in (BudgetPolicy(4e-4), PacerPolicy(4e-4, step=0.05)):
+    pacer = PacerPolicy(4e-4, step=0.05)
+    for policy in (BudgetPolicy(4e-4), pacer):
         asked = asked_for(1000, Named(Preference(), policy=policy))
         chance_NA = (chances(router, logged, asked) - 0.05) / 0.9
         spent = float((chance_NA @ [110e-6, 1100e-6]).mean())
         assert spent == pytest.approx(4e-4, rel=0.2)
     # What was replayed is a copy: the configured pacer stands where it stood.
-    assert policy.price == 0.0
+    assert pacer.price == 0.0
 
 
 def test_limits_and_soft_flags_of_a_policy_count(router: Router) -> None:
