@@ -58,7 +58,7 @@ from gateway.fast.lane import Lane
 from gateway.guards.chain import GuardChain
 from gateway.ids import new_id, now
 from gateway.ledger import tables
-from gateway.ledger.database import open_database
+from gateway.ledger.opening import open_ledger
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row, card_row
 from gateway.ledger.store import Ledger
@@ -96,9 +96,8 @@ def build_gateway(
     Raises:
         ConfigError, LedgerError: Something that is configured can't be used.
     """
-    strict = settings.ledger.durability == "strict"
-    engine = open_database(settings.ledger_url, durable=strict)
-    ledger = Ledger(engine, strict=strict, max_pending=settings.ledger.max_pending)
+    ledger = open_ledger(settings)
+    engine = ledger.engine
     store = RouterStore(settings.data_dir / "routers")
     metrics = ledger_metrics(ledger)
     show_drifts(metrics, store)

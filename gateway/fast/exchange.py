@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from gateway.fast.reply import Client, Reply, refused
 from routers.records import Decision
 
 _log = logging.getLogger(__name__)
+_RECORD = "record"
+"""What is waited for before anybody is asked."""
 
 
 class _Asked(NamedTuple):
@@ -51,7 +54,7 @@ class Exchange:
 
     __slots__ = (
         "_admitted", "_asked", "_client", "_clock", "_deadline", "_decision", "_lane", "_loop",
-        "_relay", "over",
+        "_relay", "_stopped", "over",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, client: Client, admitted: Admitted, seconds: float) -> None:
@@ -65,6 +68,7 @@ class Exchange:
         self._decision: Decision | None = None
         self._asked: _Asked | None = None
         self._relay: Relay | None = None
+        self._stopped = CLIENT_LEFT, "client_left"
 
     def begin(self) -> None:
         """Find out who answers, and ask."""
@@ -96,6 +100,7 @@ class Exchange:
         booking = Booking(lane.ledger, ask, found, kept, trip, hear)
         reply = Reply(lane, self._client, self._admitted, found, booking)
         self._asked = asked = _Asked(found, expert, hold, booking, reply)
+        self._clock.wait(_RECORD, math.inf)
         booking.begin_then(expert.card, partial(self._recorded, asked))
 
     def _recorded(self, asked: _Asked, attempt: Attempt, error: LedgerError | None) -> None:
@@ -109,7 +114,7 @@ class Exchange:
             # The client left while the disk was waited for: what was announced is not made.
             if error is None:
                 asked.booking.end(attempt, NOT_SENT)
-            self._close_books(CLIENT_LEFT, "client_left")
+            self._close_books(*self._stopped)
             return
         if error is not None:
             asked.hold.abandon()
@@ -136,6 +141,9 @@ class Exchange:
     def _late(self, what: str, waited_s: float) -> None:
         if self._relay is not None:
             self._relay.late(what, waited_s)
+        elif what == _RECORD:
+            failure = LedgerError("the ledger did not record the decision in time")
+            self.shut_down(api_error(failure))
 
     def _done(self, status: int, kind: str | None, text: str) -> None:
         self._end()
@@ -160,15 +168,14 @@ class Exchange:
             self._stop(None)
 
     def shut_down(self, failure: ApiError) -> None:
-        """The process ends; the client is told so."""
+        """It can't go on, or the process ends; the client is told so."""
         if not self.over:
             self._end()
             self._stop(failure)
 
     def _stop(self, failure: ApiError | None) -> None:
-        status, kind = CLIENT_LEFT, "client_left"
         if failure is not None:
-            status, kind = failure.status, failure.code or failure.type
+            self._stopped = failure.status, failure.code or failure.type
         asked = self._asked
         if self._relay is not None:
             self._relay.cancel()
@@ -176,7 +183,7 @@ class Exchange:
             asked.hold.abandon()
         if self._relay is not None or asked is None:
             # Else the books are closed when the disk has answered.
-            self._close_books(status, kind)
+            self._close_books(*self._stopped)
         if failure is None:
             return
         if asked is not None and asked.reply.committed:

@@ -19,6 +19,17 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 
+# How long SQLite waits for other writers.
+_WAIT_MS, _HURRIED_MS = 30_000, 1_000
+# A server that is gone without a word is noticed within seconds, unless the URL says otherwise.
+_NOTICES = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+
 
 class Schema(NamedTuple):
     """Some tables of a database: how they are made, and where it says which are there."""
@@ -97,7 +108,10 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     parsed = parse_database_url(url)
     base = parsed.drivername.split("+")[0]
     if base != "sqlite":
-        return create_engine(parsed.set(drivername=_DRIVERS[base]), pool_pre_ping=True)
+        url_of = parsed.set(drivername=_DRIVERS[base]).update_query_dict(
+            {name: value for name, value in _NOTICES.items() if name not in parsed.query}
+        )
+        return create_engine(url_of, pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
         path = Path(parsed.database)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +119,7 @@ def connect(url: str, *, durable: bool = True) -> Engine:
         with suppress(OSError):
             # If it can't be made, SQLite says why.
             path.touch(mode=0o600, exist_ok=False)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
+    engine = create_engine(parsed, connect_args={"timeout": _WAIT_MS / 1000})
     _tune_sqlite(engine, "FULL" if durable else "NORMAL")
     return engine
 
@@ -131,19 +145,28 @@ def _tune_sqlite(engine: Engine, synchronous: str) -> None:
             "journal_mode=WAL",
             f"synchronous={synchronous}",
             "foreign_keys=ON",
-            "busy_timeout=30000",
+            f"busy_timeout={_WAIT_MS}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        reads = connection.get_execution_options().get("reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        if options.get("reads", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={options.get('wait_ms', _WAIT_MS)}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def reader(engine: Engine) -> Engine:
     """The same database for queries: never waits for, nor holds up, the writer."""
     return engine.execution_options(reads=True)
+
+
+def hurried(engine: Engine) -> Engine:
+    """The same database for who waits a second for other writers, and then does something else."""
+    return engine.execution_options(wait_ms=_HURRIED_MS)
 
 
 def _shown(url: str) -> str:

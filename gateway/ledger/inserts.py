@@ -32,6 +32,28 @@ def grouped(rows: Iterable[Row]) -> Groups:
     return groups
 
 
+def fitting(rows: Iterable[Row]) -> tuple[Row, ...] | None:
+    """Rows as a strict database takes them: no NUL in texts, none longer than its column.
+
+    None: these are so already.
+    """
+    changed, made = False, []
+    for row in rows:
+        short = {name: _fit(row.table.c[name], value) for name, value in row.values.items()}
+        changed |= any(short[name] is not value for name, value in row.values.items())
+        made.append(row._replace(values=short))
+    return tuple(made) if changed else None
+
+
+def _fit(column: Any, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    length = getattr(column.type, "length", None)
+    if "\0" in value:
+        value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return value if length is None or len(value) <= length else value[:length]
+
+
 def insert(connection: Connection, groups: Groups) -> None:
     """Insert rows in the current transaction, parents before children."""
     for table in _PARENTS_FIRST:

@@ -12,11 +12,13 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
-from gateway.ledger.inserts import grouped, insert
+from gateway.ledger.database import hurried
+from gateway.ledger.inserts import fitting, grouped, insert
 from gateway.ledger.rows import Row
+from gateway.ledger.spool import Rows, Spools
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH_ROWS = 2_000
@@ -29,30 +31,47 @@ Then = Callable[[LedgerError | None], None]
 """Hears that rows are on disk, or why they will never be."""
 
 
-_Entry = tuple[tuple[Row, ...], Then | None, asyncio.AbstractEventLoop | None]
-"""Rows that go together, and who hears of them where."""
+_Entry = tuple[Rows, Then | None, asyncio.AbstractEventLoop | None, bool]
+"""Rows that go together, who hears of them where, and whether the spool's disk is not enough."""
+
+# Of the row, not of the database: trying again is of no use.
+_REFUSALS = (IntegrityError, DataError)
 
 
 class Ledger:
     """Appends rows in order, in groups; the caller chooses whether to wait for the disk.
 
-    Rows of one `append` are written together or not at all. When the database is away the writer
-    keeps what it has and tries again; new requests wait at `admit`, so memory stays bounded.
+    Rows of one `append` are written together or not at all. When the database is away they are put
+    aside on the local disk, which counts as the disk, and taken back in their order when it is
+    there again. When that has no room the writer keeps what it has and tries again; new requests
+    wait at `admit`, so memory stays bounded.
 
     Args:
         engine: From `open_database`.
         strict: Whether `commit` waits until its rows are on disk.
         max_pending: Rows waiting before `admit` holds new requests back.
+        spools: Where rows are put aside; None: nowhere.
 
     Attributes:
+        spools: As given.
         lost_rows: Rows that the database refused, or that were left when it was away at the end.
         failed_writes: Writes that failed and were tried again.
     """
 
-    def __init__(self, engine: Engine, *, strict: bool = True, max_pending: int = 10_000) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        strict: bool = True,
+        max_pending: int = 10_000,
+        spools: Spools | None = None,
+    ) -> None:
         self._engine = engine
+        # Who can put rows aside need not wait for long.
+        self._writing = hurried(engine) if spools else engine
         self._strict = strict
         self._max_pending = max_pending
+        self.spools = spools
         self._entries: deque[_Entry] = deque()
         self._pending_rows = 0
         # By identity, which the same prices keep (`price_row`) and a reference preserves.
@@ -63,6 +82,8 @@ class Ledger:
         self._closing = False
         self._close_asked = threading.Event()
         self._taken = self._written_to = time.monotonic()
+        self._unwritten: list[_Entry] = []
+        self._misses, self._next_try = 0, 0.0
         self.lost_rows = 0
         self.failed_writes = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -111,23 +132,30 @@ class Ledger:
     async def admit(self) -> None:
         """Wait while too much is waiting to be written."""
         while self._pending_rows > self._max_pending:
-            await self.flush()
+            await self._written(())
 
     async def flush(self) -> None:
-        """Wait until everything appended so far is on disk."""
-        await self._written(())
+        """Wait until everything appended so far is in the database.
+
+        Raises:
+            LedgerError: The database is away, and some of it is put aside.
+        """
+        await self._written((), in_database=True)
 
     def close(self) -> None:
-        """Write what is left and stop."""
+        """Write what is left and stop; what is put aside stays there for the next process."""
         with self._lock:
             self._closing = True
         self._close_asked.set()
         self._awake.set()
         self._thread.join()
+        if self.spools:
+            self.spools.close()
         self._engine.dispose()
 
-    async def _written(self, rows: Iterable[Row]) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _written(self, rows: Iterable[Row], *, in_database: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
 
         def settle(error: LedgerError | None) -> None:
             # Who waited may have been cancelled; the rows are written all the same.
@@ -138,19 +166,21 @@ class Ledger:
             else:
                 done.set_exception(error)
 
-        self.append_then(rows, settle)
+        self._queue(tuple(rows), settle, loop, in_database=in_database)
         await done
 
     def _queue(
         self,
-        rows: tuple[Row, ...],
+        rows: Rows,
         then: Then | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        in_database: bool = False,
     ) -> None:
         if self._closing:
             raise LedgerError("the ledger is closed")
         with self._lock:
-            self._entries.append((rows, then, loop))
+            self._entries.append((rows, then, loop, in_database))
             self._pending_rows += len(rows)
         if then is not None:
             self._hurry = True
@@ -159,18 +189,28 @@ class Ledger:
             self._awake.set()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            self._write_until_done(batch)
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._deliver(batch)
+            self._take_back()
+        self._settle_unwritten(LedgerError("the ledger is closed"))
 
-    def _next_batch(self) -> list[_Entry]:
-        """What has queued, or nothing when the ledger is closed and all is written."""
+    def _next_batch(self) -> list[_Entry] | None:
+        """What has queued; nothing when it is time to look after what was put aside.
+
+        None when the ledger is closed and all is written that can be.
+        """
         while not self._entries and not self._closing:
-            self._awake.wait()
+            self._awake.wait(self._until_next_try_s())
             # Until this moment nothing waited.
             self._written_to = time.monotonic()
             if not self._entries:
+                if self._put_aside_rows:
+                    return []
                 # What came for the last batch has gone with it. Looked at again before waiting.
                 self._awake.clear()
+        if not self._entries:
+            return [] if self._put_aside_rows and not self._misses else None
         self._gather()
         # Not before: who appends while more is gathered need not wake anybody.
         self._awake.clear()
@@ -189,46 +229,117 @@ class Ledger:
             return
         self._close_asked.wait(_RELAXED_GATHER_S)
 
+    @property
+    def _put_aside_rows(self) -> int:
+        return self.spools.rows if self.spools else 0
+
+    def _until_next_try_s(self) -> float | None:
+        if not self._put_aside_rows:
+            return None
+        return max(0.0, self._next_try - time.monotonic())
+
+    def _deliver(self, batch: Sequence[_Entry]) -> None:
+        """To the database; behind what was put aside, if anything was."""
+        if self._put_aside_rows and self._put_aside(batch):
+            return
+        while self._put_aside_rows:
+            # No room: what is older goes first, whenever that is.
+            self._take_back()
+            if self._misses and self._gives_up(self._misses):
+                self._settle(batch, LedgerError("the ledger can't be written"))
+                return
+        self._write_until_done(batch)
+
     def _write_until_done(self, batch: Sequence[_Entry]) -> None:
         tries = 0
         while True:
             try:
-                self._write(batch)
-            except IntegrityError as error:
+                self._write([entry[0] for entry in batch])
+            except _REFUSALS as error:
                 self._write_apart(batch, error)
                 return
             except DBAPIError as error:
+                self.failed_writes += 1
                 _log.warning("ledger write failed, %d entries wait: %s", len(batch), error.orig)
+                if self._put_aside(batch):
+                    self._missed()
+                    return
                 if self._gives_up(tries):
                     self._settle(batch, LedgerError(f"the ledger can't be written: {error.orig}"))
                     return
                 tries += 1
-                self.failed_writes += 1
             else:
                 self._settle(batch, None)
                 return
 
     def _gives_up(self, tries: int) -> bool:
-        closing = self._close_asked.wait(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+        closing = self._close_asked.wait(_pause_s(tries))
         return closing and tries >= len(_RETRY_S)
 
-    def _write_apart(self, batch: Sequence[_Entry], error: IntegrityError) -> None:
+    def _put_aside(self, batch: Sequence[_Entry]) -> bool:
+        """Whether the local disk has it now."""
+        if self.spools is None or not self.spools.put([entry[0] for entry in batch if entry[0]]):
+            return False
+        self._unwritten += [entry for entry in batch if entry[3]]
+        self._settle([entry for entry in batch if not entry[3]], None)
+        return True
+
+    def _take_back(self) -> None:
+        """Write some of what was put aside, if it is time to try."""
+        if not self.spools or not self.spools.rows or time.monotonic() < self._next_try:
+            return
+        try:
+            self.spools.take(self._write_again)
+        except DBAPIError as error:
+            self.failed_writes += 1
+            self._missed()
+            self._settle_unwritten(LedgerError(f"the ledger can't be written: {error.orig}"))
+            return
+        self._misses, self._next_try = 0, 0.0
+        if not self.spools.rows:
+            _log.warning("the ledger has all rows that were put aside")
+            self._settle_unwritten(None)
+
+    def _missed(self) -> None:
+        self._next_try = time.monotonic() + _pause_s(self._misses)
+        self._misses += 1
+
+    def _settle_unwritten(self, error: LedgerError | None) -> None:
+        batch, self._unwritten = self._unwritten, []
+        self._settle(batch, error)
+
+    def _write_again(self, entries: Sequence[Rows]) -> None:
+        """Rows from the disk, which nobody waits for; those of them that are there stay."""
+        try:
+            self._write(entries, known=False)
+        except _REFUSALS:
+            for rows in entries:
+                try:
+                    self._write([fitting(rows) or rows], known=False)
+                except _REFUSALS as error:
+                    self.lost_rows += len(rows)
+                    _log.error("ledger refused %d rows: %s", len(rows), error.orig)
+
+    def _write_apart(self, batch: Sequence[_Entry], error: DBAPIError) -> None:
         """One entry breaks a rule of the schema: find it, write the others."""
         if len(batch) == 1:
-            [(rows, _, _)] = batch
+            rows = batch[0][0]
+            if isinstance(error, DataError) and (shorter := fitting(rows)):
+                self._write_until_done([(shorter, *batch[0][1:])])
+                return
             _log.error("ledger refused %d rows: %s", len(rows), error.orig)
             self._settle(batch, LedgerError(f"the ledger refused a row: {error.orig}"))
             return
         for entry in batch:
             self._write_until_done([entry])
 
-    def _write(self, batch: Sequence[_Entry]) -> None:
-        groups = grouped(chain.from_iterable(rows for rows, _, _ in batch))
-        of_once = [kind for kind in groups if kind[1]]
+    def _write(self, entries: Sequence[Rows], *, known: bool = True) -> None:
+        groups = grouped(chain.from_iterable(entries))
+        of_once = [kind for kind in groups if kind[1]] if known else ()
         for kind in of_once:
             groups[kind] = [values for values in groups[kind] if id(values) not in self._known]
         if any(groups.values()):
-            with self._engine.begin() as connection:
+            with self._writing.begin() as connection:
                 insert(connection, groups)
             for kind in of_once:
                 self._remember(groups[kind])
@@ -242,7 +353,7 @@ class Ledger:
     def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
         settled = 0
         waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
-        for rows, then, where in batch:
+        for rows, then, where, _ in batch:
             settled += len(rows)
             if then is not None and where is not None:
                 waiting.setdefault(where, []).append(then)
@@ -262,3 +373,7 @@ class Ledger:
 def _tell(thens: Sequence[Then], error: LedgerError | None) -> None:
     for then in thens:
         then(error)
+
+
+def _pause_s(tries: int) -> float:
+    return _RETRY_S[min(tries, len(_RETRY_S) - 1)]

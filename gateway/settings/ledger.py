@@ -40,6 +40,8 @@ class LedgerSettings(Frozen):
     """The same for single routes."""
     max_pending: Annotated[int, RESTART] = Field(10_000, ge=1)
     """Rows waiting to be written before new requests have to wait."""
+    spool_mb: Annotated[int, RESTART] = Field(256, ge=0)
+    """Megabytes under `data_dir` for rows while the database is away; 0: requests wait for it."""
 
     def keeps(self, wire: str, wish: Keep | None, *, admin: bool) -> Keep:
         """What is kept of the text of one request.

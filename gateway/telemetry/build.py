@@ -50,6 +50,16 @@ def ledger_metrics(ledger: Ledger) -> Metrics:
         lambda: ledger.failed_writes,
         grows=True,
     )
+    if (spools := ledger.spools) is not None:
+        metrics.gauge(
+            "ledger_spooled_rows",
+            "Rows on the local disk that the database has not got yet.",
+            lambda: spools.rows,
+        )
+        metrics.gauge("ledger_spool_bytes", "Size of their files.", lambda: spools.bytes)
+        metrics.gauge(
+            "ledger_spool_age_seconds", "For how long there have been such rows.", spools.age_s
+        )
     return metrics
 
 

