@@ -1,0 +1,1 @@
+"""How a model learns to drive rounds: its reward, its traces, its training."""
