@@ -242,7 +242,7 @@ _ANSWERED = {
 }  # fmt: skip
 _ENDED = {
     "status": 200, "error_kind": None, "cost_complete": True, "latency_s": 1.0,
-    "answer": "It depends.",
+    "answer": "It depends.", "shadow": None,
 }  # fmt: skip
 
 

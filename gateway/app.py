@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -56,11 +54,10 @@ from gateway.errors import ApiError, GatewayError, api_error
 from gateway.execution.traffic import Traffic
 from gateway.fast.lane import Lane
 from gateway.guards.chain import GuardChain
-from gateway.ids import new_id, now
-from gateway.ledger import tables
+from gateway.ids import now
 from gateway.ledger.opening import open_ledger
 from gateway.ledger.queries import LedgerReader
-from gateway.ledger.rows import Row, card_row
+from gateway.ledger.rows import card_row
 from gateway.ledger.store import Ledger
 from gateway.listeners import check_operator
 from gateway.outcomes.afterwards import Afterwards, Scoring
@@ -76,11 +73,19 @@ from gateway.settings.base import secret
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
+from gateway.shadows.calls import ShadowCalls, ShadowWork
 from gateway.state import Gateway, Lasting, Uses, gateway_of
-from gateway.telemetry.build import build_telemetry, ledger_metrics, show_drifts, show_traffic
+from gateway.telemetry.build import (
+    build_telemetry,
+    ledger_metrics,
+    show_drifts,
+    show_shadows,
+    show_traffic,
+)
 from gateway.telemetry.otlp import models_of, start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
 from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
+from gateway.watching import reload_on_hangup, watch_keys, watch_routers
 from routers.errors import RoutingError
 
 
@@ -121,6 +126,7 @@ def build_gateway(
         bodies=bodies,
         closing=Closing(),
         scoring=Scoring.of(settings, ledger.append, metrics),
+        shadows=ShadowWork.of(settings, engine),
         adaptive={},
         rng=np.random.default_rng(seed),
     )
@@ -139,7 +145,8 @@ def rebuild_gateway(old: Gateway, settings: Settings, experts: Mapping[str, Expe
     if (before.cache, before.experts) != (settings.cache, settings.experts):
         # What an expert answered says nothing of the one that now has its name.
         lasting = lasting._replace(cache=AnswerCache(settings.cache, lasting.metrics))
-    return _assembled(settings, experts, lasting)
+    shadows = lasting.shadows.renewed(before, settings, lasting.database)
+    return _assembled(settings, experts, lasting._replace(shadows=shadows))
 
 
 def _how_routed(settings: Settings) -> tuple[str, float]:
@@ -150,6 +157,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     pool, ledger, traffic = Pool(dict(experts)), lasting.ledger, lasting.traffic
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
     show_traffic(lasting.metrics, traffic, experts)
+    show_shadows(lasting.metrics, lasting.shadows)
     decider = Decider(
         settings,
         pool,
@@ -182,6 +190,9 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     )
     uses = Uses()
     afterwards.judge_through(service, uses)
+    if settings.shadow.share:
+        shadows = ShadowCalls(settings, pool, lasting, uses, afterwards.score)
+        afterwards.shadow_through(shadows.offer)
     _record_cards(ledger, pool)
     lane = Lane(settings, pool, keyring, admission, decider, traffic, ledger, telemetry, afterwards)
     return Gateway(
@@ -258,8 +269,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_watch_routers, snapshots)
-            tasks.start_soon(_watch_keys, snapshots)
+            tasks.start_soon(watch_routers, snapshots)
+            tasks.start_soon(watch_keys, snapshots)
             tasks.start_soon(gateway.telemetry.watch_loop)
             tasks.start_soon(gateway.telemetry.metrics.leave_copies)
             if gateway.responses:
@@ -267,10 +278,11 @@ def create_app(
             tasks.start_soon(snapshots.close_retired)
             if reloader is not None:
                 tasks.start_soon(reloader.watch)
-                tasks.start_soon(_reload_on_hangup, reloader)
+                tasks.start_soon(reload_on_hangup, reloader)
             with gateway.lasting.closing.calling(lambda: snapshots.shut_down(shutting_down())):
                 yield
             tasks.cancel_scope.cancel()
+        await gateway.lasting.shadows.aclose()
         await gateway.lasting.scoring.aclose()
         await snapshots.aclose()
         if gateway.lasting.counted.shared:
@@ -325,46 +337,6 @@ def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
 
 async def _operator_only(request: Request) -> None:
     check_operator(request, gateway_of(request).settings.server, request.app.state.admin_port)
-
-
-async def _reload_on_hangup(reloader: Reloader) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return
-    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            await reloader.reload_or_tell()
-
-
-async def _watch_routers(snapshots: Snapshots) -> None:
-    serving: dict[str, str] = {}
-    while True:
-        gateway = snapshots.current.gateway
-        for name, router in gateway.serving.current.items():
-            if serving.get(name) != router.version:
-                serving[name] = router.version
-                _record_version(gateway.ledger, name, router.version, dict(router.metadata))
-        await anyio.sleep(gateway.settings.routing.reload_s)
-        gateway = snapshots.current.gateway
-        await anyio.to_thread.run_sync(gateway.serving.refresh)
-        await anyio.to_thread.run_sync(gateway.decider.prepare)
-
-
-async def _watch_keys(snapshots: Snapshots) -> None:
-    while True:
-        await anyio.sleep(snapshots.current.gateway.settings.access.refresh_s)
-        await snapshots.current.gateway.key_watch.refresh()
-
-
-def _record_version(ledger: Ledger, name: str, version: str, manifest: dict[str, object]) -> None:
-    values = {
-        "event_id": new_id("rtv"),
-        "at": now(),
-        "router": name,
-        "version": version,
-        "event": "served",
-        "manifest": manifest,
-    }
-    ledger.append([Row(tables.router_version, values)])
 
 
 def _record_cards(ledger: Ledger, pool: Pool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
@@ -23,12 +23,13 @@ from gateway.ledger.rows import (
     token_columns,
 )
 from gateway.ledger.store import Ledger
-from gateway.outcomes.ended import Ended, Hear
+from gateway.outcomes.ended import Ended, Hearing
 from gateway.settings.ledger import LedgerSettings
 from gateway.telemetry.trip import NO_HEADERS, UNSEEN, Trip
 from routers.records import Decision
 
 NOT_SENT = "not_sent"
+_READABLE = ("full", "redacted")
 UNBILLED = ("failed", NOT_SENT)
 """Ends of an attempt that cost nothing unless tokens were counted."""
 
@@ -96,7 +97,7 @@ class Booking:
         decision: Decision,
         text_mode: str,
         trip: Trip | None = None,
-        hear: Hear | None = None,
+        hearing: Hearing | None = None,
     ) -> None:
         self.trip = trip or UNSEEN.begin(ask.wire, {})
         self.request_id = new_id("req")
@@ -109,7 +110,7 @@ class Booking:
         self._ask = ask
         self._decision = decision
         self._text_mode = text_mode
-        self._hear = hear
+        self._hearing = hearing
         self._started = time.monotonic()
         at = now()
         self._rows: list[Row] = [
@@ -121,7 +122,7 @@ class Booking:
     @property
     def keeps_text(self) -> bool:
         """Whether somebody wants to know what is said: the ledger, or who scores it."""
-        return self._hear is not None or self._text_mode in ("full", "redacted")
+        return self._hearing is not None or self._text_mode in _READABLE
 
     @property
     def cost_usd(self) -> float:
@@ -247,6 +248,7 @@ class Booking:
         if self._closed:
             return
         self._closed = True
+        ended = self._ended(answer) if status == 200 else None
         values = {
             "request_id": self.request_id,
             "at": now(),
@@ -257,14 +259,24 @@ class Booking:
             "cost_complete": self.cost_complete,
             "latency_s": self.latency_s,
             "answer": kept_text(answer, self._text_mode),
+            "shadow": ended and self._offered(ended),
         }
         self._ledger.append([*self._rows, Row(tables.request_result, values), *more])
         if self._decision.settle is not None and self.cost_complete:
             self._decision.settle(self.cost_usd)
         self.trip.end(status, error_kind, answered_by, self, answer)
-        if self._hear is not None and status == 200:
-            fresh = self.attempts > 0
-            self._hear(Ended(self._ask, self._decision, self.decision_id, answer, fresh))
+        if ended is not None and self._hearing is not None:
+            self._hearing.hear(ended)
+
+    def _ended(self, answer: str) -> Ended | None:
+        if self._hearing is None:
+            return None
+        return Ended(self._ask, self._decision, self.decision_id, answer, self.attempts > 0)
+
+    def _offered(self, ended: Ended) -> Mapping[str, float] | None:
+        """Who else may be asked; nobody, where the prompt is not kept to learn from."""
+        offer = self._hearing and self._hearing.offer
+        return offer(ended) if offer and self._text_mode in _READABLE else None
 
     def _request_row(self, at: float) -> Row:
         ask, wishes = self._ask, self._ask.wishes

@@ -31,6 +31,7 @@ from gateway.router_store import RouterStore
 from gateway.service import Service
 from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
+from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.tracing import Tracing
@@ -92,6 +93,7 @@ class Lasting(NamedTuple):
     bodies: Bodies
     closing: Closing
     scoring: Scoring
+    shadows: ShadowWork
     adaptive: Adaptive
     rng: np.random.Generator
 

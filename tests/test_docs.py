@@ -59,6 +59,7 @@ from gateway.settings.responses import ResponsesSettings
 from gateway.settings.root import Settings
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
+from gateway.settings.shadow import ShadowSettings
 from gateway.settings.telemetry import TelemetrySettings
 from routers.registry import estimator_names, policy_names
 
@@ -99,6 +100,7 @@ SECTIONS: list[type[BaseModel]] = [
     GraderSettings,
     CodeSettings,
     JudgeSettings,
+    ShadowSettings,
     CardSettings,
     RemoteExpert,
     AnthropicSettings,

@@ -48,6 +48,11 @@ def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> No
         f"({dollars(totals['wasted_usd'])} wasted), {totals['cache_hits']} answered by the cache "
         f"({dollars(totals['saved_usd'])} saved), {totals['outcomes']} scores"
     )
+    if totals["shadow_calls"]:
+        out.print(
+            f"apart from them {totals['shadow_calls']} shadow calls for "
+            f"{dollars(totals['shadow_usd'])}, {totals['shadow_outcomes']} scores"
+        )
     show_table(
         "by expert",
         {

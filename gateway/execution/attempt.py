@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Protocol
 
 import anyio
 
 from experts.base import Call, Expert
+from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import (
     ExpertBusyError,
@@ -19,7 +21,7 @@ from experts.http_expert import HttpExpert
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from experts.replicas import Endpoint
 from experts.taxonomy import handling
-from gateway.booking import Attempt, Booking
+from gateway.booking import Attempt
 from gateway.errors import LedgerError
 from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Terms, Traffic
@@ -27,6 +29,16 @@ from routers.features import estimate_prompt_tokens, estimate_tokens
 
 _TICK_S = 0.002
 """By so much may a timer be early."""
+
+
+class Books(Protocol):
+    """Where calls are recorded: before they are made, and when they have ended."""
+
+    async def begin(self, card: ExpertCard, parent: Attempt | None = None) -> Attempt: ...
+
+    def end(
+        self, attempt: Attempt, status: str, error: ExpertCallError | None = None
+    ) -> int | None: ...
 
 
 class Attempts:
@@ -37,7 +49,7 @@ class Attempts:
         limits: Seconds and counts.
     """
 
-    def __init__(self, traffic: Traffic, terms: Terms, booking: Booking) -> None:
+    def __init__(self, traffic: Traffic, terms: Terms, booking: Books) -> None:
         self.limits = traffic.limits
         self._traffic = traffic
         self._terms = terms
@@ -92,7 +104,15 @@ class Attempts:
 
     @asynccontextmanager
     async def _slot(self, expert_id: str) -> AsyncIterator[None]:
-        slots = self._traffic.slots
+        slots, recall = self._traffic.slots, self._terms.recall
+        if recall is not None:
+            if not slots.borrow(expert_id, recall):
+                raise ExpertBusyError(expert_id, "no slot is free")
+            try:
+                yield
+            finally:
+                slots.hand_back(expert_id, recall)
+            return
         if not slots.try_acquire(expert_id):
             try:
                 with anyio.fail_after(self.left_s()):
@@ -107,15 +127,16 @@ class Attempts:
     @asynccontextmanager
     async def _reported(self, expert_id: str) -> AsyncIterator[None]:
         """Asks the expert's health for leave, and tells it how the call ended."""
-        health = self._traffic.health
-        ticket = health.admit(expert_id)
+        health, aside = self._traffic.health, self._terms.recall is not None
+        probing = aside and health.state(expert_id) is not State.CLOSED
+        ticket = None if probing else health.admit(expert_id)
         if ticket is None:
             wait_s = health.retry_after_s(expert_id)
             raise ExpertOutOfServiceError(expert_id, health.why(expert_id), retry_after_s=wait_s)
         try:
             yield
         except ExpertCallError as error:
-            if error.spare or error.hurried:
+            if error.spare or error.hurried or aside:
                 # One endpoint of several failed, and that one's own breaker knows; or none did.
                 health.abandon(expert_id, ticket)
             else:
@@ -125,7 +146,10 @@ class Attempts:
             health.abandon(expert_id, ticket)
             raise
         else:
-            health.record(expert_id, None, ticket)
+            if aside:
+                health.abandon(expert_id, ticket)
+            else:
+                health.record(expert_id, None, ticket)
 
     async def _begin(self, card: ExpertCard, parent: _Watch | None) -> Attempt:
         if parent is not None:

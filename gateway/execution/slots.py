@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 
@@ -60,6 +60,22 @@ class Slots:
         if queue is not None:
             queue.release()
 
+    def borrow(self, expert_id: str, recall: Callable[[], None]) -> bool:
+        """Take a slot if one is free and nobody waits for it, until somebody does.
+
+        Args:
+            expert_id: Whose.
+            recall: Called once when another call wants it; `hand_back` must follow soon.
+        """
+        queue = self._queues.get(expert_id)
+        return True if queue is None else queue.borrow(recall)
+
+    def hand_back(self, expert_id: str, recall: Callable[[], None]) -> None:
+        """Give back a slot that was borrowed with `recall`, recalled or not."""
+        queue = self._queues.get(expert_id)
+        if queue is not None:
+            queue.hand_back(recall)
+
     def waiting(self, expert_id: str) -> int:
         """How many calls wait for a slot of this expert."""
         queue = self._queues.get(expert_id)
@@ -74,7 +90,19 @@ class _Queue:
         self._longest = longest
         self._wait_s = wait_s
         self._turns: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._borrowed: list[Callable[[], None]] = []
         self.waiting = 0
+
+    def borrow(self, recall: Callable[[], None]) -> bool:
+        if not self.try_acquire():
+            return False
+        self._borrowed.append(recall)
+        return True
+
+    def hand_back(self, recall: Callable[[], None]) -> None:
+        if recall in self._borrowed:
+            self._borrowed.remove(recall)
+        self.release()
 
     def try_acquire(self) -> bool:
         if self._free <= 0 or self.waiting:
@@ -97,6 +125,8 @@ class _Queue:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns.setdefault(who, deque()).append(turn)
         self.waiting += 1
+        if self._borrowed:
+            self._borrowed.pop(0)()
         try:
             with anyio.move_on_after(self._wait_s):
                 await turn

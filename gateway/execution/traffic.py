@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -103,6 +103,8 @@ class Terms:
             before the others that the decision weighed.
         reservation: Where its money comes from.
         hurried: The deadline is the client's wish, and sooner than `limits.total_s`.
+        recall: Set for calls that nobody waits for: they take slots that are free, give them back
+            when this is called because a request wants one, and say nothing of an expert's health.
     """
 
     deadline: float
@@ -111,3 +113,4 @@ class Terms:
     fallbacks: tuple[str, ...] = ()
     reservation: Reservation = UNLIMITED
     hurried: bool = False
+    recall: Callable[[], None] | None = None

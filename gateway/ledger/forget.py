@@ -17,7 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.errors import LedgerError
 from gateway.ids import now
 from gateway.ledger.database import opened, reader
-from gateway.ledger.tables import decision, outcome, request, request_result
+from gateway.ledger.tables import (
+    decision,
+    outcome,
+    request,
+    request_result,
+    shadow_call,
+    shadow_outcome,
+)
 from gateway.settings.ledger import ROUTES, LedgerSettings
 
 _log = logging.getLogger(__name__)
@@ -124,10 +131,14 @@ def _due(wire: str, until: float) -> ColumnElement[bool]:
 
 def _blank(engine: Engine, ids: list[str]) -> None:
     decided = select(decision.c.decision_id).where(decision.c.request_id.in_(ids))
+    called = select(shadow_call.c.call_id).where(shadow_call.c.decision_id.in_(decided))
     with engine.begin() as connection:
         for change in (
             request.update().where(request.c.request_id.in_(ids)).values(prompt=None),
             request_result.update().where(request_result.c.request_id.in_(ids)).values(answer=None),
             outcome.update().where(outcome.c.decision_id.in_(decided)).values(comment=None),
+            shadow_outcome.update()
+            .where(shadow_outcome.c.call_id.in_(called))
+            .values(comment=None),
         ):
             connection.execute(change)

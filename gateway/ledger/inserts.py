@@ -108,10 +108,14 @@ def _reader(table: Table) -> Callable[[Sequence[Mapping[str, Any]]], list[tuple[
         # By column, a row costs no step of Python's but those of its JSON.
         columns = list(zip(*rows, strict=True))
         for index in as_json:
-            columns[index] = tuple(map(json_text, columns[index]))
+            columns[index] = tuple(map(_json_or_null, columns[index]))
         return list(zip(*columns, strict=True))
 
     return read
+
+
+def _json_or_null(content: Any) -> str | None:
+    return None if content is None else json_text(content)
 
 
 def _is_json(column: Any) -> bool:

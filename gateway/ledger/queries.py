@@ -13,6 +13,7 @@ from gateway.ledger.database import reader
 from gateway.ledger.rollup import by_expert, summed, total
 from gateway.ledger.rows import decision_of
 from gateway.ledger.scores import QUALITY, latest_scores
+from gateway.ledger.shadows import shadows_of
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -24,6 +25,9 @@ from gateway.ledger.tables import (
     price,
     request,
     request_result,
+    shadow_call,
+    shadow_outcome,
+    shadow_result,
 )
 from routers.explain import explain
 from routers.explore import draw
@@ -83,6 +87,7 @@ class LedgerReader:
             "guards": [_plain(row) for row in guarded],
             "cache_hit": _plain(hit[0]) if hit else None,
             "outcomes": self._outcomes(decision_id),
+            "shadows": shadows_of(self._engine, decision_id),
             "explanation": explain(decided),
             "replay": {"expert": again, "matches": again == decided.expert},
         }
@@ -153,8 +158,30 @@ class LedgerReader:
             "unpriced": unpriced,
             "cache_hits": hits,
             "saved_usd": int(saved) / NANO_PER_USD,
+            **self._shadows(since),
             "outcomes": outcomes,
             "mean_score": None if mean is None else float(mean),
+        }
+
+    def _shadows(self, since: float) -> dict[str, Any]:
+        made = shadow_result.c
+        query: Select[Any] = (
+            select(
+                func.count().filter(shadow_call.c.root_id == made.call_id),
+                func.coalesce(func.sum(made.cost_nanousd), 0),
+            )
+            .select_from(shadow_result)
+            .join(shadow_call, shadow_call.c.call_id == made.call_id)
+            .where(made.at >= since)
+        )
+        scored: Select[Any] = select(func.count()).where(
+            shadow_outcome.c.at >= since, shadow_outcome.c.objective == QUALITY
+        )
+        calls, cost = tuple(self._all(query)[0])
+        return {
+            "shadow_calls": calls,
+            "shadow_usd": int(cost) / NANO_PER_USD,
+            "shadow_outcomes": int(self._all(scored)[0][0]),
         }
 
     def by_expert(self, since: float = 0.0) -> list[dict[str, Any]]:

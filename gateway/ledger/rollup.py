@@ -30,10 +30,16 @@ from gateway.ledger.tables import (
     outcome,
     request_result,
     rollup,
+    shadow_call,
+    shadow_outcome,
+    shadow_result,
 )
 
 SUMS = tuple(c.name for c in rollup.c if not c.primary_key)
-_SUMMED = (request_result, attempt_result, outcome, cache_hit, cost_correction)
+_SUMMED = (
+    request_result, attempt_result, outcome, cache_hit, cost_correction, shadow_result,
+    shadow_outcome,
+)  # fmt: skip
 _HOUR_S, _DAY_S = 3600, 86_400
 # Rows come a little after the time they carry: they wait in groups, and for a database away.
 _LATE_S = 600
@@ -67,7 +73,7 @@ def summed(engine: Engine, at: float | None = None) -> Sums:
 
 
 def total(sums: Sums) -> dict[str, Any]:
-    """Requests, failures, dollars (all, wasted and saved), mean quality score and its count."""
+    """Requests, failures, dollars (all, wasted, saved and of shadows), mean quality score."""
     of = {name: sum(each[name] for each in sums.values()) for name in SUMS}
     return {
         "requests": of["requests"],
@@ -77,6 +83,9 @@ def total(sums: Sums) -> dict[str, Any]:
         "unpriced": of["unpriced"],
         "cache_hits": of["cache_hits"],
         "saved_usd": of["saved_nanousd"] / NANO_PER_USD,
+        "shadow_calls": of["shadow_calls"],
+        "shadow_usd": of["shadow_nanousd"] / NANO_PER_USD,
+        "shadow_outcomes": of["shadow_outcomes"],
         "outcomes": of["outcomes"],
         "mean_score": _mean(of["score_nano"], of["outcomes"]),
     }
@@ -188,7 +197,35 @@ def _queries(start: float, end: float) -> Iterator[Select[Any]]:
         func.sum(cache_hit.c.saved_nanousd).label("saved_nanousd"),
         func.count().label("rows_read"),
     )
+    yield from _of_shadows(start, end)
     yield from _of_corrections(start, end, delta, made)
+
+
+def _of_shadows(start: float, end: float) -> Iterator[Select[Any]]:
+    """What was asked beside requests: no part of their costs and scores."""
+    made = shadow_result.c
+    yield (
+        _during(
+            shadow_result,
+            start,
+            end,
+            shadow_call.c.expert_id,
+            func.count().filter(shadow_call.c.root_id == made.call_id).label("shadow_calls"),
+            func.sum(made.cost_nanousd).label("shadow_nanousd"),
+            func.count().label("rows_read"),
+        )
+        .join(shadow_call, shadow_call.c.call_id == made.call_id)
+        .group_by(shadow_call.c.expert_id)
+    )
+    quality = shadow_outcome.c.objective == QUALITY
+    yield _during(
+        shadow_outcome,
+        start,
+        end,
+        literal("").label("expert_id"),
+        func.count().filter(quality).label("shadow_outcomes"),
+        func.count().label("rows_read"),
+    )
 
 
 def _of_corrections(start: float, end: float, delta: Any, made: Any) -> Iterator[Select[Any]]:

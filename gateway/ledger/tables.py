@@ -105,6 +105,9 @@ request_result = Table(
     Column("cost_complete", Boolean, nullable=False),
     Column("latency_s", Float, nullable=False),
     Column("answer", Text),
+    # The chance that each expert had of being asked as well, afterwards, had it not been drawn;
+    # NULL: nobody had one.
+    Column("shadow", JSON(none_as_null=True)),
 )
 
 cache_hit = Table(
@@ -208,6 +211,52 @@ shadow_decision = Table(
     Column("expert_id", Name),  # whom it would have asked; NULL: it failed
 )
 
+shadow_call = Table(
+    "shadow_call",
+    metadata,
+    # A call to an expert that did not serve the request, made after it was answered: no part of
+    # what the request cost.
+    Column("call_id", Id, primary_key=True),
+    Column("root_id", Id, nullable=False),  # its own, or the composition's that made it
+    Column("decision_id", Id, ForeignKey("decision.decision_id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("price_id", String(64)),  # NULL: the price is unknown
+)
+
+shadow_result = Table(
+    "shadow_result",
+    metadata,
+    Column("call_id", Id, ForeignKey("shadow_call.call_id"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("status", String(20), nullable=False),  # as in attempt_result
+    Column("error_kind", String(40)),
+    Column("error", Text),
+    Column("http_status", Integer),
+    Column("input_tokens", Integer),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("tokens_estimated", Boolean, nullable=False),
+    Column("cost_nanousd", BigInteger),  # NULL: unknown, never 0
+    Column("first_token_s", Float),
+    Column("latency_s", Float, nullable=False),
+    Column("finish_reason", String(40)),
+)
+
+shadow_outcome = Table(
+    "shadow_outcome",
+    metadata,
+    Column("outcome_id", Id, primary_key=True),
+    Column("call_id", Id, ForeignKey("shadow_call.call_id"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("objective", Name, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("source", Name, nullable=False),
+    Column("comment", Text),
+)
+
 rollup = Table(
     "rollup",
     metadata,
@@ -228,6 +277,9 @@ rollup = Table(
     Column("newest_nano", BigInteger, nullable=False),  # of their newest scores
     Column("cache_hits", BigInteger, nullable=False),
     Column("saved_nanousd", BigInteger, nullable=False),
+    Column("shadow_calls", BigInteger, nullable=False, server_default="0"),
+    Column("shadow_nanousd", BigInteger, nullable=False, server_default="0"),
+    Column("shadow_outcomes", BigInteger, nullable=False, server_default="0"),
     Column("rows_read", BigInteger, nullable=False),
 )
 
@@ -244,7 +296,10 @@ key = Table(
     Column("grant", JSON(none_as_null=True)),
 )
 
-for _summed in (request_result, attempt_result, outcome, cache_hit, cost_correction):
+for _summed in (
+    request_result, attempt_result, outcome, cache_hit, cost_correction, shadow_result,
+    shadow_outcome,
+):  # fmt: skip
     Index(f"{_summed.name}_at", _summed.c.at)
 Index("request_at", request.c.at)
 _KEPT = request.c.prompt.is_not(None)
@@ -256,3 +311,5 @@ Index("attempt_decision", attempt.c.decision_id)
 Index("cost_correction_request", cost_correction.c.request_id)
 Index("outcome_decision", outcome.c.decision_id)
 Index("shadow_decision_version", shadow_decision.c.router, shadow_decision.c.version)
+Index("shadow_call_decision", shadow_call.c.decision_id)
+Index("shadow_outcome_call", shadow_outcome.c.call_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, func, select
+from sqlalchemy import Connection, Engine, Select, Table, exists, func, select
 
 from experts.cards import Prices
 from experts.messages import Usage
@@ -25,6 +25,9 @@ from gateway.ledger.tables import (
     price,
     request,
     request_result,
+    shadow_call,
+    shadow_outcome,
+    shadow_result,
 )
 
 
@@ -87,6 +90,11 @@ def _dangling(connection: Connection) -> Iterator[str]:
         (cost_correction, cost_correction.c.price_id, price.c.price_id),
         (cache_hit, cache_hit.c.request_id, request.c.request_id),
         (cache_hit, cache_hit.c.source_decision_id, decision.c.decision_id),
+        (shadow_call, shadow_call.c.decision_id, decision.c.decision_id),
+        (shadow_call, shadow_call.c.root_id, shadow_call.alias("root").c.call_id),
+        (shadow_call, shadow_call.c.price_id, price.c.price_id),
+        (shadow_result, shadow_result.c.call_id, shadow_call.c.call_id),
+        (shadow_outcome, shadow_outcome.c.call_id, shadow_call.c.call_id),
     ):
         key = next(iter(child.primary_key))
         query = select(key, column).where(column.is_not(None), column.not_in(select(parent)))
@@ -170,9 +178,43 @@ def _prices(row: Any) -> Prices:
     return Prices(**{name: row[price.c[name]] for name in columns})
 
 
-def _usage(row: Any) -> Usage:
+def _usage(row: Any, table: Table = attempt_result) -> Usage:
     parts = ("input", "cache_read", "cache_write", "output", "reasoning")
-    return Usage(**{name: row[attempt_result.c[f"{name}_tokens"]] for name in parts})
+    return Usage(**{name: row[table.c[f"{name}_tokens"]] for name in parts})
+
+
+def _shadows(connection: Connection) -> Iterator[str]:
+    """Shadow calls went to whom chance sent them and to nobody else, and cost their tokens."""
+    made, child = shadow_result.c, shadow_call.alias("child")
+    query = (
+        select(
+            shadow_call,
+            shadow_result,
+            price,
+            decision.c.expert_id.label("drawn"),
+            request_result.c.shadow,
+            exists()
+            .where(child.c.root_id == shadow_call.c.call_id, child.c.call_id != child.c.root_id)
+            .label("composed"),
+        )
+        .join(decision, decision.c.decision_id == shadow_call.c.decision_id)
+        .outerjoin(request_result, request_result.c.request_id == decision.c.request_id)
+        .outerjoin(shadow_result, made.call_id == shadow_call.c.call_id)
+        .outerjoin(price, price.c.price_id == shadow_call.c.price_id)
+    )
+    for row in _streamed(connection, query):
+        name, expert = row[shadow_call.c.call_id], row[shadow_call.c.expert_id]
+        own = row[shadow_call.c.root_id] == name
+        chances = row[request_result.c.shadow]
+        # Its request may end in the books a moment later, or never if the gateway was killed.
+        if own and chances is not None and (expert == row["drawn"] or not chances.get(expert)):
+            yield f"shadow call {name} asked {expert}, which had no chance to be asked"
+        if row["composed"] or row[made.input_tokens] is None or row[price.c.price_id] is None:
+            continue
+        expected = _prices(row).cost_nanousd(_usage(row, shadow_result))
+        if row[made.cost_nanousd] != expected:
+            booked = f"{row[made.cost_nanousd]} nano-dollars"
+            yield f"shadow call {name} is booked at {booked}, its tokens cost {expected}"
 
 
 def _paid_hits(connection: Connection) -> Iterator[str]:
@@ -222,6 +264,8 @@ def _order(connection: Connection) -> Iterator[str]:
         (request, decision, request.c.request_id == decision.c.request_id),
         (decision, attempt, decision.c.decision_id == attempt.c.decision_id),
         (attempt, attempt_result, attempt.c.attempt_id == attempt_result.c.attempt_id),
+        (decision, shadow_call, decision.c.decision_id == shadow_call.c.decision_id),
+        (shadow_call, shadow_result, shadow_call.c.call_id == shadow_result.c.call_id),
     )
     for first, then, joined in pairs:
         key = next(iter(then.primary_key))
@@ -232,9 +276,11 @@ def _order(connection: Connection) -> Iterator[str]:
 
 def _ranges(connection: Connection) -> Iterator[str]:
     """Scores lie in [0, 1], costs and tokens are not negative."""
-    query = select(outcome.c.outcome_id).where((outcome.c.score < 0) | (outcome.c.score > 1))
-    for row in connection.execute(query):
-        yield f"outcome {row[0]} has a score outside 0 to 1"
+    for scored in (outcome, shadow_outcome):
+        score = scored.c.score
+        query = select(scored.c.outcome_id).where((score < 0) | (score > 1))
+        for row in connection.execute(query):
+            yield f"{scored.name} {row[0]} has a score outside 0 to 1"
     for column in attempt_result.c:
         if column.name.endswith("_tokens") or column.name == "cost_nanousd":
             negative = select(attempt_result.c.attempt_id).where(column < 0)
@@ -284,6 +330,7 @@ _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (
     _sums,
     _costs,
     _corrections,
+    _shadows,
     _paid_hits,
     _propensities,
     _order,

@@ -16,7 +16,7 @@ from eval.graders.sandbox import Sandbox
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import Ended, Hear
+from gateway.outcomes.ended import Ended, Hear, Hearing
 from gateway.outcomes.grading import Grading, Job
 from gateway.outcomes.implicit import Implicit
 from gateway.outcomes.judging import WIRE, Judging, Work
@@ -73,6 +73,8 @@ class Afterwards:
             (grader, _bound(parse_check(grader.check), wanted.code)) for grader in wanted.graders
         ]
         self._hears: list[Hear] = []
+        self._judged: Hear | None = None
+        self._shadows: Callable[[Ended], Mapping[str, float] | None] | None = None
         if wanted.implicit:
             self._hears.append(Implicit(append, wanted.implicit_within_s).hear)
         if wanted.graders:
@@ -83,7 +85,12 @@ class Afterwards:
         if judges := self._settings.judges:
             most, work = self._settings.outcomes.most_waiting, self._scoring.judged
             judging = Judging(judges, self._append, service, uses, work, most, self._rng)
+            self._judged = judging.hear
             self._hears.append(judging.hear)
+
+    def shadow_through(self, offer: Callable[[Ended], Mapping[str, float] | None]) -> None:
+        """From now on `offer` answers that can be graded, so that others are asked the same."""
+        self._shadows = offer
 
     def check(self, ask: Ask) -> None:
         """Raises ApiError for a check that this request may not have run."""
@@ -98,28 +105,45 @@ class Afterwards:
         if code.who == "admins" and not ask.key.admin:
             raise ApiError(403, f"{param}: only admins may have code run", param=param)
 
-    def of(self, ask: Ask) -> Hear | None:
+    def of(self, ask: Ask) -> Hearing | None:
         """Who hears of the answer to `ask`; None: nobody."""
         if ask.wire == WIRE or ask.request.task == "embed":
             return None
         if ask.wishes.check is not None:
-            return self._checked
-        return self._tell if self._hears else None
+            return Hearing(self._checked, self._shadows)
+        if not self._hears:
+            return None
+        return Hearing(self._tell, self._shadows if self._may_score(ask) else None)
+
+    def score(self, ended: Ended) -> None:
+        """Have what a shadow call answered graded and judged, as if it had been delivered."""
+        self._check(ended)
+        self._grade(ended)
+        if self._judged is not None:
+            self._judged(ended)
+
+    def _may_score(self, ask: Ask) -> bool:
+        return self._judged is not None or any(_meant(of, ask) for of, _ in self._graders)
 
     def _tell(self, ended: Ended) -> None:
         for hear in self._hears:
             hear(ended)
 
     def _checked(self, ended: Ended) -> None:
+        self._check(ended)
+        self._tell(ended)
+
+    def _check(self, ended: Ended) -> None:
         if (wished := ended.ask.wishes.check) is not None:
             check = _bound(parse_check(wished), self._settings.outcomes.code)
-            self._scoring.grading.submit(Job(ended.decision_id, ended.text, check, "quality"))
-        self._tell(ended)
+            self._scoring.grading.submit(Job(ended.scored, ended.text, check, "quality"))
 
     def _grade(self, ended: Ended) -> None:
         for grader, check in self._graders:
-            if _meant(grader, ended.ask) and self._rng.random() < grader.rate:
-                job = Job(ended.decision_id, ended.text, check, grader.objective)
+            # What a shadow call gave is in the sample already.
+            sampled = ended.shadow_id is not None or self._rng.random() < grader.rate
+            if sampled and _meant(grader, ended.ask):
+                job = Job(ended.scored, ended.text, check, grader.objective)
                 self._scoring.grading.submit(job)
 
 

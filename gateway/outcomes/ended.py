@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.ask import Ask
@@ -13,7 +13,7 @@ from routers.records import Decision
 
 
 class Ended(NamedTuple):
-    """One delivered answer. Its texts are in memory only, whatever the ledger keeps.
+    """One answer, delivered or a shadow's. Its texts are in memory only, whatever is kept.
 
     Attributes:
         ask: What was asked.
@@ -21,6 +21,8 @@ class Ended(NamedTuple):
         decision_id: What the ledger knows it by.
         text: The answer.
         fresh: Whether an expert was asked for it; it was kept in the cache otherwise.
+        shadow_id: The shadow call that gave it; None: it was delivered.
+        served: What was delivered instead of it, where a shadow call gave it.
     """
 
     ask: Ask
@@ -28,10 +30,45 @@ class Ended(NamedTuple):
     decision_id: str
     text: str
     fresh: bool
+    shadow_id: str | None = None
+    served: str | None = None
+
+    @property
+    def scored(self) -> Scored:
+        """What is scored."""
+        return Scored(self.decision_id, self.shadow_id)
+
+
+class Scored(NamedTuple):
+    """What a score is about: a delivered answer, or one that a shadow call gave."""
+
+    decision_id: str
+    shadow_id: str | None = None
+
+    def row(self, objective: str, score: float, source: str, comment: str | None = None) -> Row:
+        """A score of ours, of now."""
+        if self.shadow_id is None:
+            return outcome_row(self.decision_id, objective, score, source, comment)
+        values = outcome_row("", objective, score, source, comment).values
+        kept = {name: value for name, value in values.items() if name != "decision_id"}
+        return Row(tables.shadow_outcome, {**kept, "call_id": self.shadow_id})
 
 
 Hear = Callable[[Ended], None]
 """Hears of an answer when the books are closed. Called on the event loop, so it must not wait."""
+
+
+class Hearing(NamedTuple):
+    """Who is told of one answer.
+
+    Attributes:
+        hear: When the books are closed.
+        offer: Just before, of an answer whose request is kept: says with which chance which other
+            expert is asked the same; None: nobody is.
+    """
+
+    hear: Hear
+    offer: Callable[[Ended], Mapping[str, float] | None] | None = None
 
 
 def outcome_row(

@@ -13,7 +13,7 @@ from eval.graders.base import Check
 from eval.graders.checks import grade
 from gateway.errors import LedgerError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import outcome_row
+from gateway.outcomes.ended import Scored
 
 _log = logging.getLogger(__name__)
 _THREADS = 2
@@ -22,7 +22,7 @@ _THREADS = 2
 class Job(NamedTuple):
     """One answer and what it is graded with."""
 
-    decision_id: str
+    scored: Scored
     text: str
     check: Check
     objective: str
@@ -76,17 +76,17 @@ class Grading:
                 self._grade(job)
             except Exception:  # noqa: BLE001 - see below
                 # One answer that nobody foresaw must not end the grading of all others.
-                _log.exception("decision %s could not be graded", job.decision_id)
+                _log.exception("decision %s could not be graded", job.scored.decision_id)
                 self._count("unable")
 
     def _grade(self, job: Job) -> None:
         given = grade(job.check, job.text)
         if given.score is None:
-            _log.info("decision %s has no grade: %s", job.decision_id, given.reason)
+            _log.info("decision %s has no grade: %s", job.scored.decision_id, given.reason)
             self._count("unable")
             return
         source = f"grader:{job.check.kind}"
-        row = outcome_row(job.decision_id, job.objective, given.score, source, given.reason)
+        row = job.scored.row(job.objective, given.score, source, given.reason)
         try:
             self._append([row])
         except LedgerError:

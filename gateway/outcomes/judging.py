@@ -20,7 +20,7 @@ from gateway.access.keys import Key
 from gateway.ask import Ask, Wishes
 from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import Ended, outcome_row
+from gateway.outcomes.ended import Ended, Scored
 from gateway.settings.access import Grant, Limit
 from gateway.settings.outcomes import JudgeSettings
 from routers.errors import RoutingError
@@ -52,7 +52,8 @@ class Judge:
         """Whether this answer is in its sample."""
         if self.settings.when == "router" and ended.decision.router == "explicit":
             return False
-        return rng.random() < self.settings.rate
+        # What a shadow call gave is in the sample already.
+        return ended.shadow_id is not None or rng.random() < self.settings.rate
 
     def ask(self, ended: Ended) -> Ask | None:
         """What to ask of an answer; None of one that is too long to be judged as a whole."""
@@ -140,7 +141,7 @@ class Judging:
             self._counts["long"] += 1
             return
         self._uses.begin()
-        task = asyncio.get_running_loop().create_task(self._judge(judge, ask, ended.decision_id))
+        task = asyncio.get_running_loop().create_task(self._judge(judge, ask, ended.scored))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -150,7 +151,7 @@ class Judging:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a judge failed", exc_info=error)
 
-    async def _judge(self, judge: Judge, ask: Ask, decision_id: str) -> None:
+    async def _judge(self, judge: Judge, ask: Ask, scored: Scored) -> None:
         async with self._room:
             try:
                 said = await self._said(ask, judge.settings.timeout_s)
@@ -164,7 +165,7 @@ class Judging:
             return
         self._counts["judged"] += 1
         source = f"judge:{judge.settings.name}"
-        self._append([outcome_row(decision_id, judge.settings.objective, score, source)])
+        self._append([scored.row(judge.settings.objective, score, source)])
 
     async def _said(self, ask: Ask, timeout_s: float) -> str:
         with anyio.fail_after(timeout_s):

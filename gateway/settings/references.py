@@ -74,6 +74,8 @@ def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
             yield ("routing", "policies", name, "instant", slow), fast
         for expert in _mapping(_mapping(policy).get("shares")):
             yield ("routing", "policies", name, "shares", expert), expert
+    for index, expert in enumerate(_mapping(data.get("shadow")).get("experts") or ()):
+        yield ("shadow", "experts", index), expert
     for alias, expert in _mapping(data.get("aliases")).items():
         yield ("aliases", alias), expert
     fallbacks = _mapping(_mapping(data.get("execution")).get("fallbacks"))

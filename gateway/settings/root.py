@@ -23,6 +23,7 @@ from gateway.settings.responses import ResponsesSettings
 from gateway.settings.retrain import RetrainSettings
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
+from gateway.settings.shadow import ShadowSettings
 from gateway.settings.telemetry import TelemetrySettings
 
 
@@ -46,6 +47,7 @@ class Settings(Frozen):
     logging: LoggingSettings = LoggingSettings()
     responses: ResponsesSettings = ResponsesSettings()
     retrain: RetrainSettings = RetrainSettings()
+    shadow: ShadowSettings = ShadowSettings()
     outcomes: OutcomeSettings = OutcomeSettings()
     judges: tuple[JudgeSettings, ...] = ()
     data_dir: Annotated[Path, RESTART] = Path("data")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from experts.breaker import State
+from experts.cards import NANO_PER_USD
 from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
 from gateway.retrain.journal import Journal
 from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
+from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
@@ -78,6 +80,22 @@ def show_traffic(metrics: Metrics, traffic: Traffic, experts: Iterable[str]) -> 
         "Calls that wait for a slot of an expert.",
         lambda: {name: traffic.slots.waiting(name) for name in ids},
         "expert",
+    )
+
+
+def show_shadows(metrics: Metrics, shadows: ShadowWork) -> None:
+    """Show what became of shadow calls, and what they cost."""
+    metrics.gauge(
+        "shadow_calls",
+        "Calls to experts that did not serve, by what became of them.",
+        lambda: dict(shadows.counts),
+        "result",
+        grows=True,
+    )
+    metrics.gauge(
+        "shadow_spent_usd",
+        "What they cost in this period of their budget, here.",
+        lambda: shadows.purse.account.spent / NANO_PER_USD,
     )
 
 

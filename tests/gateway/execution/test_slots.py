@@ -124,6 +124,33 @@ def test_a_client_that_leaves_the_queue_takes_no_slot_along(served: bool) -> Non
     running(scenario)
 
 
+def test_a_borrowed_slot_is_asked_back_by_who_waits_for_one() -> None:
+    async def scenario() -> None:
+        slots = Slots({"e": 2}, queue=10, wait_s=10)
+        asked_back: list[str] = []
+
+        def first() -> None:
+            asked_back.append("first")
+
+        def second() -> None:
+            asked_back.append("second")
+
+        assert slots.borrow("e", first)
+        assert slots.borrow("e", second)
+        assert not slots.borrow("e", first)
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            await line.join("a1")
+            assert (asked_back, line.served) == (["first"], [])
+            slots.hand_back("e", first)
+            await settled()
+            assert line.served == ["a1"]
+        slots.hand_back("e", second)
+        assert slots.try_acquire("e")
+
+    running(scenario)
+
+
 def test_under_any_load_no_slot_is_lost_and_none_is_given_twice() -> None:
     async def scenario() -> int:
         slots = Slots({"e": 3}, queue=20, wait_s=0.02)
