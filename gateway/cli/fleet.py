@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,9 @@ import yaml
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
+from gateway.cli.window import Since, Until, day
 from gateway.errors import ConfigError
+from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
     from eval.fleet.design import Budgets, Fleet
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Choose the experts to host.", no_args_is_help=True)
 
 _FIRST_PORT = 8101
+_MOST = 50_000
 
 
 @commands.command("design")
@@ -161,6 +164,41 @@ def assign(
     headings = {"expert": "left", "requests": "right", "of": "right", "shadow price": "right"}
     show_table(f"{told['requests']:,} requests shared out", headings, rows)
     out.print(f"expected quality {100 * told['quality']:.1f}, written to {out_file}")
+
+
+@commands.command()
+def residency(
+    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    since: Since = None,
+    until: Until = None,
+    queue: Annotated[int, typer.Option(min=0, help="Coming requests whose expert is known.")] = 8,
+    most_woken: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Share of requests that may wake one.")
+    ] = 0.05,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """How many experts to keep awake, from who was asked one after another."""
+    from eval.fleet.residency import advice
+    from gateway.ledger.answered import experts_asked
+    from gateway.ledger.database import opened
+
+    settings = load_settings(config)
+    with opened(ledger or settings.ledger_url) as engine:
+        row = experts_asked(engine, day(since, 0.0), day(until, float("inf")), _MOST)
+    found = advice(row, queue=queue, most_woken=most_woken)
+    if json:
+        show_json(asdict(found))
+        return
+    rows = [
+        [str(each.awake), *(f"{share:.1%}" for share in astuple(each)[1:])] for each in found.rooms
+    ]
+    headings = dict.fromkeys(("awake", "the most asked", "LRU", "look-ahead"), "right")
+    headings |= dict.fromkeys(("Belady", "per stretch"), "right")
+    title = f"share of {found.requests:,} requests that would have found their expert awake"
+    show_table(title, headings, rows)
+    shares = ", ".join(f"{name} ({found.asked[name]:.0%})" for name in found.keep)
+    out.print(f"keep {len(found.keep)} of {len(found.asked)} awake: {shares}", soft_wrap=True)
 
 
 def capacities_of(text: str) -> dict[str, int]:

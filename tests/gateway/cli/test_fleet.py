@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from gateway.cli.main import app
 from gateway.errors import ConfigError, GatewayError
 from gateway.settings.load import load_settings
 from tests.eval.fleet.test_fleet import SIZES, a_table
+from tests.gateway.logged_world import EXPERTS, Questions, fill
 
 
 def rows(seed: int, split: str) -> list[dict[str, Any]]:
@@ -108,3 +110,20 @@ def test_a_batch_is_shared_out_within_capacities(files: Path, tmp_path: Path) ->
 def test_capacities_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="must be EXPERT=NUMBER"):
         capacities_of(text)
+
+
+def test_the_ledger_tells_how_many_to_keep_awake(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    rng = np.random.default_rng(0)
+    fill(url, Questions.draw(60, rng), rng)
+    told = run("residency", "--ledger", url, "--json")
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["requests"] == 60
+    assert set(found["asked"]) == set(EXPERTS)
+    assert [room["awake"] for room in found["rooms"]] == [1, 2, 3][: len(EXPERTS)]
+    for room in found["rooms"]:
+        assert room["best"] >= max(room["least_recent"], room["look_ahead"])
+    assert len(found["keep"]) == len(EXPERTS)
+    shown = run("residency", "--ledger", url)
+    assert f"keep {len(EXPERTS)} of {len(EXPERTS)} awake" in shown.stdout

@@ -1,0 +1,1 @@
+"""Which local experts are awake: what fits into fast memory, by what is asked for."""
