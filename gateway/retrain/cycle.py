@@ -22,6 +22,7 @@ from gateway.ledger.cards import latest_cards
 from gateway.ledger.export import as_table, export_outcomes
 from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
+from gateway.retrain.asked import PromptWatch
 from gateway.retrain.journal import Journal, State
 from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
@@ -76,6 +77,7 @@ class Cycle:
         self._named = named or {}
         self._clock = clock
         self._journal = Journal(store.home(name))
+        self._prompts = PromptWatch(engine, name, store, settings.drift)
 
     def step(self, *, force: bool = False) -> Report:
         """Do what is to be done next.
@@ -87,8 +89,10 @@ class Cycle:
             if not alone:
                 return self._report(State(), "waiting", "another process is at it")
             state = self._journal.read()
-            if state.stage != "fitting" and (found := self._drift(state)):
-                return self._drifted(state, found)
+            if state.stage != "fitting":
+                found, state = self._drift(state)
+                if found:
+                    return self._drifted(state, found)
             if state.stage == "shadowing":
                 return self._shadow(state)
             if state.stage == "on_trial":
@@ -110,12 +114,21 @@ class Cycle:
         few = self._settings.drift.min_new_scores if state.moved else self._settings.min_new_scores
         return min(few, self._settings.min_new_scores)
 
-    def _drift(self, state: State) -> Drift | None:
+    def _drift(self, state: State) -> tuple[Drift | None, State]:
+        """What has moved: what experts are worth, or else what is asked."""
         serving = self._store.promoted(self._name)
         if not self._settings.when_drifting or state.moved or serving is None:
-            return None
+            return None, state
         rules = self._settings.drift
-        return drift(self._engine, self._name, [serving.version], state.watched, rules)
+        found = drift(self._engine, self._name, [serving.version], state.watched, rules)
+        # A trial divides whatever is asked: other prompts don't make it unfair.
+        if found or state.stage != "idle":
+            return found, state
+        since = max(state.compared, state.watched)
+        looked = self._prompts.look(serving.version, since)
+        if looked.drift is None and looked.upto > since:
+            state = self._journal.write(replace(state, compared=looked.upto))
+        return looked.drift, state
 
     def _drifted(self, state: State, found: Drift) -> Report:
         """Book it, and end a trial that was begun in another world."""
@@ -128,9 +141,10 @@ class Cycle:
         forgotten = state.forgotten | dict.fromkeys(found.experts, found.since)
         self._journal.write(
             replace(
-                state.ended(promoted=False),
+                state.ended(known=False),
                 scores=scores,
                 moved=found.since,
+                prompts_moved=not found.experts,
                 watched=later,
                 drifts=state.drifts + 1,
                 forgotten=forgotten,
@@ -236,7 +250,9 @@ class Cycle:
     def _back(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
         """Book the end of this round, and wait for the next."""
         report = self._booked(state, event, reason, why)
-        self._journal.write(state.ended(promoted=event == "promoted"))
+        # Other prompts may be answered as well as ever: who was refused then says so.
+        known = event == "promoted" or (event == "refused" and state.prompts_moved)
+        self._journal.write(state.ended(known=known))
         return report
 
     def _booked(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:

@@ -27,7 +27,9 @@ class State:
         since: When the stage began.
         scores: How many scores the router had at the last snapshot.
         moved: When what is expected ceased to be true; 0 once a router knows of it.
+        prompts_moved: Whether it was only what is asked.
         watched: From when on drift is looked for.
+        compared: Prompts before this time need not be compared again.
         drifts: How often it was found.
         forgotten: Expert to the time before which its scores say nothing.
         judged: From when on decisions are judged by; older ones only teach.
@@ -40,13 +42,19 @@ class State:
     since: float = 0.0
     scores: int = 0
     moved: float = 0.0
+    prompts_moved: bool = False
     watched: float = 0.0
+    compared: float = 0.0
     drifts: int = 0
     forgotten: dict[str, float] = field(default_factory=dict)
     judged: float = 0.0
 
-    def ended(self, *, promoted: bool) -> State:
-        """Idle again; what is known of the world stays known."""
+    def ended(self, *, known: bool) -> State:
+        """Idle again; what is known of the world stays known.
+
+        Args:
+            known: Whether what serves now is known to suit the world as it has become.
+        """
         return replace(
             self,
             stage="idle",
@@ -54,7 +62,8 @@ class State:
             version="",
             incumbent="",
             since=0.0,
-            moved=0.0 if promoted else self.moved,
+            moved=0.0 if known else self.moved,
+            prompts_moved=self.prompts_moved and not known,
         )
 
 

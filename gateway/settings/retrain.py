@@ -34,7 +34,7 @@ class TrialSettings(Frozen):
 
 
 class DriftSettings(Frozen):
-    """When the world has moved; see `eval.drift.residuals`."""
+    """When the world has moved; see `eval.drift.residuals` and `eval.drift.prompts`."""
 
     slack: float = Field(0.1, gt=0, lt=1)
     """Changes of an expert's scores that are let pass, in points from 0 to 1."""
@@ -44,6 +44,10 @@ class DriftSettings(Frozen):
     """Scores of an expert before anything is said of it."""
     min_new_scores: int = Field(100, ge=1)
     """Scores after a drift was found before it is learned from."""
+    prompts_reference: int = Field(1000, ge=100)
+    """Prompts that newer ones are compared with, to see whether people ask other things."""
+    prompts_alarm_every: float = Field(100_000, gt=1)
+    """Prompts for each false alarm about that, at least and on average."""
     epsilon: float = Field(0.0, ge=0, le=1)
     """Share that explores from then on until a router is promoted, if more than it was."""
 

@@ -103,7 +103,7 @@ def show_drifts(metrics: Metrics, store: RouterStore) -> None:
     """Show how often retraining, a process of its own, found that the world has moved."""
     metrics.gauge(
         "drifts",
-        "Times that experts' scores were found to have left what was expected of them.",
+        "Times that experts' scores, or what is asked, were found to have left what they were.",
         lambda: {name: Journal(store.home(name)).read().drifts for name in store.names()},
         "router",
         grows=True,

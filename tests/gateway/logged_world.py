@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +23,18 @@ from routers.eligible import Constraints
 from routers.records import Floats, OutcomeTable, Preference
 from routers.router import untrained_router
 
-WORDS = {"law": "judge court statute appeal", "gene": "cell enzyme protein membrane"}
+WORDS = {
+    "law": "judge court statute appeal",
+    "gene": "cell enzyme protein membrane",
+    "sail": "rigging harbour tide anchor",
+}
 CARDS = (
     ExpertCard("biologist", prices=Prices(2, 2), quality_prior=0.5),
     ExpertCard("lawyer", prices=Prices(2, 2), quality_prior=0.6),
     ExpertCard("scholar", prices=Prices(9, 9), quality_prior=0.5),
 )
 EXPERTS = tuple(card.expert_id for card in CARDS)
-TRUTH = {"law": (0.2, 0.9, 0.7), "gene": (0.9, 0.2, 0.7)}
+TRUTH = {"law": (0.2, 0.9, 0.7), "gene": (0.9, 0.2, 0.7), "sail": (0.5, 0.5, 0.7)}
 """P(right) of each expert on each kind of question."""
 
 
@@ -41,8 +46,10 @@ class Questions:
     truth_NA: Floats
 
     @classmethod
-    def draw(cls, count: int, rng: np.random.Generator) -> Questions:
-        kinds = rng.choice(sorted(WORDS), size=count)
+    def draw(
+        cls, count: int, rng: np.random.Generator, kinds_asked: Sequence[str] = ("gene", "law")
+    ) -> Questions:
+        kinds = rng.choice(kinds_asked, size=count)
         prompts = tuple(
             f"{' '.join(rng.choice(WORDS[kind].split(), 4))} {rng.integers(10**6)}"
             for kind in kinds

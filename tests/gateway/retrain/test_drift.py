@@ -40,11 +40,13 @@ class Loop:
         router = fit_router("default", "ridge", table, seed=0, epsilon=EPSILON)
         self.known = self.store.promote("default", self.store.publish(router)).version
 
-    def ask(self, count: int, *, turned: bool = False) -> None:
+    def ask(
+        self, count: int, *, turned: bool = False, kinds: tuple[str, ...] = ("gene", "law")
+    ) -> None:
         """Requests as ever, or after the biologist and the lawyer swapped what they know."""
         serving = ServingRouters(self.store, "default", EPSILON)
         serving.refresh()
-        asked = Questions.draw(count, self.rng)
+        asked = Questions.draw(count, self.rng, kinds)
         columns = [1, 0, 2] if turned else [0, 1, 2]
         asked = Questions(asked.prompts, asked.truth_NA[:, columns])
         fill(self.url, asked, self.rng, serving=serving)
@@ -55,7 +57,7 @@ class Loop:
             min_new_scores=enough,
             gate=GateSettings(most_decide_ms=1000),
             trial=TrialSettings(shadow_decisions=0, share=0.5),
-            drift=DriftSettings(epsilon=epsilon),
+            drift=DriftSettings(epsilon=epsilon, prompts_reference=200),
         )
         return Cycle("default", self.engine, self.store, settings, EPSILON).step()
 
@@ -95,6 +97,35 @@ def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(l
     assert (state.drifts, state.moved) == (1, 0.0)
     # Those whose competence changed are forgotten, the third is not.
     assert set(state.forgotten) == {"biologist", "lawyer"}
+
+
+def test_other_prompts_are_booked_and_learned_from(loop: Loop) -> None:
+    loop.ask(260)
+    assert loop.step().what == "waiting"
+    loop.ask(190, kinds=("gene", "sail"))
+    found = loop.step()
+    assert (found.what, found.version) == ("drifted", loop.known)
+    assert found.reason.startswith("what is asked has changed: the last ")
+    state = loop.journal.read()
+    assert (state.drifts, state.prompts_moved, state.forgotten) == (1, True, {})
+    (event,) = events(loop.engine, "default")
+    assert (event["event"], event["manifest"]["experts"]) == ("drifted", [])
+    loop.ask(150, kinds=("gene", "sail"))
+    # What serves may do as well on them, and who is refused ends the matter.
+    assert loop.step().what in ("refused", "on_trial")
+    assert loop.step().what == "waiting"
+
+
+def test_prompts_are_compared_once_however_often_one_looks(loop: Loop) -> None:
+    loop.ask(400)
+    loop.step()
+    first = loop.journal.read().compared
+    assert first > 0
+    loop.step()
+    assert loop.journal.read().compared == first
+    loop.ask(150)
+    loop.step()
+    assert loop.journal.read().compared > first
 
 
 def test_what_serves_explores_more_after_a_drift_if_asked(loop: Loop) -> None:
