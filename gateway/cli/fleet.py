@@ -201,6 +201,44 @@ def residency(
     out.print(f"keep {len(found.keep)} of {len(found.asked)} awake: {shares}", soft_wrap=True)
 
 
+@commands.command()
+def price(
+    expert: Annotated[str, typer.Option(help="Whose machine it is.")],
+    usd_per_hour: Annotated[float, typer.Option(min=1e-9, help="What an hour of it costs.")],
+    since: Annotated[str, typer.Option(help="First day or moment, e.g. 2026-11-01 (UTC).")],
+    until: Annotated[str, typer.Option(help="First day or moment that no longer counts.")],
+    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Correct what these calls have cost in the ledger.")
+    ] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> None:
+    """What a local expert's tokens cost, from its machine's hours and the calls it answered."""
+    from gateway.cli.machine import priced
+
+    settings = load_settings(config)
+    span = day(since, 0.0), day(until, 0.0)
+    told = priced(ledger or settings.ledger_url, expert, usd_per_hour, span, apply=apply)
+    if json:
+        show_json(told)
+        return
+    out.print(
+        f"{told['calls']:,} calls in {told['hours']:.4g} hours for ${told['usd']:.4g}: busy "
+        f"{told['busy_share']:.1%} of the time, {told['at_once']:.2f} calls at once, "
+        f"{told['tokens_per_s']:.1f} tokens/s"
+    )
+    rows = [
+        [name, f"{each['input']:.4g}", f"{each['output']:.4g}"]
+        for name, each in (("all hours", told["whole"]), ("busy time", told["busy"]))
+    ]
+    headings = {"paid by": "left", "$/Mtok in": "right", "$/Mtok out": "right"}
+    show_table(f"prices of {expert}", headings, rows)
+    out.print(f"its tokens at the first pay for {told['reconciled']:.2%} of the machine")
+    if apply:
+        out.print(f"{told['corrected']:,} attempts were corrected; budgets keep what they paid")
+
+
 def capacities_of(text: str) -> dict[str, int]:
     """`A=100,B=50` as numbers by expert.
 

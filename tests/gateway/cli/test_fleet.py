@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from eval.sources import write_outcomes
 from gateway.cli.fleet import capacities_of
 from gateway.cli.main import app
 from gateway.errors import ConfigError, GatewayError
+from gateway.ledger.database import opened
+from gateway.ledger.queries import LedgerReader
+from gateway.ledger.verify import verify_ledger
 from gateway.settings.load import load_settings
 from tests.eval.fleet.test_fleet import SIZES, a_table
 from tests.gateway.logged_world import EXPERTS, Questions, fill
@@ -127,3 +131,26 @@ def test_the_ledger_tells_how_many_to_keep_awake(tmp_path: Path) -> None:
     assert len(found["keep"]) == len(EXPERTS)
     shown = run("residency", "--ledger", url)
     assert f"keep {len(EXPERTS)} of {len(EXPERTS)} awake" in shown.stdout
+
+
+def test_a_machines_hours_become_a_price_that_the_ledger_pays_back(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    rng = np.random.default_rng(0)
+    began = datetime.now(UTC) - timedelta(minutes=30)
+    fill(url, Questions.draw(60, rng), rng)
+    span = ("--since", began.isoformat(), "--until", (began + timedelta(hours=1)).isoformat())
+    expert = EXPERTS[0]
+    words = ("price", "--expert", expert, "--usd-per-hour", "2.5", *span, "--ledger", url)
+    told = json.loads(run(*words, "--apply", "--json").stdout)
+    assert told["hours"] == pytest.approx(1.0)
+    assert told["reconciled"] == pytest.approx(1.0, abs=0.02)
+    assert told["corrected"] == told["calls"] > 5
+    with opened(url) as engine:
+        assert verify_ledger(engine).faults == ()
+        spent = {row["expert"]: row["cost_usd"] for row in LedgerReader(engine).by_expert()}
+    assert spent[expert] == pytest.approx(2.5, rel=0.02)
+    assert "idle time included" in told["whole"]["source"]
+    shown = run(*words)
+    assert "its tokens at the first pay for 100.00% of the machine" in shown.stdout
+    backwards = run(*words[:5], "--since", span[3], "--until", span[1], "--ledger", url)
+    assert "--until must be after --since" in str(backwards.exception)
