@@ -75,7 +75,7 @@ $(STAMP): pyproject.toml requirements-models.txt | $(VENV)/bin/python
 $(DEV_STAMP): $(STAMP) constraints.txt
 	@echo "== installing what the tests need (once)"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
-	  --editable '.[local,guards,otel,postgres,static,torch,clients,dev]'
+	  --editable '.[local,guards,otel,postgres,static,torch,rl,clients,dev]'
 	@touch $@
 
 # What an image is built of: every version, and the hash of every file that it may come in.

@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 from routers.errors import RoutingError
 
 _COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate", "ope", "retrain", "savings")
-_GROUPS = ("routers", "experts", "keys", "ledger", "fleet")
+_GROUPS = ("routers", "experts", "keys", "ledger", "fleet", "rounds")
 
 
 class _Imported(UserDict[str, Any]):

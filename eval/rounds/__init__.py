@@ -1,0 +1,1 @@
+"""A small world in which a model can learn to drive rounds within minutes, and its measures."""
