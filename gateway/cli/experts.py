@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from experts.finetune import TuneRules, read_examples
+from experts.finetune import tune as tune_adapter
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
+from gateway.cli.progress import stages
 from gateway.cli.routers import AsJson
 from gateway.cli.serve import Config
 from gateway.errors import ConfigError
@@ -138,3 +142,34 @@ def _as_json(held: Audition) -> dict[str, Any]:
         "covered": list(held.covered),
         "experts": experts,
     }
+
+
+@commands.command()
+def tune(
+    base: Annotated[Path, typer.Option(help="Directory of a model and its tokenizer.")],
+    sft: Annotated[Path, typer.Option(help="Rows of `ledger export --sft`.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory for the adapter.")],
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At the start.")] = 2e-4,
+    epochs: Annotated[float, typer.Option(min=0, help="Times each example is seen.")] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 4,
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Fine-tune a LoRA adapter on the log's best answers; needs the extra `rl`.
+
+    Serve it beside its base (vLLM: --enable-lora), configure it as an expert, collect answers of
+    it, and let `routers admit` say what it is worth.
+    """
+    rules = TuneRules(rank, learning_rate, epochs, batch, max_length, seed)
+    with stages() as progress:
+        tuned = tune_adapter(base, read_examples(sft), out_dir, rules, progress)
+    if json:
+        show_json({**asdict(tuned), "adapter": str(tuned.adapter)})
+        return
+    out.print(
+        f"{tuned.adapter}: {tuned.examples} examples, loss {tuned.losses[0]:.3f} to "
+        f"{tuned.losses[-1]:.3f}, licences {', '.join(tuned.licences)}",
+        soft_wrap=True,
+    )

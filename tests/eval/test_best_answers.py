@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.best_answers import ExampleRules, GradedAnswer, preferences, supervised
@@ -33,6 +33,7 @@ answers = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(answers, max_size=8), st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]))
 def test_at_most_k_right_answers_each_once_and_the_best_first(
     given_answers: list[GradedAnswer], most: int, at_least: float
@@ -47,6 +48,7 @@ def test_at_most_k_right_answers_each_once_and_the_best_first(
     assert "" not in said_N
 
 
+@settings(deadline=None)
 @given(st.lists(answers, max_size=6), st.randoms(use_true_random=False))
 def test_the_order_in_which_answers_came_changes_nothing(
     given_answers: list[GradedAnswer], shuffler: object

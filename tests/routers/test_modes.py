@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routers.policies.greedy import GreedyUtilityPolicy
@@ -35,11 +35,13 @@ def chosen(candidates: Candidates, preference: Preference = BEST) -> str:
     return candidates.experts[int(probabilities_A.argmax())]
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1))
 def test_where_the_instant_mode_works_no_other_is_asked(think: float) -> None:
     assert chosen(pool(1.0, think)) == "m"
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1))
 def test_where_it_never_works_whatever_is_gained_counts(think: float) -> None:
     assert chosen(pool(0.0, think)) == "m@think"
@@ -84,6 +86,7 @@ def test_a_right_answer_gets_cheaper_for_less_than_a_point_of_quality() -> None:
     assert cheaper < 0.6 * cost_of_pass
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_reward_is_within_the_score_and_falls_with_what_works(
     score: float, low: float, high: float

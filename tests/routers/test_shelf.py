@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routers.encoders import HashingEncoder, TfidfSvdEncoder
@@ -36,6 +36,7 @@ def test_a_question_sees_examples_of_its_own_kind() -> None:
     assert {each.task for each in shelf().near("protein of the cell", 3)} == {"gene"}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 39), st.booleans())
 def test_nobody_sees_its_own_row(row: int, shouted: bool) -> None:
     held = shelf()
