@@ -99,7 +99,9 @@ class Shelf:
             "examples": [asdict(example) for example in self.examples],
             "encoder_kind": self.encoder.name,
         }
-        return join_states((params, {"vectors": self._vectors_ND}), {"encoder": self.encoder.state()})
+        return join_states(
+            (params, {"vectors": self._vectors_ND}), {"encoder": self.encoder.state()}
+        )
 
     @classmethod
     def from_state(cls, state: State) -> Shelf:

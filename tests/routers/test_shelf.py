@@ -15,16 +15,17 @@ from routers.errors import ArtifactError, TableError
 from routers.shelf import Shelf, ShelfExample
 from routers.state_files import save_state
 
-WORDS = {"law": "judge court statute appeal jury".split(), "gene": "cell enzyme protein dna".split()}
+WORDS = {
+    "law": ["judge", "court", "statute", "appeal", "jury"],
+    "gene": ["cell", "enzyme", "protein", "dna"],
+}
 
 
 @cache
 def shelf(count: int = 40, seed: int = 0) -> Shelf:
     rng = np.random.default_rng(seed)
     examples = [
-        ShelfExample(
-            f"{' '.join(rng.choice(WORDS[task], 3))} case{row}", f"guideline {row}", task
-        )
+        ShelfExample(f"{' '.join(rng.choice(WORDS[task], 3))} case{row}", f"guideline {row}", task)
         for row, task in enumerate(rng.choice(sorted(WORDS), count))
     ]
     return Shelf.build(examples, TfidfSvdEncoder(32), rng)
