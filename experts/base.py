@@ -9,11 +9,35 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
-from experts.cards import ExpertCard
-from experts.messages import ChatRequest, Event
+from experts.cards import NANO_PER_USD, ExpertCard
+from experts.messages import ChatRequest, Event, Json, Usage
 from experts.replicas import Endpoint, Lease
+
+
+@dataclass(slots=True)
+class Below:
+    """What the calls that were made for one call have come to so far.
+
+    Attributes:
+        calls: Calls of models, made for its children too.
+        nanousd: What all of them cost, dollars times 1e9; an unknown cost counts as nothing.
+        usage: Their tokens; None while nobody has counted any.
+    """
+
+    calls: int = 0
+    nanousd: int = 0
+    usage: Usage | None = None
+
+    @property
+    def usd(self) -> float:
+        return self.nanousd / NANO_PER_USD
+
+
+def _boundless() -> float:
+    return inf
 
 
 @dataclass(slots=True)
@@ -29,6 +53,10 @@ class Call:
             caller can book a timeout on the one that was slow.
         spare: Set by such an expert: another endpoint is worth trying.
         headers: Sent along, e.g. `traceparent`.
+        below: What the children of this call have come to; whoever runs them keeps it.
+        room_usd: Dollars that further children may cost; infinite without a cap.
+        trace: What a composition leaves behind of how it came to its answer, one record a step: it
+            goes to the ledger, never to the client.
     """
 
     run: Runner
@@ -38,9 +66,28 @@ class Call:
     lease: Lease | None = None
     spare: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    below: Below = field(default_factory=Below)
+    room_usd: Callable[[], float] = _boundless
+    trace: list[Json] = field(default_factory=list)
 
 
-Runner = Callable[["Expert", ChatRequest], AsyncGenerator[Event, None]]
+class Runner(Protocol):
+    """Asks an expert as a child of the call at hand, and keeps the books of it."""
+
+    def __call__(
+        self, expert: Expert, request: ChatRequest, at_most_usd: float | None = None, /
+    ) -> AsyncGenerator[Event, None]:
+        """The child's events.
+
+        Args:
+            expert: Whom to ask.
+            request: What to ask.
+            at_most_usd: Most dollars that it and all below it may cost, beside other caps.
+
+        Raises:
+            ExpertCallError: It failed; `ExpertCapError` if a cap leaves no room for it.
+        """
+        ...
 
 
 class Expert(Protocol):

@@ -79,6 +79,25 @@ class FewShotPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """What one call of a composition may come to, all calls below it included; None is no bound.
+
+    Attributes:
+        usd: Dollars. A call that could go beyond what is left is bounded by `max_tokens` or not
+            made.
+        calls: Calls of models; those of compositions count as theirs.
+        seconds: From when it began. Calls under way are ended then.
+    """
+
+    usd: float | None = None
+    calls: int | None = None
+    seconds: float | None = None
+
+
+NO_CAPS = Caps()
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertCard:
     """Everything a router may know of an expert that is not learned.
 
@@ -100,7 +119,11 @@ class ExpertCard:
         released: ISO date of release, "" when unknown.
         tags: Free labels, e.g. {"region": "eu"}.
         prompt: The few-shot prompt of a base model; None for one that chats.
-        composed: Whether it answers by asking others: then its own calls cost nothing.
+        composed: Whether it answers by asking others: then its own calls cost nothing, and `prices`
+            are what all calls below it are expected to cost together.
+        members: The cards of everyone it asks, without those that members of it ask.
+        least: What the cheapest way through a composition costs; a cap can hold it to that.
+        caps: What one call of a composition may come to.
         api: What it is asked for: answers to conversations, prompts continued, or vectors.
         params: What becomes of request fields that are not OpenAI's: they go through, the request
             is refused, or they are taken out and named in the answer's headers.
@@ -127,6 +150,9 @@ class ExpertCard:
     tags: Mapping[str, str] = field(default_factory=dict)
     prompt: FewShotPrompt | None = None
     composed: bool = False
+    members: tuple[ExpertCard, ...] = ()
+    least: Prices | None = None
+    caps: Caps = NO_CAPS
     api: Literal["chat", "completions", "embeddings"] = "chat"
     params: Literal["pass", "strict", "drop"] = "pass"
     params_allow: frozenset[str] = frozenset()
@@ -137,6 +163,19 @@ class ExpertCard:
     def takes_raw_prompts(self) -> bool:
         """Whether it continues a text as it is, without a conversation around it."""
         return self.api == "completions" or self.prompt is not None
+
+    @property
+    def leaves(self) -> tuple[ExpertCard, ...]:
+        """The cards of the models behind it, each once; a model's own."""
+        if not self.members:
+            return (self,)
+        below = (leaf for member in self.members for leaf in member.leaves)
+        return tuple({leaf.expert_id: leaf for leaf in below}.values())
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        """The ids of all whom a call to it may come to ask, its own included."""
+        return frozenset({self.expert_id}).union(*(member.reaches for member in self.members))
 
     def __post_init__(self) -> None:
         if not self.expert_id:

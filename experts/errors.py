@@ -13,6 +13,7 @@ ExpertError
     │   └── ExpertQuotaError         429 or 402, and waiting won't help: the account is used up
     ├── ExpertBusyError          all its slots are taken and its queue is full; not called
     ├── ExpertOutOfServiceError  it failed too often lately; not called
+    ├── ExpertCapError           a composition may not spend more; not called
     ├── ExpertAuthError          our key is wrong (401, 403)
     ├── ExpertNotFoundError      the provider does not know the model or the path (404)
     └── ExpertRejectedError      the request itself is wrong for this expert (400, 422)
@@ -136,6 +137,12 @@ class ExpertOutOfServiceError(ExpertCallError):
     """It failed too often lately, so it is left alone for a while."""
 
     kind = "out_of_service"
+
+
+class ExpertCapError(ExpertCallError):
+    """The caps on what a composition may come to leave no room for the call."""
+
+    kind = "over_cap"
 
 
 class ExpertAuthError(ExpertCallError):

@@ -48,6 +48,7 @@ HANDLING: Mapping[str, Handling] = {
     "quota": Handling(_NO, _YES, _NO, _NO, 429, _RATE, "upstream_quota"),
     "busy": Handling(_NO, _YES, _NO, _NO, 503, "server_error", "expert_busy"),
     "out_of_service": Handling(_NO, _YES, _NO, _NO, 503, "server_error", "expert_out_of_service"),
+    "over_cap": Handling(_NO, _YES, _NO, _NO, 400, _REQUEST, "over_cap"),
     "auth": Handling(_NO, _NO, _NO, _NO, 502, _UPSTREAM, "upstream_auth"),
     "not_found": Handling(_NO, _YES, _NO, _NO, 502, _UPSTREAM, "upstream_not_found"),
     "invalid_request": Handling(_NO, _NO, _NO, _NO, 400, _REQUEST, "rejected_by_expert"),

@@ -73,7 +73,7 @@ class Attempt:
 
     def cost_nanousd(self) -> int | None:
         """Own cost; None is unknown. A composition's cost is that of its children."""
-        if self.has_children:
+        if self.has_children or self.card.composed:
             return 0
         if self.card.prices is None or self.usage is None:
             return None
@@ -165,7 +165,8 @@ class Booking:
             parent.has_children, parent_id = True, parent.attempt_id
         attempt = Attempt(new_id("att"), card, parent_id, time.monotonic())
         rows, self._rows = self._rows, []
-        if card.prices:
+        # What a composition is expected to cost is no price that anything is booked at.
+        if card.prices and not card.composed:
             price = price_row(card.expert_id, card.prices)
             rows.append(price)
             price_id = price.values["price_id"]

@@ -136,13 +136,30 @@ def _failed(error: ExpertCallError) -> ApiError:
 
 
 def _all_failed(error: AllExpertsFailedError) -> ApiError:
-    last = _failed(error.causes[-1])
+    last = _refused(error.causes[-1]) or _failed(error.causes[-1])
     if len(error.causes) > 1:
         last = ApiError(
             last.status, str(error), type=last.type, code=last.code, headers=last.headers
         )
     last.headers["x-pointsman-decision-id"] = error.decision_id
     return last
+
+
+def _refused(error: BaseException | None) -> ApiError | None:
+    """The refusal of ours that a call failed for inside a composition, if one is behind it."""
+    while error is not None:
+        if isinstance(error, ApiError):
+            return ApiError(
+                error.status,
+                error.message,
+                type=error.type,
+                code=error.code,
+                param=error.param,
+                headers=error.headers,
+            )
+        # A failure told by who failed is its own cause.
+        error = None if error.__cause__ is error else error.__cause__
+    return None
 
 
 def _code(error: Exception, otherwise: str) -> str:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
 from experts.anthropic import AnthropicExpert
 from experts.anthropic_wire import Habits
 from experts.base import Expert
@@ -17,15 +19,17 @@ from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
 from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
+from gateway.composing import Composer
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
+from gateway.settings.compositions import CompositionSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
     AnthropicSettings,
     CalculatorSettings,
-    ExpertSettings,
     PackagedExpert,
     RemoteExpert,
+    SingleSettings,
     UrlExpert,
 )
 from gateway.settings.root import Settings
@@ -73,13 +77,17 @@ def build_experts(
         ExpertConfigError: An expert lacks what it needs.
     """
     common = shared(settings)
-    return {
+    single = {
         entry.id: kept[entry.id] if entry.id in kept else _build(entry, common, endpoints)
         for entry in settings.experts
+        if not isinstance(entry, CompositionSettings)
     }
+    # They hold nothing of their own, so they are made anew around whoever is kept.
+    composed = Composer(settings.experts, single, np.random.default_rng().random).build()
+    return {entry.id: {**single, **composed}[entry.id] for entry in settings.experts}
 
 
-def _build(entry: ExpertSettings, common: Shared, endpoints: Endpoints) -> Expert:
+def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import anyio
 
+from experts.cards import NO_CAPS, Caps
 from experts.messages import Collector, Event
 from experts.params import dropped_params
 from gateway.access.admission import Admission
@@ -152,7 +153,10 @@ class Service:
     ) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
         hurried = self.seconds(ask) < self._settings.limits.total_s
-        terms = Terms(deadline, ask.key.name, ask.wishes.session, fallbacks, passed, hurried)
+        wishes, caps = ask.wishes, NO_CAPS
+        if wishes.max_cost_usd is not None:
+            caps = Caps(usd=wishes.max_cost_usd)
+        terms = Terms(deadline, ask.key.name, wishes.session, fallbacks, passed, hurried, caps=caps)
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(

@@ -33,6 +33,7 @@ from gateway.cli.main import app
 from gateway.ledger import tables
 from gateway.settings.access import AccessSettings, KeySettings, Limit, ProjectSettings
 from gateway.settings.cache import CacheSettings, SemanticSettings
+from gateway.settings.compositions import KINDS
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     AnthropicSettings,
@@ -60,6 +61,7 @@ from gateway.settings.root import Settings
 from gateway.settings.routing import RoutingSettings
 from gateway.settings.server import ServerSettings
 from gateway.settings.shadow import ShadowSettings
+from gateway.settings.shape import models_in
 from gateway.settings.telemetry import TelemetrySettings
 from routers.registry import estimator_names, policy_names
 
@@ -72,6 +74,11 @@ def models_of(union: object) -> list[type[BaseModel]]:
     if isinstance(union, type) and issubclass(union, BaseModel):
         return [union]
     return [model for inner in get_args(union) for model in models_of(inner)]
+
+
+def composition_settings() -> list[type[BaseModel]]:
+    """Every kind of composition, and what their entries hold."""
+    return list({model: None for kind in KINDS.values() for model in models_in(kind)})
 
 
 SECTIONS: list[type[BaseModel]] = [
@@ -108,6 +115,7 @@ SECTIONS: list[type[BaseModel]] = [
     CalculatorSettings,
     PricesSettings,
     PromptSettings,
+    *composition_settings(),
 ]
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 import anyio
 
-from experts.base import Call, Expert
+from experts.base import Below, Call, Expert
 from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import (
     ExpertBusyError,
     ExpertCallError,
+    ExpertCapError,
     ExpertOutOfServiceError,
     ExpertTimeoutError,
 )
@@ -22,7 +24,9 @@ from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from experts.replicas import Endpoint
 from experts.taxonomy import handling
 from gateway.booking import Attempt
-from gateway.errors import LedgerError
+from gateway.errors import ApiError, LedgerError
+from gateway.execution.purse import Purse
+from gateway.execution.reserve import Covered
 from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Terms, Traffic
 from routers.features import estimate_prompt_tokens, estimate_tokens
@@ -54,6 +58,7 @@ class Attempts:
         self._traffic = traffic
         self._terms = terms
         self._booking = booking
+        self._purse = Purse(traffic.purses, terms.caps)
         self.failed_at: list[Endpoint] = []
 
     def left_s(self) -> float:
@@ -75,6 +80,7 @@ class Attempts:
         request: ChatRequest,
         patience: Patience = ENDLESS,
         parent: _Watch | None = None,
+        at_most_usd: float | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The events of one call.
 
@@ -83,24 +89,39 @@ class Attempts:
             request: What to ask.
             patience: How long it may be silent, beside the limits.
             parent: The call of the composition that asks.
+            at_most_usd: Most dollars that it and all below it may cost, beside other caps.
 
         Raises:
-            ExpertCallError: It failed; that is recorded.
+            ExpertCallError: It failed, or a cap leaves no room for it; that is recorded.
             ApiError: There is no money for it.
             LedgerError: It can't be put on record, so it was not made.
         """
         card = expert.card
-        async with self._slot(card.expert_id), self._reported(card.expert_id):
-            covered = await self._terms.reservation.cover(card, request)
-            asked = covered.request
-            watch = _Watch(self, asked, patience)
-            try:
-                attempt = watch.attempt = await self._begin(card, parent)
-                async with aclosing(self._booked(expert, asked, watch, attempt)) as events:
-                    async for event in events:
-                        yield event
-            finally:
-                covered.spent(watch.cost_nanousd(), watch.usage())
+        purse = (self._purse if parent is None else parent.purse).inner(card.caps, at_most_usd)
+        with purse.holding(card, request) as held:
+            async with self._slot(card.expert_id), self._reported(card.expert_id):
+                covered = await self._covered(card, held.request, parent)
+                asked = covered.request
+                watch = _Watch(self, asked, patience, purse, parent)
+                try:
+                    attempt = watch.attempt = await self._begin(card, parent)
+                    async with aclosing(self._booked(expert, asked, watch, attempt)) as events:
+                        async for event in events:
+                            yield event
+                finally:
+                    held.cost_nanousd, held.usage = watch.cost_nanousd(), watch.usage()
+                    covered.spent(held.cost_nanousd, held.usage)
+
+    async def _covered(
+        self, card: ExpertCard, request: ChatRequest, parent: _Watch | None
+    ) -> Covered:
+        try:
+            return await self._terms.reservation.cover(card, request)
+        except ApiError as error:
+            if parent is None:
+                raise
+            # What was paid for is worth something: the composition may go on with that.
+            raise ExpertCapError(card.expert_id, error.message) from error
 
     @asynccontextmanager
     async def _slot(self, expert_id: str) -> AsyncIterator[None]:
@@ -136,7 +157,8 @@ class Attempts:
         try:
             yield
         except ExpertCallError as error:
-            if error.spare or error.hurried or aside:
+            capped = isinstance(error, ExpertCapError)
+            if error.spare or error.hurried or aside or capped:
                 # One endpoint of several failed, and that one's own breaker knows; or none did.
                 health.abandon(expert_id, ticket)
             else:
@@ -164,7 +186,7 @@ class Attempts:
         self, expert: Expert, request: ChatRequest, watch: _Watch, attempt: Attempt
     ) -> AsyncGenerator[Event, None]:
         call = self._call(watch, attempt)
-        counted = _Counted(attempt, request)
+        counted = _Counted(attempt, request, watch.purse.below)
         try:
             async with aclosing(expert.answer(request, call)) as source:
                 while (event := await watch.next(source)) is not None:
@@ -190,14 +212,25 @@ class Attempts:
         self._booking.end(attempt, "ok")
 
     def _call(self, watch: _Watch, attempt: Attempt) -> Call:
-        def run(child: Expert, asked: ChatRequest) -> AsyncGenerator[Event, None]:
-            return self.run(child, asked, parent=watch)
+        def run(
+            child: Expert, asked: ChatRequest, at_most_usd: float | None = None, /
+        ) -> AsyncGenerator[Event, None]:
+            return self.run(child, asked, parent=watch, at_most_usd=at_most_usd)
 
         # Of a client's haste an endpoint hears nothing: our own clock ends the wait.
         header_s = min(self.limits.header_s, watch.patience.begin_s)
         if not self.hurried:
             header_s = min(header_s, watch.share_s)
-        return Call(run, self._terms.session, header_s, self.failed_at, headers=attempt.headers)
+        purse = watch.purse
+        return Call(
+            run,
+            self._terms.session,
+            header_s,
+            self.failed_at,
+            headers=attempt.headers,
+            below=purse.below,
+            room_usd=purse.room_usd,
+        )
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:
         """The endpoint can't see that it was too slow; and it is not asked again if others are."""
@@ -215,9 +248,16 @@ def is_spare(call: Call, error: ExpertCallError) -> bool:
 
 
 class _Watch:
-    """The clock of one call."""
+    """The clock of one call, and its purse."""
 
-    def __init__(self, owner: Attempts, request: ChatRequest, patience: Patience) -> None:
+    def __init__(
+        self,
+        owner: Attempts,
+        request: ChatRequest,
+        patience: Patience,
+        purse: Purse,
+        parent: _Watch | None,
+    ) -> None:
         self._owner = owner
         self._limits = owner.limits
         self._stream = request.stream
@@ -225,7 +265,10 @@ class _Watch:
         self._children = False
         self._since = anyio.current_time()
         self.patience = patience
-        self.share_s = min(patience.share_s, owner.left_s())
+        self.purse = purse
+        # A composition may still say what it has when the time of those below it is up.
+        self._until = math.inf if parent is None else parent.purse.deadline
+        self.share_s = min(patience.share_s, self.left_s())
         self.attempt: Attempt | None = None
 
     def cost_nanousd(self) -> int | None:
@@ -236,8 +279,14 @@ class _Watch:
         """The tokens of the call, if any were counted."""
         return None if self.attempt is None else self.attempt.usage
 
+    def left_s(self) -> float:
+        """Seconds until the request's deadline, or that of the composition it is made for."""
+        return max(0.0, min(self._owner.left_s(), self._until - anyio.current_time()))
+
     def hurried(self) -> bool:
-        """Whether it was the client's wish that ended the wait just now, and none of our limits."""
+        """Whether a wish for haste ended the wait just now: the client's, or a composition's."""
+        if self._until - anyio.current_time() <= _TICK_S:
+            return True
         waited = anyio.current_time() - self._since + _TICK_S
         return self._owner.hurried and (self._owner.left_s() <= _TICK_S or waited >= self.share_s)
 
@@ -245,11 +294,11 @@ class _Watch:
         """From now on its children's clocks bound it, and the deadline."""
         self._children = True
         if self._scope is not None:
-            self._scope.deadline = anyio.current_time() + self._owner.left_s()
+            self._scope.deadline = anyio.current_time() + self.left_s()
 
     async def next(self, source: AsyncGenerator[Event, None]) -> Event | None:
         """The next event in time, or None at the end."""
-        left_s = self._owner.left_s()
+        left_s = self.left_s()
         what, limit_s = self._limit()
         try:
             with anyio.fail_after(min(limit_s, left_s)) as self._scope:
@@ -267,7 +316,7 @@ class _Watch:
     def _limit(self) -> tuple[str, float]:
         begun = self.attempt is not None and self.attempt.first_token_s is not None
         if self._children:
-            return "the answer", self._owner.left_s()
+            return "the answer", self.left_s()
         if begun:
             return "the next token", min(self._limits.idle_s, self.patience.between_s())
         most_s = min(self.patience.begin_s, self.share_s)
@@ -279,9 +328,10 @@ class _Watch:
 class _Counted:
     """Keeps an attempt's tokens and times while its events pass by."""
 
-    def __init__(self, attempt: Attempt, request: ChatRequest) -> None:
+    def __init__(self, attempt: Attempt, request: ChatRequest, below: Below) -> None:
         self._attempt = attempt
         self._request = request
+        self._below = below
         self._reported: Usage | None = None
         self._seen: list[str] = []
 
@@ -298,7 +348,13 @@ class _Counted:
             self._seen.append(event.reasoning)
 
     def settle(self, *, sent: bool = False) -> None:
-        """Tokens as reported, or as we count them; see `settle_usage`."""
+        """Tokens as reported, or as we count them; see `settle_usage`. Of a composition, all below.
+
+        What it says of itself may leave out calls that failed or were given up, and are paid for.
+        """
+        if self._attempt.card.composed:
+            self._attempt.usage = self._below.usage
+            return
         settle_usage(self._attempt, self._request, self._reported, self._seen, sent=sent)
 
 

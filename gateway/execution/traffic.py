@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from experts.cards import NO_CAPS, Caps
 from gateway.execution.health import Health
+from gateway.execution.purse import Rules
 from gateway.execution.reserve import UNLIMITED, Reservation
 from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
@@ -30,6 +32,7 @@ class Traffic:
         retries: How many extra calls may be made.
         silence: How long a silent expert is waited for while others could be asked.
         hedge_s: Expert id to the silence after which a second one is asked.
+        purses: How many calls a composition may come to, and how long their answers may be.
         rng: For jitter only; no decision depends on it.
     """
 
@@ -40,6 +43,7 @@ class Traffic:
     retries: RetryBudget
     silence: Silence
     hedge_s: Mapping[str, float]
+    purses: Rules
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     @classmethod
@@ -54,6 +58,7 @@ class Traffic:
             RetryBudget(rules.retry_ratio, rules.retries_per_s),
             Silence(settings.limits),
             _hedging(settings),
+            _purses(settings),
             np.random.default_rng(seed),
         )
 
@@ -75,6 +80,16 @@ class Traffic:
             silence=Silence(settings.limits, self.silence),
             rng=self.rng,
         )
+
+
+def _purses(settings: Settings) -> Rules:
+    limits, access = settings.limits, settings.access
+    return Rules(
+        limits.composed_calls,
+        limits.composed_depth,
+        access.default_max_tokens,
+        access.min_answer_tokens,
+    )
 
 
 def _slots(settings: Settings) -> dict[str, int]:
@@ -105,6 +120,7 @@ class Terms:
         hurried: The deadline is the client's wish, and sooner than `limits.total_s`.
         recall: Set for calls that nobody waits for: they take slots that are free, give them back
             when this is called because a request wants one, and say nothing of an expert's health.
+        caps: What the calls that compositions make for it may come to.
     """
 
     deadline: float
@@ -114,3 +130,4 @@ class Terms:
     reservation: Reservation = UNLIMITED
     hurried: bool = False
     recall: Callable[[], None] | None = None
+    caps: Caps = NO_CAPS

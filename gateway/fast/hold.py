@@ -83,5 +83,7 @@ class Hold:
         self._traffic.slots.release(self._name)
 
 
-def _alone(child: Expert, request: ChatRequest) -> AsyncGenerator[Event, None]:
+def _alone(
+    child: Expert, request: ChatRequest, at_most_usd: float | None = None, /
+) -> AsyncGenerator[Event, None]:
     raise NotImplementedError("only compositions ask others, and they take the ordinary path")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from experts.base import Expert
 from gateway.local import Endpoints
 from gateway.pool import shared
+from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings, PackagedExpert
 from gateway.settings.faults import Place
 from gateway.settings.root import Settings
@@ -40,7 +41,12 @@ def unchanged_experts(gateway: Gateway, new: Settings) -> dict[str, Expert]:
         return {}
     before = {entry.id: entry for entry in old.experts}
     pool = gateway.pool.experts
-    return {e.id: pool[e.id] for e in new.experts if e.id in pool and before.get(e.id) == e}
+    return {
+        e.id: pool[e.id]
+        for e in new.experts
+        # Compositions are made anew: one of theirs may not be kept.
+        if e.id in pool and before.get(e.id) == e and not isinstance(e, CompositionSettings)
+    }
 
 
 def _engine(entry: ExpertSettings) -> tuple[object, ...]:

@@ -9,14 +9,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
+from gateway.settings.compositions import CascadeSettings, VoteSettings, composed_kind
+from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
 from gateway.settings.providers import PROVIDERS, preset
 from gateway.settings.upstream import url_fault
-
-# It goes into headers of answers and into paths, so it has no letters but ASCII's.
-ExpertId = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]*$")
-]
 
 
 class PricesSettings(Frozen):
@@ -181,17 +178,24 @@ class CalculatorSettings(Frozen):
 
 
 def _kind(data: Any) -> str:
+    if composed := composed_kind(data):
+        return composed
     if not isinstance(data, dict):
         return str(getattr(data, "kind", "openai"))
     provider = PROVIDERS.get(str(data.get("provider")))
     return str(data.get("kind", provider.kind if provider else "openai"))
 
 
+SingleSettings = RemoteExpert | AnthropicSettings | PackagedExpert | CalculatorSettings
+"""Entries of experts that ask nobody else."""
+
 ExpertSettings = Annotated[
     Annotated[RemoteExpert, Tag("openai")]
     | Annotated[AnthropicSettings, Tag("anthropic")]
     | Annotated[PackagedExpert, Tag("packaged")]
-    | Annotated[CalculatorSettings, Tag("calculator")],
+    | Annotated[CalculatorSettings, Tag("calculator")]
+    | Annotated[CascadeSettings, Tag("cascade")]
+    | Annotated[VoteSettings, Tag("vote")],
     Discriminator(_kind),
 ]
 

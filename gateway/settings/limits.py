@@ -23,6 +23,10 @@ class LimitSettings(Frozen):
     another expert could be asked instead; three times what an expert usually takes if that is
     longer."""
     max_attempts: int = Field(4, ge=1, le=16)
+    composed_calls: int = Field(64, ge=1, le=1024)
+    """Calls of models that compositions may make for one request."""
+    composed_depth: int = Field(4, ge=1, le=16)
+    """How deep compositions may nest."""
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_bodies_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
     """Memory for the bodies of all requests under way, as `gateway.bodies` reckons it."""

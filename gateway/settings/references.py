@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway.settings.compositions import composed_kind, named_children
 from gateway.settings.explain import nearest
 from gateway.settings.faults import Place
 from routers.policies.greedy import PRESETS
@@ -29,6 +30,7 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             yield ("experts", index, "id"), f"the id {name!r} is given twice"
+    yield from _compositions(experts)
     if all(ids):
         yield from _pointers(data, [name for name in dict.fromkeys(ids) if name])
 
@@ -40,6 +42,41 @@ def _repeated(section: str, named: Any) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:
             yield (section, index, "name"), f"the name {name!r} is given twice"
+
+
+def _compositions(experts: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Compositions without a name, children that nobody is, and those that lead back to itself."""
+    known = {name: index for index, entry in enumerate(experts) if (name := _id(entry))}
+    asks: dict[str, set[str]] = {}
+    for index, entry in enumerate(experts):
+        if composed_kind(entry) is None:
+            continue
+        if _id(entry) is None:
+            yield ("experts", index, "id"), "is required"
+        for place, name in named_children(entry):
+            if name not in known:
+                yield (
+                    ("experts", index, *place),
+                    f"{name!r} is no expert's id{nearest(name, list(known))}",
+                )
+            elif experts[known[name]].get("api", "chat") != "chat":
+                yield ("experts", index, *place), f"{name!r} does not chat"
+            asks.setdefault(_id(entry) or "", set()).add(name)
+    for name in asks:
+        if name in known and _leads_to(name, name, asks):
+            yield ("experts", known[name]), f"{name!r} would come to ask itself"
+
+
+def _leads_to(start: str, goal: str, asks: Mapping[str, set[str]]) -> bool:
+    seen, waiting = set[str](), [start]
+    while waiting:
+        for name in asks.get(waiting.pop(), ()):
+            if name == goal:
+                return True
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return False
 
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:

@@ -35,8 +35,16 @@ def known_keys(root: type[BaseModel], place: Place, data: Any) -> list[str]:
 
 def models_in(root: type[BaseModel]) -> Shape:
     """`root` and every section below it."""
-    below = [model for field in root.model_fields.values() for model in _models(field.annotation)]
-    return list(dict.fromkeys([root, *(inner for model in below for inner in models_in(model))]))
+    found: dict[type[BaseModel], None] = {}
+    waiting = [root]
+    while waiting:
+        model = waiting.pop(0)
+        if model not in found:
+            # Compositions hold compositions.
+            found[model] = None
+            for field in model.model_fields.values():
+                waiting += _models(field.annotation)
+    return list(found)
 
 
 def _models(annotation: Any) -> Shape:

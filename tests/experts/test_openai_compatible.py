@@ -24,7 +24,9 @@ from experts.messages import ChatRequest, Completion, Event, Message, Usage, col
 from experts.openai_compatible import OpenAICompatibleExpert
 
 
-def alone(child: Expert, request: ChatRequest) -> AsyncGenerator[Event, None]:
+def alone(
+    child: Expert, request: ChatRequest, at_most_usd: float | None = None, /
+) -> AsyncGenerator[Event, None]:
     raise AssertionError("a leaf expert asks nobody")
 
 

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.errors import ConfigError
 from gateway.settings.base import SECRET, SECRET_URL, secret
+from gateway.settings.compositions import KINDS
 from gateway.settings.experts import RemoteExpert
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration, load_settings, read_configuration
 from gateway.settings.root import Settings
 from gateway.settings.shape import models_in, redacted
 
+COMPOSED = ", ".join(map(repr, KINDS))
 EXPERT = "{id: a, base_url: 'http://127.0.0.1:1/v1'}"
 
 
@@ -63,7 +65,7 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
         (
             "experts:\n  - {kind: martian, id: a}",
             "c.yaml:2:6: experts[0].kind: must be one of"
-            " 'openai', 'anthropic', 'packaged', 'calculator' (got 'martian')",
+            f" 'openai', 'anthropic', 'packaged', 'calculator', {COMPOSED} (got 'martian')",
         ),
         *(
             (f"experts: [{EXPERT}]\nrouting: {{policies: {{p: {said}}}}}", line)

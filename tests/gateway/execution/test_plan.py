@@ -28,6 +28,7 @@ from experts.errors import (
 )
 from gateway.execution.health import Health
 from gateway.execution.plan import Plan, Step
+from gateway.execution.purse import Rules
 from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
@@ -63,6 +64,7 @@ class Case:
             self.retries,
             Silence(limits),
             {},
+            Rules(64, 4, 4096, 16),
             np.random.default_rng(1),
         )
         cards = {

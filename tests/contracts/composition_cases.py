@@ -1,0 +1,65 @@
+"""What every kind of composition must say of itself for the contracts: one case per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from experts.base import Expert
+from experts.cards import ExpertCard, Prices
+from experts.fakes import Script, ScriptedExpert, says
+from experts.messages import Usage
+from gateway.composing import Composer
+from gateway.settings.root import Settings
+
+USAGE = {"a": Usage(input=11, output=3), "b": Usage(input=23, output=5)}
+"""What each call of a child takes."""
+PRICES = {"a": Prices(1.0, 2.0), "b": Prices(10.0, 30.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One composition over the children `a` (cheap) and `b` (dear).
+
+    Attributes:
+        entry: As the configuration has it, without its id.
+        calls: How often each child is asked, all told, when nothing fails.
+        says: What each child answers if it is not `same`.
+        needs: Children without whom it can't answer.
+    """
+
+    entry: Mapping[str, Any]
+    calls: Mapping[str, int]
+    says: Mapping[str, str] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+
+
+CASES: Mapping[str, Case] = {
+    "cascade": Case({"cascade": ["a", "b"]}, {"a": 1, "b": 1}),
+    # One after the other: three of four that say the same are enough.
+    "vote": Case({"vote": {"of": ["a", "b"], "n": 2, "at_once": 1}}, {"a": 2, "b": 1}),
+}
+"""By kind; a kind without a case fails the suite."""
+
+
+def children_of(case: Case, scripts: Mapping[str, Script] | None = None) -> dict[str, Expert]:
+    """The children that answer as the case says, or as `scripts` do."""
+    return {
+        name: ScriptedExpert(
+            ExpertCard(name, prices=PRICES[name]),
+            (scripts or {}).get(name) or says(case.says.get(name, "same"), USAGE[name]),
+        )
+        for name in ("a", "b")
+    }
+
+
+def pool_of(
+    children: Mapping[str, Expert],
+    *entries: Mapping[str, Any],
+    uniform: Callable[[], float] = float,
+) -> dict[str, Expert]:
+    """Children and the compositions over them, by id."""
+    listed = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in children]
+    settings = Settings.model_validate({"experts": [*listed, *entries]})
+    return {**children, **Composer(settings.experts, children, uniform).build()}

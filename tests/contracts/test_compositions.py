@@ -1,0 +1,162 @@
+"""What every composition owes whoever runs, pays for and reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+
+from experts.base import Expert
+from experts.errors import ExpertUnavailableError
+from experts.fakes import Ending, Hold, ScriptedExpert
+from experts.messages import ChatRequest, Message
+from gateway.access.keys import Key
+from gateway.ask import Ask
+from gateway.composing import BUILDERS
+from gateway.settings.compositions import KINDS
+from tests.contracts.composition_cases import CASES, PRICES, USAGE, Case, children_of, pool_of
+
+Serve = Callable[..., Any]
+kinds = pytest.mark.parametrize("kind", sorted(CASES))
+
+
+def test_every_kind_is_built_and_under_contract() -> None:
+    assert set(CASES) == set(KINDS)
+    assert set(BUILDERS) == set(KINDS.values())
+
+
+def pool(case: Case, **scripts: Any) -> dict[str, Expert]:
+    return pool_of(children_of(case, scripts), {"id": "it", **case.entry})
+
+
+def cost_nanousd(case: Case) -> int:
+    return sum(n * PRICES[name].cost_nanousd(USAGE[name]) for name, n in case.calls.items())
+
+
+@kinds
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_calls_tokens_and_cost_are_those_of_its_children(
+    serve: Serve, kind: str, stream: bool
+) -> None:
+    case = CASES[kind]
+    experts = pool(case)
+    served = serve(experts)
+    answer = served.ask("it", stream=stream, stream_options={"include_usage": True})
+    usage, text = read(answer, stream)
+    record = served.record(answer)
+    assert text == case.says.get("it", "same")
+    (root,) = record["cost"]["attempts"]
+    assert root["expert"] == "it"
+    made = [child["expert"] for child in root["children"]]
+    assert {name: made.count(name) for name in set(made)} == case.calls
+    assert record["result"]["cost_nanousd"] == cost_nanousd(case)
+    assert record["result"]["cost_complete"] is True
+    assert usage["prompt_tokens"] == sum(n * USAGE[x].input for x, n in case.calls.items())
+    assert usage["completion_tokens"] == sum(n * USAGE[x].output for x, n in case.calls.items())
+    assert served.verified().faults == ()
+
+
+def read(answer: Any, stream: bool) -> tuple[dict[str, Any], str]:
+    """Usage and text of an answer, and that nothing of how it came about is told in it."""
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        body = answer.json()
+        assert set(body) == {"id", "object", "created", "model", "choices", "usage"}
+        (choice,) = body["choices"]
+        assert set(choice["message"]) <= {"role", "content", "refusal"}
+        return body["usage"], choice["message"]["content"]
+    pieces = [
+        orjson.loads(line.removeprefix("data: "))
+        for line in answer.text.splitlines()
+        if line.startswith("data: {")
+    ]
+    deltas = [choice["delta"] for piece in pieces for choice in piece["choices"]]
+    assert all(set(delta) <= {"role", "content"} for delta in deltas)
+    usage = next(piece["usage"] for piece in pieces if piece.get("usage"))
+    return usage, "".join(delta.get("content") or "" for delta in deltas)
+
+
+@kinds
+def test_it_nests(serve: Serve, kind: str) -> None:
+    case = CASES[kind]
+    experts = pool_of(children_of(case), {"id": "outer", "cascade": [dict(case.entry), "b"]})
+    served = serve(experts)
+    record = served.record(served.ask("outer"))
+    (root,) = record["cost"]["attempts"]
+    inner, last = root["children"]
+    assert inner["expert"] == "outer/1"
+    assert len(inner["children"]) == sum(case.calls.values())
+    assert last["expert"] == "b"
+    extra = PRICES["b"].cost_nanousd(USAGE["b"])
+    assert record["result"]["cost_nanousd"] == cost_nanousd(case) + extra
+    assert served.verified().faults == ()
+
+
+@kinds
+def test_a_client_that_leaves_stops_every_child(serve: Serve, kind: str) -> None:
+    hold = Hold()
+    experts = pool(CASES[kind], a=[hold], b=[hold])
+    served = serve(experts)
+    ask = Ask(ChatRequest((Message("user", "Hi"),)), "it", "openai.chat", Key("k"))
+
+    async def leave() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(served.gateway.service.answer, ask)
+            await hold.reached.wait()
+            tasks.cancel_scope.cancel()
+        await served.gateway.ledger.flush()
+
+    anyio.run(leave)
+    calls = [call for each in leaves(experts) for call in each.calls]
+    assert calls
+    assert {call.ending for call in calls} == {Ending.CLOSED}
+    (row,) = served.gateway.reader.recent(1)
+    assert row["status"] == 499
+    assert served.verified().faults == ()
+
+
+def leaves(experts: dict[str, Expert]) -> list[ScriptedExpert]:
+    return [expert for expert in experts.values() if isinstance(expert, ScriptedExpert)]
+
+
+@kinds
+@pytest.mark.parametrize("broken", ["a", "b"])
+def test_it_does_without_a_child_that_fails(serve: Serve, kind: str, broken: str) -> None:
+    case = CASES[kind]
+    if broken in case.needs:
+        pytest.skip(f"{kind} can't do without {broken}")
+    experts = pool(case, **{broken: [ExpertUnavailableError(broken, "down")]})
+    served = serve(experts)
+    answer = served.ask("it")
+    assert answer.status_code == 200, answer.text
+    record = served.record(answer)
+    failed = [a for a in record["attempts"] if a["expert_id"] == broken]
+    assert {a["status"] for a in failed} == {"failed"}
+    assert record["result"]["answered_by"] == "it"
+
+
+@kinds
+def test_without_any_child_it_fails_with_what_they_said(serve: Serve, kind: str) -> None:
+    down = [ExpertUnavailableError("x", "down")]
+    served = serve(pool(CASES[kind], a=down, b=down))
+    answer = served.ask("it")
+    # 503: their breakers opened meanwhile.
+    assert answer.status_code in (502, 503)
+    assert "down" in answer.json()["error"]["message"]
+
+
+@kinds
+def test_it_never_costs_more_than_its_cap(serve: Serve, kind: str) -> None:
+    case = CASES[kind]
+    entry = {"id": "it", **case.entry}
+    for cap_usd in (1e-9, 2e-4, 1e-3, 3e-3, 1e-2):
+        served = serve(pool_of(children_of(case), {**entry, "cap_usd": cap_usd}))
+        answer = served.ask("it", max_tokens=50)
+        assert answer.status_code in (200, 400)
+        if answer.status_code == 400:
+            assert answer.json()["error"]["code"] == "over_cap"
+        record = served.record(answer)
+        assert record["result"]["cost_nanousd"] <= cap_usd * 1e9
