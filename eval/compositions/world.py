@@ -1,0 +1,216 @@
+"""A pool whose answers are known, with all that may be known of them before and after asking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from eval.compositions.answers import same_answers
+from eval.compositions.drafts import DraftTable
+from eval.errors import ComparisonError
+from eval.pool import with_experts
+from routers.base import RehearsedEstimator
+from routers.cascading.posterior import Seen
+from routers.deferral.chain import Logged
+from routers.deferral.line import Line
+from routers.deferral.scorer import AnswerScorer, Drafts
+from routers.estimators.folds import group_folds, others
+from routers.fit import Encoded, encode_table, fit_router
+from routers.recipe import Recipe
+from routers.records import Floats, OutcomeTable
+from routers.router import Router
+
+_FOLDS = 5
+_FEWEST = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """Queries that every expert of the pool answered.
+
+    Attributes:
+        table: Their outcomes.
+        drafts: What was answered.
+        seen: What may be known before and after an answer, by fits that had not seen these rows.
+        usd_NA: Dollars expected of each expert.
+    """
+
+    table: OutcomeTable
+    drafts: DraftTable
+    seen: Seen
+    usd_NA: Floats
+
+    @property
+    def logged(self) -> Logged:
+        """As a chain of experts is searched on."""
+        table = self.table
+        return Logged(table.experts, self.seen.signal_NA, table.score_NA, table.cost_usd_NA)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """One pool, what is learned from, and what is judged by."""
+
+    experts: tuple[str, ...]
+    train: Side
+    test: Side
+    router: Router
+
+
+def make_world(
+    train: tuple[OutcomeTable, DraftTable],
+    test: tuple[OutcomeTable, DraftTable],
+    experts: Sequence[str],
+    *,
+    seed: int = 0,
+    estimator: str = "default",
+    calls: bool = False,
+) -> World:
+    """Fit what is known before asking (a router) and after (a judge of answers or of samples).
+
+    On the training side everything is by fits that left the row's group out, and on the other by
+    fits on the training side, so that both stand for requests that are new.
+
+    Args:
+        train: What is learned from, and what was answered there.
+        test: What is judged by.
+        experts: The pool; queries that one of them did not answer, or at no known cost, are left
+            out.
+        seed: Source of all randomness.
+        estimator: The router's, as `Recipe.read` understands it.
+        calls: Whether the answers are calls of tools.
+
+    Raises:
+        ComparisonError: Too few queries are complete, or there are neither answers nor samples.
+    """
+    experts = sorted(experts)
+    parts = [_complete(table, drafts, experts) for table, drafts in (train, test)]
+    for table, _ in parts:
+        if len(table) < _FEWEST:
+            raise ComparisonError(
+                f"{len(table)} queries were answered by all of {', '.join(experts)} at a known "
+                f"cost, {_FEWEST} are needed on each side"
+            )
+    (table, drafts), (other, other_drafts) = parts
+    with threadpool_limits(limits=1):
+        encoded = encode_table(Recipe.read(estimator).encoder, table, seed)
+        router = fit_router("before", estimator, table, seed=seed, encoded=encoded)
+        ante = _rehearsed(router, encoded, table, estimator, seed), router.estimate(other.prompts)
+        rng = np.random.default_rng(seed)
+        same: list[Floats | None] = []
+        if drafts.has_answers and other_drafts.has_answers:
+            signals = _of_answers(parts, rng)
+            same += [same_answers(t.prompts, d.answers_NA, calls=calls) for t, d in parts]
+        elif not np.isnan(drafts.agreement_NA).any():
+            signals = _of_samples(parts, rng)
+        else:
+            raise ComparisonError("the file holds neither the answers nor their samples' agreement")
+    same = same or [None, None]
+    usd = _expected_usd(table, other)
+    quality = ante[0], _known(ante[1].quality_NA, table)
+    sides = [
+        Side(each, known, Seen(before, signal, alike), cost)
+        for (each, known), before, signal, alike, cost in zip(
+            parts, quality, signals, same, usd, strict=True
+        )
+    ]
+    return World(tuple(experts), sides[0], sides[1], router)
+
+
+def _complete(
+    table: OutcomeTable, drafts: DraftTable, experts: Sequence[str]
+) -> tuple[OutcomeTable, DraftTable]:
+    """The queries that all experts answered, in the order that routers learn from them."""
+    missing = [expert for expert in experts if expert not in table.experts]
+    if missing:
+        raise ComparisonError(f"no outcome of {', '.join(missing)} is known")
+    columns = [table.experts.index(expert) for expert in experts]
+    pool = with_experts(table, experts)
+    rows = np.flatnonzero(~np.isnan(pool.score_NA + pool.cost_usd_NA).any(axis=1))
+    rows = rows[np.argsort(np.array(pool.query_ids, dtype=object)[rows])]
+    return pool.take(rows), drafts.take(rows.tolist(), columns)
+
+
+def _rehearsed(
+    router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
+) -> Floats:
+    """Qualities expected of the training rows by fits that had not seen their group."""
+    if isinstance(router.estimator, RehearsedEstimator):
+        return _known(router.estimator.out_of_fold(table).quality_NA, table)
+    quality_NA = np.full(table.score_NA.shape, np.nan)
+    recipe = Recipe.read(estimator)
+    rng = np.random.default_rng(seed)
+    for held in group_folds(table.groups, _FOLDS, rng):
+        kept = others(held, len(table))
+        trial = recipe.unfitted(calibrate=True).fit(
+            encoded.features.take(kept), table.take(kept), rng
+        )
+        quality_NA[held] = trial.predict(encoded.features.take(held)).quality_NA
+    return _known(quality_NA, table)
+
+
+def _known(quality_NA: Floats, table: OutcomeTable) -> Floats:
+    """The mean score of an expert where nothing else is expected of it."""
+    mean_A = np.nanmean(table.score_NA, axis=0)
+    return np.clip(np.where(np.isnan(quality_NA), mean_A, quality_NA), 0, 1)
+
+
+def _of_answers(
+    parts: Sequence[tuple[OutcomeTable, DraftTable]], rng: np.random.Generator
+) -> list[Floats]:
+    """How right each answer looks to FrugalGPT's scorer."""
+    (table, drafts), (other, other_drafts) = parts
+    rows = _as_drafts(table, drafts)
+    groups = [group for group in table.groups for _ in table.experts]
+    score_R = table.score_NA.ravel()
+    unseen = AnswerScorer.out_of_fold(rows, score_R, groups, rng)
+    scorer = AnswerScorer.fit(rows, score_R, rng)
+    judged = scorer.scores(_as_drafts(other, other_drafts))
+    return [unseen.reshape(table.score_NA.shape), judged.reshape(other.score_NA.shape)]
+
+
+def _as_drafts(table: OutcomeTable, drafts: DraftTable) -> Drafts:
+    prompts = tuple(prompt for prompt in table.prompts for _ in table.experts)
+    answers = tuple(answer or "" for row in drafts.answers_NA for answer in row)
+    return Drafts(prompts, answers, table.experts * len(table))
+
+
+def _of_samples(
+    parts: Sequence[tuple[OutcomeTable, DraftTable]], rng: np.random.Generator
+) -> list[Floats]:
+    """P(right) by how many of an expert's samples agree, expert by expert."""
+    (table, drafts), (_, other_drafts) = parts
+    unseen_NA = np.empty(table.score_NA.shape)
+    judged_NA = np.empty(other_drafts.agreement_NA.shape)
+    folds = group_folds(table.groups, _FOLDS, rng)
+    for column in range(table.score_NA.shape[1]):
+        rows = _of_agreement(drafts, column)
+        score_N = table.score_NA[:, column]
+        for held in folds:
+            kept = others(held, len(rows))
+            unseen_NA[held, column] = Line.fit(rows[kept], score_N[kept]).predict(rows[held])
+        line = Line.fit(rows, score_N)
+        judged_NA[:, column] = line.predict(_of_agreement(other_drafts, column))
+    return [unseen_NA, judged_NA]
+
+
+def _of_agreement(drafts: DraftTable, column: int) -> Floats:
+    agreement_N = drafts.agreement_NA[:, column]
+    return np.column_stack([agreement_N, agreement_N == 1.0])
+
+
+def _expected_usd(table: OutcomeTable, other: OutcomeTable) -> list[Floats]:
+    """Dollars of each expert by the length of the prompt, learned from the training side."""
+    found = [np.empty(table.cost_usd_NA.shape), np.empty(other.cost_usd_NA.shape)]
+    lengths = [np.log1p([len(prompt) for prompt in each.prompts]) for each in (table, other)]
+    for column in range(table.cost_usd_NA.shape[1]):
+        cost_N = table.cost_usd_NA[:, column]
+        slope, offset = np.polyfit(lengths[0], np.log(np.maximum(cost_N, 1e-12)), 1)
+        raw = [np.exp(offset + slope * each) for each in lengths]
+        scale = cost_N.mean() / raw[0].mean()
+        for place in range(2):
+            found[place][:, column] = raw[place] * scale
+    return found

@@ -1,0 +1,1 @@
+"""Cascade routing: after each answer, who is asked next, or which answer is given."""
