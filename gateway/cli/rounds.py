@@ -15,7 +15,7 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.settings.rounds_recipe import RoundsRecipe
-    from routers.rounds.train import Prompter
+    from routers.rounds.train import Prompter, Trained
 
 commands = typer.Typer(help="Drivers of rounds: models that ask others.", no_args_is_help=True)
 
@@ -52,17 +52,14 @@ def train(
     rows = [row for row in asked if len(prompt_tokens(tokenizer, prompter(row))) <= most]
     say(f"{len(rows)} questions; {len(asked) - len(rows)} are longer than {most} tokens")
     if shown:
-        warm = [Trace(row, row["transcript"]) for row in shown]
-        settings = {**told.warm, "seed": seed}
-        words = told.words.words()
         warm_start(
             model,
             tokenizer,
-            warm,
+            [Trace(row, row["transcript"]) for row in shown],
             folder / "warm",
             prompter=prompter,
-            words=words,
-            settings=settings,
+            words=told.words.words(),
+            settings={**told.warm, "seed": seed},
         )
     prices = {expert.id: expert.usd_per_mtok for expert in told.pool}
     pool = EndpointPool(endpoint, prices, key=key, reply_tokens=told.limits.reply_tokens)
@@ -75,19 +72,22 @@ def train(
         rule=told.rule(),
         limits=told.limits.limits(),
         prompter=prompter,
-        settings={
-            "max_completion_length": told.limits.turn_tokens,
-            **told.grpo,
-            "seed": seed,
-        },
+        settings={"max_completion_length": told.limits.turn_tokens, **told.grpo, "seed": seed},
     )
+    _keep(model, tokenizer, trained, folder)
+    for failure in pool.failures[:3]:
+        say(f"not answered: {failure}")
+    out.print(
+        f"{len(trained.steps)} batches, {len(pool.failures)} calls failed; {folder / 'policy'}"
+    )
+
+
+def _keep(model: Any, tokenizer: Any, trained: Trained, folder: Path) -> None:
+    """The policy, as vLLM and transformers serve it, and what each batch reported."""
     model.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
     steps = "".join(f"{orjson.dumps(step).decode()}\n" for step in trained.steps)
     (folder / "steps.jsonl").write_text(steps)
-    for failure in pool.failures[:3]:
-        say(f"not answered: {failure}")
-    out.print(f"{len(trained.steps)} steps, {len(pool.failures)} calls failed: {folder / 'policy'}")
 
 
 def prompter_of(recipe: RoundsRecipe) -> Prompter:
