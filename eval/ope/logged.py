@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,18 @@ from eval.errors import OffPolicyError
 from routers.records import Floats, OutcomeTable
 
 _SUM_TOLERANCE = 1e-6
+
+
+class Served(NamedTuple):
+    """What came of each request itself, whoever else was asked.
+
+    Attributes:
+        score_N: NaN unscored.
+        cost_usd_N: NaN unknown.
+    """
+
+    score_N: Floats
+    cost_usd_N: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,11 +39,13 @@ class Logged:
         logged_NA: P(expert answers | request) under what served, rows sum to 1; NaN in rows of
             which only the propensity of what was observed is known.
         eligible_NA: Who could have served the request at all.
+        aside_NA: P(observed beside what served), see `eval.ope.sampled`; None: nothing ever is.
     """
 
     table: OutcomeTable
     logged_NA: Floats
     eligible_NA: npt.NDArray[np.bool_]
+    aside_NA: Floats | None = None
 
     @classmethod
     def of(cls, table: OutcomeTable, logged_NA: Floats | None = None) -> Logged:
@@ -61,7 +76,8 @@ class Logged:
         """
         known_N1 = ~np.isnan(self.logged_NA).any(axis=1, keepdims=True)
         ever_A = self.seen.any(axis=0)
-        return np.where(known_N1, self.logged_NA > 0, ever_A) | self.seen
+        found_NA = np.where(known_N1, self.logged_NA > 0, ever_A) | self.seen
+        return found_NA if self.aside_NA is None else found_NA | (self.aside_NA > 0)
 
     def scored(self) -> Logged:
         """Only rows in which something was scored: an unscored answer is unknown, not 0."""
@@ -75,6 +91,7 @@ class Logged:
             table=self.table.take(rows),
             logged_NA=self.logged_NA[rows],
             eligible_NA=self.eligible_NA[rows],
+            aside_NA=None if self.aside_NA is None else self.aside_NA[rows],
         )
 
     def check_target(self, target_NA: Floats) -> Floats:

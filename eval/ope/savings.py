@@ -14,7 +14,7 @@ from eval.intervals import Interval
 from eval.ope.asked import Asked
 from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge
-from eval.ope.logged import Logged
+from eval.ope.logged import Logged, Served
 from eval.ope.rewards import Rewards, rewards
 from experts.cards import Prices
 from routers.features import Featurizer
@@ -128,6 +128,7 @@ def savings(
     asked: Asked,
     prices: Mapping[str, Prices | None],
     featurizer: Featurizer,
+    served: Served,
     *,
     previous: Router | None = None,
     labels: Mapping[str, Sequence[str | None]] | None = None,
@@ -143,6 +144,7 @@ def savings(
         asked: What each asked for, length N.
         prices: What policies reckon with.
         featurizer: Makes the features of the models of rewards.
+        served: What came of each, length N.
         previous: The router that served before.
         labels: What requests are counted apart by: label to values, each of length N.
         seed: Of folds and bootstrap.
@@ -161,15 +163,16 @@ def savings(
         wanted = asked.take(rows)
         queries = weighed(previous, part, prices, wanted)
         choices["The previous router"] = targets(previous, part, queries, wanted, prices)
-    cost_N = np.nansum(logged.table.cost_usd_NA, axis=1)
+    spent_N = np.nan_to_num(served.cost_usd_N)
+    scored_N = served.score_N[~np.isnan(served.score_N)]
     return Savings(
         requests=len(logged),
         scored=len(part),
-        spent_usd=float(cost_N.sum()),
-        unpriced=int(np.isnan(logged.table.cost_usd_NA).all(axis=1).sum()),
-        quality=float(np.nanmean(part.table.score_NA)),
+        spent_usd=float(spent_N.sum()),
+        unpriced=int(np.isnan(served.cost_usd_N).sum()),
+        quality=float(scored_N.mean()) if len(scored_N) else float("nan"),
         alternatives=_compared(part, known, choices, np.arange(len(part)), seed),
-        parts=_parts(logged, rows, part, known, choices, labels or {}, seed),
+        parts=_parts(spent_N, rows, part, known, choices, labels or {}, seed),
     )
 
 
@@ -244,7 +247,7 @@ def _alternative(name: str, found: Judgement) -> Alternative:
 
 
 def _parts(
-    logged: Logged,
+    spent_N: Floats,
     rows: npt.NDArray[np.intp],
     part: Logged,
     known: Rewards,
@@ -253,13 +256,12 @@ def _parts(
     seed: int,
 ) -> tuple[Part, ...]:
     found = []
-    cost_N = np.nansum(logged.table.cost_usd_NA, axis=1)
     for label, values in labels.items():
         values_N = np.array(values, dtype=object)
         for value in sorted({value for value in values if value is not None}):
             all_N = values_N == value
             inside = np.flatnonzero(all_N[rows])
-            found.append((int(all_N.sum()), label, value, float(cost_N[all_N].sum()), inside))
+            found.append((int(all_N.sum()), label, value, float(spent_N[all_N].sum()), inside))
     found.sort(key=lambda each: (-each[0], each[1], each[2]))
     return tuple(
         Part(label, value, count, spent, _compared(part, known, choices, inside, seed))

@@ -132,9 +132,14 @@ def study(
 
 def worth_per_usd(logged: Logged) -> float:
     """Quality points that a dollar counts as, so that saving all that is spent counts as ten."""
-    costs = logged.table.cost_usd_NA
-    known = costs[~np.isnan(costs)]
-    spent = float(known.mean()) if known.size else 0.0
+    cost_NA = logged.table.cost_usd_NA
+    known_NA = ~np.isnan(cost_NA)
+    weight_NA = np.where(known_NA, 1.0, 0.0)
+    if logged.aside_NA is not None:
+        # Of what was seen, as much as served.
+        weight_NA = np.where(known_NA, logged.logged_NA / logged.table.propensity_NA, 0.0)
+    total = float(weight_NA.sum())
+    spent = float((weight_NA * np.nan_to_num(cost_NA)).sum()) / total if total else 0.0
     return WORTH / spent if spent > 0 else 0.0
 
 

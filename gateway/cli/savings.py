@@ -82,6 +82,7 @@ def savings(
         Asked(found.preferences, found.policies, named_policies(settings.routing.policies), cards),
         prices,
         previous.featurizer if previous else Featurizer(HashingEncoder()),
+        found.served,
         previous=previous,
         labels=found.labels,
         seed=seed,

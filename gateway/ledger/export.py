@@ -6,15 +6,17 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, exists, func, select
+from sqlalchemy import Engine, case, exists, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
 from gateway.ledger.costs import attempt_costs
 from gateway.ledger.database import reader
+from gateway.ledger.shadows import SHADOW_TOKENS, shadow_scores
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
@@ -46,12 +48,14 @@ def export_outcomes(
     tags: Mapping[str, str] | None = None,
     named_only: bool = False,
     since: Mapping[str, float] | None = None,
+    after: float = 0.0,
 ) -> Export:
     """Scored answers of the ledger, the newest score of each decision.
 
     Requests that carry the tag `query_id` (as `collect` sends them) share a query, so that several
     experts' answers stand in one row of the table; every other request is a query of its own, with
-    the propensity of the decision that chose its expert.
+    the propensity of the decision that chose its expert. What shadow calls answered stands beside
+    that. Where there are any, the propensity is the chance to be asked in either way.
 
     Args:
         engine: The ledger.
@@ -59,13 +63,20 @@ def export_outcomes(
         tags: Only requests that carry all of these.
         named_only: Only requests that named their expert, as those of `collect` do.
         since: Expert to the time before which its answers are left out, seconds since 1970.
+        after: The same for all of them.
 
     Raises:
         NothingToLearnError: No scored answer with its prompt is there.
     """
     left_out: dict[str, int] = {}
     newest_first = export_rows(
-        engine, left_out, objective=objective, tags=tags, named_only=named_only, since=since
+        engine,
+        left_out,
+        objective=objective,
+        tags=tags,
+        named_only=named_only,
+        since=since,
+        after=after,
     )
     return Export(tuple(newest_first)[::-1], left_out)
 
@@ -87,6 +98,7 @@ def export_rows(
     tags: Mapping[str, str] | None = None,
     named_only: bool = False,
     since: Mapping[str, float] | None = None,
+    after: float = 0.0,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of `export_outcomes`, the newest first and never in memory together.
@@ -101,6 +113,7 @@ def export_rows(
         tags: Only requests that carry all of these.
         named_only: Only requests that named their expert.
         since: Expert to the time before which its answers are left out, seconds since 1970.
+        after: The same for all of them.
         progress: Is told of so many more scored answers that were read.
 
     Raises:
@@ -108,19 +121,23 @@ def export_rows(
     """
     seen: set[bytes] = set()
     last, anything = "", False
-    for record in _scored(engine, objective, named_only):
+    for record in chain(
+        _scored(engine, objective, named_only),
+        () if named_only else _scored_aside(engine, objective),
+    ):
         progress(1)
         if not _has_tags(record["tags"], tags or {}):
             continue
-        if record["at"] < (since or {}).get(record["expert_id"], 0.0):
+        if record["at"] < max(after, (since or {}).get(record["expert_id"], 0.0)):
             continue
         reason = _unusable(record)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
-        if record["decision_id"] == last or not _is_first(record, seen):
+        once = record["decision_id"] + record["expert_id"]
+        if once == last or not _is_first(record, seen):
             continue
-        last, anything = record["decision_id"], True
+        last, anything = once, True
         yield _row(record)
     if not anything:
         why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
@@ -179,6 +196,7 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
             decision.c.propensity,
             request_result.c.answered_by,
             request_result.c.latency_s,
+            request_result.c.shadow,
             cost_of.c.cost_nanousd,
             attempt_result.c.input_tokens,
             attempt_result.c.cache_read_tokens,
@@ -201,6 +219,46 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
     with reader(engine).connect() as connection:
         for row in connection.execution_options(yield_per=1000).execute(query):
             yield dict(row._mapping)
+
+
+def _scored_aside(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
+    """The newest score of each shadow call, like `_scored`."""
+    told = shadow_scores(objective).subquery()
+    tokens = [told.c[name] for name in SHADOW_TOKENS]
+    query = (
+        select(
+            request.c.request_id,
+            request.c.prompt,
+            request.c.tags,
+            decision.c.decision_id,
+            decision.c.at,
+            decision.c.candidates,
+            request_result.c.shadow,
+            told.c.expert_id,
+            told.c.expert_id.label("answered_by"),
+            told.c.score,
+            told.c.latency_s,
+            case((told.c.known, told.c.cost_nanousd)).label("cost_nanousd"),
+            *tokens,
+        )
+        .join(decision, decision.c.decision_id == told.c.decision_id)
+        .join(request, request.c.request_id == decision.c.request_id)
+        .join(request_result, request_result.c.request_id == request.c.request_id)
+        .order_by(decision.c.at.desc(), decision.c.decision_id.desc(), told.c.expert_id)
+    )
+    with reader(engine).connect() as connection:
+        for row in connection.execution_options(yield_per=1000).execute(query):
+            record = dict(row._mapping)
+            weighed = record.pop("candidates")
+            place = weighed["experts"].index(record["expert_id"])
+            yield {**record, "propensity": weighed["probability"][place]}
+
+
+def _chance(record: Mapping[str, Any]) -> float:
+    """Of the expert to be asked: drawn, or else in the shadow of who was."""
+    drawn = float(record["propensity"])
+    aside = (record["shadow"] or {}).get(record["expert_id"], 0.0)
+    return drawn + (1 - drawn) * float(aside)
 
 
 def _has_tags(carried: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -229,7 +287,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "completion_tokens": _sum(record, "output_tokens", "reasoning_tokens"),
         "cost_usd": None if cost is None else cost / NANO_PER_USD,
         "latency_s": record["latency_s"],
-        "propensity": record["propensity"],
+        "propensity": _chance(record),
         "split": tags.get("split"),
     }
 

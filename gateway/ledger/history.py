@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Engine, Select, case, select
 
-from eval.ope.logged import Logged
+from eval.ope.logged import Logged, Served
+from eval.ope.sampled import chances_seen
 from experts.cards import NANO_PER_USD, Prices
 from gateway.errors import NothingToLearnError
 from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
+from gateway.ledger.shadows import shadow_scores
 from gateway.ledger.tables import cost_correction, decision, price, request, request_result
-from routers.records import UNEXPLORED, OutcomeTable, Preference
+from routers.records import UNEXPLORED, Floats, OutcomeTable, Preference
 
 _CHUNK = 1000
 _NO_LABELS = {"query_id", "split"}
@@ -30,6 +32,8 @@ class History:
     Attributes:
         logged: Oldest first. A score and a cost belong to the expert that was *drawn*, whoever
             answered in the end: what a fallback did and cost is a consequence of that choice.
+            Beside it stand the scores of others, from shadow calls.
+        served: The score and the cost of each request, without those.
         preferences: What each request asked for, length N.
         policies: The policy that each was decided by, length N.
         at_N: When each was decided, seconds since 1970.
@@ -39,9 +43,10 @@ class History:
     """
 
     logged: Logged
+    served: Served
     preferences: tuple[Preference, ...]
     policies: tuple[str, ...]
-    at_N: np.ndarray[tuple[int], np.dtype[np.float64]]
+    at_N: Floats
     left_out: Mapping[str, int]
     labels: Mapping[str, Sequence[str | None]]
 
@@ -54,6 +59,7 @@ def history(
     since: float = 0.0,
     until: float = float("inf"),
     most: int | None = None,
+    newest: int | None = None,
     seed: int = 0,
 ) -> History:
     """Read what `router` decided, with the newest score of each decision where there is one.
@@ -65,6 +71,7 @@ def history(
         since: Seconds since 1970.
         until: Seconds since 1970; decisions at this time are left out.
         most: Of more decisions than this, so many are drawn at random and stand for all.
+        newest: Only so many of the newest decisions.
         seed: What they are drawn by.
 
     Raises:
@@ -72,6 +79,8 @@ def history(
     """
     left_out: dict[str, int] = {}
     kept = []
+    if newest is not None:
+        since = max(since, _since_newest(engine, router, (since, until), newest))
     chosen = None if most is None else _drawn(engine, router, (since, until), most, seed, left_out)
     for record in _decisions(engine, router, objective, (since, until), chosen):
         reason = _unusable(record)
@@ -84,7 +93,21 @@ def history(
         raise NothingToLearnError(
             f"the ledger holds no decision of router {router!r} to judge by{why and f' ({why})'}"
         )
-    return _history(kept, left_out)
+    return _history(kept, left_out, _shadows(engine, router, objective, (since, until)))
+
+
+def _shadows(
+    engine: Engine, router: str, objective: str, span: tuple[float, float]
+) -> dict[str, list[dict[str, Any]]]:
+    """Decision to the scored answers of others that were asked as well."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with reader(engine).connect() as connection:
+        rows = connection.execution_options(yield_per=_CHUNK).execute(
+            shadow_scores(objective, router, span)
+        )
+        for row in rows:
+            found.setdefault(row.decision_id, []).append(dict(row._mapping))
+    return found
 
 
 def latest_prices(engine: Engine) -> dict[str, Prices | None]:
@@ -123,6 +146,14 @@ def _drawn(
     left_out[f"since {most:,} drawn at random stand for all {len(ids):,}"] = len(ids) - most
     rows = np.random.default_rng(seed).choice(len(ids), most, replace=False)
     return [ids[row] for row in np.sort(rows)]
+
+
+def _since_newest(engine: Engine, router: str, span: tuple[float, float], newest: int) -> float:
+    """When the oldest of so many of the newest decisions was made; 0 where there are fewer."""
+    query = select(decision.c.at).where(*_within(router, span)).order_by(decision.c.at.desc())
+    with reader(engine).connect() as connection:
+        found = connection.execute(query.offset(newest - 1).limit(1)).scalar_one_or_none()
+    return 0.0 if found is None else float(found)
 
 
 def _within(router: str, span: tuple[float, float]) -> tuple[ColumnElement[bool], ...]:
@@ -167,6 +198,7 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
             cost_of.c.cost_nanousd,
             cost_of.c.cost_complete,
             request_result.c.latency_s,
+            request_result.c.shadow,
             scores.c.score,
         )
         .join(request, request.c.request_id == decision.c.request_id)
@@ -189,24 +221,43 @@ def _unusable(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _history(records: list[dict[str, Any]], left_out: Mapping[str, int]) -> History:
+def _history(
+    records: list[dict[str, Any]],
+    left_out: Mapping[str, int],
+    shadows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> History:
     experts = tuple(sorted({name for each in records for name in each["candidates"]["experts"]}))
     column = {expert: place for place, expert in enumerate(experts)}
     shape = (len(records), len(experts))
     logged_NA, eligible_NA = np.zeros(shape), np.zeros(shape, dtype=bool)
-    score_NA, cost_NA, latency_NA, propensity_NA = (np.full(shape, np.nan) for _ in range(4))
+    score_NA, cost_NA, latency_NA = (np.full(shape, np.nan) for _ in range(3))
+    asked_NA, drawn_N = np.zeros(shape), np.zeros(len(records), dtype=np.intp)
     for row, record in enumerate(records):
         weighed = record["candidates"]
         columns = [column[expert] for expert in weighed["experts"]]
         logged_NA[row, columns] = weighed["probability"]
         eligible_NA[row, columns] = True
-        drawn = column[record["expert_id"]]
-        propensity_NA[row, drawn] = record["propensity"]
+        drawn = drawn_N[row] = column[record["expert_id"]]
+        for expert, chance in (record["shadow"] or {}).items():
+            asked_NA[row, column[expert]] = chance
         latency_NA[row, drawn] = record["latency_s"]
         if record["score"] is not None:
             score_NA[row, drawn] = record["score"]
         if record["cost_complete"]:
             cost_NA[row, drawn] = record["cost_nanousd"] / NANO_PER_USD
+    own = np.arange(len(records)), drawn_N
+    served = Served(score_NA[own], cost_NA[own])
+    for row, record in enumerate(records):
+        for told in shadows.get(record["decision_id"], ()):
+            cell = row, column[told["expert_id"]]
+            score_NA[cell], latency_NA[cell] = told["score"], told["latency_s"]
+            if told["known"]:
+                cost_NA[cell] = told["cost_nanousd"] / NANO_PER_USD
+            # Chances are those of being scored: a cost that is seen oftener would weigh too much.
+            cost_NA[row, np.isnan(score_NA[row])] = np.nan
+    chance_NA, aside_NA = chances_seen(logged_NA, asked_NA, drawn_N, ~np.isnan(score_NA))
+    known_NA = ~np.isnan(score_NA) | ~np.isnan(cost_NA)
+    known_NA[own] = True
     unknown_NA = np.full(shape, np.nan)
     table = OutcomeTable(
         query_ids=tuple(record["decision_id"] for record in records),
@@ -219,13 +270,18 @@ def _history(records: list[dict[str, Any]], left_out: Mapping[str, int]) -> Hist
         output_tokens_NA=unknown_NA,
         cost_usd_NA=cost_NA,
         latency_s_NA=latency_NA,
-        propensity_NA=propensity_NA,
+        propensity_NA=np.where(known_NA, chance_NA, np.nan),
     )
-    preferences = tuple(Preference(**record["preference"]) for record in records)
-    at_N = np.array([record["at"] for record in records], dtype=np.float64)
-    logged = Logged(table, logged_NA, eligible_NA)
-    policies = tuple(record["policy"] for record in records)
-    return History(logged, preferences, policies, at_N, dict(left_out), _labels(records))
+    logged = Logged(table, logged_NA, eligible_NA, aside_NA if aside_NA.any() else None)
+    return History(
+        logged,
+        served,
+        tuple(Preference(**record["preference"]) for record in records),
+        tuple(record["policy"] for record in records),
+        np.array([record["at"] for record in records], dtype=np.float64),
+        dict(left_out),
+        _labels(records),
+    )
 
 
 def _labels(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str | None, ...]]:

@@ -10,13 +10,17 @@ from sqlalchemy import Engine, select
 from eval.drift.residuals import Residuals
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
+from gateway.ledger.shadows import shadow_scores
 from gateway.ledger.tables import decision, request
 
 _MOST = 20_000
 
 
 def residuals(engine: Engine, router: str, versions: Sequence[str], since: float) -> Residuals:
-    """Scored decisions of some versions since a time, oldest first; of very many, the newest.
+    """Scores of some versions' decisions since a time, oldest first; of very many, the newest.
+
+    With them the scores of others that were asked as well: of who is never chosen, nothing else
+    would be heard.
 
     Args:
         engine: The ledger.
@@ -41,8 +45,24 @@ def residuals(engine: Engine, router: str, versions: Sequence[str], since: float
         .order_by(decision.c.at.desc(), decision.c.decision_id.desc())
         .limit(_MOST)
     )
+    told = shadow_scores("quality", router, (since, float("inf"))).subquery()
+    aside = (
+        select(
+            decision.c.at,
+            told.c.expert_id,
+            decision.c.candidates,
+            request.c.tags,
+            told.c.score,
+        )
+        .join(request, request.c.request_id == decision.c.request_id)
+        .join(told, told.c.decision_id == decision.c.decision_id)
+        .where(decision.c.version.in_(versions))
+        .order_by(decision.c.at.desc(), decision.c.decision_id.desc())
+        .limit(_MOST)
+    )
     with reader(engine).connect() as connection:
-        rows = list(reversed(connection.execute(query).all()))
+        found = [*connection.execute(query), *connection.execute(aside)]
+    rows = sorted(found, key=lambda row: float(row.at))[-_MOST:]
     expected = [
         row.candidates["quality"][row.candidates["experts"].index(row.expert_id)] for row in rows
     ]

@@ -13,9 +13,8 @@ from gateway.ledger.tables import decision, shadow_call, shadow_outcome, shadow_
 
 _DONE = "ok"
 _ALWAYS = (0.0, float("inf"))
-_READ = (
+SHADOW_TOKENS = (
     "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "latency_s",
 )  # fmt: skip
 
 
@@ -104,7 +103,8 @@ def shadow_scores(
             score.c.score,
             cost.c.cost_nanousd,
             cost.c.known,
-            *(shadow_result.c[name] for name in _READ),
+            shadow_result.c.latency_s,
+            *(shadow_result.c[name] for name in SHADOW_TOKENS),
         )
         .join(score, score.c.call_id == shadow_call.c.call_id)
         .join(shadow_result, shadow_result.c.call_id == shadow_call.c.call_id)

@@ -21,6 +21,7 @@ from gateway.ids import now
 from gateway.ledger.cards import latest_cards
 from gateway.ledger.export import as_table, export_outcomes
 from gateway.ledger.history import History, history, latest_prices
+from gateway.ledger.shadows import count_shadow_scores
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
 from gateway.retrain.asked import PromptWatch
 from gateway.retrain.journal import Journal, State
@@ -34,6 +35,7 @@ from routers.named import Named
 from routers.records import Floats, OutcomeTable
 
 _MOST_FAILED = 0.05
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Cycle:
                 return self._trial(state)
             if state.stage == "idle":
                 self._explore_more(state)
-                scores = count_scores(self._engine, self._name)
+                scores = self._scores()
                 new, wanted = scores - state.scores, self._wanted(state)
                 if not force and new < wanted:
                     few = f"{new} new scores, {wanted} are waited for"
@@ -108,6 +110,11 @@ class Cycle:
                 state = replace(state, stage="fitting", until=at, since=at, scores=scores)
                 state = self._journal.write(self._forgetting(state))
             return self._fit(state)
+
+    def _scores(self) -> int:
+        """Outcomes so far, of what served and of others that were asked as well."""
+        own = count_scores(self._engine, self._name)
+        return own + count_shadow_scores(self._engine, self._name)
 
     def _wanted(self, state: State) -> int:
         """Scores that are waited for; fewer once the world has moved."""
@@ -133,7 +140,7 @@ class Cycle:
     def _drifted(self, state: State, found: Drift) -> Report:
         """Book it, and end a trial that was begun in another world."""
         serving = self._store.withdraw(self._name)
-        scores = count_scores(self._engine, self._name)
+        scores = self._scores()
         state = replace(state, version=serving.version, until=found.found)
         self._book(state, serving.version, "drifted", {"reason": found.reason, **asdict(found)})
         report = self._report(state, "drifted", found.reason)
@@ -266,22 +273,30 @@ class Cycle:
         return Report(self._name, what, state.version, reason)
 
     def _material(self, state: State) -> Material:
-        found: History = history(self._engine, self._name, until=state.until)
+        days = self._settings.window_days
+        since = 0.0 if days is None else state.until - days * _DAY_S
+        found: History = history(
+            self._engine,
+            self._name,
+            since=since,
+            until=state.until,
+            newest=self._settings.window,
+        )
         unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
         asked = Asked(found.preferences, found.policies, self._named, latest_cards(self._engine))
         material = Material(
             found.logged,
             asked,
-            _collected(self._engine, state.forgotten),
+            _collected(self._engine, since, state.forgotten),
             unknown | latest_prices(self._engine),
         )
         return without_forgotten(material, found.at_N, state.forgotten, state.judged)
 
 
-def _collected(engine: Engine, since: Mapping[str, float]) -> OutcomeTable | None:
+def _collected(engine: Engine, since: float, forgotten: Mapping[str, float]) -> OutcomeTable | None:
     """What was asked on purpose, such as by `collect`."""
     try:
-        return as_table(export_outcomes(engine, named_only=True, since=since))
+        return as_table(export_outcomes(engine, named_only=True, since=forgotten, after=since))
     except NothingToLearnError:
         return None
 

@@ -61,6 +61,10 @@ class RetrainSettings(Frozen):
     """What is fitted, as `pointsman train --estimator` takes it."""
     min_new_scores: int = Field(200, ge=1)
     """Scores since the last time before it is worth the trouble."""
+    window: int | None = Field(50_000, ge=200)
+    """How many of the newest decisions are learned from and judged by; None: all of them."""
+    window_days: float | None = Field(None, gt=0)
+    """Nothing older is learned from, also of what was collected; None: everything is."""
     when_drifting: bool = True
     """Whether to learn anew when experts' scores leave what was expected of them."""
     look_every_s: float = Field(60.0, gt=0)

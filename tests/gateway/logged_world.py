@@ -16,8 +16,9 @@ from gateway.booking import Booking
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
-from gateway.ledger.rows import Row
+from gateway.ledger.rows import Row, price_row, token_columns
 from gateway.ledger.store import Ledger
+from gateway.outcomes.ended import Ended, Hearing, Scored
 from gateway.serving import ServingRouters
 from routers.eligible import Constraints
 from routers.records import Floats, OutcomeTable, Preference
@@ -86,10 +87,12 @@ def fill(
     text: str = "full",
     serving: ServingRouters | None = None,
     explore: bool = True,
+    shadow: float = 0.0,
 ) -> None:
     """Book a request for every question.
 
-    Decided by what serves, or else by an untrained router that explores a lot.
+    Decided by what serves, or else by an untrained router that explores a lot. Of a share of them,
+    `shadow`, all others are asked as well, and scored.
     """
     ledger = Ledger(open_database(url), strict=False)
     untrained = untrained_router("default", epsilon)
@@ -109,12 +112,24 @@ def fill(
                 explore=explore,
             )
             ask = Ask(request, "auto", "openai.chat", Key("k"))
-            booking = Booking(ledger, ask, decision, text)
+            rows: list[Row] = []
+
+            def offer(ended: Ended, row: int = row, rows: list[Row] = rows) -> dict[str, float]:
+                if rng.random() < shadow:
+                    for place, other in enumerate(CARDS):
+                        if other.expert_id != ended.decision.expert:
+                            right = float(rng.random() < questions.truth_NA[row, place])
+                            rows += shadow_rows(ended.decision_id, other, right)
+                return dict.fromkeys(EXPERTS, shadow)
+
+            hearing = Hearing(lambda _: None, offer) if shadow else None
+            booking = Booking(ledger, ask, decision, text, hearing=hearing)
             card = next(card for card in CARDS if card.expert_id == decision.expert)
             attempt = await booking.begin(card)
             attempt.usage = Usage(input=10, output=20)
             booking.end(attempt, "ok")
             booking.close(200, None, decision.expert, "an answer")
+            ledger.append(rows)
             if rng.random() < scored:
                 right = rng.random() < questions.truth_NA[row, EXPERTS.index(decision.expert)]
                 ledger.append([_score(booking.decision_id, float(right))])
@@ -122,6 +137,35 @@ def fill(
 
     asyncio.run(all_of_them())
     ledger.close()
+
+
+def shadow_rows(decision_id: str, card: ExpertCard, score: float) -> list[Row]:
+    """What the books say of one shadow call."""
+    call_id, usage = new_id("shc"), Usage(input=10, output=20)
+    assert card.prices is not None
+    price = price_row(card.expert_id, card.prices)
+    made = {
+        "call_id": call_id,
+        "root_id": call_id,
+        "decision_id": decision_id,
+        "at": now(),
+        "expert_id": card.expert_id,
+        "price_id": price.values["price_id"],
+    }
+    ended = {
+        "call_id": call_id,
+        "at": now(),
+        "status": "ok",
+        **token_columns(usage),
+        "cost_nanousd": card.prices.cost_nanousd(usage),
+        "latency_s": 0.1,
+    }
+    return [
+        price,
+        Row(tables.shadow_call, made),
+        Row(tables.shadow_result, ended),
+        Scored(decision_id, call_id).row("quality", score, "test"),
+    ]
 
 
 def _score(decision_id: str, value: float) -> Row:

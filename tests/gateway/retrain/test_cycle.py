@@ -11,6 +11,7 @@ from sqlalchemy import Engine, select
 
 from gateway.ids import new_id, now
 from gateway.ledger.database import opened
+from gateway.ledger.history import history
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.tables import router_version, shadow_decision
@@ -36,22 +37,30 @@ class Loop:
         self.store = RouterStore(directory / "routers")
         self.rng = np.random.default_rng(5)
 
-    def serve(self, estimator: str, rows: int = 300) -> Router:
+    def serve(self, estimator: str, rows: int = 300, epsilon: float = EPSILON) -> Router:
         """Learn something on the side, and let it serve."""
         rng = np.random.default_rng(9)
         table = Questions.draw(rows, rng).table(rng)
-        router = fit_router("default", estimator, table, seed=0, epsilon=EPSILON)
+        router = fit_router("default", estimator, table, seed=0, epsilon=epsilon)
         self.store.promote("default", self.store.publish(router))
         return router
 
-    def ask(self, count: int) -> None:
+    def ask(self, count: int, shadow: float = 0.0) -> None:
         """So many requests, decided by what serves and what is tried."""
         serving = ServingRouters(self.store, "default", EPSILON)
         serving.refresh()
-        fill(self.url, Questions.draw(count, self.rng), self.rng, serving=serving)
+        fill(self.url, Questions.draw(count, self.rng), self.rng, serving=serving, shadow=shadow)
 
-    def step(self, estimator: str = "ridge", *, force: bool = False, **trial: float) -> Report:
+    def step(
+        self,
+        estimator: str = "ridge",
+        *,
+        force: bool = False,
+        window: int | None = None,
+        **trial: float,
+    ) -> Report:
         settings = RetrainSettings(
+            window=window,
             estimator=estimator,
             min_new_scores=100,
             when_drifting=False,
@@ -162,6 +171,35 @@ def test_a_router_that_does_worse_on_trial_is_taken_back(loop: Loop) -> None:
     promoted = loop.store.promoted("default")
     assert promoted is not None
     assert (promoted.version, promoted.trial) == (poor.version, None)
+
+
+def test_without_any_exploration_shadow_calls_tell_what_a_new_router_is_worth(loop: Loop) -> None:
+    """What serves asks the same expert always: of the others the log says nothing by itself."""
+    loop.serve("prior", epsilon=0.0)
+    loop.ask(600)
+    assert loop.step().what in ("failed", "refused")
+    loop.ask(900, shadow=0.3)
+    began = loop.step(window=900)
+    assert began.what == "on_trial", began.reason
+
+
+def test_what_is_older_than_the_window_is_learned_from_no_more(loop: Loop) -> None:
+    """Else a world that turned over once would weigh for ever, wherever no drift is noticed."""
+    turned = Questions.draw(600, loop.rng)
+    turned = Questions(turned.prompts, turned.truth_NA[:, [1, 0, 2]])
+    fill(loop.url, turned, loop.rng)
+    loop.ask(400)
+    whole, newest = history(loop.engine, "default"), history(loop.engine, "default", newest=400)
+    assert (len(whole.logged), len(newest.logged)) == (1000, 400)
+    assert newest.logged.table.prompts == whole.logged.table.prompts[600:]
+    loop.step(window=400)
+    promoted = loop.store.promoted("default")
+    assert promoted is not None
+    router = loop.store.load("default", promoted.version)
+    law_A, gene_A = router.estimate(["court statute judge appeal", "cell enzyme"]).quality_NA
+    # The biologist is the first, the lawyer the second.
+    assert law_A[1] > law_A[0]
+    assert gene_A[0] > gene_A[1]
 
 
 def test_it_shadows_first_and_fails_there_unseen(loop: Loop) -> None:
