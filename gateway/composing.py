@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experts.base import Expert
@@ -13,11 +14,15 @@ from experts.compose.deferral.base import Deferral, Gate
 from experts.compose.deferral.confidence import Confidence
 from experts.compose.deferral.gates import Bernoulli, Threshold
 from experts.compose.grouping import EXACT, NUMERIC
+from experts.compose.rounds.briefing import Briefing, Member
+from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
+from experts.compose.rounds.grammar import Words
 from experts.compose.vote import Vote, Voter
 from gateway.settings.compositions import (
     CascadeSettings,
     CompositionSettings,
     DeferSettings,
+    RoundsSettings,
     VoteSettings,
 )
 from gateway.settings.experts import ExpertSettings
@@ -91,6 +96,8 @@ def card_of(
 
 _DEFERRED = 0.5
 """Part of the drafts that is expected to be deferred, until outcomes say more."""
+_TURNS, _ASKED, _TURN_LENGTH = 2.2, 1.2, 2.0
+"""Of a driver of rounds: turns, questions, and how much longer a turn is than the answer."""
 
 
 def _cascade(composer: Composer, entry: CascadeSettings, expert_id: str) -> Expert:
@@ -129,9 +136,41 @@ def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
     )
 
 
+def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert:
+    driver = composer.expert(entry.driver, f"{expert_id}/driver")
+    pool = composer.children(entry.of, expert_id)
+    # A driver that was trained asks hardly more than once; it reads what it is told with each turn.
+    shares = [Share(driver.card, _TURNS, reads=1, writes=_TURN_LENGTH)]
+    shares += [Share(child.card, _ASKED / len(pool)) for child in pool]
+    card = replace(
+        card_of(entry, expert_id, shares, shares[:1]),
+        # Its form of answer is its own, and what it asks is text.
+        tools=False,
+        structured_output=False,
+        modalities=frozenset({"text"}),
+    )
+    members = [
+        Member(
+            child.card,
+            entry.latency_s.get(child.card.expert_id),
+            entry.examples.get(child.card.expert_id, ()),
+        )
+        for child in pool
+    ]
+    limits = RoundsLimits(
+        entry.max_rounds, entry.turn_tokens, entry.reply_tokens, entry.information_tokens
+    )
+    words = Words(route=entry.route_word)
+    briefing = Briefing(words=words)
+    if entry.prompt is not None:
+        briefing = Briefing(entry.prompt, last="", words=words)
+    return RoundsExpert(card, driver, pool, members, limits, briefing)
+
+
 Builder = Callable[[Composer, Any, str], Expert]
 BUILDERS: Mapping[type[CompositionSettings], Builder] = {
     CascadeSettings: _cascade,
     VoteSettings: _vote,
+    RoundsSettings: _rounds,
 }
 """One line per kind of composition."""

@@ -116,10 +116,46 @@ class VoteSettings(CompositionSettings):
         return self.of if isinstance(self.of, tuple) else (self.of,)
 
 
+class RoundsSettings(CompositionSettings):
+    """A chat model that asks others, one after the other, before it answers."""
+
+    kind: Literal["rounds"]
+    driver: Child
+    """Who thinks, asks and answers."""
+    of: tuple[Child, ...] = Field(min_length=1)
+    """Whom it may ask."""
+    max_rounds: int = Field(4, ge=1, le=32)
+    """Turns in which it may ask; one more, in which it may not, follows."""
+    turn_tokens: int = Field(1024, ge=16)
+    """Longest turn of the driver."""
+    reply_tokens: int = Field(512, ge=1)
+    """Longest answer of whom it asks."""
+    information_tokens: int = Field(600, ge=1)
+    """So much of an answer it is shown."""
+    route_word: str = Field("search", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    """The name of the tag that asks."""
+    latency_s: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Expert's id to the seconds it usually takes, for the driver to know."""
+    examples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Expert's id to requests it answers well, for the driver to know."""
+    prompt: str | None = None
+    """In place of ours; `{experts}`, `{question}` and the tags' names are filled in."""
+
+    @model_validator(mode="after")
+    def _a_tag_of_its_own(self) -> Self:
+        if self.route_word in ("think", "information", "answer"):
+            raise refusal([(("route_word",), "must not be think, information or answer")])
+        return self
+
+
 _SHORT = {"cascade": "children"}
 """Which field a list stands for in a kind's short form; `of` if not said."""
-KINDS: dict[str, type[CompositionSettings]] = {"cascade": CascadeSettings, "vote": VoteSettings}
-_CHILDREN = ("children", "of", "last", "judge")
+KINDS: dict[str, type[CompositionSettings]] = {
+    "cascade": CascadeSettings,
+    "vote": VoteSettings,
+    "rounds": RoundsSettings,
+}
+_CHILDREN = ("children", "of", "last", "judge", "driver")
 """Fields that may name children."""
 
 
@@ -174,7 +210,8 @@ def _child_kind(data: Any) -> str:
 Child = Annotated[
     Annotated[ExpertId, Tag("id")]
     | Annotated[CascadeSettings, Tag("cascade")]
-    | Annotated[VoteSettings, Tag("vote")],
+    | Annotated[VoteSettings, Tag("vote")]
+    | Annotated[RoundsSettings, Tag("rounds")],
     Discriminator(_child_kind),
 ]
 """An expert's id, or a composition written in place."""

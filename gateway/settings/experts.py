@@ -9,7 +9,12 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
-from gateway.settings.compositions import CascadeSettings, VoteSettings, composed_kind
+from gateway.settings.compositions import (
+    CascadeSettings,
+    RoundsSettings,
+    VoteSettings,
+    composed_kind,
+)
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
 from gateway.settings.providers import PROVIDERS, preset
@@ -195,7 +200,8 @@ ExpertSettings = Annotated[
     | Annotated[PackagedExpert, Tag("packaged")]
     | Annotated[CalculatorSettings, Tag("calculator")]
     | Annotated[CascadeSettings, Tag("cascade")]
-    | Annotated[VoteSettings, Tag("vote")],
+    | Annotated[VoteSettings, Tag("vote")]
+    | Annotated[RoundsSettings, Tag("rounds")],
     Discriminator(_kind),
 ]
 

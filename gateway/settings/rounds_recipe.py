@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from experts.compose.rounds.grammar import Words
 from gateway.settings.base import Frozen
 from gateway.settings.document import read_document
-from gateway.settings.experts import ExpertId
+from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import faults_of, refusal
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_text

@@ -39,6 +39,13 @@ CASES: Mapping[str, Case] = {
     "cascade": Case({"cascade": ["a", "b"]}, {"a": 1, "b": 1}),
     # One after the other: three of four that say the same are enough.
     "vote": Case({"vote": {"of": ["a", "b"], "n": 2, "at_once": 1}}, {"a": 2, "b": 1}),
+    # A driver that never answers: what it was last told is passed on.
+    "rounds": Case(
+        {"rounds": {"driver": "a", "of": ["b"], "max_rounds": 1}},
+        {"a": 2, "b": 1},
+        {"a": "<think>t</think><search>b:q</search>"},
+        frozenset({"a", "b"}),
+    ),
 }
 """By kind; a kind without a case fails the suite."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from experts.cards import ExpertCard
 from experts.compose.rounds.grammar import PUBLISHED, Words, escaped
+from experts.errors import ExpertCapError
 from experts.messages import ChatRequest, Message
 
 TEMPLATE = """\
@@ -110,12 +111,17 @@ class Round:
 
 @dataclass(slots=True)
 class Conversation:
-    """What driver and experts have said so far on one request."""
+    """What driver and experts have said so far on one request.
+
+    Attributes:
+        capped: Why somebody could not be asked, if a cap left no room for it.
+    """
 
     request: ChatRequest
     briefing: Briefing
     members: Sequence[Member]
     rounds: list[Round] = field(default_factory=list)
+    capped: ExpertCapError | None = None
 
     @property
     def transcript(self) -> str:
