@@ -26,7 +26,7 @@ from gateway.app import Origin, build_gateway, create_app
 from gateway.errors import ConfigError
 from gateway.fast.protocol import FastProtocol
 from gateway.files import raise_file_limit
-from gateway.ledger.forget import forgetting
+from gateway.ledger.upkeep import upkeep
 from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
 from gateway.patience import Patience
@@ -81,7 +81,7 @@ def serve_forever(
             sockets.append(admin)
         stack.enter_context(trainer_beside(path, enabled=configuration.settings.retrain.enabled))
         settings = configuration.settings
-        stack.enter_context(forgetting(settings.ledger_url, settings.ledger))
+        stack.enter_context(upkeep(settings.ledger_url, settings.ledger))
         shared = launched(path, configuration, endpoints, overrides, admin_port)
         run = stack.enter_context(shared)
         redactor = stack.enter_context(_logging(configuration.settings))

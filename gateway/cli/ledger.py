@@ -25,12 +25,14 @@ from gateway.ledger.forget import forget as forget_texts
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, count_attempts
 from gateway.ledger.reprice import reprice as correct
+from gateway.ledger.rollup import days_due
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.ledger import ROUTES
 from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The append-only book.", no_args_is_help=True)
 Url = Annotated[str | None, typer.Option("--ledger", help="Database URL; default: configured.")]
+_MANY_DAYS = 3
 Tag = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
 
 
@@ -38,8 +40,12 @@ Tag = Annotated[list[str] | None, typer.Option(help="name=value that requests ca
 def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
     """Requests, dollars and scores, in all and per expert."""
     with opened(_url(ledger, config)) as engine:
-        reader = LedgerReader(engine)
-        totals, experts = reader.totals(), reader.by_expert()
+        reader, days = LedgerReader(engine), days_due(engine)
+        if days < _MANY_DAYS:
+            totals, experts = reader.summary()
+        else:
+            with filling("days summed up", days) as progress:
+                totals, experts = reader.summary(progress)
     if json:
         show_json({"totals": totals, "experts": experts})
         return

@@ -30,11 +30,11 @@ async def dashboard(request: Request) -> Response:
 def render(gateway: Gateway) -> str:
     """The whole page as HTML."""
     today = gateway.reader.totals(now() - _DAY_S)
-    experts = gateway.reader.by_expert()
+    totals, experts = gateway.reader.summary()
     answered = sum(row["requests"] for row in experts) or 1
     return page(
         "dashboard.html",
-        totals=gateway.reader.totals(),
+        totals=totals,
         today=today,
         experts=[{**row, "share": row["requests"] / answered} for row in experts],
         recent=gateway.reader.recent(),

@@ -5,18 +5,13 @@ Prompts, answers and comments become NULL; digests, counts, costs and scores sta
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import ColumnElement, Engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.errors import LedgerError
 from gateway.ids import now
-from gateway.ledger.database import opened, reader
+from gateway.ledger.database import reader
 from gateway.ledger.tables import (
     decision,
     outcome,
@@ -27,12 +22,8 @@ from gateway.ledger.tables import (
 )
 from gateway.settings.ledger import ROUTES, LedgerSettings
 
-_log = logging.getLogger(__name__)
 _BATCH = 200
 _DAY_S = 86_400
-_EVERY_S = 3_600.0
-# Between batches, so that who writes for a client never waits for more than one.
-_PAUSE_S = 0.05
 
 
 def forget(
@@ -93,36 +84,6 @@ def days_by_wire(settings: LedgerSettings) -> dict[str, float]:
         for wire, route in ROUTES.items()
     }
     return {wire: days for wire, days in found.items() if days is not None}
-
-
-@contextmanager
-def forgetting(url: str, settings: LedgerSettings, every_s: float = _EVERY_S) -> Iterator[None]:
-    """Forget what is due, now and every hour, for as long as the context is open.
-
-    In a thread with a connection of its own: no request waits for it.
-    """
-    days = days_by_wire(settings)
-    if not days:
-        yield
-        return
-    ending = threading.Event()
-
-    def keep() -> None:
-        while not ending.is_set():
-            try:
-                with opened(url) as engine:
-                    forget(engine, days, pause_s=_PAUSE_S)
-            except (LedgerError, SQLAlchemyError) as error:
-                _log.warning("old texts could not be forgotten, the next try is later: %s", error)
-            ending.wait(every_s)
-
-    thread = threading.Thread(target=keep, name="ledger-forgets", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join(timeout=5)
 
 
 def _due(wire: str, until: float) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row, Select, Table, func, select
@@ -116,6 +116,13 @@ class LedgerReader:
     def _outcomes(self, decision_id: str) -> list[dict[str, Any]]:
         query = select(outcome).where(outcome.c.decision_id == decision_id).order_by(outcome.c.at)
         return [_plain(row) for row in self._all(query)]
+
+    def summary(
+        self, progress: Callable[[int], None] = lambda _: None
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """`totals` and `by_expert` of all time; `progress` is told of days that are summed up."""
+        sums = summed(self._engine, progress=progress)
+        return total(sums), by_expert(sums)
 
     def totals(self, since: float = 0.0) -> dict[str, Any]:
         """Requests, failures, dollars (all, wasted and saved), mean quality score and its count."""

@@ -1,18 +1,29 @@
 """Sums over closed hours, so that a big ledger is summed up at once. Derived, exact, rebuildable.
 
-Whoever reads brings them up to date; nothing on the request path does. What was written since the
-last closed hour is summed from the rows themselves. That no row came late is checked by counting:
-if one did, the sums are made anew as another generation.
+A gateway brings them up to date every hour (`gateway.ledger.upkeep`), and so does whoever reads;
+nothing on the request path does. What was written since the last closed hour is summed from the
+rows themselves. That no row came late is checked by counting: if one did, the sums are made anew
+as another generation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, Select, cast, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Select,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from experts.cards import NANO_PER_USD
@@ -49,27 +60,52 @@ Sums = dict[str, dict[str, int]]
 """Expert ("" for what belongs to none) to the sums of `SUMS`."""
 
 
-def summed(engine: Engine, at: float | None = None) -> Sums:
+def summed(
+    engine: Engine, at: float | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Sums:
     """All that was ever written, summed by expert.
 
     Args:
         engine: The ledger; sums over closed hours are added to it.
         at: The time; hours that ended well before are closed.
+        progress: Is told of so many more days that are closed.
     """
     generation = _generation(engine)
     while True:
-        _close_hours(engine, generation, now() if at is None else at)
+        _close_hours(engine, generation, now() if at is None else at, progress)
         with _snapshot(engine) as connection:
             until, kept = closed(connection, generation)
             whole = _added(kept, fold(connection, until, math.inf))
-            there = sum(
-                int(connection.execute(select(func.count()).select_from(table)).scalar_one())
-                for table in _SUMMED
-            )
-        if there == sum(each["rows_read"] for each in whole.values()):
-            return whole
+            read = sum(each["rows_read"] for each in whole.values())
+            if read == _written(connection) or read == _counted(connection):
+                return whole
         generation += 1
         _write(engine, generation, 0, {})
+
+
+def days_due(engine: Engine) -> int:
+    """How many days `summed` has to close, more or less."""
+    last = _last_closed(now())
+    with _snapshot(engine) as connection:
+        start = closed(connection)[0] or _first_row(connection)
+    return max(0, math.ceil((last - start) / _DAY_S)) if start < math.inf else 0
+
+
+def _written(connection: Connection) -> int:
+    """How many rows were ever inserted: all, since none is ever deleted."""
+    if connection.dialect.name != "sqlite":
+        return _counted(connection)
+    # Counting reads a whole index; the number of the last row is at hand.
+    queries: Iterator[Select[Any]] = (
+        select(func.coalesce(func.max(literal_column(f"{table.name}.rowid")), 0)).select_from(table)
+        for table in _SUMMED
+    )
+    return sum(int(connection.execute(query).scalar_one()) for query in queries)
+
+
+def _counted(connection: Connection) -> int:
+    counts = (select(func.count()).select_from(table) for table in _SUMMED)
+    return sum(int(connection.execute(each).scalar_one()) for each in counts)
 
 
 def total(sums: Sums) -> dict[str, Any]:
@@ -271,15 +307,26 @@ def _whole(value: Any) -> Any:
     return cast(value, BigInteger)
 
 
-def _close_hours(engine: Engine, generation: int, at: float) -> None:
-    last = int((at - _LATE_S) // _HOUR_S) * _HOUR_S
+def _last_closed(at: float) -> int:
+    return int((at - _LATE_S) // _HOUR_S) * _HOUR_S
+
+
+def _first_row(connection: Connection) -> float:
+    """When the first row was written; infinity when there is none."""
+    return min(
+        float(connection.execute(select(func.min(table.c.at))).scalar() or math.inf)
+        for table in _SUMMED
+    )
+
+
+def _close_hours(
+    engine: Engine, generation: int, at: float, progress: Callable[[int], None]
+) -> None:
+    last = _last_closed(at)
     with _snapshot(engine) as connection:
         start = closed(connection, generation)[0]
         if start == 0:
-            first = min(
-                float(connection.execute(select(func.min(table.c.at))).scalar() or math.inf)
-                for table in _SUMMED
-            )
+            first = _first_row(connection)
             if first >= last:
                 return
             # What is older than its day (a clock gone wrong) counts to the first one.
@@ -292,6 +339,7 @@ def _close_hours(engine: Engine, generation: int, at: float) -> None:
             sums = fold(connection, start, end)
         if not _write(engine, generation, end, sums):
             return
+        progress(1)
         start, next_end = end, end + _DAY_S
 
 

@@ -10,9 +10,10 @@ from sqlalchemy import select
 from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
-from gateway.ledger.forget import count_due, days_by_wire, forget, forgetting
+from gateway.ledger.forget import count_due, days_by_wire, forget
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
+from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.ledger import LedgerSettings
 from tests.contracts.test_ledger import CHEAP, a_decision, booked, score
@@ -69,5 +70,5 @@ def test_a_gateway_forgets_beside_its_requests(ledger: Ledger, url: str) -> None
     booked(ledger, a_decision(CHEAP))
     settings = LedgerSettings.model_validate({"url": url, "keep_text_days": 1e-9})
     assert count_due(ledger.engine, days_by_wire(settings)) == 1
-    with forgetting(url, settings):
+    with upkeep(url, settings):
         until(lambda: texts(ledger) == [(None, None)])

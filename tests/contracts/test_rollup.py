@@ -13,10 +13,13 @@ from gateway.ledger import tables
 from gateway.ledger.database import open_database
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, reprice
-from gateway.ledger.rollup import by_expert, summed, total
+from gateway.ledger.rollup import by_expert, days_due, summed, total
 from gateway.ledger.store import Ledger
+from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
+from gateway.settings.ledger import LedgerSettings
 from tests.contracts.test_ledger import CHEAP, UNPRICED, a_decision, booked, score
+from tests.gateway.raw import until
 
 _DAY_S = 86_400
 
@@ -96,6 +99,33 @@ def test_a_score_told_before_the_request_ended_counts_once_it_has(ledger: Ledger
     in_sums(ledger, -1)
     assert in_sums(ledger, 2) == rows_alone(ledger)
     assert verify_ledger(ledger.engine).faults == ()
+
+
+def test_rows_that_somebody_deleted_hold_nobody_up(ledger: Ledger) -> None:
+    """The number of the last row is more than there are: counting settles it."""
+    for _ in range(3):
+        booked(ledger, a_decision(CHEAP))
+    with ledger.engine.begin() as connection:
+        first = select(func.min(tables.request_result.c.request_id)).scalar_subquery()
+        connection.execute(
+            tables.request_result.delete().where(tables.request_result.c.request_id == first)
+        )
+    assert total(summed(ledger.engine))["requests"] == 2
+    assert in_sums(ledger, 2) == rows_alone(ledger)
+    assert generations(ledger) == 1
+
+
+def test_a_gateway_sums_up_closed_hours_beside_its_requests(ledger: Ledger, url: str) -> None:
+    booked(ledger, a_decision(CHEAP))
+    with ledger.engine.begin() as connection:
+        for table in (tables.request_result, tables.attempt_result):
+            connection.execute(update(table).values(at=table.c.at - 3 * _DAY_S))
+    assert days_due(ledger.engine) >= 3
+    with upkeep(url, LedgerSettings()):
+        until(lambda: days_due(ledger.engine) == 0)
+    told: list[int] = []
+    assert total(summed(ledger.engine, progress=told.append))["requests"] == 1
+    assert told == [], "nothing was left to do"
 
 
 def test_sums_that_are_not_those_of_the_rows_are_found(ledger: Ledger) -> None:
