@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.console import err, out
 from gateway.cli.endpoint import some_gateway
-from gateway.cli.serve import Config
+from gateway.cli.options import Config
 from gateway.dashboard.money import dollars
 from gateway.errors import GatewayError
 from gateway.settings.load import load_settings

@@ -12,7 +12,7 @@ from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import expert_ids, gather
-from gateway.cli.serve import Config
+from gateway.cli.options import Config
 from gateway.collecting import read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id

@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.console import out as console
 from gateway.cli.console import say
-from gateway.cli.routers import AsJson
+from gateway.cli.options import AsJson
 from gateway.cli.table import show_comparison
 
 

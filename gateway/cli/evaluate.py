@@ -12,8 +12,8 @@ from eval.compare import compare
 from eval.foreign import FORMS
 from eval.prices import read_prices
 from eval.splits import read_train_test
+from gateway.cli.options import AsJson
 from gateway.cli.progress import stages
-from gateway.cli.routers import AsJson
 from gateway.cli.table import show_comparison
 from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError

@@ -10,8 +10,7 @@ import typer
 import yaml
 
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.cli.window import Since, Until, day
 from gateway.errors import ConfigError
 from gateway.settings.load import load_settings

@@ -20,8 +20,7 @@ from gateway.api.keys import NewKey, Wanted, minted_json, state_json
 from gateway.cli.chat import ApiKey
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.ledger import Url as LedgerUrl
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.errors import ConfigError, GatewayError
 from gateway.ledger.database import opened
 from gateway.settings.load import load_settings

@@ -12,9 +12,8 @@ from eval.best_answers import ExampleRules, preferences, supervised
 from experts.cards import Prices
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import parse_tags
+from gateway.cli.options import AsJson, Config
 from gateway.cli.progress import filling
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
 from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError, LedgerError

@@ -9,8 +9,7 @@ import typer
 
 from eval.errors import OffPolicyError
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError

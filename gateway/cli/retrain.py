@@ -10,8 +10,7 @@ import typer
 
 from experts.parent import stop_with_parent
 from gateway.cli.console import out, say, show_json
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.ledger.database import opened
 from gateway.policies import named_policies
 from gateway.router_store import RouterStore

@@ -11,7 +11,7 @@ import typer
 from eval.sources import read_outcomes
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
@@ -20,7 +20,6 @@ from routers.admit import admit as admit_expert
 from routers.learn import learn_on
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Name = Annotated[str, typer.Argument(help="Router name, e.g. default.")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,14 +11,13 @@ from gateway.checking import find_faults, find_warnings
 from gateway.cli.check import check_configuration
 from gateway.cli.console import say
 from gateway.cli.endpoint import announce
+from gateway.cli.options import Config
 from gateway.local import local_engines
 from gateway.running import serve_forever
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import is_loopback
-
-Config = Annotated[Path | None, typer.Option(help="YAML file; without it, the local pool.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -14,9 +14,8 @@ from gateway.cli.endpoint import some_gateway
 from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.instructing import written_instructions
+from gateway.cli.options import AsJson, Config
 from gateway.cli.progress import stages
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
 from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
