@@ -13,8 +13,8 @@ from experts.finetune import TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.progress import stages
 from gateway.cli.options import AsJson, Config
+from gateway.cli.progress import stages
 from gateway.errors import ConfigError
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
