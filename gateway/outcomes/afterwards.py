@@ -84,7 +84,8 @@ class Afterwards:
         """From now on ask the judges, by way of `service`."""
         if judges := self._settings.judges:
             most, work = self._settings.outcomes.most_waiting, self._scoring.judged
-            judging = Judging(judges, self._append, service, uses, work, most, self._rng)
+            gates = self._settings.data_dir / "judges"
+            judging = Judging(judges, gates, self._append, service, uses, work, most, self._rng)
             self._judged = judging.hear
             self._hears.append(judging.hear)
 

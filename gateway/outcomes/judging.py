@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
 
-from eval.judging.rubric import new_fence, read_score, rubric_prompt
 from experts.errors import ExpertError
 from experts.messages import ChatRequest, Message, collect
 from gateway.access.keys import Key
 from gateway.ask import Ask, Wishes
 from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import Ended, Scored
+from gateway.outcomes.ended import Ended
+from gateway.outcomes.questions import way_of
 from gateway.settings.access import Grant, Limit
 from gateway.settings.outcomes import JudgeSettings
 from routers.errors import RoutingError
@@ -41,27 +42,40 @@ class Judge:
 
     Args:
         settings: What it is asked, and how often.
+        gates: Where fitted gates are.
     """
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    def __init__(self, settings: JudgeSettings, gates: Path) -> None:
         self.settings = settings
+        self._way = way_of(settings, gates)
         limit = Limit(usd=settings.budget_usd, per=settings.per)
         self._key = Key(f"judge:{settings.name}", Grant(project=PROJECT, limits=(limit,)))
 
     def wants(self, ended: Ended, rng: np.random.Generator) -> bool:
         """Whether this answer is in its sample."""
+        if self._way.needs_pair and ended.served is None:
+            return False
         if self.settings.when == "router" and ended.decision.router == "explicit":
             return False
         # What a shadow call gave is in the sample already.
         return ended.shadow_id is not None or rng.random() < self.settings.rate
 
-    def ask(self, ended: Ended) -> Ask | None:
-        """What to ask of an answer; None of one that is too long to be judged as a whole."""
-        settings, messages = self.settings, ended.ask.request.messages
-        said = "\n\n".join(f"[{message.role}]\n{message.text}" for message in messages)
-        if len(said) + len(ended.text) > settings.most_chars:
-            return None
-        system, user = rubric_prompt(settings.rubric, said, ended.text, new_fence())
+    def asks(self, ended: Ended) -> list[Ask]:
+        """What to ask of an answer; nothing of one that is too long to be judged as a whole."""
+        messages = ended.ask.request.messages
+        conversation = "\n\n".join(f"[{message.role}]\n{message.text}" for message in messages)
+        shown = len(conversation) + len(ended.text) + len(ended.served or "")
+        if shown > self.settings.most_chars:
+            return []
+        return [self._ask(ended, *texts) for texts in self._way.prompts(conversation, ended)]
+
+    async def rows(self, words: Sequence[str], ended: Ended) -> list[Row]:
+        """What it said of an answer as scores; none where it can't be read."""
+        source = f"judge:{self.settings.name}"
+        return await self._way.rows(words, ended, source)
+
+    def _ask(self, ended: Ended, system: str, user: str) -> Ask:
+        settings = self.settings
         request = ChatRequest(
             (Message("system", system), Message("user", user)),
             max_tokens=settings.max_tokens,
@@ -95,6 +109,7 @@ class Judging:
 
     Args:
         judges: Who judges.
+        gates: Where fitted gates are.
         append: Takes rows for the ledger; never blocks.
         service: What the judges are asked through, as any request.
         uses: Counts what keeps the gateway from being closed.
@@ -107,6 +122,7 @@ class Judging:
     def __init__(
         self,
         judges: Sequence[JudgeSettings],
+        gates: Path,
         append: Callable[[Sequence[Row]], None],
         service: Service,
         uses: Uses,
@@ -114,7 +130,7 @@ class Judging:
         most_waiting: int,
         rng: np.random.Generator,
     ) -> None:
-        self._judges = [Judge(settings) for settings in judges]
+        self._judges = [Judge(settings, gates) for settings in judges]
         self._append = append
         self._service = service
         self._uses = uses
@@ -136,12 +152,12 @@ class Judging:
         if len(self._tasks) >= self._most_waiting:
             self._counts["full"] += 1
             return
-        ask = judge.ask(ended)
-        if ask is None:
+        asks = judge.asks(ended)
+        if not asks:
             self._counts["long"] += 1
             return
         self._uses.begin()
-        task = asyncio.get_running_loop().create_task(self._judge(judge, ask, ended.scored))
+        task = asyncio.get_running_loop().create_task(self._judge(judge, asks, ended))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -151,21 +167,18 @@ class Judging:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a judge failed", exc_info=error)
 
-    async def _judge(self, judge: Judge, ask: Ask, scored: Scored) -> None:
+    async def _judge(self, judge: Judge, asks: Sequence[Ask], ended: Ended) -> None:
         async with self._room:
             try:
-                said = await self._said(ask, judge.settings.timeout_s)
+                words = [await self._said(ask, judge.settings.timeout_s) for ask in asks]
             except (GatewayError, ExpertError, RoutingError, TimeoutError) as error:
                 _log.info("judge %s gave no score: %s", judge.settings.name, error)
                 self._counts["refused"] += 1
                 return
-        score = read_score(said)
-        if score is None:
-            self._counts["unread"] += 1
-            return
-        self._counts["judged"] += 1
-        source = f"judge:{judge.settings.name}"
-        self._append([scored.row(judge.settings.objective, score, source)])
+        rows = await judge.rows(words, ended)
+        self._counts["judged" if rows else "unread"] += 1
+        if rows:
+            self._append(rows)
 
     async def _said(self, ask: Ask, timeout_s: float) -> str:
         with anyio.fail_after(timeout_s):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from eval.errors import GraderConfigError
 from eval.graders.checks import parse_check
 from gateway.settings.access import Per
 from gateway.settings.base import Frozen
+from gateway.settings.explain import refusal
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
 
@@ -60,14 +61,22 @@ class OutcomeSettings(Frozen):
     """Answers that wait to be graded, or to be judged; more of them are left unscored."""
 
 
+Rubric = Annotated[str, Field(min_length=1)]
+
+
 class JudgeSettings(Frozen):
     """A model that is asked how good answers are."""
 
     name: Name
     expert: str = "auto"
     """An expert, an alias, `auto` or `auto:<policy>`."""
-    rubric: str = Field("The answer is right, complete and to the point.", min_length=1)
-    objective: str = Field("quality", min_length=1, max_length=200)
+    how: Literal["rubric", "pair"] = "rubric"
+    """`pair`: which is better, what was delivered or what a shadow call gave."""
+    rubric: Rubric = "The answer is right, complete and to the point."
+    objectives: dict[Name, Rubric] = Field(default_factory=dict)
+    """Several rubrics by the objective that each scores; a fitted gate makes one score of them."""
+    objective: str | None = Field(None, min_length=1, max_length=200)
+    """`quality` if not said, or `preferred` for pairs."""
     rate: float = Field(0.05, ge=0, le=1)
     budget_usd: float = Field(gt=0)
     per: Per = "day"
@@ -77,3 +86,19 @@ class JudgeSettings(Frozen):
     timeout_s: float = Field(60.0, gt=0)
     most_chars: int = Field(20_000, ge=100)
     """Longer conversations or answers are not judged: a part would be judged as if it were all."""
+
+    @property
+    def scores(self) -> str:
+        """The objective under which its one score is booked."""
+        return self.objective or ("preferred" if self.how == "pair" else "quality")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.objectives and self.how == "pair":
+            raise refusal(
+                [(("objectives",), "are scored one answer at a time, not with how: pair")]
+            )
+        if self.scores in self.objectives:
+            problem = f"{self.scores!r} is what the gate's score is booked under; rename it"
+            raise refusal([(("objectives",), problem)])
+        return self

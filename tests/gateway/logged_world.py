@@ -88,11 +88,13 @@ def fill(
     serving: ServingRouters | None = None,
     explore: bool = True,
     shadow: float = 0.0,
+    written: Sequence[int] | None = None,
 ) -> None:
     """Book a request for every question.
 
     Decided by what serves, or else by an untrained router that explores a lot. Of a share of them,
-    `shadow`, all others are asked as well, and scored.
+    `shadow`, all others are asked as well, and scored. Answers are 20 tokens long unless `written`
+    says how long each is.
     """
     ledger = Ledger(open_database(url), strict=False)
     untrained = untrained_router("default", epsilon)
@@ -126,7 +128,7 @@ def fill(
             booking = Booking(ledger, ask, decision, text, hearing=hearing)
             card = next(card for card in CARDS if card.expert_id == decision.expert)
             attempt = await booking.begin(card)
-            attempt.usage = Usage(input=10, output=20)
+            attempt.usage = Usage(input=10, output=20 if written is None else written[row])
             booking.end(attempt, "ok")
             booking.close(200, None, decision.expert, "an answer")
             ledger.append(rows)

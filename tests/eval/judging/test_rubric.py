@@ -9,8 +9,10 @@ from eval.judging.rubric import (
     pair_prompt,
     read_better,
     read_score,
+    read_scores,
     rubric_prompt,
     settled,
+    several_prompt,
 )
 
 
@@ -68,3 +70,28 @@ def test_what_is_judged_cannot_close_its_own_fence() -> None:
     _, pair = pair_prompt("Is right.", "2+2?", "4", "5", fence)
     assert pair.count(fence) == 4
     assert pair.index("A:\n4") < pair.index("B:\n5")
+
+
+@pytest.mark.parametrize(
+    ("said", "scores"),
+    [
+        ("right: 1\nkind: 0.5", {"right": 1.0, "kind": 0.5}),
+        ("Well.\n\nkind: 0.5\nright: 0\n", {"right": 0.0, "kind": 0.5}),
+        ("right: 1", None),
+        ("right: 1\nright: 0\nkind: 1", None),
+        ("right: 1\nkind: 2", None),
+        ("right: 1\nkind: 1\nor so", None),
+        ("", None),
+    ],
+)
+def test_every_rubric_is_scored_once_or_there_is_none(
+    said: str, scores: dict[str, float] | None
+) -> None:
+    assert read_scores(said, ("right", "kind")) == scores
+
+
+def test_a_name_is_no_pattern() -> None:
+    assert read_scores("a.b: 1\naxb: 0", ("a.b", "axb")) == {"a.b": 1.0, "axb": 0.0}
+    system, user = several_prompt({"a.b": "Is {right}."}, "2+2?", "4", "=== x ===")
+    assert "- a.b: Is {right}." in system
+    assert user.count("=== x ===") == 3
