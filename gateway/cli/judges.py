@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.console import out, show_json
-from gateway.cli.routers import AsJson
-from gateway.cli.serve import Config
+from gateway.cli.options import AsJson, Config
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
 from gateway.ledger.judged import book, opinions, wins

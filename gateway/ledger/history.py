@@ -230,7 +230,7 @@ def _history(
     column = {expert: place for place, expert in enumerate(experts)}
     shape = (len(records), len(experts))
     logged_NA, eligible_NA = np.zeros(shape), np.zeros(shape, dtype=bool)
-    score_NA, cost_NA, latency_NA = (np.full(shape, np.nan) for _ in range(3))
+    score_NA, cost_NA, latency_NA, unknown_NA = (np.full(shape, np.nan) for _ in range(4))
     asked_NA, drawn_N = np.zeros(shape), np.zeros(len(records), dtype=np.intp)
     for row, record in enumerate(records):
         weighed = record["candidates"]
@@ -258,7 +258,6 @@ def _history(
     chance_NA, aside_NA = chances_seen(logged_NA, asked_NA, drawn_N, ~np.isnan(score_NA))
     known_NA = ~np.isnan(score_NA) | ~np.isnan(cost_NA)
     known_NA[own] = True
-    unknown_NA = np.full(shape, np.nan)
     table = OutcomeTable(
         query_ids=tuple(record["decision_id"] for record in records),
         prompts=tuple(record["prompt"] for record in records),
