@@ -7,7 +7,7 @@ hands a composition a `Runner` so that the calls it makes are run and booked the
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
@@ -40,6 +40,15 @@ def _boundless() -> float:
     return inf
 
 
+Expects = Callable[[ChatRequest], Awaitable[Mapping[str, tuple[float, float]]]]
+"""Expected quality on a request, in [0, 1], and its standard error, by expert id."""
+
+
+async def nothing_known(_request: ChatRequest) -> Mapping[str, tuple[float, float]]:
+    """What is expected where nobody has learned anything."""
+    return {}
+
+
 @dataclass(slots=True)
 class Call:
     """The surroundings of one call.
@@ -57,6 +66,7 @@ class Call:
         room_usd: Dollars that further children may cost; infinite without a cap.
         trace: What a composition leaves behind of how it came to its answer, one record a step: it
             goes to the ledger, never to the client.
+        expects: What is expected of experts; who is missing is unknown.
     """
 
     run: Runner
@@ -69,6 +79,7 @@ class Call:
     below: Below = field(default_factory=Below)
     room_usd: Callable[[], float] = _boundless
     trace: list[Json] = field(default_factory=list)
+    expects: Expects = nothing_known
 
 
 class Runner(Protocol):

@@ -186,7 +186,7 @@ class Batcher:
         self, router: Router, pace: _Pace, texts: Sequence[str]
     ) -> Sequence[Expected | Exception]:
         began, worked = self._clock(), self._work_clock()
-        found = _expectations(router, texts)
+        found = expectations(router, texts)
         pace.took((self._clock() - began) / len(texts), (self._work_clock() - worked) / len(texts))
         return found
 
@@ -289,14 +289,14 @@ class _Pace:
             self._each_s = min(work_s, 1.25 * max(self._each_s, _LEAST_S))
 
 
-def _expectations(router: Router, texts: Sequence[str]) -> Sequence[Expected | Exception]:
+def expectations(router: Router, texts: Sequence[str]) -> Sequence[Expected | Exception]:
     """What is expected for each text, or why that is not known."""
     try:
         return router.expectations(texts)
     except Exception as error:  # noqa: BLE001 - whatever it was, others must not suffer from it
         if len(texts) == 1:
             return [error]
-    return [found for text in texts for found in _expectations(router, [text])]
+    return [found for text in texts for found in expectations(router, [text])]
 
 
 def _tell(then: Then, found: Decision | Exception) -> None:

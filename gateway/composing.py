@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from experts.base import Expert
-from experts.cards import ExpertCard
-from experts.compose.cards import Share, composed_card
+from experts.compose.cards import Share
 from experts.compose.cascade import Cascade, Stage
 from experts.compose.deferral.base import Deferral, Gate
 from experts.compose.deferral.confidence import Confidence
@@ -18,11 +17,20 @@ from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Words
 from experts.compose.vote import Vote, Voter
+from gateway import mixing
+from gateway.composed_cards import card_of
 from gateway.settings.compositions import (
     CascadeSettings,
     CompositionSettings,
     DeferSettings,
+    MedpromptSettings,
+    MixtureSettings,
+    ModeSettings,
+    PanelSettings,
+    PeersSettings,
     RoundsSettings,
+    SelfMoaSettings,
+    TemplatesSettings,
     VoteSettings,
 )
 from gateway.settings.experts import ExpertSettings
@@ -73,25 +81,12 @@ class Composer:
             self.expert(child, f"{expert_id}/{number}") for number, child in enumerate(children, 1)
         ]
 
+    def named(self, child: str | CompositionSettings, name: str, expert_id: str) -> Expert:
+        """The child in the role `name` of the composition `expert_id`."""
+        return self.expert(child, f"{expert_id}/{name}")
+
     def _composed(self, entry: CompositionSettings, expert_id: str) -> Expert:
         return BUILDERS[type(entry)](self, entry, expert_id)
-
-
-def card_of(
-    entry: CompositionSettings,
-    expert_id: str,
-    shares: Sequence[Share],
-    least: Sequence[Share],
-) -> ExpertCard:
-    """The card of a composition; see `experts.compose.cards.composed_card`."""
-    return composed_card(
-        expert_id,
-        shares,
-        least,
-        description=entry.description,
-        quality_prior=entry.quality_prior,
-        caps=entry.caps,
-    )
 
 
 _DEFERRED = 0.5
@@ -170,6 +165,13 @@ def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert
 Builder = Callable[[Composer, Any, str], Expert]
 BUILDERS: Mapping[type[CompositionSettings], Builder] = {
     CascadeSettings: _cascade,
+    MedpromptSettings: mixing.medprompt,
+    MixtureSettings: mixing.mixture,
+    ModeSettings: mixing.mode,
+    PanelSettings: mixing.panel,
+    PeersSettings: mixing.peers,
+    SelfMoaSettings: mixing.self_moa,
+    TemplatesSettings: mixing.templates,
     VoteSettings: _vote,
     RoundsSettings: _rounds,
 }

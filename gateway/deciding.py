@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from experts.barred import barred
 from experts.cards import ExpertCard
+from experts.messages import ChatRequest
 from experts.params import unknown_params
 from gateway.access.keys import Key
 from gateway.ask import NO_WISHES, Ask
-from gateway.batching import Batcher, Case, Then
+from gateway.batching import Batcher, Case, Then, expectations
 from gateway.errors import ApiError
 from gateway.execution.health import Health
 from gateway.exploring import Exploration
@@ -37,6 +39,7 @@ from routers.records import Decision
 from routers.router import Router
 
 _UNCONSTRAINED = Constraints()
+_log = logging.getLogger(__name__)
 
 
 class Decider:
@@ -214,6 +217,25 @@ class Decider:
             cards,
             key=lambda card: (False, card.prices.expected_usd(1e6, 0)) if card.prices else unpriced,
         ).expert_id
+
+    async def expects(self, request: ChatRequest) -> Mapping[str, tuple[float, float]]:
+        """What the default router expects of experts on a request that a composition asks about.
+
+        Quality and its standard error by id; nothing where it has not learned, or fails.
+        """
+        router, text = self._serving.get(self._routing.router), request.text
+        if router.slow:
+            (found,) = await anyio.to_thread.run_sync(expectations, router, [text])
+        else:
+            (found,) = expectations(router, [text])
+        if isinstance(found, Exception):
+            _log.warning("router %s failed to say what it expects: %s", router.name, found)
+            return {}
+        return {
+            expert: (quality, stderr if stderr == stderr else 0.0)
+            for expert, (quality, stderr, _tokens, _seconds) in found.items()
+            if quality == quality
+        }
 
     def fallbacks(self, ask: Ask, decision: Decision) -> tuple[str, ...]:
         """Experts configured to stand in for the chosen one, as far as they can serve.

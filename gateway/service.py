@@ -156,7 +156,16 @@ class Service:
         wishes, caps = ask.wishes, NO_CAPS
         if wishes.max_cost_usd is not None:
             caps = Caps(usd=wishes.max_cost_usd)
-        terms = Terms(deadline, ask.key.name, wishes.session, fallbacks, passed, hurried, caps=caps)
+        terms = Terms(
+            deadline,
+            ask.key.name,
+            wishes.session,
+            fallbacks,
+            passed,
+            hurried,
+            caps=caps,
+            expects=self._decider.expects,
+        )
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
     async def _settled(

@@ -230,6 +230,7 @@ class Attempts:
             headers=attempt.headers,
             below=purse.below,
             room_usd=purse.room_usd,
+            expects=self._terms.expects,
         )
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:

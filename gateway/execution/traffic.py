@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from experts.base import Expects, nothing_known
 from experts.cards import NO_CAPS, Caps
 from gateway.execution.health import Health
 from gateway.execution.purse import Rules
@@ -121,6 +122,7 @@ class Terms:
         recall: Set for calls that nobody waits for: they take slots that are free, give them back
             when this is called because a request wants one, and say nothing of an expert's health.
         caps: What the calls that compositions make for it may come to.
+        expects: What the router expects of experts, for compositions that choose among them.
     """
 
     deadline: float
@@ -131,3 +133,4 @@ class Terms:
     hurried: bool = False
     recall: Callable[[], None] | None = None
     caps: Caps = NO_CAPS
+    expects: Expects = nothing_known

@@ -7,6 +7,7 @@ for `{kind: vote, of: small, n: 5}`, and `{cascade: [small, large]}` for one of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -87,10 +88,9 @@ class CascadeSettings(CompositionSettings):
         return (self.defer,) * (len(self.children) - 1)
 
 
-class VoteSettings(CompositionSettings):
-    """Several answers, and the one that most of them give."""
+class VotersSettings(CompositionSettings):
+    """What compositions say that count answers."""
 
-    kind: Literal["vote"]
     of: Child | tuple[Child, ...]
     """Who votes."""
     n: int = Field(1, ge=1, le=64)
@@ -148,14 +148,146 @@ class RoundsSettings(CompositionSettings):
         return self
 
 
+class VoteSettings(VotersSettings):
+    """Several answers, and the one that most of them give."""
+
+    kind: Literal["vote"]
+
+
+class ChooseSettings(Frozen):
+    """Who takes part follows from what the router expects of each."""
+
+    margin: Unit = 0.03
+    """Only children expected to be within this of the best one's quality."""
+    mass: float = Field(0.9, gt=0, le=1)
+    """Of those, the fewest whose chances of being the best sum to this."""
+
+
+class DraftingSettings(CompositionSettings):
+    """What compositions say whose children write drafts for another one."""
+
+    temperature: float | None = Field(0.7, ge=0, le=2)
+    draft_tokens: int | None = Field(None, ge=1)
+    """Longest draft; None: as long as the answer may be."""
+    min_successful: int = Field(1, ge=1)
+    at_once: int | None = Field(None, ge=1)
+
+
+class MixtureSettings(DraftingSettings):
+    """Drafts of all children in layers, and a synthesis."""
+
+    kind: Literal["mixture"]
+    of: tuple[Child, ...] = Field(min_length=1, max_length=64)
+    """Who drafts."""
+    aggregator: Child | None = None
+    """Who concludes; None: the first child."""
+    layers: int = Field(2, ge=1, le=8)
+    choose: ChooseSettings | None = None
+    """Take part only if the router expects it to pay; None: all always do."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.min_successful > len(self.of):
+            raise refusal([(("min_successful",), "is more than the drafts asked for")])
+        return self
+
+
+class SelfMoaSettings(DraftingSettings):
+    """Drafts of one child, and a synthesis: at once, or a window of them at a time."""
+
+    kind: Literal["self_moa"]
+    of: Child
+    n: int = Field(6, ge=1, le=64)
+    """Drafts."""
+    aggregator: Child | None = None
+    """Who concludes; None: the child itself."""
+    window: int | None = Field(None, ge=2)
+    """Most answers that one synthesis reads; None: all at once."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.min_successful > self.n:
+            raise refusal([(("min_successful",), "is more than the drafts asked for")])
+        return self
+
+
+class PeersSettings(CompositionSettings):
+    """Short drafts of peers, and one answer of the primary."""
+
+    kind: Literal["peers"]
+    of: tuple[Child, ...] = Field(max_length=64)
+    """The peers."""
+    primary: Child
+    draft_tokens: int = Field(128, ge=1)
+    at_once: int | None = Field(None, ge=1)
+    choose: ChooseSettings | None = None
+    """Who is the primary and who is a peer follows from what the router expects of each."""
+
+
+class PanelSettings(VotersSettings):
+    """Answers of all members, and a judge who sees each position with its weight."""
+
+    kind: Literal["panel"]
+    judge: Child
+    """Who concludes."""
+
+
+class TemplatesSettings(CompositionSettings):
+    """Another expert that is told guidelines of similar questions."""
+
+    kind: Literal["templates"]
+    of: Child
+    shelf: Path
+    """What `pointsman shelves build --templates` wrote."""
+    most: int = Field(3, ge=1)
+    """Guidelines that are told."""
+
+
+class MedpromptSettings(CompositionSettings):
+    """Another expert that is asked several times, with examples and options in other orders."""
+
+    kind: Literal["medprompt"]
+    of: Child
+    shelf: Path | None = None
+    """What `pointsman shelves build` wrote; None: no examples are told."""
+    shots: int = Field(5, ge=0, le=32)
+    """Examples that are told."""
+    runs: int = Field(5, ge=1, le=64)
+    """How often the question is put."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    same: Literal["exact", "numeric"] = "exact"
+    at_once: int | None = Field(None, ge=1)
+
+
+class ModeSettings(CompositionSettings):
+    """Another expert in one answer mode."""
+
+    kind: Literal["mode"]
+    of: Child
+    how: Literal["instant", "reasoning"]
+    instruction: str | None = None
+    """What it is told; None: what fits the mode."""
+    fields: dict[str, Any] = Field(default_factory=dict)
+    """Request fields that make the mode (`reasoning_effort: high`), whatever the client sent."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest answer where the client sets none."""
+
+
 _SHORT = {"cascade": "children"}
 """Which field a list stands for in a kind's short form; `of` if not said."""
 KINDS: dict[str, type[CompositionSettings]] = {
     "cascade": CascadeSettings,
-    "vote": VoteSettings,
+    "medprompt": MedpromptSettings,
+    "mixture": MixtureSettings,
+    "mode": ModeSettings,
+    "panel": PanelSettings,
+    "peers": PeersSettings,
     "rounds": RoundsSettings,
+    "self_moa": SelfMoaSettings,
+    "templates": TemplatesSettings,
+    "vote": VoteSettings,
 }
-_CHILDREN = ("children", "of", "last", "judge", "driver")
+_CHILDREN = ("children", "of", "last", "judge", "aggregator", "primary", "driver")
 """Fields that may name children."""
 
 
@@ -207,11 +339,21 @@ def _child_kind(data: Any) -> str:
     return composed_kind(data) or "id"
 
 
-Child = Annotated[
-    Annotated[ExpertId, Tag("id")]
-    | Annotated[CascadeSettings, Tag("cascade")]
+Composition = (
+    Annotated[CascadeSettings, Tag("cascade")]
+    | Annotated[MedpromptSettings, Tag("medprompt")]
+    | Annotated[MixtureSettings, Tag("mixture")]
+    | Annotated[ModeSettings, Tag("mode")]
+    | Annotated[PanelSettings, Tag("panel")]
+    | Annotated[PeersSettings, Tag("peers")]
+    | Annotated[RoundsSettings, Tag("rounds")]
+    | Annotated[SelfMoaSettings, Tag("self_moa")]
+    | Annotated[TemplatesSettings, Tag("templates")]
     | Annotated[VoteSettings, Tag("vote")]
-    | Annotated[RoundsSettings, Tag("rounds")],
+)
+"""Any kind of composition."""
+Child = Annotated[
+    Annotated[ExpertId, Tag("id")] | Composition,
     Discriminator(_child_kind),
 ]
 """An expert's id, or a composition written in place."""

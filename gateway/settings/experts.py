@@ -9,12 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
-from gateway.settings.compositions import (
-    CascadeSettings,
-    RoundsSettings,
-    VoteSettings,
-    composed_kind,
-)
+from gateway.settings.compositions import Composition, composed_kind
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
 from gateway.settings.providers import PROVIDERS, preset
@@ -199,9 +194,7 @@ ExpertSettings = Annotated[
     | Annotated[AnthropicSettings, Tag("anthropic")]
     | Annotated[PackagedExpert, Tag("packaged")]
     | Annotated[CalculatorSettings, Tag("calculator")]
-    | Annotated[CascadeSettings, Tag("cascade")]
-    | Annotated[VoteSettings, Tag("vote")]
-    | Annotated[RoundsSettings, Tag("rounds")],
+    | Composition,
     Discriminator(_kind),
 ]
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
+
+import numpy as np
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
@@ -12,6 +16,8 @@ from experts.fakes import Script, ScriptedExpert, says
 from experts.messages import Usage
 from gateway.composing import Composer
 from gateway.settings.root import Settings
+from routers.encoders import HashingEncoder
+from routers.shelf import Shelf, ShelfExample
 
 USAGE = {"a": Usage(input=11, output=3), "b": Usage(input=23, output=5)}
 """What each call of a child takes."""
@@ -35,8 +41,39 @@ class Case:
     needs: frozenset[str] = frozenset()
 
 
+_BOTH = frozenset({"a", "b"})
+
+
+def _shelf() -> str:
+    """A file with a few examples."""
+    examples = [ShelfExample(f"What is {n}?", f"Think of {n}.") for n in range(3)]
+    path = Path(mkdtemp()) / "examples.shelf"
+    Shelf.build(examples, HashingEncoder(), np.random.default_rng(0)).save(path)
+    return str(path)
+
+
 CASES: Mapping[str, Case] = {
     "cascade": Case({"cascade": ["a", "b"]}, {"a": 1, "b": 1}),
+    # Two of three that say the same are enough.
+    "medprompt": Case(
+        {"medprompt": {"of": "a", "runs": 3, "shelf": _shelf(), "at_once": 1}},
+        {"a": 2},
+        needs=_BOTH,
+    ),
+    # n · (L − 1) + 1.
+    "mixture": Case(
+        {"mixture": {"of": ["a", "b"], "aggregator": "b", "layers": 3}}, {"a": 2, "b": 3}
+    ),
+    "mode": Case({"mode": {"of": "a", "how": "reasoning"}}, {"a": 1}, needs=_BOTH),
+    "panel": Case({"panel": {"of": ["a", "b"], "n": 2, "judge": "b"}}, {"a": 2, "b": 3}),
+    "peers": Case({"peers": {"of": ["a"], "primary": "b"}}, {"a": 1, "b": 1}, needs=frozenset("b")),
+    # n + ⌈(n − 1) / (w − 1)⌉.
+    "self_moa": Case(
+        {"self_moa": {"of": "a", "n": 5, "window": 3, "aggregator": "b"}},
+        {"a": 5, "b": 2},
+        needs=frozenset("a"),
+    ),
+    "templates": Case({"templates": {"of": "a", "shelf": _shelf()}}, {"a": 1}, needs=_BOTH),
     # One after the other: three of four that say the same are enough.
     "vote": Case({"vote": {"of": ["a", "b"], "n": 2, "at_once": 1}}, {"a": 2, "b": 1}),
     # A driver that never answers: what it was last told is passed on.
