@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
+import anyio
 import anyio.to_thread
 import numpy as np
 
@@ -79,6 +80,8 @@ class Decider:
         budget_usd = self._routing.explore_budget_usd
         workers = max(1, settings.server.workers)
         self._exploration = Exploration(None if budget_usd is None else budget_usd / workers)
+        # One at a time: a version that serves no more has to be read.
+        self._explaining = anyio.CapacityLimiter(1)
         self._shadow = Shadow(self._batcher, append, np.random.default_rng())
 
     def prepare(self) -> None:
@@ -140,20 +143,21 @@ class Decider:
         self.submit(ask, settle)
         return await decided
 
-    async def why(self, ask: Ask, decision: Decision) -> Why | None:
+    async def why(self, text: str, decision: Decision) -> Why | None:
         """What spoke for who was chosen, worked out anew in a thread; None where nothing is known.
 
         Args:
-            ask: What was decided.
-            decision: As `decide` returned it.
+            text: Of the request.
+            decision: As `decide` returned it, or as it is in the ledger.
         """
-        tried = self._serving.tried(decision.router)
-        serving = self._serving.current.get(decision.router)
-        for router in (serving, tried.router if tried else None):
-            failed = "router_failed" in decision.flags
-            if router is not None and router.version == decision.version and not failed:
-                return await anyio.to_thread.run_sync(router.why, ask.request.text, decision)
-        return None
+        if decision.router == "explicit" or "router_failed" in decision.flags:
+            return None
+
+        def work_out() -> Why | None:
+            router = self._serving.version(decision.router, decision.version)
+            return None if router is None else router.why(text, decision)
+
+        return await anyio.to_thread.run_sync(work_out, limiter=self._explaining)
 
     def _named_or_case(self, ask: Ask) -> Decision | tuple[Router, Case]:
         """The decision where the request leaves none, else which router is to make it."""

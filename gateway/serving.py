@@ -58,6 +58,7 @@ class ServingRouters:
         self._untrained = untrained_router(default, epsilon)
         self._loaded = _Loaded({default: self._untrained})
         self._refused: dict[str, str] = {}
+        self._asked_for: Router | None = None
 
     @property
     def current(self) -> Mapping[str, Router]:
@@ -77,6 +78,21 @@ class ServingRouters:
     def get(self, name: str) -> Router:
         """The one that serves."""
         return self._loaded.routers[name]
+
+    def version(self, name: str, version: str) -> Router | None:
+        """Any version that is there, whether it serves or not; None where it can't be loaded.
+
+        Reads what does not serve, which takes a moment, and keeps the last one.
+        """
+        for router in (*self.loaded, self._asked_for):
+            if router is not None and (router.name, router.version) == (name, version):
+                return router
+        try:
+            self._asked_for = self._store.load(name, version)
+        except (RoutingError, ConfigError, OSError) as error:
+            _log.info("router %s: version %s can't be read: %s", name, version, error)
+            return None
+        return self._asked_for
 
     def tried(self, name: str) -> Tried | None:
         """The one that is tried beside it, if any."""

@@ -62,5 +62,5 @@ async def route(request: Request) -> Response:
     key = gateway.keyring.check(request)
     ask = CHAT.parse(await read_body(request), request.headers, key)
     decision = await gateway.decider.decide(ask)
-    why = await gateway.decider.why(ask, decision)
+    why = await gateway.decider.why(ask.request.text, decision)
     return Response(route_json(decision, why), media_type="application/json")

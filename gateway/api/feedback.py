@@ -13,11 +13,12 @@ from gateway.access.keys import Key
 from gateway.api.body import parse_json
 from gateway.api.described.operation import KEYED, READS, described
 from gateway.api.described.ours import AnyFeedback, BookedOutcomes, DecisionJson
+from gateway.api.route_out import reasons_json
 from gateway.api.scores_in import items_of, outcome_values
 from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.ledger import tables
-from gateway.ledger.rows import Row
+from gateway.ledger.rows import Row, decision_of, prompt_digest
 from gateway.state import Gateway, gateway_of, read_body
 
 api = APIRouter()
@@ -59,7 +60,22 @@ async def get_decision(request: Request, decision_id: str) -> Response:
     owner = await anyio.to_thread.run_sync(gateway.reader.key_of, decision_id)
     if not _may_see(key, owner):
         raise _no_decision(decision_id)
-    return _json(await anyio.to_thread.run_sync(gateway.reader.decision, decision_id))
+    record = await anyio.to_thread.run_sync(gateway.reader.decision, decision_id)
+    if record is None:
+        raise _no_decision(decision_id)
+    return _json({**record, "reasons": await _reasons(gateway, record)})
+
+
+async def _reasons(gateway: Gateway, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Worked out anew from the prompt as far as it is kept: what is forgotten gives no reasons."""
+    asked = record["request"]
+    if asked["prompt"] is None:
+        return None
+    why = await gateway.decider.why(asked["prompt"], decision_of(record))
+    if why is None:
+        return None
+    whole = prompt_digest(asked["prompt"], "full") == asked["prompt_sha256"]
+    return {**reasons_json(why), "redacted": not whole}
 
 
 def _read(item: Any, key_name: str) -> _Booked:

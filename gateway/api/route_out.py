@@ -23,7 +23,7 @@ def route_json(decision: Decision, why: Why | None) -> bytes:
         "preference": plain(decision.preference),
         "propensity": decision.propensity,
         "explanation": f"{explain(decision)} {because}".strip(),
-        "reasons": _reasons(why) if why else None,
+        "reasons": reasons_json(why) if why else None,
         "fallback": list(decision.ranked()[1:]),
         "candidates": _candidates(decision),
         "excluded": dict(decision.excluded),
@@ -32,7 +32,7 @@ def route_json(decision: Decision, why: Why | None) -> bytes:
     return orjson.dumps(body)
 
 
-def _reasons(why: Why) -> dict[str, Any]:
+def reasons_json(why: Why) -> dict[str, Any]:
     """Ids, likeness and scores of logged queries, but no text: it may be somebody else's."""
     return {
         "expert": why.chosen,

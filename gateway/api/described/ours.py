@@ -150,6 +150,7 @@ class DecisionJson(Open):
     cache_hit: dict[str, Any] | None
     outcomes: list[dict[str, Any]]
     explanation: str
+    reasons: dict[str, Any] | None
     replay: Replay
 
 
