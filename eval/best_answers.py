@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 Message = dict[str, str]
+_TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,16 @@ class ExampleRules:
         return not self.licences or answer.licence in self.licences
 
 
+def best_answers(
+    answers: Iterable[GradedAnswer], rules: ExampleRules
+) -> Iterator[list[GradedAnswer]]:
+    """The right answers to each question that has any, as `supervised` takes them."""
+    for _, of_one in groupby(answers, key=lambda answer: answer.query):
+        least = max(rules.at_least, _TINY)
+        if good := [each for each in _distinct(of_one, rules) if each.score >= least]:
+            yield good[: rules.most]
+
+
 def supervised(answers: Iterable[GradedAnswer], rules: ExampleRules) -> Iterator[dict[str, Any]]:
     """Prompts with answers to imitate, in TRL's conversational prompt-completion shape.
 
@@ -77,17 +88,15 @@ def supervised(answers: Iterable[GradedAnswer], rules: ExampleRules) -> Iterator
     Source: Feng et al., "FusionFactory: Fusing LLM Capabilities with Multi-LLM Log Data", 2025
     (the top five correct answers per query).
     """
-    for _, of_one in groupby(answers, key=lambda answer: answer.query):
-        good = [each for each in _distinct(of_one, rules) if each.score >= rules.at_least]
-        for each in [each for each in good if each.score > 0][: rules.most]:
-            yield {
-                "prompt": _asked(each),
-                "completion": _said(each),
-                "expert": each.expert,
-                "score": each.score,
-                "task": each.task,
-                "licence": each.licence,
-            }
+    for each in chain.from_iterable(best_answers(answers, rules)):
+        yield {
+            "prompt": _asked(each),
+            "completion": _said(each),
+            "expert": each.expert,
+            "score": each.score,
+            "task": each.task,
+            "licence": each.licence,
+        }
 
 
 def preferences(answers: Iterable[GradedAnswer], rules: ExampleRules) -> Iterator[dict[str, Any]]:
