@@ -65,7 +65,8 @@ class Call:
         below: What the children of this call have come to; whoever runs them keeps it.
         room_usd: Dollars that further children may cost; infinite without a cap.
         trace: What a composition leaves behind of how it came to its answer, one record a step: it
-            goes to the ledger, never to the client.
+            goes to the ledger, never to the client. What people or models wrote stands in its
+            `text`, a mapping of texts that is kept as the ledger keeps texts.
         expects: What is expected of experts; who is missing is unknown.
     """
 

@@ -9,7 +9,7 @@ import anyio
 
 from experts.cards import NANO_PER_USD, ExpertCard
 from experts.errors import ExpertCallError
-from experts.messages import Usage
+from experts.messages import Json, Usage
 from gateway.ask import Ask
 from gateway.errors import LedgerError
 from gateway.ids import new_id, now
@@ -21,6 +21,7 @@ from gateway.ledger.rows import (
     price_row,
     prompt_digest,
     token_columns,
+    trace_rows,
 )
 from gateway.ledger.store import Ledger
 from gateway.outcomes.ended import Ended, Hearing
@@ -47,11 +48,12 @@ class Attempt:
         first_token_s: From its start until the answer began; None while it has not.
         begun: Whether it goes on: it was made and has not ended.
         headers: What the call must carry, so that traces go on behind it.
+        trace: What a composition leaves of its way to the answer, see `experts.base.Call`.
     """
 
     __slots__ = (
         "attempt_id", "begun", "card", "finish_reason", "first_token_s", "has_children", "headers",
-        "parent_id", "started", "usage",
+        "parent_id", "started", "trace", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class Attempt:
         self.finish_reason: str | None = None
         self.has_children = self.begun = False
         self.headers = NO_HEADERS
+        self.trace: Sequence[Json] = ()
 
     @property
     def elapsed_s(self) -> float:
@@ -231,6 +234,8 @@ class Booking:
             "finish_reason": attempt.finish_reason,
         }
         self._rows.append(Row(tables.attempt_result, values))
+        if attempt.trace:
+            self._rows += trace_rows(attempt.attempt_id, attempt.trace, now(), self._text_mode)
         if not last:
             rows, self._rows = self._rows, []
             self._ledger.append(rows)

@@ -11,7 +11,11 @@ import typer
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from gateway.cli.console import out, say
+from gateway.cli.serve import Config
+from gateway.cli.window import Since, day
 from gateway.errors import ConfigError
+from gateway.ledger.database import opened
+from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
     from gateway.settings.rounds_recipe import RoundsRecipe
@@ -20,9 +24,24 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Drivers of rounds: models that ask others.", no_args_is_help=True)
 
 
-@commands.callback()
-def group() -> None:
-    """Drivers of rounds: models that ask others."""
+@commands.command()
+def traces(
+    expert: Annotated[str, typer.Option(help="The composition of kind rounds.")],
+    file: Annotated[Path, typer.Option("--out", help="JSONL file, for `train --traces`.")],
+    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    least_score: Annotated[float, typer.Option(min=0, max=1, help="Of the answer.")] = 1.0,
+    since: Since = None,
+    config: Config = None,
+) -> None:
+    """Conversations from the ledger whose answers scored well, to be imitated."""
+    from gateway.rounds.logged_traces import logged_traces
+
+    url = ledger or load_settings(config).ledger_url
+    with opened(url) as engine:
+        start = day(since, 0.0)
+        found = list(logged_traces(engine, expert, least_score=least_score, since=start))
+    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in found))
+    out.print(f"{len(found)} conversations: {file}")
 
 
 @commands.command()

@@ -186,6 +186,7 @@ class Attempts:
         self, expert: Expert, request: ChatRequest, watch: _Watch, attempt: Attempt
     ) -> AsyncGenerator[Event, None]:
         call = self._call(watch, attempt)
+        attempt.trace = call.trace
         counted = _Counted(attempt, request, watch.purse.below)
         try:
             async with aclosing(expert.answer(request, call)) as source:

@@ -1,6 +1,7 @@
 """Blanks texts that are old enough: the only change that is ever made to a row, and of texts alone.
 
-Prompts, answers and comments become NULL; digests, counts, costs and scores stay as they are.
+Prompts, answers, comments and what compositions wrote on their way become NULL; digests, counts,
+costs and scores stay as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from gateway.ids import now
 from gateway.ledger.database import reader
 from gateway.ledger.tables import (
+    attempt,
+    attempt_trace,
     decision,
     outcome,
     request,
@@ -92,11 +95,13 @@ def _due(wire: str, until: float) -> ColumnElement[bool]:
 
 def _blank(engine: Engine, ids: list[str]) -> None:
     decided = select(decision.c.decision_id).where(decision.c.request_id.in_(ids))
+    made = select(attempt.c.attempt_id).where(attempt.c.decision_id.in_(decided))
     called = select(shadow_call.c.call_id).where(shadow_call.c.decision_id.in_(decided))
     with engine.begin() as connection:
         for change in (
             request.update().where(request.c.request_id.in_(ids)).values(prompt=None),
             request_result.update().where(request_result.c.request_id.in_(ids)).values(answer=None),
+            attempt_trace.update().where(attempt_trace.c.attempt_id.in_(made)).values(text=None),
             outcome.update().where(outcome.c.decision_id.in_(decided)).values(comment=None),
             shadow_outcome.update()
             .where(shadow_outcome.c.call_id.in_(called))

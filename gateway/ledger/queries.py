@@ -17,6 +17,7 @@ from gateway.ledger.shadows import shadows_of
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
+    attempt_trace,
     cache_hit,
     cost_correction,
     decision,
@@ -103,7 +104,23 @@ class LedgerReader:
             .where(attempt.c.decision_id == decision_id)
             .order_by(attempt.c.ordinal)
         )
-        return [_plain(row) for row in self._all(query)]
+        traces = self._traces(decision_id)
+        attempts = [_plain(row) for row in self._all(query)]
+        return [{**each, "trace": traces.get(each["attempt_id"], [])} for each in attempts]
+
+    def _traces(self, decision_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Attempt to its steps: what was recorded of each, and in `text` what was written."""
+        query = (
+            select(attempt_trace.c.attempt_id, attempt_trace.c.record, attempt_trace.c.text)
+            .join(attempt, attempt.c.attempt_id == attempt_trace.c.attempt_id)
+            .where(attempt.c.decision_id == decision_id)
+            .order_by(attempt_trace.c.attempt_id, attempt_trace.c.ordinal)
+        )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in map(_plain, self._all(query)):
+            text = {"text": row["text"]} if row["text"] else {}
+            found.setdefault(row["attempt_id"], []).append({**row["record"], **text})
+        return found
 
     def _corrections(self, request_id: str) -> list[dict[str, Any]]:
         query = (

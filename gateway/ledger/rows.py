@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Table
 
 from experts.cards import ExpertCard, Prices
-from experts.messages import Usage
+from experts.messages import Json, Usage
 from gateway.ids import now
 from gateway.ledger import tables
 from routers.records import Candidates, Decision, Floats, Preference
@@ -115,6 +115,25 @@ def price_row(expert_id: str, prices: Prices) -> Row:
     content = plain(prices)
     key = {"price_id": digest([expert_id, content]), "at": now(), "expert_id": expert_id}
     return Row(tables.price, {**key, **content}, once=True)
+
+
+def trace_rows(attempt_id: str, trace: Iterable[Json], at: float, mode: str) -> Iterator[Row]:
+    """What a composition left of its way to the answer; texts as far as `ledger.text` keeps them.
+
+    Whatever people or models wrote stands in a record's `text`, by names of its own.
+    """
+    for ordinal, told in enumerate(trace):
+        texts = {name: kept_text(text, mode) for name, text in told.get("text", {}).items()}
+        kept = {name: text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+                for name, text in texts.items() if text is not None}  # fmt: skip
+        values = {
+            "attempt_id": attempt_id,
+            "ordinal": ordinal,
+            "at": at,
+            "record": {name: value for name, value in told.items() if name != "text"},
+            "text": kept or None,
+        }
+        yield Row(tables.attempt_trace, values)
 
 
 def token_columns(usage: Usage | None) -> Mapping[str, int | bool | None]:

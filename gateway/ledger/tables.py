@@ -93,6 +93,17 @@ attempt_result = Table(
     Column("finish_reason", String(40)),
 )
 
+attempt_trace = Table(
+    "attempt_trace",
+    metadata,
+    # How a composition came to its answer, one row per step.
+    Column("attempt_id", Id, ForeignKey("attempt.attempt_id"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("record", JSON, nullable=False),
+    Column("text", JSON(none_as_null=True)),  # what was written in it, as far as texts are kept
+)
+
 request_result = Table(
     "request_result",
     metadata,

@@ -17,6 +17,7 @@ from gateway.ledger.rollup import SUMS, closed, fold
 from gateway.ledger.tables import (
     attempt,
     attempt_result,
+    attempt_trace,
     cache_hit,
     cost_correction,
     decision,
@@ -82,6 +83,7 @@ def _dangling(connection: Connection) -> Iterator[str]:
         (attempt, attempt.c.parent_id, attempt.alias("parent").c.attempt_id),
         (attempt, attempt.c.price_id, price.c.price_id),
         (attempt_result, attempt_result.c.attempt_id, attempt.c.attempt_id),
+        (attempt_trace, attempt_trace.c.attempt_id, attempt.c.attempt_id),
         (request_result, request_result.c.request_id, request.c.request_id),
         (outcome, outcome.c.decision_id, decision.c.decision_id),
         (guard_action, guard_action.c.request_id, request.c.request_id),
