@@ -11,7 +11,7 @@ import typer
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from gateway.cli.console import out, say
-from gateway.cli.serve import Config
+from gateway.cli.options import Config
 from gateway.cli.window import Since, day
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
