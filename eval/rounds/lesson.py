@@ -46,6 +46,8 @@ GRPO: Mapping[str, Any] = {
     "max_completion_length": TURN_TOKENS,
     "temperature": 1.0,
     "beta": 0.0,
+    # Else it settles on who is best on the whole before it finds who is best at each kind.
+    "entropy_coef": 0.01,
 }
 
 

@@ -53,7 +53,7 @@ class Simulated:
 
 EXPERTS: Mapping[str, Simulated] = {
     "small": Simulated(0.1, 20, {"capital": 0.35, "opposite": 0.9, "times": 0.1}),
-    "large": Simulated(1.0, 40, {"capital": 0.95, "opposite": 0.9, "times": 0.35}),
+    "large": Simulated(1.0, 40, {"capital": 0.95, "opposite": 0.9, "times": 0.2}),
     "calculator": Simulated(0.02, 5, {"capital": 0.0, "opposite": 0.0, "times": 1.0}, unsure=1.0),
 }
 
