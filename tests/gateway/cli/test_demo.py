@@ -56,15 +56,12 @@ def test_a_demo_asks_learns_promotes_and_reports_what_the_ledger_proves(
     assert all(path.is_file() for path in (paths.report, paths.frontier, paths.metrics))
     shown = orjson.loads((tmp_path / "data/comparison.json").read_bytes())
     assert set(shown["singles"]) == {"one", "other"}
-    loop = {step["what"]: step for step in shown["loop"]}
-    told = ["serves", "asked", "shadowing", "on_trial", "promoted", "answers", "refused"]
-    assert [step["what"] for step in shown["loop"]] == [*told, "booked", "verified"]
-    # What was promoted answers, and not what served at first.
-    assert loop["answers"]["version"] == loop["promoted"]["version"] != loop["serves"]["version"]
-    assert loop["answers"]["reason"] == "320 of 320 requests"
-    assert "utility -" in loop["refused"]["reason"]
-    assert "shadow calls for $" in loop["booked"]["reason"]
-    assert loop["verified"]["reason"].startswith("sums, references")
+    steps = {step["what"]: step["reason"] for step in shown["loop"]}
+    assert "640 requests for $" in steps["asked"]
+    assert steps["answers"] == "320 of 320 requests"
+    # Nobody here knows a kind of question that others don't: nothing that is learned gets through.
+    assert "utility -" in steps["refused"]
+    assert steps["verified"].startswith("sums, references")
     assert "The learning loop, gone through once" in paths.report.read_text()
     promoted = orjson.loads((tmp_path / "data/routers/default/promoted.json").read_bytes())
     assert (tmp_path / "data/routers/default" / promoted["version"] / "manifest.json").is_file()
