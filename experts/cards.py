@@ -40,13 +40,19 @@ class Prices:
 
     def cost_nanousd(self, usage: Usage) -> int:
         """Dollars times 1e9 for `usage`, rounded once, half to even."""
-        cache_read = self.input if self.cache_read is None else self.cache_read
-        cache_write = self.input if self.cache_write is None else self.cache_write
+        return self.cost_of(
+            usage.input, usage.cache_read, usage.cache_write, usage.completion_tokens
+        )
+
+    def cost_of(self, fresh: int, cache_read: int, cache_write: int, written: int) -> int:
+        """`cost_nanousd` by numbers of tokens: read afresh, from cache, into it; written."""
+        read_price = self.input if self.cache_read is None else self.cache_read
+        write_price = self.input if self.cache_write is None else self.cache_write
         micro_usd = (
-            usage.input * self.input
-            + usage.cache_read * cache_read
-            + usage.cache_write * cache_write
-            + usage.completion_tokens * self.output
+            fresh * self.input
+            + cache_read * read_price
+            + cache_write * write_price
+            + written * self.output
         )
         return round(micro_usd * _NANO_PER_MICRO + self.request * NANO_PER_USD)
 

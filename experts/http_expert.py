@@ -133,6 +133,12 @@ class HttpExpert:
         """Whether `send` can be used: no endpoint wants TLS."""
         return bool(self._plain)
 
+    @property
+    def only(self) -> tuple[Endpoint, PlainEndpoint, str] | None:
+        """Where every call goes, if that is one place without TLS, and the model's name there."""
+        first, *more = self._replicas.endpoints
+        return None if more or not self._plain else (first, self._plain[first.url], self._model)
+
     def has_spare(self, used: Collection[Endpoint]) -> bool:
         """Whether there is another endpoint to be asked if the next call fails."""
         endpoints = self._replicas.endpoints

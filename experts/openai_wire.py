@@ -51,6 +51,11 @@ class ChatDialect:
     def __init__(self, max_tokens_field: str | None = None) -> None:
         self._max_tokens_field = max_tokens_field
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether a body of this wire goes through as it came, but for the model's name."""
+        return self._max_tokens_field is None
+
     def body(self, request: ChatRequest, model: str) -> dict[str, Any]:
         source = request.source_on(CHAT_WIRE)
         if source is not None and self._max_tokens_field is None:

@@ -135,6 +135,18 @@ class Booking:
     def latency_s(self) -> float:
         return time.monotonic() - self._started
 
+    def announced(self, mark: str, began: float) -> None:
+        """Its first attempt is on record already, under ids that end with `mark`.
+
+        Args:
+            mark: See `gateway.ledger.briefs.Opening`.
+            began: When the request came, on `time.monotonic`.
+        """
+        self.request_id, self.decision_id = f"req-{mark}", f"dec-{mark}"
+        self._started = began
+        self._rows = []
+        self.attempts = 1
+
     async def begin(self, card: ExpertCard, parent: Attempt | None = None) -> Attempt:
         """Record an attempt (and, with the first one, the decision) before it is made."""
         attempt, rows = self._announced(card, parent)
@@ -144,7 +156,7 @@ class Booking:
             # The client left while the disk was waited for: what was announced is not made.
             self.end(attempt, NOT_SENT)
             raise
-        self._began(attempt)
+        self.began(attempt)
         return attempt
 
     def begin_then(
@@ -155,7 +167,7 @@ class Booking:
 
         def written(error: LedgerError | None) -> None:
             if error is None:
-                self._began(attempt)
+                self.began(attempt)
             then(attempt, error)
 
         if not self._ledger.commit_then(rows, written):
@@ -186,7 +198,8 @@ class Booking:
         rows.append(Row(tables.attempt, values))
         return attempt, rows
 
-    def _began(self, attempt: Attempt) -> None:
+    def began(self, attempt: Attempt) -> None:
+        """It is on record: its call is made now."""
         asked, attempt.started = attempt.started, time.monotonic()
         self.trip.recorded(attempt.started - asked)
         self.trip.attempt_began(attempt)

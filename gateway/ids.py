@@ -15,13 +15,18 @@ os.register_at_fork(after_in_child=_chance.clear)
 
 
 def new_id(prefix: str) -> str:
-    """`prefix-` and 32 hex digits: 48 bits of milliseconds, then 80 bits of chance."""
+    """`prefix-` and a mark, see `new_mark`."""
+    return f"{prefix}-{new_mark()}"
+
+
+def new_mark() -> str:
+    """32 hex digits that nobody else has: 48 bits of milliseconds, then 80 bits of chance."""
     try:
         # Taking from a list is atomic: no two threads get the same.
         chance = _chance.pop()
     except IndexError:
         chance = _fetched()
-    return f"{prefix}-{time.time_ns() // 1_000_000:012x}{chance}"
+    return f"{time.time_ns() // 1_000_000:012x}{chance}"
 
 
 def _fetched() -> str:

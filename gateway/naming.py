@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from experts.cards import ExpertCard
 from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
@@ -38,7 +37,7 @@ def _to(expert: str) -> Target:
 class Names:
     """All names that the endpoint answers to."""
 
-    experts: Mapping[str, ExpertCard]
+    experts: Collection[str]
     aliases: Mapping[str, str]
     routers: Collection[str]
     policies: Collection[str]
@@ -88,7 +87,7 @@ class Names:
 
     def _is_open(self, target: Target, key: Key) -> bool:
         if target.expert is not None:
-            return key.may_reach(self.experts[target.expert])
+            return key.may_ask(target.expert)
         if target.policy is not None and not key.may_follow(target.policy):
             return False
-        return any(key.may_reach(card) for card in self.experts.values())
+        return any(key.may_ask(expert) for expert in self.experts)

@@ -61,6 +61,11 @@ def explicit_decision(
     )
 
 
+def usual_answer(card: ExpertCard) -> float:
+    """Tokens that an answer is taken to have where the request does not bound it."""
+    return min(_TYPICAL.output_tokens, longest(_UNBOUNDED, card))
+
+
 _weighed_before: dict[str, tuple[ExpertCard, Candidates, float]] = {}
 _MOST_WEIGHED = 10_000
 
@@ -69,8 +74,7 @@ def _weighed(request: ChatRequest, prompt_tokens: float, card: ExpertCard) -> Ca
     """What `weigh` says of an expert that is alone, of which only the cost varies by request."""
     before = _weighed_before.get(card.expert_id)
     if before is None or before[0] is not card:
-        usual = min(_TYPICAL.output_tokens, longest(_UNBOUNDED, card))
-        before = card, _weighed_whole(request, prompt_tokens, card), usual
+        before = card, _weighed_whole(request, prompt_tokens, card), usual_answer(card)
         if len(_weighed_before) >= _MOST_WEIGHED:
             _weighed_before.clear()
         _weighed_before[card.expert_id] = before

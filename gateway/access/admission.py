@@ -98,6 +98,10 @@ class Admission:
         accounts = [account for account in found if account is not None]
         return self._admitted(ask, meters, accounts) if len(accounts) == len(found) else None
 
+    def free(self, key: Key) -> FreePass | None:
+        """The pass of every request of `key`, if none of them comes under any limit."""
+        return self._free if self._metering.has_none(key) else None
+
     async def admit(self, ask: Ask) -> Pass:
         """Count the request with every limit that it comes under, or with none.
 

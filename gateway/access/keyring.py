@@ -150,6 +150,23 @@ class Keyring:
             )
         return key
 
+    @property
+    def generation(self) -> object:
+        """Another object after every change of keys."""
+        return self._by_digest
+
+    def steady(self, headers: Mapping[str, str], client_host: str | None, path: str) -> Key | None:
+        """What `find` gives until the next change of keys; None: it refuses, or time may tell."""
+        try:
+            key = self.find(headers, client_host, path)
+        except ApiError:
+            return None
+        if not self._locked:
+            return key
+        found = self._by_digest.get(digest(_given(headers)[1]))
+        lasts = found is not None and found.until is None and key.expires_at is None
+        return key if lasts else None
+
     def _anonymous(self, headers: Mapping[str, str], client_host: str | None) -> Key:
         """Who needs no key: an admin on this machine, unless a proxy or a page speaks for them."""
         if client_host in _LOOPBACK and _FORWARDED.isdisjoint(headers):

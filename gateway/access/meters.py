@@ -83,6 +83,11 @@ class Metering:
         added = list(_of_session(key, session or ""))
         return _sorted([*meters.windows, *meters.budgets, *added])
 
+    def has_none(self, key: Key) -> bool:
+        """Whether no request of a key comes under a limit, whatever its session."""
+        _, meters, by_session = self._found(key)
+        return not (meters or by_session)
+
     def _found(self, key: Key) -> tuple[Key, Meters, bool]:
         known = self._known.get(key.name)
         # A key that was changed is another object of the same name.

@@ -39,6 +39,10 @@ class Slots:
             if name in self._queues and self._queues[name].rules == old.rules:
                 self._queues[name] = old
 
+    def limits(self, expert_id: str) -> bool:
+        """Whether an expert has a limit at all."""
+        return expert_id in self._queues
+
     def try_acquire(self, expert_id: str) -> bool:
         """Take a slot if one is free and nobody waits for it."""
         queue = self._queues.get(expert_id)

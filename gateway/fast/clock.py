@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 _TICK_S = 0.025
 """By so much a wait may be too long. A timer of its own would cost each request ten times this."""
@@ -76,27 +76,34 @@ class Timed(Protocol):
         ...
 
 
-class Wheel:
-    """Checks everybody who waits, as long as somebody does."""
+T = TypeVar("T", bound=Timed)
+
+
+class Wheel(Generic[T]):
+    """Checks everybody who waits, as long as somebody does.
+
+    Attributes:
+        waiting: They.
+    """
 
     def __init__(self) -> None:
-        self._waiting: set[Timed] = set()
+        self.waiting: set[T] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, timed: Timed, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on it is checked."""
-        self._waiting.add(timed)
+    def add(self, timed: T, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on it is checked, with the loop's time."""
+        self.waiting.add(timed)
         if self._timer is None:
             self._timer = loop.call_later(_TICK_S, self._turn, loop)
 
-    def discard(self, timed: Timed) -> None:
+    def discard(self, timed: T) -> None:
         """No longer."""
-        self._waiting.discard(timed)
+        self.waiting.discard(timed)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        for timed in list(self._waiting):
+        for timed in list(self.waiting):
             timed.check(now)
-        if self._waiting:
+        if self.waiting:
             self._timer = loop.call_later(_TICK_S, self._turn, loop)

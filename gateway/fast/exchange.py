@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from experts.errors import ExpertCallError, ExpertRejectedError
 from experts.http_expert import HttpExpert
+from experts.plain_connection import PlainCall
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import NOT_SENT, Attempt, Booking, kept_of
 from gateway.errors import ApiError, LedgerError, api_error
 from gateway.execution.delivered import Delivered
+from gateway.execution.silence import Patience
 from gateway.fast.clock import Clock
 from gateway.fast.hold import Hold
 from gateway.fast.lane import Admitted, Lane
@@ -46,37 +48,43 @@ class Exchange:
         lane: What all requests share.
         client: Who asks.
         admitted: What is asked.
-        seconds: How long the whole of it may take.
+        deadline: When all of it has to be over, on the event loop's clock.
 
     Attributes:
         over: The client has its answer, or left, or the ordinary path goes on.
     """
 
     __slots__ = (
-        "_admitted", "_asked", "_client", "_clock", "_deadline", "_decision", "_lane", "_loop",
-        "_relay", "_stopped", "over",
+        "_admitted", "_asked", "_attempt", "_client", "_clock", "_deadline", "_decision", "_lane",
+        "_loop", "_relay", "_stopped", "over",
     )  # fmt: skip
 
-    def __init__(self, lane: Lane, client: Client, admitted: Admitted, seconds: float) -> None:
+    def __init__(self, lane: Lane, client: Client, admitted: Admitted, deadline: float) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self.over = False
         self._lane = lane
         self._client = client
         self._admitted = admitted
-        self._deadline = loop.time() + seconds
-        self._clock = Clock(loop, self._deadline, self._late)
+        self._deadline = deadline
+        self._clock = Clock(loop, deadline, self._late)
         self._decision: Decision | None = None
         self._asked: _Asked | None = None
+        self._attempt: Attempt | None = None
         self._relay: Relay | None = None
         self._stopped = CLIENT_LEFT, "client_left"
 
     def begin(self) -> None:
         """Find out who answers, and ask."""
+        self.enlist()
+        self._lane.decider.submit(self._admitted.ask, self.decided)
+
+    def enlist(self) -> None:
+        """From now on it is under way."""
         self._lane.live.add(self)
         self._lane.wheel.add(self._clock, self._loop)
-        self._lane.decider.submit(self._admitted.ask, self._decided)
 
-    def _decided(self, found: Decision | Exception) -> None:
+    def decided(self, found: Decision | Exception) -> None:
+        """Go on with who was chosen."""
         try:
             if not self.over:
                 self._prepare(found)
@@ -103,6 +111,41 @@ class Exchange:
         self._clock.wait(_RECORD, math.inf)
         booking.begin_then(expert.card, partial(self._recorded, asked))
 
+    def announced(
+        self,
+        decision: Decision,
+        expert: HttpExpert,
+        hold: Hold,
+        booking: Booking,
+        attempt: Attempt,
+    ) -> None:
+        """Somebody else has announced the call, and tells `recorded` or makes it."""
+        self._decision, self._attempt = decision, attempt
+        reply = Reply(self._lane, self._client, self._admitted, decision, booking)
+        self._asked = _Asked(decision, expert, hold, booking, reply)
+        self._clock.wait(_RECORD, math.inf)
+
+    def recorded(self, error: LedgerError | None) -> None:
+        """What somebody else announced is on record, or can't be."""
+        assert self._asked is not None  # noqa: S101 - it was announced
+        assert self._attempt is not None  # noqa: S101 - the same
+        if error is None:
+            self._asked.booking.began(self._attempt)
+        self._recorded(self._asked, self._attempt, error)
+
+    @property
+    def relay(self) -> Relay:
+        """Where an answer goes, once the call is made."""
+        assert self._relay is not None  # noqa: S101 - it is made
+        return self._relay
+
+    def asking(self, call: PlainCall | None, patience: Patience, asked_at: float) -> None:
+        """Somebody else has made the call; see `Relay.take_over`."""
+        assert self._asked is not None  # noqa: S101 - it was announced
+        assert self._attempt is not None  # noqa: S101 - the same
+        self._relay = relay = self._relay_of(self._asked, self._attempt)
+        relay.take_over(self._clock, patience, asked_at, call)
+
     def _recorded(self, asked: _Asked, attempt: Attempt, error: LedgerError | None) -> None:
         try:
             self._ask(asked, attempt, error)
@@ -120,7 +163,16 @@ class Exchange:
             asked.hold.abandon()
             self._hand_over(failure=error)
             return
-        relay = self._relay = Relay(
+        relay = self._relay = self._relay_of(asked, attempt)
+        left_s = self._clock.left_s()
+        patience = self._lane.patience(self._admitted.ask, asked.decision, left_s)
+        try:
+            relay.start(self._clock, patience)
+        except ExpertRejectedError as refusal:
+            relay.fail(refusal)
+
+    def _relay_of(self, asked: _Asked, attempt: Attempt) -> Relay:
+        return Relay(
             self._lane,
             asked.expert,
             asked.hold,
@@ -131,12 +183,10 @@ class Exchange:
             self._failed,
             self.fault,
         )
-        left_s = self._clock.left_s()
-        patience = self._lane.patience(self._admitted.ask, asked.decision, left_s)
-        try:
-            relay.start(self._clock, patience)
-        except ExpertRejectedError as refusal:
-            relay.fail(refusal)
+
+    def check(self, now: float) -> None:
+        """See `Clock.check`."""
+        self._clock.check(now)
 
     def _late(self, what: str, waited_s: float) -> None:
         if self._relay is not None:

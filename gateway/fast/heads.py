@@ -20,18 +20,25 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 def whole_answer(defaults: Iterable[tuple[bytes, bytes]], headers: str, body: bytes) -> bytes:
     """An answer whose body is at hand; `headers` as `lines` makes them."""
-    return _WHOLE % (_raw(defaults), len(body), headers.encode("latin-1"), body)
+    return _WHOLE % (raw_lines(defaults), len(body), headers.encode("latin-1"), body)
 
 
 def stream_head(defaults: Iterable[tuple[bytes, bytes]], headers: str) -> bytes:
     """The head of a streamed answer."""
-    return _STREAM % (_raw(defaults), headers.encode("latin-1"))
+    return _STREAM % (raw_lines(defaults), headers.encode("latin-1"))
 
 
 def error(defaults: Iterable[tuple[bytes, bytes]], status: int, headers: str, body: bytes) -> bytes:
     """An error in place of an answer; the connection closes behind it."""
     phrase = HTTPStatus(status).phrase.encode()
-    return _ERROR % (status, phrase, _raw(defaults), len(body), headers.encode("latin-1"), body)
+    return _ERROR % (
+        status,
+        phrase,
+        raw_lines(defaults),
+        len(body),
+        headers.encode("latin-1"),
+        body,
+    )
 
 
 def chunk(data: bytes) -> bytes:
@@ -47,5 +54,6 @@ def lines(headers: Mapping[str, str]) -> str:
     return text
 
 
-def _raw(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def raw_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Header lines of headers that are bytes."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])

@@ -39,7 +39,7 @@ class Hold:
             return None
         ticket = traffic.health.admit(name)
         if ticket is not None:
-            call = Call(_alone, ask.wishes.session)
+            call = Call(alone, ask.wishes.session)
             try:
                 lease = expert.pick(ask.request, call)
                 try:
@@ -83,7 +83,8 @@ class Hold:
         self._traffic.slots.release(self._name)
 
 
-def _alone(
+def alone(
     child: Expert, request: ChatRequest, at_most_usd: float | None = None, /
 ) -> AsyncGenerator[Event, None]:
+    """For calls of those who ask nobody else."""
     raise NotImplementedError("only compositions ask others, and they take the ordinary path")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from experts.breaker import State
@@ -20,7 +20,9 @@ from gateway.errors import ApiError
 from gateway.execution.execution import plan_of
 from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Traffic
-from gateway.fast.clock import Wheel
+from gateway.fast import heads
+from gateway.fast.clock import Timed, Wheel
+from gateway.fast.plans import Plans
 from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Afterwards
 from gateway.pool import Pool
@@ -31,6 +33,7 @@ from routers.records import Decision
 
 if TYPE_CHECKING:
     from gateway.fast.exchange import Exchange
+    from gateway.fast.quick import Quick
 
 PATH = b"/v1/chat/completions"
 MAX_BODY_BYTES = 64 * 1024
@@ -56,6 +59,8 @@ class Lane:
     Attributes:
         live: Requests under way.
         wheel: Looks after their clocks.
+        quick: Requests under way that are plain so far, and looks after them.
+        plans: What many requests have alike.
         open: Whether anything comes this way at all.
     """
 
@@ -79,14 +84,21 @@ class Lane:
         self.ledger = ledger
         self.telemetry = telemetry
         self.afterwards = afterwards
+        self.keyring = keyring
+        self.metrics = telemetry.metrics
         self.live: set[Exchange] = set()
-        self.wheel = Wheel()
+        self.wheel: Wheel[Timed] = Wheel()
+        self.quick: Wheel[Quick] = Wheel()
         self.traced = bool(telemetry.tracing)
-        self._keyring = keyring
-        self._experts = _direct(pool, traffic)
+        self.direct = _direct(pool, traffic)
+        self.plans = Plans(self)
+        self.max_body_bytes = min(MAX_BODY_BYTES, settings.limits.max_body_bytes)
+        self.max_answer_bytes = settings.limits.max_answer_bytes
+        self.total_s = settings.limits.total_s
+        self._default: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
         self.open = bool(
             settings.server.fast_path
-            and self._experts
+            and self.direct
             and not settings.guards
             and not settings.cache.on
         )
@@ -102,7 +114,7 @@ class Lane:
         if too_much or "x-pointsman-debug" in headers:
             return None
         try:
-            key = self._keyring.find(headers, host, "/v1/chat/completions")
+            key = self.keyring.find(headers, host, "/v1/chat/completions")
             ask = CHAT.parse(raw, headers, key)
             if self._special(ask) or not self._may_come(ask):
                 return None
@@ -118,9 +130,38 @@ class Lane:
         trip.admitted()
         return Admitted(ask, key, trip, passed)
 
+    def is_drawn(self, model: str, *, stream: bool) -> bool:
+        """Whether a router decides about requests for `model`, if it means anything."""
+        name, rules = self.settings.aliases.get(model, model), self.traffic.rules
+        return name not in self.pool.experts and not (
+            stream and (rules.hold_back_s or rules.hold_back_tokens)
+        )
+
+    def first_wait_s(self, patience: Patience, *, stream: bool) -> float:
+        """Longest wait for what comes first of an answer."""
+        limits, most_s = self.settings.limits, min(patience.share_s, patience.begin_s)
+        if stream:
+            return min(limits.header_s, limits.first_token_s, most_s)
+        return min(limits.whole_s, most_s)
+
+    def default_lines(self, defaults: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """The server's own header lines, which change once a second."""
+        before, lines = self._default
+        if before is not defaults:
+            lines = heads.raw_lines(defaults)
+            self._default = defaults, lines
+        return lines
+
+    def shut_down(self, failure: ApiError) -> None:
+        """Every request under way ends with `failure`."""
+        for quick in list(self.quick.waiting):
+            quick.unfold()
+        for exchange in list(self.live):
+            exchange.shut_down(failure)
+
     def expert(self, decision: Decision) -> HttpExpert | None:
         """The chosen expert, if it can be asked without a task."""
-        return self._experts.get(decision.expert)
+        return self.direct.get(decision.expert)
 
     def patience(self, ask: Ask, decision: Decision, left_s: float) -> Patience:
         """How long the first call may be silent, with so many seconds until the deadline."""
@@ -135,7 +176,7 @@ class Lane:
         )
 
     def _has_other(self, ask: Ask, decision: Decision) -> bool:
-        if self._experts[decision.expert].has_spare(()):
+        if self.direct[decision.expert].has_spare(()):
             return True
         fallbacks = self.decider.fallbacks(ask, decision)
         if len(decision.candidates.experts) == 1 and not fallbacks:
@@ -153,7 +194,7 @@ class Lane:
     def _may_come(self, ask: Ask) -> bool:
         """Whether whom the request names is on this path; a router may choose anybody."""
         name = self.settings.aliases.get(ask.model, ask.model)
-        return name in self._experts or name not in self.pool.experts
+        return name in self.direct or name not in self.pool.experts
 
 
 def _direct(pool: Pool, traffic: Traffic) -> Mapping[str, HttpExpert]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -12,16 +12,15 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from experts.heads import KnownHead, template_of
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
-from gateway.errors import LedgerError
-from gateway.fast.exchange import Exchange
-from gateway.fast.lane import MAX_BODY_BYTES, PATH, Admitted, Lane
+from gateway.fast.lane import MAX_BODY_BYTES, PATH
+from gateway.fast.plans import Visit
+from gateway.fast.quick import Quick
 from gateway.fast.rest import Rest
+from gateway.fast.seat import Seat
 from gateway.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
 from gateway.state import GATEWAY, Gateway
 
 _log = logging.getLogger(__name__)
-_BEHIND_S = 1.0
-"""How long a request waits here for a ledger that is behind."""
 
 
 class FastProtocol(PatientProtocol):
@@ -35,8 +34,9 @@ class FastProtocol(PatientProtocol):
         super().__init__(*args, **kwargs)
         self._gathering = False
         self._body: list[bytes] = []
-        self._asking: _Client | None = None
+        self._asking: Seat | Quick | None = None
         self._template: KnownHead | None = None
+        self._visit: Visit | None = None
         self._piece = b""
 
     def data_received(self, data: bytes) -> None:
@@ -44,10 +44,50 @@ class FastProtocol(PatientProtocol):
             template = self._template
             if template is not None:
                 body = template.body_of(data, MAX_BODY_BYTES)
-                if body is not None and self._repeated(template, body):
+                if body is not None and (
+                    self._is_quick(template, body) or self._repeated(template, body)
+                ):
                     return
             self._piece = data
         super().data_received(data)
+
+    def _is_quick(self, head: KnownHead, body: bytes) -> bool:
+        """Take a request if there is nothing special about it."""
+        gateway = self._gateway()
+        lane = None if gateway is None else gateway.lane
+        if gateway is None or lane is None or not lane.open:
+            return False
+        visit = self._visit
+        if visit is None or not visit.holds(lane, head):
+            host = self.client[0] if self.client else None
+            visit = self._visit = lane.plans.visit(head, host)
+        try:
+            quick = None if visit is None else Quick.of(self, gateway, visit, body)
+        except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
+            _log.exception("the fast path failed; the ordinary one answers")
+            return False
+        if quick is None:
+            return False
+        self._seat(quick, gateway)
+        self.turn += 1
+        try:
+            quick.begin()
+        except Exception:  # noqa: BLE001 - see above
+            quick.fault()
+        self.phase = ANSWER if unfinished(self.cycle) else WAITING
+        return True
+
+    def client_of(self, quick: Quick) -> Seat:
+        """Whoever stands in for a quick request that became an exchange."""
+        visit = quick.visit
+        client = Seat(self, quick.gateway, visit.lane, quick.raw, visit.headers)
+        client.raw_headers, client.keep_alive = visit.raw_headers, quick.keep_alive
+        if self._asking is quick:
+            self._asking = client
+        current: object = self.cycle
+        if current is quick:
+            self.cycle = client  # type: ignore[assignment]
+        return client
 
     def _repeated(self, template: KnownHead, body: bytes) -> bool:
         """Take a request whose head was parsed before; False: it has to be parsed after all."""
@@ -104,13 +144,20 @@ class FastProtocol(PatientProtocol):
         raw = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.headers)}
+        template = None
+        if self.parser.should_keep_alive():
+            template = template_of(self._piece, self.headers, headers)
+            head = template or KnownHead(b"", b"", self.headers, headers)
+            if self._is_quick(head, raw):
+                self._template, self.headers, self._piece = template, [], b""
+                return
         client = self._client_of(raw, headers)
         if client is not None:
             client.scope = self.scope
             client.keep_alive = self.parser.should_keep_alive()
         if client is not None and self._takes(client):
             if client.keep_alive:
-                self._template = template_of(self._piece, self.headers, headers)
+                self._template = template
             # Trailers would be added to the headers that the application gets to see.
             self.headers = []
             self.phase = ANSWER if unfinished(self.cycle) else WAITING
@@ -126,35 +173,39 @@ class FastProtocol(PatientProtocol):
     def is_answering(self) -> bool:
         return self._asking is not None or super().is_answering()
 
-    def _client_of(self, raw: bytes, headers: Mapping[str, str]) -> _Client | None:
-        # Tests serve other applications with this class too.
-        gateway: Gateway | None = getattr(getattr(self.app, "state", None), "gateway", None)
+    def _client_of(self, raw: bytes, headers: Mapping[str, str]) -> Seat | None:
+        gateway = self._gateway()
         lane = None if gateway is None else gateway.lane
         if gateway is None or lane is None or not lane.open:
             return None
-        return _Client(self, gateway, lane, raw, headers)
+        return Seat(self, gateway, lane, raw, headers)
 
-    def _takes(self, client: _Client) -> bool:
+    def _gateway(self) -> Gateway | None:
+        # Tests serve other applications with this class too.
+        return getattr(getattr(self.app, "state", None), "gateway", None)
+
+    def _takes(self, client: Seat) -> bool:
         if client.pressed:
-            self._seat(client)
+            self._seat(client, client.gateway)
             client.wait()
             return True
         admitted = client.admitted()
         if admitted is None:
             return False
-        self._seat(client)
+        self._seat(client, client.gateway)
         client.begin(admitted)
         return True
 
-    def _seat(self, client: _Client) -> None:
+    def _seat(self, client: Seat | Quick, gateway: Gateway) -> None:
         self._asking = client
         # The application's queue looks here for whether it may go on.
         self.cycle = client  # type: ignore[assignment]
-        client.gateway.uses.begin()
+        gateway.uses.begin()
 
-    def ended(self, client: _Client) -> None:
+    def ended(self, client: Seat | Quick) -> None:
         """The client's answer is complete."""
         self._asking = None
+        client.gateway.uses.end()
         if not client.keep_alive:
             self.transport.close()
         if self.pipeline or self.transport.is_closing():
@@ -168,9 +219,7 @@ class FastProtocol(PatientProtocol):
             self.phase = WAITING
         self.turn += 1
 
-    def to_application(
-        self, client: _Client, begun: Begun | None, *, committed: bool = False
-    ) -> None:
+    def to_application(self, client: Seat, begun: Begun | None, *, committed: bool = False) -> None:
         """The application goes on with the client, or begins if nothing was begun."""
         self._asking = None
         cycle = RequestResponseCycle(
@@ -200,7 +249,7 @@ class FastProtocol(PatientProtocol):
         app = Rest(client.gateway, begun) if begun is not None and rest else self.app
         self._start_asgi_task(cycle, app)
 
-    def _scope_of(self, client: _Client, begun: Begun | None) -> Any:
+    def _scope_of(self, client: Seat, begun: Begun | None) -> Any:
         scope: Any = client.scope
         if scope is None:
             # The same that the server makes of a head which it parses.
@@ -224,159 +273,27 @@ class FastProtocol(PatientProtocol):
         return scope
 
     def connection_lost(self, exc: Exception | None) -> None:
-        client, self._asking = self._asking, None
+        client, self._asking = self._client(), None
         if client is not None:
             client.leave()
         super().connection_lost(exc)
-        if isinstance(self.cycle, _Client):
+        if isinstance(self.cycle, Seat | Quick):
             # It refers to us: together we would wait for the garbage collector.
-            self.cycle = None
+            self.cycle = None  # type: ignore[assignment]
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._asking is not None:
-            self._asking.pause(paused=True)
+        if (client := self._client()) is not None:
+            client.pause(paused=True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._asking is not None:
-            self._asking.pause(paused=False)
+        if (client := self._client()) is not None:
+            client.pause(paused=False)
 
-
-class _Client:
-    """One request's client on its connection: the exchange's client, and a cycle for the queue.
-
-    Attributes:
-        response_complete, disconnected, keep_alive, message_event: As the server's own cycles.
-        scope: What the server's parser made of the head; None if that was not asked.
-        raw_headers: The headers then.
-    """
-
-    __slots__ = (
-        "_exchange", "_headers", "_lane", "_patient_until", "_protocol", "disconnected", "gateway",
-        "keep_alive", "message_event", "raw", "raw_headers", "response_complete", "scope",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        protocol: FastProtocol,
-        gateway: Gateway,
-        lane: Lane,
-        raw: bytes,
-        headers: Mapping[str, str],
-    ) -> None:
-        self._protocol = protocol
-        self._lane = lane
-        self._headers = headers
-        self._patient_until = 0.0
-        self._exchange: Exchange | None = None
-        self.gateway = gateway
-        self.raw = raw
-        self.scope: Any = None
-        self.raw_headers: Sequence[tuple[bytes, bytes]] = ()
-        self.keep_alive = True
-        self.response_complete = self.disconnected = False
-        self.message_event = _NOBODY_WAITS
-
-    @property
-    def pressed(self) -> bool:
-        """Whether it has to wait for the ledger."""
-        return self._lane.pressed
-
-    def admitted(self) -> Admitted | None:
-        """What is asked; None if that is for the ordinary path."""
-        client = self._protocol.client
-        try:
-            return self._lane.admit(self.raw, self._headers, client[0] if client else None)
-        except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
-            _log.exception("the fast path failed; the ordinary one answers")
-            return None
-
-    def begin(self, admitted: Admitted) -> None:
-        """Have it answered."""
-        seconds = self.gateway.service.seconds(admitted.ask)
-        exchange = self._exchange = Exchange(self._lane, self, admitted, seconds)
-        try:
-            exchange.begin()
-        except Exception:  # noqa: BLE001 - see above
-            exchange.fault()
-
-    def wait(self) -> None:
-        """The ledger is behind: come back when what it has is written, or else in a second."""
-        loop = self._protocol.loop
-        self._patient_until = loop.time() + _BEHIND_S
-        self._lane.wheel.add(self, loop)
-        self._lane.ledger.append_then((), self._written)
-
-    def _written(self, error: LedgerError | None) -> None:
-        if not self._patient_until or self.disconnected:
-            return
-        if self._lane.pressed and error is None:
-            self._lane.ledger.append_then((), self._written)
-            return
-        self._stop_waiting()
-        admitted = self.admitted()
-        if admitted is None:
-            self._protocol.to_application(self, None)
-        else:
-            self.begin(admitted)
-
-    def check(self, now: float) -> None:
-        """See `gateway.fast.clock.Timed`: the ordinary path waits longer, and says so at last."""
-        if self._patient_until and now >= self._patient_until:
-            self._stop_waiting()
-            self._protocol.to_application(self, None)
-
-    def _stop_waiting(self) -> None:
-        self._patient_until = 0.0
-        self._lane.wheel.discard(self)
-
-    def send(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
-
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = self._protocol.server_state.default_headers
-        return headers if self.keep_alive else [*headers, (b"connection", b"close")]
-
-    def answered(self, *, last: bool = False) -> None:
-        self._part()
-        self.response_complete = True
-        self.keep_alive &= not last
-        self.gateway.uses.end()
-        self._protocol.ended(self)
-
-    def abort(self) -> None:
-        self._protocol.transport.abort()
-
-    def go_on(self, begun: Begun, *, committed: bool) -> None:
-        self._part()
-        self._protocol.to_application(self, begun, committed=committed)
-
-    def pause(self, *, paused: bool) -> None:
-        """The client reads more slowly than it is written to, or has caught up."""
-        if self._exchange is not None:
-            self._exchange.pause(paused=paused)
-
-    def leave(self) -> None:
-        """The client is gone."""
-        self.disconnected = True
-        if self._exchange is None:
-            self._stop_waiting()
-        else:
-            self._exchange.leave()
-            self._part()
-        self.gateway.uses.end()
-
-    def _part(self) -> None:
-        """The exchange is over: what refers to each other would wait for the garbage collector."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.release()
-
-
-class _NoEvent:
-    def set(self) -> None:
-        """Nobody waits for it."""
-
-
-_NOBODY_WAITS = _NoEvent()
+    def _client(self) -> Seat | None:
+        """Who is being answered; a quick request is none any more then."""
+        if isinstance(self._asking, Quick):
+            self._asking.unfold()
+        client = self._asking
+        return client if isinstance(client, Seat) else None

@@ -85,16 +85,36 @@ class Relay:
         Raises:
             ExpertRejectedError: The expert's wire can't say what is asked; nothing is booked yet.
         """
-        self._clock, self._asked_at = clock, clock.now()
+        self._wait(clock, patience, clock.now())
+        headers = self._attempt.headers
+        self._call = self._expert.send(self._hold.lease, self._request, headers, self)
+
+    def take_over(
+        self, clock: Clock, patience: Patience, asked_at: float, call: PlainCall | None
+    ) -> None:
+        """Somebody else has asked; the answer comes here from now on.
+
+        Args:
+            clock: As for `start`.
+            patience: As for `start`.
+            asked_at: When that was, on the event loop's clock.
+            call: The call, None if its connection is done with it already.
+        """
+        self._wait(clock, patience, asked_at)
+        self._call = call
+        if call is not None:
+            call.receiver = self
+
+    def _wait(self, clock: Clock, patience: Patience, asked_at: float) -> None:
+        self._clock, self._asked_at = clock, asked_at
         limits, most_s = self._lane.settings.limits, min(patience.share_s, patience.begin_s)
         self._next_s = min(limits.idle_s, patience.between_s())
         if self._request.stream:
             self._first_s = min(limits.first_token_s, most_s)
-            clock.wait("the head of the answer", min(limits.header_s, self._first_s))
+            head_s = min(limits.header_s, self._first_s)
+            clock.wait("the head of the answer", head_s, since=asked_at)
         else:
-            clock.wait("the answer", min(limits.whole_s, most_s))
-        headers = self._attempt.headers
-        self._call = self._expert.send(self._hold.lease, self._request, headers, self)
+            clock.wait("the answer", min(limits.whole_s, most_s), since=asked_at)
 
     # What comes from the expert.
 

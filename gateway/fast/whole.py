@@ -47,7 +47,7 @@ def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None)
         ExpertCallError: It is an error, no JSON, or has no finished choice.
     """
     data = None if name is None else _parsed(raw)
-    if name is not None and data is not None and _is_standard(data):
+    if name is not None and data is not None and is_standard(data):
         usage = next(usage_events(data), None)
         choices = data["choices"]
         seen = tuple(choice["message"].get("content") or "" for choice in choices)
@@ -83,7 +83,8 @@ def _parsed(raw: bytes) -> Json | None:
     return data if isinstance(data, dict) else None
 
 
-def _is_standard(data: Json) -> bool:
+def is_standard(data: Json) -> bool:
+    """Whether a client can be given it as it is, but for its model's name."""
     choices, usage = data.get("choices"), data.get("usage")
     return (
         data.get("object") == "chat.completion"

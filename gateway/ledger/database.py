@@ -146,6 +146,8 @@ def _tune_sqlite(engine: Engine, synchronous: str) -> None:
             f"synchronous={synchronous}",
             "foreign_keys=ON",
             f"busy_timeout={_WAIT_MS}",
+            # Nothing that is set aside within a transaction needs a file.
+            "temp_store=MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

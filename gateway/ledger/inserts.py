@@ -54,6 +54,31 @@ def _fit(column: Any, value: Any) -> Any:
     return value if length is None or len(value) <= length else value[:length]
 
 
+class Known:
+    """Rows that are there for good, and that come again with every call (prices do).
+
+    By identity, which the same prices keep (`price_row`) and a reference preserves.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Mapping[str, Any]] = {}
+
+    def fresh(self, groups: Groups) -> list[Mapping[str, Any]]:
+        """Take what is known out of `groups`; those that may be there already and are left."""
+        for kind in [kind for kind in groups if kind[1]]:
+            groups[kind] = [values for values in groups[kind] if id(values) not in self._rows]
+        return [values for kind, found in groups.items() if kind[1] for values in found]
+
+    def add(self, found: Sequence[Mapping[str, Any]]) -> None:
+        """They are there now."""
+        if len(self._rows) + len(found) > _MOST_KNOWN:
+            self._rows.clear()
+        self._rows.update({id(values): values for values in found[:_MOST_KNOWN]})
+
+
+_MOST_KNOWN = 1_000
+
+
 def insert(connection: Connection, groups: Groups) -> None:
     """Insert rows in the current transaction, parents before children."""
     for table in _PARENTS_FIRST:

@@ -7,33 +7,28 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
-from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
+from gateway.ledger.briefs import Briefs, Closing, Opening
 from gateway.ledger.database import hurried
-from gateway.ledger.inserts import fitting, grouped, insert
+from gateway.ledger.entries import Entry, Then, tell
+from gateway.ledger.inserts import Known, fitting, grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.spool import Rows, Spools
+from gateway.ledger.staged import insert_briefs
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH_ROWS = 2_000
-_MOST_KNOWN = 1_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Nobody waits for rows in relaxed mode; larger groups cost less for each row.
 _RELAXED_GATHER_S = 0.02
 
-Then = Callable[[LedgerError | None], None]
-"""Hears that rows are on disk, or why they will never be."""
-
-
-_Entry = tuple[Rows, Then | None, asyncio.AbstractEventLoop | None, bool]
-"""Rows that go together, who hears of them where, and whether the spool's disk is not enough."""
-
+_NONE = Briefs()
 # Of the row, not of the database: trying again is of no use.
 _REFUSALS = (IntegrityError, DataError)
 
@@ -70,19 +65,20 @@ class Ledger:
         # Who can put rows aside need not wait for long.
         self._writing = hurried(engine) if spools else engine
         self._strict = strict
+        self._staged = engine.dialect.name == "sqlite"
         self._max_pending = max_pending
         self.spools = spools
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[Entry] = deque()
+        self._briefs = Briefs()
         self._pending_rows = 0
-        # By identity, which the same prices keep (`price_row`) and a reference preserves.
-        self._known: dict[int, Mapping[str, Any]] = {}
+        self._known = Known()
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._hurry = False
         self._closing = False
         self._close_asked = threading.Event()
         self._taken = self._written_to = time.monotonic()
-        self._unwritten: list[_Entry] = []
+        self._unwritten: list[Entry] = []
         self._misses, self._next_try = 0, 0.0
         self.lost_rows = 0
         self.failed_writes = 0
@@ -96,11 +92,27 @@ class Ledger:
     @property
     def pending(self) -> int:
         """Rows that are not on disk yet."""
-        return self._pending_rows
+        return self._pending_rows + self._briefs.rows
 
     def lag_s(self) -> float:
         """Age of the oldest row that is not on disk, at most; 0 when all are."""
-        return time.monotonic() - self._written_to if self._pending_rows else 0.0
+        return time.monotonic() - self._written_to if self.pending else 0.0
+
+    def open(self, opening: Opening) -> None:
+        """Queue what is announced; on the event loop only. `commit_then` waits for the disk."""
+        self._briefs.openings.append(opening)
+        self._briefed()
+
+    def shut(self, closing: Closing) -> None:
+        """Queue how it ended; on the event loop only."""
+        self._briefs.closings.append(closing)
+        self._briefed()
+
+    def _briefed(self) -> None:
+        if self._closing:
+            raise LedgerError("the ledger is closed")
+        if not self._awake.is_set():
+            self._awake.set()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Queue rows. Never blocks."""
@@ -110,7 +122,7 @@ class Ledger:
         """Queue rows; `then` is called on the running event loop when they are on disk."""
         self._queue(tuple(rows), then, asyncio.get_running_loop())
 
-    def commit_then(self, rows: Iterable[Row], then: Then) -> bool:
+    def commit_then(self, rows: Collection[Row], then: Then) -> bool:
         """Queue rows; in strict mode `then` is called when they are on disk.
 
         Returns:
@@ -118,7 +130,7 @@ class Ledger:
         """
         if self._strict:
             self.append_then(rows, then)
-        else:
+        elif rows:
             self.append(rows)
         return self._strict
 
@@ -131,7 +143,7 @@ class Ledger:
 
     async def admit(self) -> None:
         """Wait while too much is waiting to be written."""
-        while self._pending_rows > self._max_pending:
+        while self.pending > self._max_pending:
             await self._written(())
 
     async def flush(self) -> None:
@@ -190,38 +202,69 @@ class Ledger:
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            if batch:
-                self._deliver(batch)
+            entries, briefs = batch
+            if briefs and self._written_at_once(entries, briefs):
+                entries = []
+            elif briefs:
+                entries = [*self._entries_of(briefs), *entries]
+            if entries:
+                self._deliver(entries)
             self._take_back()
         self._settle_unwritten(LedgerError("the ledger is closed"))
 
-    def _next_batch(self) -> list[_Entry] | None:
+    def _next_batch(self) -> tuple[list[Entry], Briefs] | None:
         """What has queued; nothing when it is time to look after what was put aside.
 
         None when the ledger is closed and all is written that can be.
         """
-        while not self._entries and not self._closing:
+        while not self._has_work() and not self._closing:
             self._awake.wait(self._until_next_try_s())
             # Until this moment nothing waited.
             self._written_to = time.monotonic()
-            if not self._entries:
+            if not self._has_work():
                 if self._put_aside_rows:
-                    return []
+                    return [], Briefs()
                 # What came for the last batch has gone with it. Looked at again before waiting.
                 self._awake.clear()
-        if not self._entries:
-            return [] if self._put_aside_rows and not self._misses else None
+        if not self._has_work():
+            return ([], Briefs()) if self._put_aside_rows and not self._misses else None
         self._gather()
         # Not before: who appends while more is gathered need not wake anybody.
         self._awake.clear()
-        batch: list[_Entry] = []
+        batch: list[Entry] = []
         size = 0
         self._taken = time.monotonic()
         with self._lock:
             while self._entries and size < _MAX_BATCH_ROWS:
                 batch.append(self._entries.popleft())
                 size += len(batch[-1][0])
-        return batch
+        # Behind the rows: those refer to what was announced before them, never the other way.
+        briefs = self._briefs.take()
+        with self._lock:
+            self._pending_rows += briefs.rows
+        return batch, briefs
+
+    def _has_work(self) -> bool:
+        return bool(self._entries or self._briefs)
+
+    def _written_at_once(self, entries: Sequence[Entry], briefs: Briefs) -> bool:
+        """Write all of it the quick way; False: nothing of it is written."""
+        if not self._staged or self._put_aside_rows:
+            return False
+        prices = {id(o.asked.price): o.asked.price for o in briefs.openings if o.asked.price}
+        try:
+            self._write([tuple(prices.values()), *(entry[0] for entry in entries)], briefs)
+        except DBAPIError:
+            # Whatever it was, it is found out row by row.
+            return False
+        self._settle(entries, None, briefs.rows)
+        return True
+
+    def _entries_of(self, briefs: Briefs) -> list[Entry]:
+        entries: list[Entry] = [(rows, None, None, False) for rows in briefs.entries()]
+        with self._lock:
+            self._pending_rows += sum(len(entry[0]) for entry in entries) - briefs.rows
+        return entries
 
     def _gather(self) -> None:
         if self._strict or self._closing or self._hurry:
@@ -238,7 +281,7 @@ class Ledger:
             return None
         return max(0.0, self._next_try - time.monotonic())
 
-    def _deliver(self, batch: Sequence[_Entry]) -> None:
+    def _deliver(self, batch: Sequence[Entry]) -> None:
         """To the database; behind what was put aside, if anything was."""
         if self._put_aside_rows and self._put_aside(batch):
             return
@@ -250,7 +293,7 @@ class Ledger:
                 return
         self._write_until_done(batch)
 
-    def _write_until_done(self, batch: Sequence[_Entry]) -> None:
+    def _write_until_done(self, batch: Sequence[Entry]) -> None:
         tries = 0
         while True:
             try:
@@ -276,7 +319,7 @@ class Ledger:
         closing = self._close_asked.wait(_pause_s(tries))
         return closing and tries >= len(_RETRY_S)
 
-    def _put_aside(self, batch: Sequence[_Entry]) -> bool:
+    def _put_aside(self, batch: Sequence[Entry]) -> bool:
         """Whether the local disk has it now."""
         if self.spools is None or not self.spools.put([entry[0] for entry in batch if entry[0]]):
             return False
@@ -311,16 +354,16 @@ class Ledger:
     def _write_again(self, entries: Sequence[Rows]) -> None:
         """Rows from the disk, which nobody waits for; those of them that are there stay."""
         try:
-            self._write(entries, known=False)
+            self._write(entries, new=False)
         except _REFUSALS:
             for rows in entries:
                 try:
-                    self._write([fitting(rows) or rows], known=False)
+                    self._write([fitting(rows) or rows], new=False)
                 except _REFUSALS as error:
                     self.lost_rows += len(rows)
                     _log.error("ledger refused %d rows: %s", len(rows), error.orig)
 
-    def _write_apart(self, batch: Sequence[_Entry], error: DBAPIError) -> None:
+    def _write_apart(self, batch: Sequence[Entry], error: DBAPIError) -> None:
         """One entry breaks a rule of the schema: find it, write the others."""
         if len(batch) == 1:
             rows = batch[0][0]
@@ -333,46 +376,24 @@ class Ledger:
         for entry in batch:
             self._write_until_done([entry])
 
-    def _write(self, entries: Sequence[Rows], *, known: bool = True) -> None:
+    def _write(self, entries: Sequence[Rows], briefs: Briefs = _NONE, *, new: bool = True) -> None:
         groups = grouped(chain.from_iterable(entries))
-        of_once = [kind for kind in groups if kind[1]] if known else ()
-        for kind in of_once:
-            groups[kind] = [values for values in groups[kind] if id(values) not in self._known]
-        if any(groups.values()):
+        once = self._known.fresh(groups) if new else []
+        if briefs or any(groups.values()):
             with self._writing.begin() as connection:
+                if briefs:
+                    insert_briefs(connection, briefs)
                 insert(connection, groups)
-            for kind in of_once:
-                self._remember(groups[kind])
+            self._known.add(once)
 
-    def _remember(self, found: Sequence[Mapping[str, Any]]) -> None:
-        """Rows that are there for good, and that come again with every call (prices do)."""
-        if len(self._known) + len(found) > _MOST_KNOWN:
-            self._known.clear()
-        self._known.update({id(values): values for values in found[:_MOST_KNOWN]})
-
-    def _settle(self, batch: Sequence[_Entry], error: LedgerError | None) -> None:
-        settled = 0
-        waiting: dict[asyncio.AbstractEventLoop, list[Then]] = {}
-        for rows, then, where, _ in batch:
-            settled += len(rows)
-            if then is not None and where is not None:
-                waiting.setdefault(where, []).append(then)
+    def _settle(self, batch: Sequence[Entry], error: LedgerError | None, briefs: int = 0) -> None:
+        settled = briefs + sum(len(entry[0]) for entry in batch)
         self._written_to = self._taken
         if error is not None:
             self.lost_rows += settled
         with self._lock:
             self._pending_rows -= settled
-        for loop, thens in waiting.items():
-            try:
-                loop.call_soon_threadsafe(_tell, thens, error)
-            except RuntimeError:
-                # The loop is closed; whoever waited there is gone.
-                continue
-
-
-def _tell(thens: Sequence[Then], error: LedgerError | None) -> None:
-    for then in thens:
-        then(error)
+        tell(batch, error)
 
 
 def _pause_s(tries: int) -> float:

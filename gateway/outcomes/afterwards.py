@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio.to_thread
 import numpy as np
 
+from eval.graders.base import Check
 from eval.graders.checks import parse_check
 from eval.graders.code import CodeCheck
+from eval.graders.sandbox import Sandbox
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.ledger.rows import Row
@@ -17,10 +20,9 @@ from gateway.outcomes.ended import Ended, Hear, Hearing
 from gateway.outcomes.grading import Grading, Job
 from gateway.outcomes.implicit import Implicit
 from gateway.outcomes.judging import WIRE, Judging, Work
-from gateway.settings.outcomes import GraderSettings
+from gateway.settings.outcomes import CodeSettings, GraderSettings
 from gateway.settings.root import Settings
 from gateway.telemetry.metrics import Metrics
-from gateway.verifying import bound
 
 if TYPE_CHECKING:
     from gateway.service import Service
@@ -68,7 +70,7 @@ class Afterwards:
         self._scoring = scoring
         self._rng = np.random.default_rng()
         self._graders = [
-            (grader, bound(parse_check(grader.check), wanted.code)) for grader in wanted.graders
+            (grader, _bound(parse_check(grader.check), wanted.code)) for grader in wanted.graders
         ]
         self._hears: list[Hear] = []
         self._judged: Hear | None = None
@@ -104,6 +106,11 @@ class Afterwards:
         if code.who == "admins" and not ask.key.admin:
             raise ApiError(403, f"{param}: only admins may have code run", param=param)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody hears of answers to requests without a check of their own."""
+        return not self._hears
+
     def of(self, ask: Ask) -> Hearing | None:
         """Who hears of the answer to `ask`; None: nobody."""
         if ask.wire == WIRE or ask.request.task == "embed":
@@ -134,7 +141,7 @@ class Afterwards:
 
     def _check(self, ended: Ended) -> None:
         if (wished := ended.ask.wishes.check) is not None:
-            check = bound(parse_check(wished), self._settings.outcomes.code)
+            check = _bound(parse_check(wished), self._settings.outcomes.code)
             self._scoring.grading.submit(Job(ended.scored, ended.text, check, "quality"))
 
     def _grade(self, ended: Ended) -> None:
@@ -148,6 +155,14 @@ class Afterwards:
 
 def _meant(grader: GraderSettings, ask: Ask) -> bool:
     return not grader.models or ask.model in grader.models
+
+
+def _bound(check: Check, code: CodeSettings) -> Check:
+    """A check that runs code gets where it may do so, if it may."""
+    if not isinstance(check, CodeCheck) or not code.enabled:
+        return check
+    sandbox = Sandbox(code.timeout_s, code.memory_mb, strict=code.isolation == "required")
+    return replace(check, sandbox=sandbox)
 
 
 def _copy(read: Callable[[], Mapping[str, float]]) -> Callable[[], Mapping[str, float]]:

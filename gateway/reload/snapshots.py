@@ -81,8 +81,7 @@ class Snapshots:
         """End the answers that are still under way without a task; their clients get `failure`."""
         for snapshot in self._live:
             if (lane := snapshot.gateway.lane) is not None:
-                for exchange in list(lane.live):
-                    exchange.shut_down(failure)
+                lane.shut_down(failure)
 
     async def aclose(self) -> None:
         """Close every expert that is left."""

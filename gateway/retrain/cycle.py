@@ -234,14 +234,9 @@ class Cycle:
         rows = trial_rows(self._engine, self._name, state.version, state.incumbent, state.since)
         utility_N = _utility(rows.score_N, rows.cost_usd_N)
         verdict = judge_canary(
-            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial), rows.groups
+            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial)
         )
-        seen = verdict.seen
-        why = {
-            "scored": seen.count,
-            "tried": seen.canary,
-            "conversations": seen.conversations,
-        }
+        why = {"scored": verdict.seen.count, "tried": verdict.seen.canary}
         if verdict.step == "wait":
             return self._report(state, "waiting", verdict.reason)
         if verdict.step == "promote":

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
+
+from experts.cards import NANO_PER_USD
+from gateway.ledger.briefs import Closing
 
 if TYPE_CHECKING:
     from gateway.booking import Booking
@@ -36,8 +40,18 @@ class AccessLog:
         booking: Booking | None,
     ) -> None:
         """Say how a request went, if its turn comes."""
-        if self._per_s and _log.isEnabledFor(logging.INFO) and self._may(int(trip.ended)):
+        if self.on and self._may(int(trip.ended)):
             _log.handle(access_record(trip, status, error_kind, expert, booking))
+
+    def write_brief(self, closing: Closing) -> None:
+        """The same for a request of whose end there is only this, if its turn comes."""
+        if self._may(int(time.monotonic())):
+            _log.handle(_record(_brief_fields(closing)))
+
+    @property
+    def on(self) -> bool:
+        """Whether anybody reads the lines."""
+        return bool(self._per_s) and _log.isEnabledFor(logging.INFO)
 
     def _may(self, second: int) -> bool:
         if second != self._second:
@@ -53,10 +67,38 @@ def access_record(
     trip: Trip, status: int, error_kind: str | None, expert: str, booking: Booking | None
 ) -> logging.LogRecord:
     """How a request went, as a record."""
+    return _record(_fields(trip, status, error_kind, expert, booking))
+
+
+def _record(fields: dict[str, object]) -> logging.LogRecord:
     # Built by hand: finding out which line of code wrote it takes longer than the rest.
     record = logging.LogRecord(LOGGER, logging.INFO, "", 0, "request", None, None)
-    record.fields = _fields(trip, status, error_kind, expert, booking)
+    record.fields = fields
     return record
+
+
+def _brief_fields(closing: Closing) -> dict[str, object]:
+    asked, cost = closing.asked, closing.cost_nanousd
+    fresh, cache_read, cache_write, output, reasoning = closing.tokens
+    total_ms = round(closing.total_s * 1e3, 3)
+    return {
+        "request_id": f"req-{closing.mark}",
+        "wire": asked.wire,
+        "status": 200,
+        "error": None,
+        "expert": asked.expert_id,
+        "total_ms": total_ms,
+        "upstream_ms": round(closing.call_s * 1e3, 3),
+        "first_token_ms": total_ms,
+        "key": asked.key_name,
+        "model": asked.model[:_LONGEST_MODEL],
+        "stream": asked.stream,
+        "decision_id": f"dec-{closing.mark}",
+        "attempts": 1,
+        "cost_usd": None if cost is None else cost / NANO_PER_USD,
+        "input_tokens": fresh + cache_read + cache_write,
+        "output_tokens": output + reasoning,
+    }
 
 
 def _fields(

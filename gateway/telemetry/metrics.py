@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from experts.cards import NANO_PER_USD
 from gateway.telemetry.series import MAX_SERIES, Buckets, Counter, Gauge, Histogram, Sum
+from gateway.telemetry.tally import Kind, Tally
 from gateway.telemetry.workers import COPY_EVERY_S, SharedFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,6 +44,7 @@ class Metrics:
         self._all: list[Counter | Histogram] = []
         self._gauges: dict[str, Gauge] = {}
         self._shared: SharedFigures | None = None
+        self._tallies: dict[Kind, Tally] = {}
         self._requests()
         self._attempts()
         self._decisions()
@@ -147,6 +149,13 @@ class Metrics:
             self.overhead.cell((stream,)),
         )
 
+    def tally(self, kind: Kind) -> Tally:
+        """What requests of this kind are noted with; the same one until it is added up."""
+        found = self._tallies.get(kind)
+        if found is None:
+            found = self._tallies[kind] = Tally(self, kind)
+        return found
+
     def gauge(
         self,
         name: str,
@@ -198,6 +207,8 @@ class Metrics:
         return await anyio.to_thread.run_sync(_text, self._frozen(), self._shared)
 
     def _frozen(self) -> list[Frozen]:
+        for tally in self._tallies.values():
+            tally.add_up()
         return [figure.frozen() for figure in (*self._all, *self._gauges.values())]
 
 

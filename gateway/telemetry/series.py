@@ -9,11 +9,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from operator import add
 
+import numpy as np
+import numpy.typing as npt
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 Labels = tuple[str, ...]
+Floats = npt.NDArray[np.float64]
 MAX_SERIES = 1_000
 """Label values per metric; what comes later is counted as `other`, so memory stays bounded."""
 
@@ -81,6 +85,13 @@ class Buckets:
         """Count one value."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, value_N: Floats) -> None:
+        """Count many values, shape (N,)."""
+        found_N = np.searchsorted(self._bounds, value_N)
+        added = np.bincount(found_N, minlength=len(self.counts)).tolist()
+        self.counts = list(map(add, self.counts, added))
+        self.total += float(value_N.sum())
 
 
 class Histogram:

@@ -149,10 +149,12 @@ class Trip:
         """It passed every limit; the decision comes next."""
         self.admit_s = time.monotonic() - self.began
 
-    def decided(self, decision: Decision) -> None:
-        """It is known who answers."""
+    def decided(self, decision: Decision, decide_s: float | None = None) -> None:
+        """It is known who answers; `decide_s` if that was not only just found out."""
         self.decision = decision
-        self.decide_s = time.monotonic() - self.began - self.admit_s
+        if decide_s is None:
+            decide_s = time.monotonic() - self.began - self.admit_s
+        self.decide_s = decide_s
         metrics = self._telemetry.metrics
         decisions, decide = metrics.of_decision(decision.router, decision.policy, decision.expert)
         decisions.value += 1

@@ -58,7 +58,8 @@ async def test_who_stops_waiting_is_told_nothing() -> None:
 
 
 async def test_the_wheel_turns_while_somebody_waits_and_rests_when_nobody_does() -> None:
-    loop, told, wheel = asyncio.get_running_loop(), Told(), Wheel()
+    loop, told = asyncio.get_running_loop(), Told()
+    wheel = Wheel[Clock]()
     clock = Clock(loop, loop.time() + 100, told)
     clock.wait("usage", 0.01)
     wheel.add(clock, loop)

@@ -1,0 +1,81 @@
+"""Answers that come whole and are all that a client counts on. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from experts.messages import Json
+from experts.openai_reading import usage_events
+from gateway.fast.whole import is_standard
+from gateway.ledger.briefs import Tokens
+
+_FEW = 200
+"""Brackets; more may be nested too deep, see `experts.depth`."""
+_USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
+class Answer(NamedTuple):
+    """What the books want to know of an answer.
+
+    Attributes:
+        data: All of it.
+        tokens: As it reports them.
+        finish_reason: Of the last choice.
+        text: Of the first.
+    """
+
+    data: Json
+    tokens: Tokens
+    finish_reason: str
+    text: str
+
+
+def read_answer(body: bytes) -> Answer | None:
+    """What `body` says; None if it can't go to a client as it is."""
+    if body.count(b"{") + body.count(b"[") > _FEW:
+        return None
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return _usual(data) or _standard(data)
+
+
+def _usual(data: Any) -> Answer | None:
+    """The shape that most answers have: one choice, a text, three counts that add up."""
+    try:
+        (choice,) = data["choices"]
+        message, usage = choice["message"], data["usage"]
+        read, written = usage["prompt_tokens"], usage["completion_tokens"]
+        text, reason = message["content"], choice["finish_reason"]
+        if (
+            type(text) is str
+            and type(reason) is str
+            and type(read) is type(written) is int
+            and usage["total_tokens"] == read + written
+            and usage.keys() <= _USAGE
+            and message["role"] == "assistant"
+            and not message.get("tool_calls")
+            and data["object"] == "chat.completion"
+            and type(data["id"]) is str
+            and not data.get("error")
+        ):
+            return Answer(data, (read, 0, 0, written, 0), reason, text)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # Of another shape; it may be a standard answer all the same.
+        return None
+    return None
+
+
+def _standard(data: Any) -> Answer | None:
+    if not isinstance(data, dict) or not is_standard(data):
+        return None
+    usage = next(usage_events(data), None)
+    if usage is None:
+        return None
+    choices = data["choices"]
+    counts = usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning
+    text = choices[0]["message"].get("content") or ""
+    return Answer(data, counts, choices[-1]["finish_reason"], text)

@@ -1,0 +1,145 @@
+"""Briefs into SQLite: each is bound once, and the database makes its rows of it.
+
+Of the five rows of a request most values are the same for thousands, or are there twice. Binding
+them one by one costs more than writing them, and holds the interpreter, which the event loop
+wants. So what varies goes into a table of this connection alone, and five statements do the rest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gateway.ledger.briefs import Briefs, Certain, Closing, Opening, decision_columns
+from gateway.ledger.rows import kept_text, prompt_digest
+
+_TOGETHER = 40
+_ALIKE = (
+    "key_name", "project", "wire", "model_asked", "stream", "expert_id", "price_id",
+    "router", "version", "policy", "preference", "excluded", "flags",
+)  # fmt: skip
+_OPENED = (
+    "mark", "alike", "at", "prompt_sha256", "prompt", "candidates", "draw", "propensity",
+)  # fmt: skip
+_CLOSED = (
+    "mark", "at", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "reasoning_tokens", "cost_nanousd", "call_s", "total_s", "finish_reason", "expert_id", "answer",
+)  # fmt: skip
+_TABLES = (
+    f"CREATE TEMP TABLE IF NOT EXISTS brief_alike (alike INTEGER PRIMARY KEY, {', '.join(_ALIKE)})",
+    f"CREATE TEMP TABLE IF NOT EXISTS brief_opened (n INTEGER PRIMARY KEY, {', '.join(_OPENED)})",
+    f"CREATE TEMP TABLE IF NOT EXISTS brief_closed (n INTEGER PRIMARY KEY, {', '.join(_CLOSED)})",
+)
+_OPEN = (
+    """
+    INSERT INTO request (request_id, at, key_name, project, wire, model_asked, stream, session,
+        tags, prompt_sha256, prompt)
+    SELECT 'req-' || mark, at, key_name, project, wire, model_asked, stream, NULL, '{}',
+        prompt_sha256, prompt
+    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    """,
+    """
+    INSERT INTO decision (decision_id, request_id, at, router, version, policy, preference,
+        candidates, excluded, draw, expert_id, propensity, flags)
+    SELECT 'dec-' || mark, 'req-' || mark, at, router, version, policy, preference, candidates,
+        excluded, draw, expert_id, propensity, flags
+    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    """,
+    """
+    INSERT INTO attempt (attempt_id, decision_id, parent_id, ordinal, at, expert_id, price_id)
+    SELECT 'att-' || mark, 'dec-' || mark, NULL, 0, at, expert_id, price_id
+    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    """,
+)
+_CLOSE = (
+    """
+    INSERT INTO attempt_result (attempt_id, at, status, error_kind, error, http_status,
+        input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+        tokens_estimated, cost_nanousd, wasted, first_token_s, latency_s, finish_reason)
+    SELECT 'att-' || mark, at, 'ok', NULL, NULL, NULL, input_tokens, cache_read_tokens,
+        cache_write_tokens, output_tokens, reasoning_tokens, 0, cost_nanousd, 0, call_s, call_s,
+        finish_reason
+    FROM brief_closed ORDER BY n
+    """,
+    """
+    INSERT INTO request_result (request_id, at, status, error_kind, answered_by, cost_nanousd,
+        cost_complete, latency_s, answer)
+    SELECT 'req-' || mark, at, 200, NULL, expert_id, coalesce(cost_nanousd, 0),
+        cost_nanousd IS NOT NULL, total_s, answer
+    FROM brief_closed ORDER BY n
+    """,
+)
+
+
+def insert_briefs(connection: Connection, briefs: Briefs) -> None:
+    """Insert the rows of these briefs in the current transaction; prices are there already.
+
+    Raises:
+        IntegrityError, DBAPIError: As if SQLAlchemy had run the statements. It does not, since
+            that takes longer than they do.
+    """
+    cursor: sqlite3.Cursor = connection.connection.cursor()  # type: ignore[assignment]
+    try:
+        _insert_briefs(cursor, briefs)
+    except sqlite3.IntegrityError as error:
+        raise IntegrityError("briefs", None, error) from error
+    except sqlite3.DatabaseError as error:
+        raise DBAPIError("briefs", None, error) from error
+    finally:
+        cursor.close()
+
+
+def _insert_briefs(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
+    for table in _TABLES:
+        cursor.execute(table)
+    if briefs.openings:
+        alike: dict[tuple[Any, ...], int] = {}
+        opened = [_opened(opening, alike) for opening in briefs.openings]
+        _insert(cursor, "brief_alike", ("alike", *_ALIKE), [(n, *key) for key, n in alike.items()])
+        _insert(cursor, "brief_opened", _OPENED, opened)
+        for statement in _OPEN:
+            cursor.execute(statement)
+    if briefs.closings:
+        _insert(cursor, "brief_closed", _CLOSED, list(map(_closed, briefs.closings)))
+        for statement in _CLOSE:
+            cursor.execute(statement)
+    for name in ("brief_alike", "brief_opened", "brief_closed"):
+        cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+
+
+def _opened(opening: Opening, alike: dict[tuple[Any, ...], int]) -> tuple[Any, ...]:
+    asked, mark, at, text, decided, usd = opening
+    if isinstance(decided, Certain):
+        decision, columns, candidates = decided.decision, decided.columns, decided.candidates(usd)
+    else:
+        decision = decided
+        columns, candidates = decision_columns(decided)
+    key_name, project, wire, model, stream, mode, expert_id, price = asked
+    price_id = None if price is None else price.values["price_id"]
+    key = (key_name, project, wire, model, stream, expert_id, price_id, *columns)
+    number = alike.setdefault(key, len(alike))
+    digest, prompt = prompt_digest(text, mode), kept_text(text, mode)
+    return mark, number, at, digest, prompt, candidates, decision.draw, decision.propensity
+
+
+def _closed(closing: Closing) -> tuple[Any, ...]:
+    asked, mark, at, tokens, cost, call_s, total_s, reason, answer = closing
+    kept = kept_text(answer, asked.text_mode)
+    return mark, at, *tokens, cost, call_s, total_s, reason, asked.expert_id, kept
+
+
+def _insert(
+    cursor: sqlite3.Cursor, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    row = f"({', '.join('?' * len(columns))})"
+    begin = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
+    whole = len(rows) // _TOGETHER * _TOGETHER
+    many = begin + ", ".join([row] * _TOGETHER)
+    for at in range(0, whole, _TOGETHER):
+        cursor.execute(many, tuple(chain.from_iterable(rows[at : at + _TOGETHER])))
+    cursor.executemany(begin + row, rows[whole:])

@@ -1,0 +1,377 @@
+"""A plain request and the same one on the ordinary path: nobody can tell them apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import httpx2
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from experts.base import Expert
+from experts.cards import ExpertCard, Prices
+from experts.fake_provider import FakeProvider, Reply
+from experts.openai_wire import ChatDialect
+from gateway.access.keys import Key
+from gateway.api.chat_in import parse_chat
+from gateway.errors import ApiError
+from gateway.fast.exchange import Exchange
+from gateway.fast.naming import ModelName
+from gateway.fast.plain_answer import read_answer
+from gateway.fast.plain_body import read_plain
+from gateway.fast.quick import Quick
+from gateway.fast.whole import read_whole
+from gateway.ledger import tables
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tally import Kind, Seen
+from routers.eligible import Constraints
+from routers.explicit import explicit_decision, usual_answer
+from routers.features import estimate_tokens
+from tests.gateway.raw import until
+
+Remote = Callable[..., Expert]
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def paths(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many requests ended as quick ones, and how many became exchanges."""
+    counted = {"quick": 0, "exchange": 0}
+    end, enlist = Quick._end, Exchange.enlist
+
+    def ended(self: Quick, *given: Any) -> None:
+        counted["quick"] += 1
+        end(self, *given)
+
+    def enlisted(self: Exchange) -> None:
+        counted["exchange"] += 1
+        enlist(self)
+
+    monkeypatch.setattr(Quick, "_end", ended)
+    monkeypatch.setattr(Exchange, "enlist", enlisted)
+    return counted
+
+
+def answer(text: str = "Hello", **usage: Any) -> Reply:
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    counts = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, **usage}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    return Reply(whole={**body, "choices": [choice], "usage": counts})
+
+
+_REQUEST = (
+    tables.request, tables.decision, tables.attempt, tables.attempt_result, tables.request_result,
+)  # fmt: skip
+_OF_ITS_OWN = re.compile(r"_id$|^at$|_s$")
+
+
+def booked(served: Any) -> list[dict[str, Any]]:
+    """All rows, but for ids, times and durations."""
+    anyio.run(served.gateway.ledger.flush)
+    with served.gateway.ledger.engine.connect() as connection:
+        return [
+            {
+                name: value
+                for name, value in row.items()
+                if name in ("expert_id", "price_id") or not _OF_ITS_OWN.search(name)
+            }
+            for table in _REQUEST
+            for row in connection.execute(select(table).order_by(table.c.at)).mappings()
+        ]
+
+
+def figures(served: Any) -> list[str]:
+    """Everything that is counted of requests; of durations only how many there are."""
+    text = served.client.get("/metrics").text
+    wanted = ("_requests", "_decision", "_attempts", "_tokens", "_cost", "_unpriced", "_zero_cost")
+    counts = [line for line in text.splitlines() if line.startswith("pointsman_")]
+    return sorted(
+        line
+        for line in counts
+        if "_created" not in line
+        and (re.match(r"\w+_count\b", line) or line.removeprefix("pointsman").startswith(wanted))
+        and "event_loop" not in line
+        and "_bucket" not in line
+        and "_sum" not in line
+    )
+
+
+@pytest.mark.parametrize(
+    ("durability", "text"), [("strict", "full"), ("relaxed", "hash"), ("relaxed", "none")]
+)
+def test_books_figures_and_headers_are_those_of_the_ordinary_path(
+    serve: Serve,
+    remote: Remote,
+    provider: FakeProvider,
+    paths: dict[str, int],
+    tmp_path: Any,
+    durability: str,
+    text: str,
+) -> None:
+    provider.otherwise = answer("Mail ann@example.org")
+    said = []
+    for fast in (True, False):
+        provider.script.extend([answer(), answer(prompt_tokens_details={"cached_tokens": 4})])
+        ledger = {
+            "url": f"sqlite:///{tmp_path}/{fast}.db", "durability": durability, "text": text
+        }  # fmt: skip
+        experts = {
+            "priced": remote("priced", provider.url),
+            "free": remote("free", provider.url, Prices(0, 0)),
+        }
+        served = serve(
+            experts,
+            server={"fast_path": fast},
+            ledger=ledger,
+            aliases={"gpt": "priced"},
+            telemetry={"key_labels": True},
+        )
+        answers = [
+            served.ask("priced", "I am bob@example.org", max_tokens=20, temperature=0),
+            served.ask("priced", "Second"),
+            served.ask("gpt", "Third", stop=["x"]),
+            served.ask("free", "Fourth", stream=False, user="u"),
+        ]
+        heads = [
+            {n: v for n, v in each.headers.items() if n not in ("date", *_OF_ITS_OWN_HEADERS)}
+            for each in answers
+        ]
+        bodies = [orjson.loads(each.content) for each in answers]
+        texts = [each["choices"][0]["message"]["content"] for each in bodies]
+        counts = [each["usage"]["total_tokens"] for each in bodies]
+        said.append((booked(served), figures(served), heads, texts, counts))
+        assert served.verified().faults == ()
+    assert paths == {"quick": 4, "exchange": 0}
+    for quick, ordinary in zip(*said, strict=True):
+        assert quick == ordinary
+
+
+_OF_ITS_OWN_HEADERS = (
+    "x-pointsman-decision-id", "x-request-id", "server-timing", "content-length"
+)  # fmt: skip
+
+
+def test_a_routers_request_goes_the_same_way(
+    serve: Serve, remote: Remote, provider: FakeProvider, paths: dict[str, int]
+) -> None:
+    provider.otherwise = answer()
+    experts = {name: remote(name, provider.url) for name in ("one", "two")}
+    served = serve(experts, routing={"epsilon": 1.0})
+    answers = [served.ask("auto", f"Question {n}") for n in range(20)]
+    assert paths == {"quick": 20, "exchange": 0}
+    records = [served.record(each) for each in answers]
+    chance = np.random.default_rng(1)
+    assert [record["draw"] for record in records] == [chance.random() for _ in range(20)]
+    assert all(record["replay"]["matches"] for record in records)
+    chosen = {each.headers["x-pointsman-expert"] for each in answers}
+    assert chosen == {"one", "two"}
+    assert served.verified().faults == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [
+        ({"stream": True}, {}),
+        ({}, {"x-request-id": "mine"}),
+        ({}, {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}),
+        ({}, {"cache-control": "no-store"}),
+        ({}, {"x-pointsman-session": "s"}),
+        ({"pointsman": {"session": "s"}}, {}),
+        ({"tools": []}, {}),
+        ({"n": 1}, {}),
+        ({"max_completion_tokens": 5}, {}),
+        ({"messages": [{"role": "user", "content": "Hi", "name": "ann"}]}, {}),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}, {}),
+    ],
+)
+def test_what_is_not_plain_becomes_an_exchange(
+    serve: Serve,
+    remote: Remote,
+    provider: FakeProvider,
+    paths: dict[str, int],
+    fields: dict[str, Any],
+    headers: dict[str, str],
+) -> None:
+    provider.otherwise = answer() if not fields.get("stream") else Reply("Hello")
+    served = serve({"only": remote("only", provider.url)})
+    body = {"model": "only", "messages": [{"role": "user", "content": "Hi"}], **fields}
+    given = served.client.post("/v1/chat/completions", json=body, headers=headers)
+    assert given.status_code == 200
+    assert paths == {"quick": 0, "exchange": 1}
+    assert served.verified().faults == ()
+
+
+def test_a_key_that_is_revoked_opens_nothing_more_on_a_connection_that_it_opened(
+    serve: Serve, remote: Remote, provider: FakeProvider, paths: dict[str, int]
+) -> None:
+    provider.otherwise = answer()
+    served = serve({"only": remote("only", provider.url)}, keys=[_OPERATOR])
+    admin = {"authorization": f"Bearer {_OPERATOR['key']}"}
+    made = served.client.post("/admin/keys", json={"name": "new"}, headers=admin).json()
+    secret = {"authorization": f"Bearer {made['key']}"}
+    body = {"model": "only", "messages": [{"role": "user", "content": "Hi"}]}
+    for _ in range(3):
+        assert served.client.post("/v1/chat/completions", json=body, headers=secret).is_success
+    assert paths["quick"] == 3
+    assert served.client.post("/admin/keys/new/revoke", headers=admin).is_success
+    refused = served.client.post("/v1/chat/completions", json=body, headers=secret)
+    assert refused.status_code == 401
+
+
+_OPERATOR = {"name": "operator", "key": "pm-operator-secret-000000", "role": "admin"}
+
+
+def test_a_client_that_leaves_takes_the_call_with_it(
+    serve: Serve, remote: Remote, provider: FakeProvider, paths: dict[str, int]
+) -> None:
+    provider.script.append(Reply(stall_after=0))
+    served = serve({"only": remote("only", provider.url)})
+    with pytest.raises(httpx2.TimeoutException):
+        served.client.post("/v1/chat/completions", json=_BODY, timeout=0.5)
+    lane = served.gateway.lane
+    until(lambda: not (lane.live or lane.quick.waiting))
+    assert paths == {"quick": 0, "exchange": 1}
+    totals = served.totals()
+    assert (totals["requests"], served.verified().open_attempts) == (1, 0)
+
+
+_BODY = {"model": "only", "messages": [{"role": "user", "content": "Hi"}]}
+
+_values = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 3), st.floats(allow_nan=False), st.text(max_size=3),
+    st.lists(st.text(max_size=2), max_size=2), st.just({"include_usage": True}),
+)  # fmt: skip
+_message = st.one_of(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool", "robot"]),
+                           "content": st.one_of(st.text(max_size=4), _values)}),
+    st.fixed_dictionaries({"role": st.just("user"), "content": st.just("x"), "name": st.just("n")}),
+    _values,
+)  # fmt: skip
+_names = st.sampled_from(
+    ["stream", "max_tokens", "temperature", "stop", "stream_options", "n", "api_key", "seed", "x"]
+)
+
+
+@given(
+    st.dictionaries(_names, _values, max_size=3),
+    st.one_of(st.lists(_message, max_size=3), _values),
+    st.one_of(st.just("m"), _values),
+)
+@settings(max_examples=300, deadline=None)
+def test_what_is_plain_is_read_as_the_ordinary_path_reads_it(
+    fields: dict[str, Any], messages: Any, model: Any
+) -> None:
+    body = {"model": model, "messages": messages, **fields}
+    plain = read_plain(orjson.dumps(body))
+    if plain is None:
+        return
+    try:
+        ask = parse_chat(orjson.loads(orjson.dumps(body)), {}, Key("k"))
+    except ApiError as error:
+        raise AssertionError(f"it is refused: {error}") from error
+    request = ask.request
+    assert (plain.stream, plain.text) == (request.stream, request.text)
+    assert (plain.max_tokens, plain.body) == (request.max_tokens, body)
+    # And what is sent, and expected to be paid, is the same.
+    card = ExpertCard("e", prices=Prices(3, 7), max_output_tokens=200)
+    usual, most = usual_answer(card), plain.max_tokens
+    usd = Prices(3, 7).expected_usd(
+        estimate_tokens(plain.text), usual if most is None else min(most, usual)
+    )
+    decision = explicit_decision(request, card, Constraints())
+    assert decision.candidates.cost_usd_A.tolist() == [usd]
+    assert ChatDialect().takes_all
+
+
+_counts = st.one_of(st.integers(0, 5), _values)
+_whole = st.fixed_dictionaries(
+    {
+        "id": st.one_of(st.just("c"), _values),
+        "object": st.sampled_from(["chat.completion", "chat.completion.chunk"]),
+        "choices": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "finish_reason": st.one_of(st.just("stop"), _values),
+                    "message": st.fixed_dictionaries(
+                        {
+                            "role": st.sampled_from(["assistant", "assistant", "user"]),
+                            "content": st.one_of(st.text(max_size=3), _values),
+                        },
+                        optional={"tool_calls": st.sampled_from([None, [], [{}]])},
+                    ),
+                }
+            ),
+            max_size=2,
+        ),
+        "usage": st.one_of(
+            st.fixed_dictionaries(
+                {"prompt_tokens": _counts, "completion_tokens": _counts},
+                optional={
+                    "total_tokens": st.integers(0, 12),
+                    "prompt_tokens_details": st.sampled_from([None, {"cached_tokens": 2}]),
+                },
+            ),
+            _values,
+        ),
+    },
+    optional={"error": _values, "model": st.just("m")},
+)
+
+
+@given(st.one_of(_whole, _values))
+@settings(max_examples=500, deadline=None)
+def test_an_answer_that_goes_through_is_read_as_the_relay_reads_it(body: Any) -> None:
+    raw = orjson.dumps(body)
+    found = read_answer(raw)
+    if found is None:
+        return
+    whole = read_whole("e", lambda _: iter(()), raw, ModelName("m"))
+    assert whole.body is not None
+    usage = whole.usage
+    assert usage is not None
+    counts = (usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning)
+    assert found.tokens == counts
+    assert (found.finish_reason, found.text) == (whole.finish_reason, whole.text)
+
+
+def test_what_most_answers_look_like_goes_through() -> None:
+    raw = orjson.dumps(answer().whole)
+    found = read_answer(raw)
+    assert found is not None
+    assert (found.tokens, found.text, found.finish_reason) == ((10, 0, 0, 2, 0), "Hello", "stop")
+
+
+def lines(metrics: Metrics) -> Iterator[str]:
+    for line in anyio.run(metrics.text).decode().splitlines():
+        if line.startswith("pointsman"):
+            yield line
+
+
+def test_what_is_added_up_together_is_what_would_have_been_counted_one_by_one() -> None:
+    chance = np.random.default_rng(0)
+    together, apart = Metrics(), Metrics()
+    kind = Kind("openai.chat", "explicit", "explicit", "e", ("untrained",), "k")
+    for number in range(700):
+        # On the bounds of buckets too.
+        decide_s, call_s, total_s = chance.choice([0.0, 0.001, 0.005, 0.01, 0.3, 5.0, 500.0], 3)
+        tokens = (number, number % 3, 0, 2, 1)
+        seen = Seen(decide_s, call_s, total_s, tokens, [None, 0, 1500][number % 3])
+        for metrics in (together, apart):
+            metrics.tally(kind).seen.append(seen)
+        apart.tally(kind).add_up()
+    one, other = sorted(lines(together)), sorted(lines(apart))
+    assert len(one) == len(other)
+    for left, right in zip(one, other, strict=True):
+        (name, value), (same, near) = left.rsplit(" ", 1), right.rsplit(" ", 1)
+        assert name == same
+        assert float(value) == pytest.approx(float(near)) or "loop_lag" in name
+    decided = apart.of_decision("explicit", "explicit", "e")[0].value
+    assert (decided, apart.unpriced.values[()], apart.free.values[()]) == (700, 234, 233)
