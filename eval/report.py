@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,28 @@ class Paths:
     report: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the learning loop.
+
+    Attributes:
+        what: What happened, e.g. "promoted".
+        version: Of the router that it happened to; "" where it is about none.
+        reason: In words.
+    """
+
+    what: str
+    version: str
+    reason: str
+
+
 def write_report(
-    comparison: Comparison, directory: Path | str, *, title: str, notes: Sequence[str] = ()
+    comparison: Comparison,
+    directory: Path | str,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    steps: Sequence[Step] = (),
 ) -> Paths:
     """Write the three files; each appears whole or not at all.
 
@@ -77,19 +97,25 @@ def write_report(
         directory: Where to; it is made if it is not there.
         title: Of the page.
         notes: Sentences that a reader should see before the figures.
+        steps: Of the learning loop, where one was gone through.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = Paths(directory / "metrics.json", directory / "frontier.png", directory / "report.html")
-    metrics = orjson.dumps(to_json(comparison), option=orjson.OPT_INDENT_2)
-    page = render_report(comparison, title=title, notes=notes)
+    found = to_json(comparison)
+    if steps:
+        found["loop"] = [asdict(step) for step in steps]
+    metrics = orjson.dumps(found, option=orjson.OPT_INDENT_2)
+    page = render_report(comparison, title=title, notes=notes, steps=steps)
     write_whole(paths.metrics, lambda path: path.write_bytes(metrics))
     write_whole(paths.frontier, lambda path: frontier_png(comparison, path))
     write_whole(paths.report, lambda path: path.write_text(page, encoding="utf-8"))
     return paths
 
 
-def render_report(comparison: Comparison, *, title: str, notes: Sequence[str] = ()) -> str:
+def render_report(
+    comparison: Comparison, *, title: str, notes: Sequence[str] = (), steps: Sequence[Step] = ()
+) -> str:
     """The page as one HTML document that needs no other file and no network."""
     environment = Environment(
         loader=PackageLoader("eval"),
@@ -103,7 +129,7 @@ def render_report(comparison: Comparison, *, title: str, notes: Sequence[str] = 
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = environment.get_template("report.html.j2")
-    context = {**_context(comparison, title, notes), **_details(comparison)}
+    context = {**_context(comparison, title, notes), **_details(comparison), "steps": steps}
     return template.render(context, script=Markup(script), script_sha256=digest)  # noqa: S704
 
 

@@ -51,9 +51,12 @@ class Barred(NamedTuple):
 
 
 def barred(request: ChatRequest, card: ExpertCard) -> Barred | None:
-    """What in `request` an expert of this card must not be sent, None if nothing."""
+    """What in `request` this expert, or a model behind it, must not be sent, None if nothing."""
     if not may_be_barred(request):
         return None
+    if card.members:
+        found = (barred(request, leaf) for leaf in card.leaves)
+        return next((each for each in found if each), None)
     return _powerful(request.params, card) or _media(request, card)
 
 

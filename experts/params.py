@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from experts.cards import ExpertCard
@@ -103,8 +103,17 @@ def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
     return tuple(sorted(params - known))
 
 
+def refused_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
+    """The fields for which this expert, or a model behind it, refuses the request."""
+    if card.members:
+        return _of_any(refused_params(request, leaf) for leaf in card.leaves)
+    return unknown_params(request, card) if card.params == "strict" else ()
+
+
 def dropped_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
-    """The fields that an expert of this card does not get to see."""
+    """The fields that this expert, or a model behind it, does not get to see."""
+    if card.members:
+        return _of_any(dropped_params(request, leaf) for leaf in card.leaves)
     return unknown_params(request, card) if card.params == "drop" else ()
 
 
@@ -116,6 +125,10 @@ def with_known_params(request: ChatRequest, card: ExpertCard) -> ChatRequest:
     kept = {name: value for name, value in request.params.items() if name not in dropped}
     source = request.source and _without(request.source, dropped, request, kept)
     return replace(request, params=kept, source=source)
+
+
+def _of_any(found: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({name for names in found for name in names}))
 
 
 def _without(

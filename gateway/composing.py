@@ -4,36 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from experts.base import Expert
+from experts.cards import ExpertCard
+from experts.compose.best_of import BestOf, BySignal, Selector
 from experts.compose.cards import Share
 from experts.compose.cascade import Cascade, Stage
-from experts.compose.deferral.base import Deferral, Gate
-from experts.compose.deferral.confidence import Confidence
-from experts.compose.deferral.gates import Bernoulli, Threshold
-from experts.compose.grouping import EXACT, NUMERIC
+from experts.compose.judge import JudgedByExpert
+from experts.compose.lookahead import Lookahead
 from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Words
+from experts.compose.routed import Routed
 from experts.compose.vote import Vote, Voter
 from gateway import mixing
 from gateway.composed_cards import card_of
+from gateway.deferring import checks_of, deferral_of, grouping_of, signal_of
 from gateway.settings.compositions import (
+    BestOfSettings,
     CascadeSettings,
     CompositionSettings,
-    DeferSettings,
     MedpromptSettings,
     MixtureSettings,
     ModeSettings,
     PanelSettings,
     PeersSettings,
     RoundsSettings,
+    RoutedSettings,
     SelfMoaSettings,
     TemplatesSettings,
     VoteSettings,
 )
+from gateway.settings.deferring import DeferSettings
 from gateway.settings.experts import ExpertSettings
+from gateway.settings.outcomes import CodeSettings
 
 
 class Composer:
@@ -43,6 +49,7 @@ class Composer:
         entries: All of the pool's entries.
         experts: Those of them that are no compositions, by id.
         uniform: Draws from [0, 1), for rules that leave something to chance.
+        code: Whether and where checks may run what a model wrote.
     """
 
     def __init__(
@@ -50,10 +57,12 @@ class Composer:
         entries: Sequence[ExpertSettings],
         experts: Mapping[str, Expert],
         uniform: Callable[[], float],
+        code: CodeSettings | None = None,
     ) -> None:
         self._entries = {e.id: e for e in entries if isinstance(e, CompositionSettings)}
         self._built = dict(experts)
         self.uniform = uniform
+        self.code = CodeSettings() if code is None else code
 
     def build(self) -> dict[str, Expert]:
         """The compositions by id."""
@@ -93,26 +102,29 @@ _DEFERRED = 0.5
 """Part of the drafts that is expected to be deferred, until outcomes say more."""
 _TURNS, _ASKED, _TURN_LENGTH = 2.2, 1.2, 2.0
 """Of a driver of rounds: turns, questions, and how much longer a turn is than the answer."""
+_SHORT_ANSWER = 0.05
+"""How long a judge's answer is, beside one to the client."""
+_FOR_JUDGES = 0.2
+"""Part of the money under a cap that drafts leave for a judge."""
 
 
 def _cascade(composer: Composer, entry: CascadeSettings, expert_id: str) -> Expert:
     children = composer.children(entry.children, expert_id)
-    rules = [_deferral(rule, composer) for rule in entry.rules]
+    rules = [deferral_of(rule, composer, expert_id) for rule in entry.rules]
     stages = [Stage(child, rule) for child, rule in zip(children[:-1], rules, strict=True)]
-    shares = [
-        Share(
-            child.card, _DEFERRED**index * (1 + (rules[index].signal.calls if rules[index:] else 0))
-        )
-        for index, child in enumerate(children)
+    shares = [Share(child.card, _DEFERRED**index) for index, child in enumerate(children)]
+    checks = [
+        share
+        for index, stage in enumerate(stages)
+        for share in checks_of(stage.rule.signal, stage.expert.card, _DEFERRED**index)
     ]
-    return Cascade(card_of(entry, expert_id, shares, shares[:1]), stages, children[-1])
+    card = card_of(entry, expert_id, [*shares, *checks], shares[:1])
+    return Cascade(card, stages, children[-1])
 
 
-def _deferral(entry: DeferSettings, composer: Composer) -> Deferral:
-    gate: Gate = Threshold(entry.accept_at, entry.hopeless_below)
-    if entry.chance:
-        gate = Bernoulli(composer.uniform)
-    return Deferral(Confidence(entry.by, entry.power), gate)
+def _typical_usd(card: ExpertCard) -> float:
+    """What tells the cheapest of several; one of unknown price comes last."""
+    return inf if card.prices is None else card.prices.expected_usd(500, 300)
 
 
 def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
@@ -124,7 +136,7 @@ def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
     return Vote(
         card_of(entry, expert_id, shares, least),
         voters,
-        {"exact": EXACT, "numeric": NUMERIC}[entry.same],
+        grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
@@ -162,6 +174,46 @@ def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert
     return RoundsExpert(card, driver, pool, members, limits, briefing)
 
 
+def _best_of(composer: Composer, entry: BestOfSettings, expert_id: str) -> Expert:
+    children = composer.children(entry.drafters, expert_id)
+    drafters = [child for child in children for _ in range(entry.n)]
+    shares = [Share(child.card, entry.n) for child in children]
+    selector: Selector
+    if entry.judge is not None:
+        judge = composer.expert(entry.judge, f"{expert_id}/judge")
+        shares.append(Share(judge.card, 1, reads=len(drafters), writes=_SHORT_ANSWER))
+        selector = JudgedByExpert(judge)
+    else:
+        signal = signal_of(entry.select or DeferSettings(), composer, expert_id)
+        for child in children:
+            shares += checks_of(signal, child.card, entry.n)
+        selector = BySignal(signal)
+    return BestOf(
+        card_of(entry, expert_id, shares, [Share(children[0].card, entry.min_successful)]),
+        drafters,
+        selector,
+        temperature=entry.temperature,
+        min_successful=entry.min_successful,
+        at_once=entry.at_once,
+        keep=_FOR_JUDGES if entry.judge is not None else 0.0,
+    )
+
+
+def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert:
+    children = composer.children(entry.children, expert_id)
+    signal = signal_of(entry.judged, composer, expert_id)
+    most = min(entry.most_calls, len(children))
+    # At least one of them is asked; which ones, and how many more, is known by outcomes only.
+    expected = (1 + (most - 1) * _DEFERRED) / len(children)
+    shares = [Share(child.card, expected) for child in children]
+    for child in children:
+        shares += checks_of(signal, child.card, expected)
+    least = min(children, key=lambda child: _typical_usd(child.card))
+    chooser = Lookahead(signal, entry.usd_weight, entry.stderr)
+    card = card_of(entry, expert_id, shares, [Share(least.card)])
+    return Routed(card, children, chooser, most)
+
+
 Builder = Callable[[Composer, Any, str], Expert]
 BUILDERS: Mapping[type[CompositionSettings], Builder] = {
     CascadeSettings: _cascade,
@@ -174,5 +226,7 @@ BUILDERS: Mapping[type[CompositionSettings], Builder] = {
     TemplatesSettings: mixing.templates,
     VoteSettings: _vote,
     RoundsSettings: _rounds,
+    BestOfSettings: _best_of,
+    RoutedSettings: _routed,
 }
 """One line per kind of composition."""

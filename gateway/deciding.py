@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -15,7 +15,7 @@ import numpy as np
 from experts.barred import barred
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
-from experts.params import unknown_params
+from experts.params import refused_params
 from gateway.access.keys import Key
 from gateway.ask import NO_WISHES, Ask
 from gateway.batching import Batcher, Case, Then, expectations
@@ -94,7 +94,7 @@ class Decider:
         routers = self._serving.current
         if self._names is None or self._names.routers is not routers:
             self._names = Names(
-                self._pool.experts,
+                {card.expert_id: card for card in self._pool.cards},
                 self._aliases,
                 routers,
                 self._policies.named,
@@ -162,7 +162,7 @@ class Decider:
     def _named_or_case(self, ask: Ask) -> Decision | tuple[Router, Case]:
         """The decision where the request leaves none, else which router is to make it."""
         target = self.names.resolve(ask.model)
-        _check_scope(ask, target)
+        self._check_scope(ask, target)
         constraints = self._constraints(ask)
         if target.expert is not None:
             return self._explicit(ask, target.expert, constraints)
@@ -181,6 +181,17 @@ class Decider:
         explore = self._exploration.allowed and not wishes.critical
         case = Case(ask.request, policy, named.preference, constraints, uniform, explore=explore)
         return router, self._decided_by(case, target, router)
+
+    def _check_scope(self, ask: Ask, target: Target) -> None:
+        """Raises ApiError 403 when the key may not have what the model field names."""
+        key, name = ask.key, target.expert
+        if name is not None and not key.may_reach(self._pool.card(name)):
+            behind = " or a model behind it" if self._pool.card(name).composed else ""
+            raise _forbidden(
+                f"this key may not ask the expert {name!r}{behind}", "expert_forbidden"
+            )
+        if target.threshold is not None and not key.follows_any:
+            raise _forbidden("this key may not set its own threshold", "policy_forbidden")
 
     def _decided_by(self, case: Case, target: Target, router: Router) -> Case:
         if target.threshold is not None:
@@ -278,7 +289,8 @@ class Decider:
                     f"pointsman.experts: no expert is called {', '.join(map(repr, unknown))}",
                     param="pointsman.experts",
                 )
-        allowed = _within_scope(allowed, ask.key, self._pool.experts)
+        cards = (expert.card for expert in self._pool.experts.values())
+        allowed = _within_scope(allowed, ask.key, cards)
         latency_s = None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000
         return Constraints(
             allowed,
@@ -318,23 +330,15 @@ class Decider:
 
 
 def _check_params(ask: Ask, card: ExpertCard) -> None:
-    if card.params == "strict" and (unknown := unknown_params(ask.request, card)):
+    if card.params == "strict" and (refused := refused_params(ask.request, card)):
         raise ApiError(
             400,
-            f"{unknown[0]}: {card.expert_id} does not take this field",
+            f"{refused[0]}: {card.expert_id} does not take this field",
             code="unsupported_parameter",
-            param=unknown[0],
+            param=refused[0],
         )
     if found := barred(ask.request, card):
         raise ApiError(400, ": ".join(found), code="unsupported_parameter", param=found.param)
-
-
-def _check_scope(ask: Ask, target: Target) -> None:
-    """Raises ApiError 403 when the key may not have what the model field names."""
-    if target.expert is not None and not ask.key.may_ask(target.expert):
-        raise _forbidden(f"this key may not ask the expert {target.expert!r}", "expert_forbidden")
-    if target.threshold is not None and not ask.key.follows_any:
-        raise _forbidden("this key may not set its own threshold", "policy_forbidden")
 
 
 def _forbidden(message: str, code: str) -> ApiError:
@@ -342,9 +346,10 @@ def _forbidden(message: str, code: str) -> ApiError:
 
 
 def _within_scope(
-    allowed: frozenset[str] | None, key: Key, experts: Collection[str]
+    allowed: frozenset[str] | None, key: Key, cards: Iterable[ExpertCard]
 ) -> frozenset[str] | None:
     """The experts allowed by the wishes (None is all) that the key may ask too."""
     if key.asks_anyone:
         return allowed
-    return frozenset(name for name in allowed or experts if key.may_ask(name))
+    open_to = frozenset(card.expert_id for card in cards if key.may_reach(card))
+    return open_to if allowed is None else open_to & allowed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.cards import Share
-from experts.compose.grouping import EXACT, NUMERIC, Grouping
+from experts.compose.grouping import EXACT, NUMERIC
 from experts.compose.medprompt import Medprompt
 from experts.compose.mixture import Chooser, Mixture, SequentialMixture, Team, syntheses
 from experts.compose.mode import INSTRUCTIONS, Mode
@@ -22,6 +22,7 @@ from experts.compose.shelves import Example, Templated
 from experts.compose.vote import Voter
 from experts.messages import ChatRequest
 from gateway.composed_cards import card_of
+from gateway.deferring import grouping_of
 from gateway.errors import ConfigError
 from gateway.settings.compositions import (
     ChooseSettings,
@@ -41,7 +42,6 @@ from routers.records import Floats
 from routers.seats import SeatRules, seated
 from routers.shelf import Shelf
 
-GROUPINGS: Mapping[str, Grouping] = {"exact": EXACT, "numeric": NUMERIC}
 _BRIEF = 0.5
 """How long a peer's draft is, as a part of an answer."""
 
@@ -177,7 +177,7 @@ def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
         card_of(entry, expert_id, shares, least),
         voters,
         judge,
-        GROUPINGS[entry.same],
+        grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
@@ -202,7 +202,7 @@ def medprompt(children: Children, entry: MedpromptSettings, expert_id: str) -> E
         shots=entry.shots,
         runs=entry.runs,
         temperature=entry.temperature,
-        grouping=GROUPINGS[entry.same],
+        grouping=NUMERIC if entry.same == "numeric" else EXACT,
         at_once=entry.at_once,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from experts.cards import ExpertCard
 from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
@@ -37,7 +38,7 @@ def _to(expert: str) -> Target:
 class Names:
     """All names that the endpoint answers to."""
 
-    experts: Collection[str]
+    experts: Mapping[str, ExpertCard]
     aliases: Mapping[str, str]
     routers: Collection[str]
     policies: Collection[str]
@@ -87,7 +88,7 @@ class Names:
 
     def _is_open(self, target: Target, key: Key) -> bool:
         if target.expert is not None:
-            return key.may_ask(target.expert)
+            return key.may_reach(self.experts[target.expert])
         if target.policy is not None and not key.may_follow(target.policy):
             return False
-        return any(key.may_ask(expert) for expert in self.experts)
+        return any(key.may_reach(card) for card in self.experts.values())

@@ -83,7 +83,8 @@ def build_experts(
         if not isinstance(entry, CompositionSettings)
     }
     # They hold nothing of their own, so they are made anew around whoever is kept.
-    composed = Composer(settings.experts, single, np.random.default_rng().random).build()
+    chance = np.random.default_rng().random
+    composed = Composer(settings.experts, single, chance, settings.outcomes.code).build()
     return {entry.id: {**single, **composed}[entry.id] for entry in settings.experts}
 
 

@@ -33,8 +33,12 @@ class Typical:
     latency_s: float = float("nan")
 
     def dearest_usd(self, pool: Sequence[ExpertCard]) -> float:
-        """Price of one typical request to the dearest expert; 1 where all are free or unknown."""
-        prices = [card.prices for card in pool if card.prices is not None]
+        """Price of one typical request to the dearest model; 1 where all are free or unknown.
+
+        A composition is none: one more of them should not change what a weight on costs means.
+        """
+        models = [card for card in pool if not card.composed]
+        prices = [card.prices for card in models if card.prices is not None]
         dollars = [price.expected_usd(self.prompt_tokens, self.output_tokens) for price in prices]
         return max(dollars, default=0.0) or 1.0
 

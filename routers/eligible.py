@@ -11,7 +11,7 @@ from typing import Self
 from experts.barred import barred, may_be_barred
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
-from experts.params import unknown_params
+from experts.params import refused_params
 from experts.record import record
 from routers.features import answers_wanted
 
@@ -254,8 +254,8 @@ def _other_task(case: _Case, card: ExpertCard) -> str | None:
 
 
 def _takes_not_every_field(case: _Case, card: ExpertCard) -> str | None:
-    unknown = unknown_params(case.request, card) if card.params == "strict" else ()
-    return f"does not take {', '.join(unknown)}" if unknown else None
+    refused = refused_params(case.request, card)
+    return f"does not take {', '.join(refused)}" if refused else None
 
 
 def _barred(case: _Case, card: ExpertCard) -> str | None:
@@ -292,12 +292,16 @@ def _too_dear(case: _Case, card: ExpertCard) -> str | None:
 
 def _price(case: _Case, card: ExpertCard, window: int | None) -> str | None:
     ceiling = case.constraints.max_cost_usd
-    if card.prices is None:
+    # Of a composition the cheapest way has to fit: its further calls are made as far as they do.
+    prices = card.least if card.composed else card.prices
+    if prices is None:
         return f"its price is unknown, so the ceiling of ${ceiling:g} can't be kept"
     longest = _longest_answer(case, card, window)
-    if longest is None and card.prices.output > 0:
+    if longest is None and prices.output > 0 and not card.composed:
         return f"nothing bounds its answer, so the ceiling of ${ceiling:g} can't be kept"
-    worst = card.prices.expected_usd(case.prompt_tokens, longest or 0.0)
+    worst = prices.expected_usd(case.prompt_tokens, longest or 0.0)
+    if card.caps.usd is not None:
+        worst = min(worst, card.caps.usd)
     if ceiling is None or worst <= ceiling:
         return None
     return f"may cost ${worst:.3g}, the ceiling is ${ceiling:g}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import ttest_ind
 
+from eval.drift.adwin import Adwin, last_cut
 from routers.estimators.drift import Alarm
 from routers.records import Floats
 
@@ -87,14 +88,14 @@ class Moved:
         )
 
 
-def moved(seen: Residuals, alarm: Alarm = ALARM) -> tuple[Moved, ...]:
-    """Changes found by a Page-Hinkley test for each expert, and for each expert and slice.
+def moved(seen: Residuals, alarm: Alarm | Adwin = ALARM) -> tuple[Moved, ...]:
+    """Changes found by a test for each expert, and for each expert and slice.
 
     What is constantly expected wrongly is no change: the test is about the residuals' own mean.
 
     Args:
         seen: Scored answers.
-        alarm: When a change is one.
+        alarm: When a change is one: by a Page-Hinkley test, or by ADWIN.
 
     Returns:
         The latest change of each expert and slice, by expert, then slice.
@@ -147,14 +148,22 @@ class _Change:
     start: int
 
 
-def _latest(rows_R: Indices, seen: Residuals, alarm: Alarm) -> _Change | None:
-    """The last change that a two-sided Page-Hinkley test finds in one stream.
+def _latest(rows_R: Indices, seen: Residuals, alarm: Alarm | Adwin) -> _Change | None:
+    """The last change that a test finds in one stream."""
+    residual_R = (seen.score_N - seen.expected_N)[rows_R]
+    if isinstance(alarm, Alarm):
+        return _by_page_hinkley(residual_R, alarm)
+    cut = last_cut((residual_R + 1) / 2, alarm)
+    return None if cut is None else _Change(cut.began, cut.found, cut.start)
+
+
+def _by_page_hinkley(residual_R: Floats, alarm: Alarm) -> _Change | None:
+    """The last change that a two-sided Page-Hinkley test finds.
 
     As `routers.estimators.drift.PageHinkley`, which keeps a step of many streams at a time; here a
     whole stream is at hand, and where its sums turned is wanted too.
     """
     latest, begin = None, 0
-    residual_R = (seen.score_N - seen.expected_N)[rows_R]
     while (found := _first(residual_R[begin:].tolist(), alarm)) is not None:
         place, lowest, highest = (begin + step for step in found)
         began = _began(residual_R[begin : place + 1], lowest - begin, highest - begin)

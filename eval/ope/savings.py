@@ -16,6 +16,7 @@ from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge
 from eval.ope.logged import Logged, Served
 from eval.ope.rewards import Rewards, rewards
+from eval.ope.topics import topics
 from experts.cards import Prices
 from routers.features import Featurizer
 from routers.records import Floats
@@ -65,7 +66,7 @@ class Part:
     """The same for some of the requests.
 
     Attributes:
-        label: What they share, such as `key`, `task` or the name of a tag.
+        label: What they share, such as `key`, `task`, `topic` or the name of a tag.
         value: And its value.
         requests: How many.
         spent_usd: On them.
@@ -90,7 +91,7 @@ class Savings:
         unpriced: How many cost something unknown.
         quality: Mean score.
         alternatives: What else might have been done.
-        parts: The same by key, tag and task; the busiest first.
+        parts: The same by key, tag, task and topic; the busiest first.
     """
 
     requests: int
@@ -146,7 +147,8 @@ def savings(
         featurizer: Makes the features of the models of rewards.
         served: What came of each, length N.
         previous: The router that served before.
-        labels: What requests are counted apart by: label to values, each of length N.
+        labels: What requests are counted apart by: label to values, each of length N. With them
+            what they are about, see `eval.ope.topics`.
         seed: Of folds and bootstrap.
 
     Raises:
@@ -156,8 +158,9 @@ def savings(
     if not len(rows):
         raise OffPolicyError(f"none of the {len(logged)} decisions has a score to judge by")
     part = logged.take(rows)
-    features = featurizer.transform(part.table.prompts)
-    known = rewards(part, features, np.random.default_rng(seed))
+    features = featurizer.transform(logged.table.prompts)
+    known = rewards(part, features.take(rows), np.random.default_rng(seed))
+    about = topics(logged.table.prompts, features.vectors_ND, seed)
     choices = _singles(part, known)
     if previous is not None:
         wanted = asked.take(rows)
@@ -172,7 +175,7 @@ def savings(
         unpriced=int(np.isnan(served.cost_usd_N).sum()),
         quality=float(scored_N.mean()) if len(scored_N) else float("nan"),
         alternatives=_compared(part, known, choices, np.arange(len(part)), seed),
-        parts=_parts(spent_N, rows, part, known, choices, labels or {}, seed),
+        parts=_parts(spent_N, rows, part, known, choices, {**(labels or {}), "topic": about}, seed),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Names
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,7 @@ def judge_canary(
     canary_N: npt.NDArray[np.bool_],
     failed_2: tuple[float, float],
     rules: CanaryRules,
+    groups: Names[str] | None = None,
 ) -> CanaryVerdict:
     """Look at a canary; any number of looks together are wrong at most one time in twenty.
 
@@ -53,8 +55,9 @@ def judge_canary(
         canary_N: Which of them the canary answered.
         failed_2: Share of requests that failed, of the canary and of the incumbent.
         rules: When it has shown enough.
+        groups: The conversation of each; None: each is one of its own.
     """
-    seen = difference_so_far(reward_N, canary_N, rules.share)
+    seen = difference_so_far(reward_N, canary_N, rules.share, groups)
     if failed_2[0] > failed_2[1] + rules.most_failures:
         reason = f"{failed_2[0]:.1%} of its requests failed, {failed_2[1]:.1%} of the others"
         return CanaryVerdict("roll back", reason, seen)
@@ -63,7 +66,7 @@ def judge_canary(
     shown = (
         f"{100 * seen.value:+.1f} points of utility "
         f"({100 * seen.interval.low:+.1f} to {100 * seen.interval.high:+.1f}) "
-        f"over {seen.canary} of {seen.count} scored requests"
+        f"over {seen.canary} of {seen.count} scored requests in {seen.conversations} conversations"
     )
     if seen.interval.low > -rules.most_loss:
         return CanaryVerdict("promote", shown, seen)

@@ -6,12 +6,16 @@ time. These hold at all times together:
 .. math:: \hat\mu_t \pm \hat\sigma_t \sqrt{\frac{2 (t \rho^2 + 1)}{t^2 \rho^2}
     \ln \frac{\sqrt{t \rho^2 + 1}}{\alpha}}
 
+Chance divides conversations, not requests: t counts conversations, and what one of them adds is
+all that its requests do. A few long ones tell less than as many requests of their own would.
+
 Source: Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and
 asymptotic confidence sequences", Annals of Statistics, 2024.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Names
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +37,7 @@ class Sequence:
     Attributes:
         count: Scored requests, of both sides.
         canary: Those of the canary.
+        conversations: That the requests belong to.
         value: Canary less incumbent; NaN before either has a score.
         interval: None while there are too few to say anything.
     """
@@ -41,21 +46,27 @@ class Sequence:
     canary: int
     value: float
     interval: Interval | None
+    conversations: int = 0
 
 
 def difference_so_far(
-    reward_N: Floats, canary_N: npt.NDArray[np.bool_], share: float, level: float = LEVEL
+    reward_N: Floats,
+    canary_N: npt.NDArray[np.bool_],
+    share: float,
+    groups: Names[str] | None = None,
+    level: float = LEVEL,
 ) -> Sequence:
-    """How much better the canary is, after each request was sent there with chance `share`.
+    """How much better the canary is, after conversations were sent there with chance `share`.
 
-    Each reward is corrected by the mean of its side among *earlier* requests, which takes out most
-    of the noise that unequal sides would make and leaves the interval valid (AIPW with predictable
-    means).
+    Each reward is corrected by the mean of its side among *earlier* conversations, which takes out
+    most of the noise that unequal sides would make and leaves the interval valid (AIPW with
+    predictable means).
 
     Args:
         reward_N: Rewards in the order in which they were decided.
         canary_N: Which of them the canary answered.
-        share: P(a request goes to the canary), in (0, 1), the same for all of them.
+        share: P(a conversation goes to the canary), in (0, 1), the same for all of them.
+        groups: Which conversation each belongs to; None: each is one of its own.
         level: 1 − α.
 
     Raises:
@@ -68,15 +79,31 @@ def difference_so_far(
     count, asked = len(reward_N), int(canary_N.sum())
     if not 0 < asked < count:
         return Sequence(count, asked, float("nan"), None)
-    own_N, other_N = _earlier_mean(reward_N, canary_N), _earlier_mean(reward_N, ~canary_N)
+    group_N = _in_order(groups) if groups is not None else np.arange(count)
+    own_N = _earlier_mean(reward_N, canary_N, group_N)
+    other_N = _earlier_mean(reward_N, ~canary_N, group_N)
     contrast_N = own_N - other_N
     contrast_N += np.where(canary_N, (reward_N - own_N) / share, 0.0)
     contrast_N -= np.where(canary_N, 0.0, (reward_N - other_N) / (1 - share))
     value = float(contrast_N.mean())
-    if min(asked, count - asked) < _BURN_IN:
-        return Sequence(count, asked, value, None)
-    half = _half_width(float(contrast_N.std()), count, level)
-    return Sequence(count, asked, value, Interval(value - half, value + half))
+    total_G, size_G = np.bincount(group_N, contrast_N), np.bincount(group_N)
+    if min(_effective(group_N[side_N]) for side_N in (canary_N, ~canary_N)) < _BURN_IN:
+        return Sequence(count, asked, value, None, len(size_G))
+    spread = float((total_G - value * size_G).std())
+    half = _half_width(spread, len(size_G), level) / float(size_G.mean())
+    return Sequence(count, asked, value, Interval(value - half, value + half), len(size_G))
+
+
+def _effective(group_N: npt.NDArray[np.intp]) -> float:
+    """So many groups of one size would tell as much as these, of which some are large."""
+    size_G = np.bincount(group_N).astype(np.float64)
+    return float(size_G.sum() ** 2 / (size_G**2).sum())
+
+
+def _in_order(groups: Names[str]) -> npt.NDArray[np.intp]:
+    """The number of each one's group, counted as they first appear."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp)
 
 
 def _half_width(spread: float, count: int, level: float) -> float:
@@ -87,9 +114,12 @@ def _half_width(spread: float, count: int, level: float) -> float:
     return float(spread * np.sqrt(2 * scaled / (count**2 * rho2) * np.log(np.sqrt(scaled) / alpha)))
 
 
-def _earlier_mean(reward_N: Floats, side_N: npt.NDArray[np.bool_]) -> Floats:
-    """Mean of the side's rewards before each request; the middle where there is none yet."""
-    counted_N: Floats = np.cumsum(side_N).astype(np.float64) - side_N
-    total_N = np.cumsum(np.where(side_N, reward_N, 0.0)) - np.where(side_N, reward_N, 0.0)
-    means_N: Floats = (total_N + 0.5) / (counted_N + 1)
-    return means_N
+def _earlier_mean(
+    reward_N: Floats, side_N: npt.NDArray[np.bool_], group_N: npt.NDArray[np.intp]
+) -> Floats:
+    """Mean of the side's rewards in groups before each one's own; the middle without any yet."""
+    counted_G = np.bincount(group_N, side_N.astype(np.float64))
+    total_G = np.bincount(group_N, np.where(side_N, reward_N, 0.0))
+    before_G = np.cumsum(total_G) - total_G
+    means_G: Floats = (before_G + 0.5) / (np.cumsum(counted_G) - counted_G + 1)
+    return means_G[group_N]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Protocol
 
 import orjson
@@ -70,17 +70,54 @@ def exact_key(text: str) -> str:
 
 def numeric_key(text: str) -> Hashable:
     """The conclusion's last number, to nine digits; its words where it has none."""
-    numbers = _NUMBER.findall(final_part(text))
-    if not numbers:
-        return exact_key(text)
-    return float(f"{_value(numbers[-1]):.9g}")
+    number = last_number(text)
+    return exact_key(text) if number is None else float(f"{number_of(number):.9g}")
 
 
-def _value(number: str) -> float:
+def last_number(text: str) -> str | None:
+    """The last number of a text's conclusion as it is written, None if it has none."""
+    numbers: list[str] = _NUMBER.findall(final_part(text))
+    return numbers[-1].rstrip(".,") if numbers else None
+
+
+def number_of(number: str) -> float:
+    """Its value: with commas between thousands, a percent sign or a slash."""
     plain = number.replace(",", "").replace(" ", "")
     scale = 0.01 if plain.endswith("%") else 1.0
     above, _, below = plain.rstrip("%").partition("/")
     return scale * float(above) / (float(below) if below and float(below) else 1.0)
+
+
+Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
+"""Texts to vectors of length 1, one each; whoever wires things together brings an encoder."""
+
+
+class ByMeaning:
+    """Answers are the same if the cosine of their vectors is large enough.
+
+    Each answer joins the group whose first member it is most like, if that is like enough.
+
+    Args:
+        encode: Texts to vectors.
+        least: Cosine in (0, 1] from which on two are the same.
+    """
+
+    def __init__(self, encode: Encode, least: float) -> None:
+        self._encode = encode
+        self._least = least
+
+    async def groups(self, replies: Sequence[Reply]) -> list[int]:
+        vectors = await self._encode([final_part(reply.text) for reply in replies])
+        firsts: list[Sequence[float]] = []
+        found: list[int] = []
+        for vector in vectors:
+            likes = [sum(x * y for x, y in zip(vector, first, strict=True)) for first in firsts]
+            nearest = max(range(len(likes)), key=likes.__getitem__, default=None)
+            if nearest is None or likes[nearest] < self._least:
+                nearest = len(firsts)
+                firsts.append(vector)
+            found.append(nearest)
+        return found
 
 
 EXACT = ByKey(exact_key)

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
+from experts.cards import ExpertCard
 from gateway.access.grants import ROLES, matches
 from gateway.settings.access import ALL, Grant, Role
 
@@ -76,6 +77,14 @@ class Key:
         """Whether this expert may answer it."""
         return self.asks_anyone or all(
             matches(key.grant.experts, expert_id) for key in self.lineage
+        )
+
+    def may_reach(self, card: ExpertCard) -> bool:
+        """Whether this expert may answer it, and every model that it may come to ask."""
+        if self.asks_anyone:
+            return True
+        return self.may_ask(card.expert_id) and all(
+            self.may_ask(leaf.expert_id) for leaf in card.leaves
         )
 
     def may_follow(self, policy: str) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
 from eval.intervals import ClusterBootstrap, percentile_interval
-from eval.report import Paths, write_report
+from eval.report import Paths, Step, write_report
 from eval.sources import write_outcomes
 from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
@@ -27,6 +27,8 @@ from gateway.cli.evaluate import learned_routers
 from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
 from gateway.collecting import Collected, Prompt, read_prompts
+from gateway.demo.loop import Question, read_questions, run_loop
+from gateway.demo.recalled import recall
 from gateway.errors import GatewayError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
@@ -39,6 +41,8 @@ from gateway.settings.root import Settings
 from routers.fit import fit_router
 
 MAX_TOKENS = 16
+LOOP_ESTIMATOR = "ridge"
+"""What learns in the loop: fitted in a moment."""
 _CONCURRENCY = 2
 _SWAP_S = 30.0
 _SEED = 0
@@ -61,29 +65,53 @@ def run_demo(
         DemoError: An expert gave no answers, or the ledger does not hold afterwards.
     """
     settings = demo_settings(out, pool)
-    prompts = read_prompts(Path(str(files("gateway.demo").joinpath("prompts.jsonl"))))
-    say(f"[bold]1/5[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
+    prompts_file = Path(str(files("gateway.demo").joinpath("prompts.jsonl")))
+    prompts = read_prompts(prompts_file)
+    say(f"[bold]1/6[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
     with running_gateway(settings, seed=_SEED) as url:
         experts = expert_ids(url, None)
-        say(f"[bold]2/5[/] asking {', '.join(experts)} {len(prompts)} prompts through {url}/v1")
+        say(f"[bold]2/6[/] asking {', '.join(experts)} {len(prompts)} prompts through {url}/v1")
         collection = {"collection": _collection(url, prompts, fresh)}
         kept = _complete(_ask(url, prompts, experts, collection, settings)).kept
         if kept:
             say(f"  {kept} answers were in the ledger from an earlier run; --fresh asks again")
-        say("[bold]3/5[/] learning from the ledger and comparing on held-out prompts")
+        say("[bold]3/6[/] learning from the ledger and comparing on held-out prompts")
         tables = _tables(settings, collection, out / "outcomes.parquet")
-        comparison = _compare(tables, _prices(url))
+        prices = _prices(url)
+        comparison = _compare(tables, prices)
         version = _promote(settings, comparison, tables)
         _await_version(url, version)
         held_out = [prompt for prompt in prompts if prompt.split == "test"]
-        say(f"[bold]4/5[/] router {version[:12]} serves; sending it {len(held_out)} prompts")
+        say(f"[bold]4/6[/] router {version[:12]} serves; sending it {len(held_out)} prompts")
         live = _ask(url, held_out, ["auto"], {"live": new_id("run")}, settings)
         comparison = comparison.with_measured(_measured(_complete(live)))
-    say("[bold]5/5[/] proving the ledger and writing the report")
+    say("[bold]5/6[/] the learning loop, over the answers that were given")
+    steps = _looped(settings, collection, read_questions(prompts_file), prices, tables)
+    say("[bold]6/6[/] proving the ledger and writing the report")
     verdict = _verified(settings)
-    paths = write_report(comparison, out, title="Pointsman demo", notes=_notes(verdict, prompts))
+    notes = _notes(verdict, prompts)
+    paths = write_report(comparison, out, title="Pointsman demo", notes=notes, steps=steps)
     shutil.copyfile(paths.metrics, settings.data_dir / "comparison.json")
     return comparison, paths
+
+
+def _looped(
+    settings: Settings,
+    collection: Mapping[str, str],
+    questions: Sequence[Question],
+    prices: Mapping[str, Prices | None],
+    tables: TrainTest,
+) -> list[Step]:
+    """Requests, outcomes, gate, trial, promotion: told as they come."""
+    with opened(settings.ledger_url) as engine:
+        answers = recall(engine, collection)
+    steps = []
+    folder = settings.data_dir / "loop"
+    for step in run_loop(folder, questions, answers, prices, tables.train, LOOP_ESTIMATOR):
+        version = f"{step.version[:12]} " if step.version else ""
+        say(f"  {step.what.replace('_', ' ')}: {version}{step.reason}")
+        steps.append(step)
+    return steps
 
 
 def demo_settings(out: Path, pool: Sequence[ExpertSettings] = ()) -> Settings:

@@ -15,6 +15,7 @@ from gateway.execution.reserve import UNLIMITED, Reservation
 from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
+from gateway.settings.compositions import CompositionSettings
 from gateway.settings.execution import ExecutionSettings
 from gateway.settings.experts import UrlExpert
 from gateway.settings.limits import LimitSettings
@@ -101,6 +102,9 @@ def _slots(settings: Settings) -> dict[str, int]:
 def _hedging(settings: Settings) -> dict[str, float]:
     found = {}
     for entry in settings.experts:
+        if isinstance(entry, CompositionSettings):
+            # It is silent for as long as its drafts take.
+            continue
         own = entry.hedge_after_s if isinstance(entry, UrlExpert) else None
         if after_s := own or settings.execution.hedge_after_s:
             found[entry.id] = after_s

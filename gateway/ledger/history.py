@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, Select, case, select
+from sqlalchemy import ColumnElement, Engine, Select, case, func, select
 
 from eval.ope.logged import Logged, Served
 from eval.ope.sampled import chances_seen
@@ -20,7 +20,7 @@ from gateway.ledger.shadows import shadow_scores
 from gateway.ledger.tables import cost_correction, decision, price, request, request_result
 from routers.records import UNEXPLORED, Floats, OutcomeTable, Preference
 
-_CHUNK = 1000
+_CHUNK, _PASSED = 1000, 10_000
 _NO_LABELS = {"query_id", "split"}
 _MOST_VALUES = 50
 
@@ -138,14 +138,23 @@ def _drawn(
     left_out: dict[str, int],
 ) -> list[str] | None:
     """Some decisions in their order, or None: there are few enough to take all of them."""
-    query = select(decision.c.decision_id).where(*_within(router, span))
+    within = _within(router, span)
     with reader(engine).connect() as connection:
-        ids = list(connection.execute(query.order_by(decision.c.at)).scalars())
-    if len(ids) <= most:
-        return None
-    left_out[f"since {most:,} drawn at random stand for all {len(ids):,}"] = len(ids) - most
-    rows = np.random.default_rng(seed).choice(len(ids), most, replace=False)
-    return [ids[row] for row in np.sort(rows)]
+        count = connection.execute(select(func.count()).select_from(decision).where(*within))
+        there = int(count.scalar_one())
+        if there <= most:
+            return None
+        left_out[f"since {most:,} drawn at random stand for all {there:,}"] = there - most
+        places = np.sort(np.random.default_rng(seed).choice(there, most, replace=False))
+        query = select(decision.c.decision_id).where(*within).order_by(decision.c.at)
+        ids = connection.execution_options(stream_results=True).execute(query)
+        drawn: list[str] = []
+        # All pass by, and are never in memory together.
+        for number, passed in enumerate(ids.partitions(_PASSED)):
+            first = number * _PASSED
+            here = places[np.searchsorted(places, first) : np.searchsorted(places, first + _PASSED)]
+            drawn += [passed[place].decision_id for place in here - first]
+    return drawn
 
 
 def _since_newest(engine: Engine, router: str, span: tuple[float, float], newest: int) -> float:
@@ -174,8 +183,9 @@ def _decisions(
                 yield dict(row._mapping)
             return
         for start in range(0, len(chosen), _CHUNK):
-            for row in connection.execute(_record(objective, chosen[start : start + _CHUNK])):
-                yield dict(row._mapping)
+            part = chosen[start : start + _CHUNK]
+            rows = {row.decision_id: row for row in connection.execute(_record(objective, part))}
+            yield from (dict(rows[name]._mapping) for name in part if name in rows)
 
 
 def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
@@ -205,9 +215,11 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
         .join(request_result, request_result.c.request_id == decision.c.request_id)
         .join(cost_of, cost_of.c.request_id == request.c.request_id)
         .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
-        .order_by(decision.c.at, decision.c.decision_id)
     )
-    return query if among is None else query.where(decision.c.decision_id.in_(among))
+    if among is None:
+        return query.order_by(decision.c.at, decision.c.decision_id)
+    # Ordered, SQLite would rather look through all decisions than look a few up.
+    return query.where(decision.c.decision_id.in_(among))
 
 
 def _unusable(record: Mapping[str, Any]) -> str | None:

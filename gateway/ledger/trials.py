@@ -21,6 +21,7 @@ from gateway.ledger.scores import QUALITY, latest_scores
 from gateway.ledger.tables import (
     decision,
     outcome,
+    request,
     request_result,
     router_version,
     shadow_decision,
@@ -38,12 +39,14 @@ class TrialRows:
         score_N: In [0, 1].
         cost_usd_N: NaN unknown.
         tried_N: Which of them the version on trial decided.
+        groups: The conversation of each, which chance gave to one version as a whole.
         failed_2: Share of *all* requests that failed, of the one on trial and of the other.
     """
 
     score_N: Floats
     cost_usd_N: Floats
     tried_N: npt.NDArray[np.bool_]
+    groups: tuple[str, ...]
     failed_2: tuple[float, float]
 
 
@@ -59,11 +62,14 @@ def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: f
         select(
             decision.c.version,
             decision.c.flags,
+            decision.c.decision_id,
+            request.c.session,
             ended.status,
             scores.c.score,
             cost_of.c.cost_nanousd,
             cost_of.c.cost_complete,
         )
+        .join(request, request.c.request_id == decision.c.request_id)
         .join(request_result, ended.request_id == decision.c.request_id)
         .join(cost_of, cost_of.c.request_id == decision.c.request_id)
         .outerjoin(scores, scores.c.decision_id == decision.c.decision_id)
@@ -82,6 +88,7 @@ def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: f
         np.array([row.score for row in scored], dtype=np.float64),
         np.array(costs, dtype=np.float64),
         np.array([row.version == tried for row in scored], dtype=bool),
+        tuple(row.session or row.decision_id for row in scored),
         (_failed(rows, tried), _failed(rows, incumbent)),
     )
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import anyio.to_thread
 import numpy as np
 
-from eval.graders.base import Check
 from eval.graders.checks import parse_check
 from eval.graders.code import CodeCheck
-from eval.graders.sandbox import Sandbox
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.ledger.rows import Row
@@ -20,9 +17,10 @@ from gateway.outcomes.ended import Ended, Hear, Hearing
 from gateway.outcomes.grading import Grading, Job
 from gateway.outcomes.implicit import Implicit
 from gateway.outcomes.judging import WIRE, Judging, Work
-from gateway.settings.outcomes import CodeSettings, GraderSettings
+from gateway.settings.outcomes import GraderSettings
 from gateway.settings.root import Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.verifying import bound
 
 if TYPE_CHECKING:
     from gateway.service import Service
@@ -70,7 +68,7 @@ class Afterwards:
         self._scoring = scoring
         self._rng = np.random.default_rng()
         self._graders = [
-            (grader, _bound(parse_check(grader.check), wanted.code)) for grader in wanted.graders
+            (grader, bound(parse_check(grader.check), wanted.code)) for grader in wanted.graders
         ]
         self._hears: list[Hear] = []
         self._judged: Hear | None = None
@@ -141,7 +139,7 @@ class Afterwards:
 
     def _check(self, ended: Ended) -> None:
         if (wished := ended.ask.wishes.check) is not None:
-            check = _bound(parse_check(wished), self._settings.outcomes.code)
+            check = bound(parse_check(wished), self._settings.outcomes.code)
             self._scoring.grading.submit(Job(ended.scored, ended.text, check, "quality"))
 
     def _grade(self, ended: Ended) -> None:
@@ -155,14 +153,6 @@ class Afterwards:
 
 def _meant(grader: GraderSettings, ask: Ask) -> bool:
     return not grader.models or ask.model in grader.models
-
-
-def _bound(check: Check, code: CodeSettings) -> Check:
-    """A check that runs code gets where it may do so, if it may."""
-    if not isinstance(check, CodeCheck) or not code.enabled:
-        return check
-    sandbox = Sandbox(code.timeout_s, code.memory_mb, strict=code.isolation == "required")
-    return replace(check, sandbox=sandbox)
 
 
 def _copy(read: Callable[[], Mapping[str, float]]) -> Callable[[], Mapping[str, float]]:

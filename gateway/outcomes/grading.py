@@ -49,6 +49,11 @@ class Grading:
         with self._lock:
             return dict(self._counts)
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that are not done yet."""
+        return self._jobs.unfinished_tasks
+
     def submit(self, job: Job) -> None:
         """Have it graded soon, or never if too many wait. Never blocks."""
         if self._closing:
@@ -78,6 +83,7 @@ class Grading:
                 # One answer that nobody foresaw must not end the grading of all others.
                 _log.exception("decision %s could not be graded", job.scored.decision_id)
                 self._count("unable")
+            self._jobs.task_done()
 
     def _grade(self, job: Job) -> None:
         given = grade(job.check, job.text)

@@ -234,9 +234,14 @@ class Cycle:
         rows = trial_rows(self._engine, self._name, state.version, state.incumbent, state.since)
         utility_N = _utility(rows.score_N, rows.cost_usd_N)
         verdict = judge_canary(
-            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial)
+            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial), rows.groups
         )
-        why = {"scored": verdict.seen.count, "tried": verdict.seen.canary}
+        seen = verdict.seen
+        why = {
+            "scored": seen.count,
+            "tried": seen.canary,
+            "conversations": seen.conversations,
+        }
         if verdict.step == "wait":
             return self._report(state, "waiting", verdict.reason)
         if verdict.step == "promote":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sqlalchemy import Engine
 
+from eval.drift.adwin import Adwin
 from eval.drift.residuals import ALL, Moved, Residuals, moved, moved_since
 from eval.promotion.evidence import Material, stacked
 from gateway.ledger.residuals import residuals
@@ -48,7 +49,7 @@ def drift(
         settings: When a change is one.
     """
     seen = residuals(engine, router, versions, since)
-    alarm = Alarm(settings.slack, settings.threshold, settings.least_scores)
+    alarm = _rule(settings)
     found = moved(seen, alarm)
     honest = moved(_by_expectation(seen), alarm)
     if not found and not honest:
@@ -62,6 +63,12 @@ def drift(
         "; ".join(words),
         tuple(sorted(everywhere or {each.expert for each in found})),
     )
+
+
+def _rule(settings: DriftSettings) -> Alarm | Adwin:
+    if settings.detector == "adwin":
+        return Adwin(settings.delta, settings.least_scores)
+    return Alarm(settings.slack, settings.threshold, settings.least_scores)
 
 
 def changed_with(

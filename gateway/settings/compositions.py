@@ -6,7 +6,6 @@ for `{kind: vote, of: small, n: 5}`, and `{cascade: [small, large]}` for one of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,11 +13,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from experts.cards import Caps
 from gateway.settings.base import Frozen
+from gateway.settings.children import composed_kind, long_form
+from gateway.settings.deferring import DeferSettings, Same, Unit
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
-from gateway.settings.faults import Place
-
-Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class CompositionSettings(Frozen):
@@ -46,32 +44,12 @@ class CompositionSettings(Frozen):
         return Caps(self.cap_usd, self.cap_calls, self.cap_s)
 
 
-class DeferSettings(Frozen):
-    """When a draft is the answer; see docs/compositions.md."""
-
-    by: Literal["logprob", "margin", "entropy", "dispersion"] = "logprob"
-    """What a draft is judged by."""
-    accept_at: Unit = 0.8
-    """A draft of that score, in [0, 1], is accepted."""
-    hopeless_below: Unit = 0
-    """A draft of less is given too, for nobody would do better."""
-    power: float = Field(1, gt=0)
-    chance: bool = False
-    """Accept with the score as probability, whatever the thresholds; the propensity is logged."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.hopeless_below > self.accept_at:
-            raise refusal([(("hopeless_below",), "must be ≤ accept_at")])
-        return self
-
-
 class CascadeSettings(CompositionSettings):
     """The cheapest first, and upwards as long as drafts are not good enough."""
 
     kind: Literal["cascade"]
     children: tuple[Child, ...] = Field(min_length=1)
-    defer: DeferSettings | tuple[DeferSettings, ...] = DeferSettings()
+    defer: DeferSettings | tuple[DeferSettings, ...] = Field(default_factory=DeferSettings)
     """One rule for all drafts, or one for each child but the last."""
 
     @model_validator(mode="after")
@@ -97,8 +75,9 @@ class VotersSettings(CompositionSettings):
     """Answers of each."""
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """What an answer of each counts; None: the same."""
-    same: Literal["exact", "numeric"] = "exact"
-    """When two answers are the same: by their words, or by their last number."""
+    same: Same = "exact"
+    alike: float = Field(0.85, gt=0, le=1)
+    """Cosine from which on two answers mean the same."""
     temperature: float | None = Field(None, ge=0, le=2)
     min_successful: int = Field(1, ge=1)
     at_once: int | None = Field(None, ge=1)
@@ -273,9 +252,52 @@ class ModeSettings(CompositionSettings):
     """Longest answer where the client sets none."""
 
 
-_SHORT = {"cascade": "children"}
-"""Which field a list stands for in a kind's short form; `of` if not said."""
+class BestOfSettings(CompositionSettings):
+    """Several drafts, the best of which is given."""
+
+    kind: Literal["best_of"]
+    of: Child | tuple[Child, ...]
+    """Who drafts."""
+    n: int = Field(4, ge=1, le=64)
+    """Drafts of each."""
+    select: DeferSettings | None = None
+    """What tells the best one; see `defer.by`. Log-probability if nobody judges."""
+    judge: Child | None = None
+    """In its place: who reads all drafts and names the best."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    min_successful: int = Field(1, ge=1)
+    at_once: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.select is not None and self.judge is not None:
+            raise refusal([(("judge",), "can't stand beside `select`")])
+        if self.min_successful > self.n * len(self.drafters):
+            raise refusal([(("min_successful",), "is more than the drafts asked for")])
+        return self
+
+    @property
+    def drafters(self) -> tuple[Any, ...]:
+        return self.of if isinstance(self.of, tuple) else (self.of,)
+
+
+class RoutedSettings(CompositionSettings):
+    """After each answer it is thought again who is worth asking next."""
+
+    kind: Literal["routed"]
+    children: tuple[Child, ...] = Field(min_length=1)
+    judged: DeferSettings = Field(default_factory=DeferSettings)
+    """What an answer is judged by; see `defer.by`."""
+    usd_weight: float = Field(0, ge=0)
+    """Quality, in [0, 1], that a dollar has to bring."""
+    stderr: float = Field(0.25, gt=0, le=1)
+    """How far a child's quality on one request may be from its card's."""
+    most_calls: int = Field(3, ge=1)
+    """Children asked for one answer."""
+
+
 KINDS: dict[str, type[CompositionSettings]] = {
+    "best_of": BestOfSettings,
     "cascade": CascadeSettings,
     "medprompt": MedpromptSettings,
     "mixture": MixtureSettings,
@@ -283,56 +305,11 @@ KINDS: dict[str, type[CompositionSettings]] = {
     "panel": PanelSettings,
     "peers": PeersSettings,
     "rounds": RoundsSettings,
+    "routed": RoutedSettings,
     "self_moa": SelfMoaSettings,
     "templates": TemplatesSettings,
     "vote": VoteSettings,
 }
-_CHILDREN = ("children", "of", "last", "judge", "aggregator", "primary", "driver")
-"""Fields that may name children."""
-
-
-def composed_kind(data: Any) -> str | None:
-    """The kind of composition that an entry or a child is, None for anything else."""
-    if isinstance(data, CompositionSettings):
-        return str(getattr(data, "kind", ""))
-    if not isinstance(data, Mapping):
-        return None
-    if "kind" in data:
-        return data["kind"] if data["kind"] in KINDS else None
-    return next((name for name in KINDS if name in data), None)
-
-
-def long_form(data: Any) -> Any:
-    """An entry with `kind`, whichever way it is written."""
-    kind = composed_kind(data)
-    if kind is None or not isinstance(data, Mapping) or "kind" in data:
-        return data
-    told = data[kind]
-    inner = told if isinstance(told, Mapping) else {_SHORT.get(kind, "of"): told}
-    rest = {name: value for name, value in data.items() if name != kind}
-    return {"kind": kind, **inner, **rest}
-
-
-def children_of(entry: Any) -> Iterator[tuple[Place, Any]]:
-    """Every child that a composition's entry names, with its place below the entry."""
-    data = long_form(entry)
-    if composed_kind(data) is None or not isinstance(data, Mapping):
-        return
-    for name in _CHILDREN:
-        told = data.get(name)
-        if isinstance(told, Sequence) and not isinstance(told, str):
-            yield from (((name, index), child) for index, child in enumerate(told))
-        elif told is not None:
-            yield (name,), told
-
-
-def named_children(entry: Any) -> Iterator[tuple[Place, str]]:
-    """The ids that a composition's entry names, those in compositions within it included."""
-    for place, child in children_of(entry):
-        if isinstance(child, str):
-            yield place, child
-        else:
-            yield from (((*place, *inner), name) for inner, name in named_children(child))
 
 
 def _child_kind(data: Any) -> str:
@@ -340,23 +317,23 @@ def _child_kind(data: Any) -> str:
 
 
 Composition = (
-    Annotated[CascadeSettings, Tag("cascade")]
+    Annotated[BestOfSettings, Tag("best_of")]
+    | Annotated[CascadeSettings, Tag("cascade")]
     | Annotated[MedpromptSettings, Tag("medprompt")]
     | Annotated[MixtureSettings, Tag("mixture")]
     | Annotated[ModeSettings, Tag("mode")]
     | Annotated[PanelSettings, Tag("panel")]
     | Annotated[PeersSettings, Tag("peers")]
     | Annotated[RoundsSettings, Tag("rounds")]
+    | Annotated[RoutedSettings, Tag("routed")]
     | Annotated[SelfMoaSettings, Tag("self_moa")]
     | Annotated[TemplatesSettings, Tag("templates")]
     | Annotated[VoteSettings, Tag("vote")]
 )
-"""Any kind of composition."""
-Child = Annotated[
-    Annotated[ExpertId, Tag("id")] | Composition,
-    Discriminator(_child_kind),
-]
+"""Every kind there is."""
+Child = Annotated[Annotated[ExpertId, Tag("id")] | Composition, Discriminator(_child_kind)]
 """An expert's id, or a composition written in place."""
 
+DeferSettings.model_rebuild(_types_namespace={"Child": Child})
 for _model in KINDS.values():
     _model.model_rebuild()

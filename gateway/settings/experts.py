@@ -9,7 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from experts.anthropic import VERSION
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from gateway.settings.base import Frozen, Secret
-from gateway.settings.compositions import Composition, composed_kind
+from gateway.settings.children import composed_kind
+from gateway.settings.compositions import Composition
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
 from gateway.settings.providers import PROVIDERS, preset

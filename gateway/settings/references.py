@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.settings.compositions import composed_kind, named_children
+from gateway.settings.children import composed_kind, named_children
 from gateway.settings.explain import nearest
 from gateway.settings.faults import Place
 from routers.policies.greedy import PRESETS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,10 @@ class TrialSettings(Frozen):
 class DriftSettings(Frozen):
     """When the world has moved; see `eval.drift.residuals` and `eval.drift.prompts`."""
 
+    detector: Literal["page_hinkley", "adwin"] = "page_hinkley"
+    """Which test looks at experts' scores."""
+    delta: float = Field(0.002, gt=0, lt=1)
+    """Of `adwin`: chance of a false alarm that each look at a window is meant to have at most."""
     slack: float = Field(0.1, gt=0, lt=1)
     """Changes of an expert's scores that are let pass, in points from 0 to 1."""
     threshold: float = Field(12.0, gt=0)

@@ -75,6 +75,8 @@ CASES: Mapping[str, Case] = {
     ),
     "templates": Case({"templates": {"of": "a", "shelf": _shelf()}}, {"a": 1}, needs=_BOTH),
     # One after the other: three of four that say the same are enough.
+    "best_of": Case({"best_of": {"of": ["a", "b"], "n": 2}}, {"a": 2, "b": 2}),
+    "routed": Case({"routed": ["a", "b"]}, {"a": 1, "b": 1}),
     "vote": Case({"vote": {"of": ["a", "b"], "n": 2, "at_once": 1}}, {"a": 2, "b": 1}),
     # A driver that never answers: what it was last told is passed on.
     "rounds": Case(

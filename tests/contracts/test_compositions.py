@@ -152,7 +152,7 @@ def test_without_any_child_it_fails_with_what_they_said(serve: Serve, kind: str)
 def test_it_never_costs_more_than_its_cap(serve: Serve, kind: str) -> None:
     case = CASES[kind]
     entry = {"id": "it", **case.entry}
-    for cap_usd in (1e-9, 2e-4, 1e-3, 3e-3, 1e-2):
+    for cap_usd in (1e-9, 2e-3):
         served = serve(pool_of(children_of(case), {**entry, "cap_usd": cap_usd}))
         answer = served.ask("it", max_tokens=50)
         assert answer.status_code in (200, 400)

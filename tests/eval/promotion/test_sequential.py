@@ -83,3 +83,42 @@ def test_nobody_asked_is_no_difference() -> None:
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="share must be in"):
         difference_so_far(np.ones(2), np.array([True, False]), share)
+
+
+def conversations(
+    rng: np.random.Generator, count: int
+) -> tuple[Floats, npt.NDArray[np.bool_], list[str]]:
+    """Rewards of conversations that go well or badly as a whole, some of them long, interleaved."""
+    size_G = rng.choice([1, 2, 15], size=count, p=[0.5, 0.3, 0.2])
+    group_N = np.repeat(np.arange(count), size_G)
+    # Each begins at its time, and goes on while others do.
+    group_N = group_N[np.argsort(group_N + rng.random(len(group_N)) * 30, kind="stable")]
+    well_G, canary_G = rng.random(count) < 0.6, rng.random(count) < SHARE
+    reward_N = (rng.random(len(group_N)) < np.where(well_G, 0.95, 0.1)[group_N]).astype(np.float64)
+    return reward_N, canary_G[group_N], [f"s{group}" for group in group_N.tolist()]
+
+
+def test_conversations_are_what_is_counted() -> None:
+    """As many requests in few conversations tell less, and looking at them fools nobody."""
+    missed = fooled = 0
+    for seed in range(50):
+        reward_N, canary_N, groups = conversations(np.random.default_rng(seed), 1200)
+        looks = range(300, len(reward_N), 200)
+        held = [difference_so_far(reward_N[:n], canary_N[:n], SHARE, groups[:n]) for n in looks]
+        naive = [difference_so_far(reward_N[:n], canary_N[:n], SHARE) for n in looks]
+        missed += any(each.interval is not None and each.interval.low > 0 for each in held)
+        missed += any(each.interval is not None and each.interval.high < 0 for each in held)
+        fooled += any(
+            each.interval is not None and not each.interval.low <= 0 <= each.interval.high
+            for each in naive
+        )
+    assert missed / 50 <= 0.05
+    assert fooled / 50 > 0.2
+
+
+def test_requests_of_their_own_are_counted_as_before() -> None:
+    reward_N, canary_N = a_stream(np.random.default_rng(3), 2000, gain=0.1)
+    apart = [f"r{row}" for row in range(2000)]
+    assert difference_so_far(reward_N, canary_N, SHARE, apart) == difference_so_far(
+        reward_N, canary_N, SHARE
+    )

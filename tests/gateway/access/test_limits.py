@@ -6,7 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import httpx2
+import orjson
 import pytest
 from sqlalchemy import func, select
 
@@ -15,7 +17,10 @@ from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import ScriptedExpert, says
 from experts.messages import Usage
+from gateway.access.keys import Key
 from gateway.access.sharing import check_sharing
+from gateway.access.worst import worst_case
+from gateway.api.chat import CHAT
 from gateway.errors import ConfigError
 from gateway.ledger.database import opened
 from gateway.ledger.tables import attempt_result
@@ -128,6 +133,48 @@ def test_a_budget_is_never_overspent_by_many_at_once(
     (account,) = budgets(served)
     assert account["reserved_usd"] == 0
     assert round(account["spent_usd"] * 1e9) == spent == 12_000 * (50 - len(refused))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_two_hundred_at_once_get_the_fifty_answers_that_a_budget_is_for(
+    start: Callable[..., Any], provider: FakeProvider, stream: bool
+) -> None:
+    """Every answer takes all that was set aside for it: neither more nor less than 50 fit."""
+    body = {"model": "small", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
+    asked = CHAT.parse(orjson.dumps(body), {}, Key("k")).request
+    worst = worst_case(ExpertCard("small"), Prices(1, 2), asked, 4096)
+    assert worst is not None
+    read = (worst.cost(100) - 2_000 * 100) // 1_000
+    provider.otherwise = Reply(usage={"prompt_tokens": read, "completion_tokens": 100})
+    limit = 50 * worst.cost(100)
+    served = start(team({"usd": limit / 1e9, "per": "total"}), access={"min_answer_tokens": 100})
+
+    statuses: list[int] = []
+
+    async def all_at_once() -> None:
+        limits = httpx2.Limits(max_connections=200)
+        headers = {"authorization": "Bearer team-key-1"}
+        async with httpx2.AsyncClient(
+            base_url=served.url, headers=headers, limits=limits, timeout=60, trust_env=False
+        ) as client:
+
+            async def one() -> None:
+                sent = {**body, "stream": stream}
+                answer = await client.post("/v1/chat/completions", json=sent)
+                statuses.append(answer.status_code)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(200):
+                    group.start_soon(one)
+
+    anyio.run(all_at_once)
+    assert sorted(statuses) == [200] * 50 + [429] * 150
+    spent = booked(served)
+    # What is set aside for each is rounded up to the next nano-dollar.
+    assert limit - 50 <= spent <= limit
+    (account,) = budgets(served)
+    assert (round(account["spent_usd"] * 1e9), account["reserved_usd"]) == (spent, 0)
+    assert served.verified().faults == ()
 
 
 def test_a_budget_at_its_edge_holds_in_the_worst_case(

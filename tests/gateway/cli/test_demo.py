@@ -56,6 +56,13 @@ def test_a_demo_asks_learns_promotes_and_reports_what_the_ledger_proves(
     assert all(path.is_file() for path in (paths.report, paths.frontier, paths.metrics))
     shown = orjson.loads((tmp_path / "data/comparison.json").read_bytes())
     assert set(shown["singles"]) == {"one", "other"}
+    steps = {step["what"]: step["reason"] for step in shown["loop"]}
+    assert "640 requests for $" in steps["asked"]
+    assert steps["answers"] == "320 of 320 requests"
+    # Nobody here knows a kind of question that others don't: nothing that is learned gets through.
+    assert "utility -" in steps["refused"]
+    assert steps["verified"].startswith("sums, references")
+    assert "The learning loop, gone through once" in paths.report.read_text()
     promoted = orjson.loads((tmp_path / "data/routers/default/promoted.json").read_bytes())
     assert (tmp_path / "data/routers/default" / promoted["version"] / "manifest.json").is_file()
     with opened(f"sqlite:///{tmp_path}/ledger.db") as engine:

@@ -14,7 +14,7 @@ from gateway.cli.main import app
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from routers.fit import fit_router
-from tests.gateway.logged_world import EXPERTS, Questions, fill
+from tests.gateway.logged_world import EXPERTS, WORDS, Questions, fill
 
 ASKED = 900
 # 30 tokens at $2 or $9 a million; every expert is drawn nearly as often as any other.
@@ -68,8 +68,18 @@ def test_savings_are_told_against_each_alternative_with_their_intervals(book: Pa
     assert previous["quality_gain_ci95"][1] < -0.1
     assert previous["saved"] < 0
     assert "Against always scholar, the best single expert, routing saved" in best["sentence"]
-    [part] = found["parts"]
+    part, *topics = found["parts"]
     assert (part["label"], part["value"], part["requests"]) == ("key", "k", ASKED)
+    # Nobody said what they are about; their words tell.
+    assert {each["label"] for each in topics} == {"topic"}
+    assert sum(each["requests"] for each in topics) == ASKED
+    assert sum(each["spent_usd"] for each in topics) == pytest.approx(found["spent_usd"])
+    law, gene = ({*words.split()} for words in (WORDS["law"], WORDS["gene"]))
+    for each in topics:
+        named = {*each["value"].partition(" (")[0].split(", ")}
+        assert named <= law or named <= gene
+    told = (book / "report" / "savings.html").read_text()
+    assert f"topic {topics[0]['value']}" in told
     assert json.loads((book / "report" / "savings.json").read_text()) == found
     assert best["sentence"] in (book / "report" / "savings.html").read_text()
 

@@ -14,6 +14,7 @@ from gateway.ledger.database import opened
 from gateway.ledger.trials import events
 from gateway.retrain.cycle import Cycle, Report
 from gateway.retrain.journal import Journal
+from gateway.retrain.watch import drift
 from gateway.router_store import RouterStore
 from gateway.serving import ServingRouters
 from gateway.settings.retrain import DriftSettings, GateSettings, RetrainSettings, TrialSettings
@@ -97,6 +98,16 @@ def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(l
     assert (state.drifts, state.moved) == (1, 0.0)
     # Those whose competence changed are forgotten, the third is not.
     assert set(state.forgotten) == {"biologist", "lawyer"}
+
+
+def test_another_test_of_scores_may_be_chosen(loop: Loop) -> None:
+    loop.ask(200)
+    loop.ask(200, turned=True)
+    rules = DriftSettings(detector="adwin")
+    found = drift(loop.engine, "default", [loop.known], 0.0, rules)
+    assert found is not None
+    assert set(found.experts) <= {"biologist", "lawyer"}
+    assert drift(loop.engine, "default", [loop.known], found.found, rules) is None
 
 
 def test_other_prompts_are_booked_and_learned_from(loop: Loop) -> None:

@@ -1,0 +1,102 @@
+"""Checks that know whether an answer is right, and say so when they can't tell.
+
+Exact arithmetic is here; schemas, patterns and code that runs are brought by who wires things up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from experts.arithmetic import ArithmeticRefusedError, calculate
+from experts.base import Call
+from experts.calculator import CalculatorExpert
+from experts.compose.base import Asked, Reply
+from experts.compose.deferral.base import Measured
+from experts.compose.grouping import last_number, number_of, numeric_key
+from experts.messages import ChatRequest
+
+_FEWEST_PLACES = 2
+_NUMBER = r"\(*[-−]?\d[\d.,]*\)*"
+_EQUATION = re.compile(rf"({_NUMBER}(?:\s*[-+*/×÷−]\s*{_NUMBER})+)\s*=\s*([-−]?\d[\d.,]*)")
+
+
+class Verifier(Protocol):
+    """Knows whether an answer is right, or that it can't tell."""
+
+    async def verify(self, request: ChatRequest, text: str) -> bool | None:
+        """True or False; None: it can't tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """1 if no verifier finds a fault and one at least can tell, 0 if one finds a fault.
+
+    Attributes:
+        verifiers: Asked in this order until one finds a fault.
+    """
+
+    verifiers: Sequence[Verifier]
+
+    @property
+    def calls(self) -> float:
+        return 0.0
+
+    def asks(self, request: ChatRequest) -> ChatRequest:
+        return request
+
+    async def measure(
+        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
+    ) -> Measured:
+        told = False
+        for verifier in self.verifiers:
+            right = await verifier.verify(request, reply.text)
+            if right is False:
+                return Measured(0.0)
+            told |= right is True
+        return Measured(1.0 if told else None)
+
+
+class ExactArithmetic:
+    """Whether an answer's sums are right: the one that was asked for, or those it writes down."""
+
+    def __init__(self, calculator: CalculatorExpert) -> None:
+        self._calculator = calculator
+
+    async def verify(self, request: ChatRequest, text: str) -> bool | None:
+        worked_out = self._calculator.work_out(request.question)
+        value = None if worked_out is None else numeric_key(worked_out)
+        if isinstance(value, float):
+            said = last_number(text)
+            return said is not None and _near(value, said)
+        found = [
+            right
+            for sum_, said in _EQUATION.findall(text)
+            if (right := _holds(sum_, said)) is not None
+        ]
+        return all(found) if found else None
+
+
+def _holds(left: str, right: str) -> bool | None:
+    """Whether a sum that is written down has the value that is written beside it."""
+    signs = str.maketrans({"×": "*", "÷": "/", "−": "-", ",": ""})
+    try:
+        value = calculate(left.translate(signs).strip())
+    except ArithmeticRefusedError:
+        return None
+    return None if value is None else _near(float(value), right.translate(signs).rstrip("."))
+
+
+def _near(value: float, said: str) -> bool:
+    """Whether a number that is written down is `value`, rounded to two places or more perhaps."""
+    places = _places(said)
+    slack = 10**-places / 2 if places >= _FEWEST_PLACES else 0.0
+    return abs(value - number_of(said)) <= slack + 1e-9 * max(abs(value), 1.0)
+
+
+def _places(number: str) -> int:
+    """Digits after the point: a value may be rounded to what is shown."""
+    return len(number.partition(".")[2])

@@ -1,0 +1,97 @@
+"""The chooser of cascade routing that needs no training: one step ahead, by cards and signals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from experts.base import Call, Expert
+from experts.compose.base import Asked, Reply
+from experts.compose.deferral.base import Signal
+from experts.compose.routed import Choice
+from experts.messages import ChatRequest
+
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Lookahead:
+    """Asks whoever promises the most over the best answer so far, at what that costs.
+
+    A child's quality is its card's until it has answered, then the signal's score. Of child i with
+    quality q and deviation s, and a best answer worth b, the promise is E[max(b, N(q, s))] - b,
+    minus `weight` times its dollars; with none above 0 it stops.
+
+    Attributes:
+        signal: What an answer is judged by.
+        weight: Quality, in [0, 1], that a dollar has to bring; >= 0.
+        stderr: Deviation of a child's quality on one request from its card's, > 0.
+        output_tokens: Answer to reckon with where the request bounds none.
+    """
+
+    signal: Signal
+    weight: float
+    stderr: float = 0.25
+    output_tokens: float = 300.0
+
+    def asks(self, request: ChatRequest) -> ChatRequest:
+        return self.signal.asks(request)
+
+    def begin(self, request: ChatRequest, children: Sequence[Expert], call: Call) -> LookaheadSteps:
+        return LookaheadSteps(self, request, children, call)
+
+
+@dataclass(slots=True)
+class LookaheadSteps:
+    """See `Lookahead`."""
+
+    rule: Lookahead
+    request: ChatRequest
+    children: Sequence[Expert]
+    call: Call
+    scores: dict[int, float] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+
+    async def next(self, reply: Reply | None) -> Choice:
+        if reply is not None:
+            await self._hear(reply)
+        best = max(self.scores, key=self.scores.__getitem__, default=None)
+        promises = {
+            index: self._promise(index, 0.0 if best is None else self.scores[best])
+            for index in range(len(self.children))
+            if index not in self.scores and index not in self.failed
+        }
+        ahead = max(promises, key=promises.__getitem__, default=None)
+        if ahead is not None and best is not None and promises[ahead] <= 0:
+            ahead = None
+        why = {"promise": None if ahead is None else promises[ahead]}
+        return Choice(
+            ahead, best, why={**why, "score": None if best is None else self.scores[best]}
+        )
+
+    async def _hear(self, reply: Reply) -> None:
+        if reply.error is not None:
+            self.failed.add(reply.index)
+            return
+        asked = Asked(self.children[reply.index], self.rule.asks(self.request))
+        measured = await self.rule.signal.measure(self.request, reply, asked, self.call)
+        prior = self.children[reply.index].card.quality_prior
+        self.scores[reply.index] = prior if measured.score is None else measured.score
+
+    def _promise(self, index: int, best: float) -> float:
+        card = self.children[index].card
+        gain = expected_excess(card.quality_prior, self.rule.stderr, best)
+        if card.prices is None:
+            return gain
+        prompt = len(self.request.text.encode(errors="replace")) / _BYTES_PER_TOKEN
+        answer = self.request.max_tokens or self.rule.output_tokens
+        return gain - self.rule.weight * card.prices.expected_usd(prompt, answer)
+
+
+def expected_excess(mean: float, stderr: float, floor: float) -> float:
+    """E[max(floor, X)] - floor for X normal with that mean and deviation (Clark's closed form)."""
+    z = (mean - floor) / stderr
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    below = 0.5 * (1 + math.erf(z / math.sqrt(2)))
+    return (mean - floor) * below + stderr * density

@@ -1,0 +1,99 @@
+"""Builds the rules by which drafts are judged, from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from experts.calculator import CalculatorExpert
+from experts.cards import ExpertCard
+from experts.compose.cards import Share
+from experts.compose.deferral.agreement import Agreement
+from experts.compose.deferral.base import Action, Deferral, Gate, Signal
+from experts.compose.deferral.confidence import Confidence
+from experts.compose.deferral.gates import Bernoulli, Bins, Threshold
+from experts.compose.deferral.self_check import SelfCheck
+from experts.compose.deferral.verified import ExactArithmetic, Verified, Verifier
+from experts.compose.grouping import EXACT, NUMERIC, ByMeaning, Grouping
+from gateway.settings.deferring import DeferSettings, Same
+from gateway.verifying import Checked, MeetsSchema, check_of
+from routers.encoders import HashingEncoder
+
+if TYPE_CHECKING:
+    from gateway.composing import Composer
+
+_AGREEMENT_SAMPLES, _VERDICTS = 3, 8
+_DIMENSIONS = 1024
+
+
+def deferral_of(entry: DeferSettings, composer: Composer, place: str) -> Deferral:
+    """The rule of an entry.
+
+    Args:
+        entry: As the settings have it.
+        composer: Builds the verifier, if it names one.
+        place: What a verifier is called that is written in place.
+    """
+    gate: Gate = Threshold(entry.accept_at, entry.hopeless_below)
+    if entry.actions:
+        gate = Bins(tuple(Action(action) for action in entry.actions))
+    elif entry.chance:
+        gate = Bernoulli(composer.uniform)
+    return Deferral(signal_of(entry, composer, place), gate)
+
+
+def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
+    """What an entry has drafts judged by."""
+    if entry.by == "agreement":
+        samples = entry.samples or _AGREEMENT_SAMPLES
+        return Agreement(samples, grouping_of(entry.same, _ALIKE), entry.temperature)
+    if entry.by == "self_check":
+        verifier = None
+        if entry.verifier is not None:
+            verifier = composer.expert(entry.verifier, f"{place}/verifier")
+        temperature = 0.7 if entry.temperature is None else entry.temperature
+        return SelfCheck(entry.samples or _VERDICTS, verifier, temperature)
+    if entry.by == "arithmetic" or entry.by == "schema" or entry.by == "check":
+        return Verified((_verifier(entry, composer),))
+    return Confidence(entry.by, entry.power)
+
+
+_ALIKE = 0.85
+_VERDICT_LENGTH = 0.3
+"""How long a verdict is, beside an answer."""
+
+
+def checks_of(signal: Signal, drafter: ExpertCard, drafts: float) -> list[Share]:
+    """The calls that judging so many drafts takes, of whomever."""
+    if isinstance(signal, SelfCheck):
+        checker = drafter if signal.verifier is None else signal.verifier.card
+        return [Share(checker, drafts * signal.samples, reads=1, writes=_VERDICT_LENGTH)]
+    return [Share(drafter, drafts * signal.calls)] if signal.calls else []
+
+
+def grouping_of(same: Same, alike: float) -> Grouping:
+    """Which answers are the same."""
+    if same == "meaning":
+        return ByMeaning(_encode(), alike)
+    return NUMERIC if same == "numeric" else EXACT
+
+
+def _verifier(entry: DeferSettings, composer: Composer) -> Verifier:
+    if entry.check is not None:
+        return Checked(check_of(entry.check, composer.code))
+    if entry.by == "schema":
+        return MeetsSchema()
+    return ExactArithmetic(CalculatorExpert(ExpertCard("calculator")))
+
+
+def _encode() -> Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]:
+    encoder = HashingEncoder(_DIMENSIONS)
+
+    async def encode(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        vectors_ND = await anyio.to_thread.run_sync(encoder.encode, texts)
+        found: list[list[float]] = vectors_ND.tolist()
+        return found
+
+    return encode

@@ -1,0 +1,136 @@
+"""A composition is chosen, refused and priced like any expert, by what is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from experts.cards import ExpertCard, Prices
+from experts.fakes import ScriptedExpert, says
+from experts.messages import ChatRequest, Message, Usage
+from routers.candidates import Typical
+from routers.eligible import Constraints, eligible
+from tests.contracts.composition_cases import pool_of
+
+Serve = Callable[..., Any]
+KEYS = [
+    {"name": "all", "key": "pm-key-all", "role": "admin"},
+    {"name": "small", "key": "pm-key-small", "experts": ["small", "team"]},
+    {"name": "both", "key": "pm-key-both", "experts": ["small", "large", "team"]},
+    {"name": "models", "key": "pm-key-models", "experts": ["small", "large"]},
+]
+
+
+def scripted(name: str, price: float, **card: Any) -> ScriptedExpert:
+    told = ExpertCard(name, prices=Prices(price, price), **card)
+    return ScriptedExpert(told, says(name, Usage(input=10, output=5)))
+
+
+def a_pool(**large: Any) -> dict[str, Any]:
+    children = {
+        "small": scripted("small", 1.0, local=True),
+        "large": scripted("large", 10, **large),
+    }
+    return pool_of(
+        children,
+        {"id": "team", "cascade": ["small", {"vote": {"of": "small", "n": 3}}, "large"]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "status"), [("all", 200), ("both", 200), ("small", 403), ("models", 403)]
+)
+def test_a_key_reaches_through_a_composition_only_whom_it_may_ask(
+    serve: Serve, key: str, status: int
+) -> None:
+    served = serve(a_pool(), keys=KEYS)
+    headers = {"authorization": f"Bearer pm-key-{key}"}
+    body = {"model": "team", "messages": [{"role": "user", "content": "Hi"}]}
+    answer = served.client.post("/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    listed = served.client.get("/v1/models", headers=headers).json()["data"]
+    assert ("team" in [model["id"] for model in listed]) == (status == 200)
+    routed = served.client.post("/v1/route", json={**body, "model": "auto"}, headers=headers)
+    weighed = routed.json()["candidates"]
+    assert ("team" in str(weighed)) == (status == 200)
+
+
+def able(pool: dict[str, Any], request: ChatRequest, **limits: Any) -> list[str]:
+    cards = [expert.card for expert in pool.values()]
+    found, _ = eligible(request, 10.0, cards, {}, Constraints(**limits))
+    return [card.expert_id for card in found]
+
+
+ASKED = ChatRequest((Message("user", "Hi"),), max_tokens=100)
+
+
+def test_it_is_as_bound_as_the_least_of_those_behind_it() -> None:
+    assert able(a_pool(), ASKED, only_local=True) == ["small"]
+    assert able(a_pool(local=True), ASKED, only_local=True) == ["large", "small", "team"]
+    tagged = frozenset({("region", "eu")})
+    assert able(a_pool(tags={"region": "eu"}), ASKED, tags=tagged) == ["large"]
+    pictured = ChatRequest(
+        (Message("user", ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}},)),)
+    )
+    both = frozenset({"text", "image"})
+    assert able(a_pool(modalities=both), pictured) == ["large"]
+    strict = ChatRequest(ASKED.messages, params={"frobnicate": 1})
+    assert able(a_pool(params="strict"), strict) == ["small"]
+    template = ChatRequest(ASKED.messages, params={"chat_template": "{{ 1 }}"})
+    allowed = frozenset({"chat_template"})
+    assert able(a_pool(params_allow=allowed), template) == ["large"]
+
+
+def test_under_a_ceiling_its_cheapest_way_must_fit() -> None:
+    pool = a_pool()
+    # One call of small is at most 110 tokens at $1 a million; of large, ten times that.
+    assert able(pool, ASKED, max_cost_usd=1.2e-4) == ["small", "team"]
+    assert able(pool, ASKED, max_cost_usd=1.0e-4) == []
+
+
+def test_a_named_one_is_refused_what_a_model_behind_it_is_refused(serve: Serve) -> None:
+    served = serve(a_pool(params="strict"))
+    answer = served.ask("team", frobnicate=1)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "frobnicate"
+    answer = served.ask("team", chat_template="{{ 1 }}")
+    assert answer.json()["error"]["param"] == "chat_template"
+
+
+def test_it_is_expected_to_cost_what_its_calls_do(serve: Serve) -> None:
+    card = a_pool()["team"].card
+    # Half of the drafts go on to the vote of three, half of those to large.
+    assert card.prices == Prices(5.0, 5.0, source="expected of its children")
+    assert [leaf.expert_id for leaf in card.leaves] == ["small", "large"]
+    assert card.reaches == {"team", "team/2", "small", "large"}
+
+
+def test_a_request_holds_it_to_a_ceiling(serve: Serve) -> None:
+    served = serve(a_pool())
+    # Enough for the draft and one or two votes at their worst, never for large.
+    answer = served.ask("team", max_tokens=20, pointsman={"max_cost_usd": 9e-4})
+    assert answer.status_code == 200
+    record = served.record(answer)
+    asked = [a["expert_id"] for a in record["attempts"]]
+    assert "large" not in asked
+    assert record["result"]["cost_nanousd"] <= 9e5
+    assert answer.json()["choices"][0]["message"]["content"] == "small"
+    assert served.verified().faults == ()
+
+
+def test_no_price_is_kept_of_what_it_is_expected_to_cost(serve: Serve) -> None:
+    served = serve(a_pool())
+    record = served.record(served.ask("team"))
+    priced = {a["expert_id"]: a["price_id"] for a in record["attempts"]}
+    assert priced["team"] is None
+    assert priced["team/2"] is None
+    assert priced["small"]
+
+
+def test_one_more_composition_does_not_change_what_costs_are_measured_by() -> None:
+    cards = [expert.card for expert in a_pool().values()]
+    typical = Typical()
+    alone = [card for card in cards if not card.composed]
+    assert typical.dearest_usd(cards) == typical.dearest_usd(alone)
