@@ -25,7 +25,8 @@ def as_draft(
     Args:
         request: What the client asks.
         max_tokens: Longest draft; None: as long as the answer may be.
-        temperature: Where the client sets none; None leaves it to the expert.
+        temperature: Of the draft, whatever the client wishes for the answer: at 0 all drafts of
+            one expert would be the same. None leaves it as it is.
     """
     params: dict[str, Any] = dict(request.params)
     params.pop("response_format", None)
@@ -33,7 +34,7 @@ def as_draft(
     for tools, choice in (("tools", "tool_choice"), ("functions", "function_call")):
         if params.get(tools):
             params[choice] = "none"
-    if temperature is not None and params.get("temperature") is None:
+    if temperature is not None:
         params["temperature"] = temperature
     limit = request.max_tokens
     if max_tokens is not None:

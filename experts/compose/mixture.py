@@ -65,9 +65,10 @@ class Mixture(Composed):
         card: Its card.
         team: Who drafts, and who concludes.
         layers: L, >= 1.
-        temperature: Of drafts, where the client sets none; None leaves it to the expert.
+        temperature: Of drafts, whatever the client wishes for the answer; None leaves it as it is.
         draft_tokens: Longest draft; None: as long as the answer may be.
-        min_successful: Drafts that each layer must bring, >= 1; fewer are a failure.
+        min_successful: Drafts that a layer must bring, >= 1. Fewer in the first one are a failure,
+            in a later one the drafts of the one before are put together.
         at_once: Most calls under way at the same time; None: all.
         chooser: Who takes part instead of `team`.
     """
@@ -100,11 +101,13 @@ class Mixture(Composed):
         for layer in range(1, self._layers):
             left = self._layers - layer
             asks = self._asks(proposers, synthesis(request, came))
-            came, failed = await drafts(call, asks, keep=left / (left + 1), at_once=self._at_once)
+            found, failed = await drafts(call, asks, keep=left / (left + 1), at_once=self._at_once)
             errors += failed
-            call.trace.append({"layer": layer, **told_of(came, failed)})
-            if len(came) < self._min_successful:
+            call.trace.append({"layer": layer, **told_of(found, failed)})
+            if len(found) < self._min_successful:
+                # What the layer before brought is still there to be put together.
                 break
+            came = found
         if self._layers > 1 and len(came) < self._min_successful and errors:
             raise why_none(errors)
         last = Asked(aggregator, synthesis(request, came))
@@ -132,7 +135,7 @@ class SequentialMixture(Composed):
         card: Its card.
         team: Who drafts how often, and who concludes.
         window: w, >= 2.
-        temperature: Of drafts, where the client sets none; None leaves it to the expert.
+        temperature: Of drafts, whatever the client wishes for the answer; None leaves it as it is.
         draft_tokens: Longest draft or synthesis on the way; None: as long as the answer may be.
         min_successful: Drafts that must come, >= 1.
         at_once: Most calls under way at the same time; None: all.

@@ -51,7 +51,7 @@ class Panel(Composed):
         members: Who answers, how often, and what one answer counts.
         judge: Who concludes.
         grouping: Which answers are the same.
-        temperature: Of members, where the client sets none; None leaves it to the expert.
+        temperature: Of members, whatever the client wishes for the answer; None leaves it as it is.
         min_successful: Answers that must come, >= 1; fewer are a failure.
         at_once: Most calls under way at the same time; None: all.
         weigher: Says what answers count, in place of the members' own weights.

@@ -17,7 +17,7 @@ from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
 from experts.compose.vote import Voter
 from experts.errors import ExpertCallError, ExpertUnavailableError
-from experts.fakes import ScriptedExpert
+from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from tests.experts.compose.asking import Actor, asked, card, question
 
@@ -97,6 +97,16 @@ def test_drafts_that_fail_are_done_without_until_too_few_are_left(window: int | 
     assert numbers_in(last.requests[-1]) == ["mine"]
     with pytest.raises(ExpertUnavailableError, match="down"):
         asked(made(2))
+
+
+def test_a_later_layer_that_fails_leaves_the_drafts_of_the_one_before() -> None:
+    tired = ScriptedExpert(
+        ExpertCard("tired"), says("mine"), [ExpertUnavailableError("tired", "gone")]
+    )
+    last = Actor("last", "whole")
+    answer, _ = asked(Mixture(card(tired, last), Team((tired,), last), layers=3))
+    assert answer.text == "whole"
+    assert numbers_in(last.requests[0]) == ["mine"]
 
 
 def test_without_an_aggregator_a_draft_is_the_answer() -> None:
@@ -195,9 +205,9 @@ def test_drafts_call_no_tools_and_have_no_set_form() -> None:
     wanted = {"tools": [tool], "tool_choice": "none", "seed": 3, "temperature": 0.7}
     assert dict(draft.params) == wanted
     assert (draft.max_tokens, draft.stream) == (9, False)
-    assert as_draft(question(params={"temperature": 0.0}), temperature=1.0).params == {
-        "temperature": 0.0
-    }
+    cold = question(params={"temperature": 0.0})
+    assert as_draft(cold, temperature=1.0).params == {"temperature": 1.0}
+    assert as_draft(cold).params == cold.params
 
 
 def test_what_is_told_stands_in_the_users_turn() -> None:
