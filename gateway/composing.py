@@ -168,9 +168,9 @@ def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert
         entry.max_rounds, entry.turn_tokens, entry.reply_tokens, entry.information_tokens
     )
     words = Words(route=entry.route_word)
-    briefing = Briefing(words=words)
+    briefing = Briefing(words=words, stop=entry.stop)
     if entry.prompt is not None:
-        briefing = Briefing(entry.prompt, last="", words=words)
+        briefing = Briefing(entry.prompt, "", words, entry.stop)
     return RoundsExpert(card, driver, pool, members, limits, briefing)
 
 

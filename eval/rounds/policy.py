@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.rounds.world import words
+from experts.compose.rounds.grammar import PUBLISHED
 from routers.rounds.extra import needs
 
 _WORD = r"</?\w+>|\w+|[^\w\s]"
@@ -44,4 +45,8 @@ def small_policy(tokenizer: Any, seed: int, width: int = 160, layers: int = 3) -
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    return transformers.LlamaForCausalLM(config)
+    model = transformers.LlamaForCausalLM(config)
+    # Whoever serves it need not be told where a turn ends.
+    stops = tokenizer.convert_tokens_to_ids(list(PUBLISHED.stops))
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *stops]
+    return model

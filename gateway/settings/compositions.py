@@ -117,6 +117,8 @@ class RoundsSettings(CompositionSettings):
     """Expert's id to the seconds it usually takes, for the driver to know."""
     examples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Expert's id to requests it answers well, for the driver to know."""
+    stop: bool = True
+    """Ask the driver to stop at the tags; some models refuse to be asked."""
     prompt: str | None = None
     """In place of ours; `{experts}`, `{question}` and the tags' names are filled in."""
 

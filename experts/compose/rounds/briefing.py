@@ -77,11 +77,14 @@ class Briefing:
         last: What is added when nobody can be asked any more, to a driver that is told the
             information as a user; "" adds nothing.
         words: How the tags are called.
+        stop: Whether it is asked to stop at the tags; not every model takes that, and what it
+            writes beyond them is not read anyway.
     """
 
     template: str = TEMPLATE
     last: str = LAST
     words: Words = PUBLISHED
+    stop: bool = True
 
     def prompt(self, question: str, members: Sequence[Member]) -> str:
         """The prompt; a tag in the question is taken apart."""

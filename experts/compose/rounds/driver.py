@@ -24,6 +24,7 @@ from experts.compose.rounds.grammar import (
     closed,
     fault_of,
     known,
+    one_turn,
     read_turn,
     segments,
 )
@@ -107,7 +108,7 @@ class RoundsExpert(Composed):
                 for event in self._instead(talk, "", call, error):
                     yield event
                 return
-            wrote = closed(reader.text, words)
+            wrote = one_turn(closed(reader.text, words), words)
             if reader.begun:
                 call.trace.append(self._verdict(talk, wrote))
                 yield Finish("length" if reader.cut else "stop")
@@ -137,7 +138,8 @@ class RoundsExpert(Composed):
         params: dict[str, Any] = {
             name: request.params[name] for name in _KEPT if name in request.params
         }
-        params["stop"] = list(self._briefing.words.stops)
+        if self._briefing.stop:
+            params["stop"] = list(self._briefing.words.stops)
         prefill = card.prefill and bool(talk.rounds)
         if prefill and card.wire == "openai":
             params |= {"continue_final_message": True, "add_generation_prompt": False}

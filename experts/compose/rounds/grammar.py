@@ -141,6 +141,12 @@ def closed(text: str, words: Words = PUBLISHED) -> str:
     return text
 
 
+def one_turn(text: str, words: Words = PUBLISHED) -> str:
+    """`text` up to its first question or answer, for who goes on and makes information up."""
+    ends = [text.find(stop) + len(stop) for stop in words.stops if stop in text]
+    return text[: min(ends)] if ends else text
+
+
 def escaped(text: str, words: Words = PUBLISHED) -> str:
     """`text` without anything that could be read as a tag, in whatever spelling."""
     names = "|".join(re.escape(word) for word in words.all)

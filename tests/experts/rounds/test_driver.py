@@ -182,6 +182,15 @@ def test_an_answer_that_a_limit_cut_says_so() -> None:
     assert played.events[-1] == Finish("length")
 
 
+def test_what_is_written_beyond_a_turn_is_not_read() -> None:
+    beyond = f"{ASK}q</search><information>Quito</information>{SAY}Quito</answer>"
+    played = Played(turn(beyond), turn(f"{SAY}x</answer> And also"), briefing=Briefing(stop=False))
+    assert played() == "x"
+    assert "stop" not in played.driver.requests[0].params
+    assert "Quito" not in played.transcript
+    assert fault_of(played.transcript, ["atlas"]) is None
+
+
 def test_information_is_shown_up_to_its_limit() -> None:
     played = Played(turn(f"{ASK}q"), turn(f"{SAY}x"), atlas=says("w" * 99), information_tokens=5)
     played()
