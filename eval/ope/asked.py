@@ -65,12 +65,6 @@ class Asked:
         named = self.named.get(self.policies[row]) if self.policies else None
         return NO_LIMITS if named is None else named.constraints
 
-    @property
-    def plain(self) -> bool:
-        """Whether a request is weighed the same whatever it asked for."""
-        limited = any(self.limits(row) is not NO_LIMITS for row in range(len(self)))
-        return not limited and not any(each.prefer for each in self.preferences)
-
     def pool(self, prices: Mapping[str, Prices | None]) -> tuple[ExpertCard, ...]:
         """The card of every expert that has an entry in `prices`, with that price, by id."""
         return tuple(
