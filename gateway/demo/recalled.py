@@ -54,6 +54,16 @@ class RecalledExpert:
         return None
 
 
+def newest_collection(engine: Engine) -> str:
+    """The collection that the newest answers belong to; "" where there is none."""
+    query = select(request.c.tags).order_by(request.c.at.desc())
+    with reader(engine).connect() as connection:
+        for tags in connection.execute(query).scalars():
+            if "collection" in tags:
+                return str(tags["collection"])
+    return ""
+
+
 def _tokens(row: Any) -> dict[str, Any]:
     return {name: row[name] or 0 for name in _TOKENS}
 

@@ -28,11 +28,12 @@ from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
 from gateway.collecting import Collected, Prompt, read_prompts
 from gateway.demo.loop import Question, read_questions, run_loop
-from gateway.demo.recalled import recall
+from gateway.demo.recalled import newest_collection, recall
 from gateway.errors import GatewayError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes, scored_pairs
+from gateway.ledger.history import latest_prices
 from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
@@ -65,8 +66,7 @@ def run_demo(
         DemoError: An expert gave no answers, or the ledger does not hold afterwards.
     """
     settings = demo_settings(out, pool)
-    prompts_file = Path(str(files("gateway.demo").joinpath("prompts.jsonl")))
-    prompts = read_prompts(prompts_file)
+    prompts = read_prompts(_prompts_file())
     say(f"[bold]1/6[/] starting local experts; their logs are in {settings.data_dir / 'logs'}")
     with running_gateway(settings, seed=_SEED) as url:
         experts = expert_ids(url, None)
@@ -86,13 +86,33 @@ def run_demo(
         live = _ask(url, held_out, ["auto"], {"live": new_id("run")}, settings)
         comparison = comparison.with_measured(_measured(_complete(live)))
     say("[bold]5/6[/] the learning loop, over the answers that were given")
-    steps = _looped(settings, collection, read_questions(prompts_file), prices, tables)
+    steps = _looped(settings, collection, read_questions(_prompts_file()), prices, tables)
     say("[bold]6/6[/] proving the ledger and writing the report")
     verdict = _verified(settings)
     notes = _notes(verdict, prompts)
     paths = write_report(comparison, out, title="Pointsman demo", notes=notes, steps=steps)
     shutil.copyfile(paths.metrics, settings.data_dir / "comparison.json")
     return comparison, paths
+
+
+def rerun_loop(out: Path) -> list[Step]:
+    """Go through the learning loop once more, over the answers of an earlier run in `out`.
+
+    Raises:
+        DemoError: There was none.
+    """
+    settings, table = demo_settings(out), out / "outcomes.parquet"
+    if not table.is_file():
+        raise DemoError(f"'{out}' holds no answers yet: run the demo without --loop first")
+    with opened(settings.ledger_url) as engine:
+        prices = latest_prices(engine)
+        collection = {"collection": newest_collection(engine)}
+    tables = read_train_test(table, table, seed=_SEED)
+    return _looped(settings, collection, read_questions(_prompts_file()), prices, tables)
+
+
+def _prompts_file() -> Path:
+    return Path(str(files("gateway.demo").joinpath("prompts.jsonl")))
 
 
 def _looped(

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from experts.fake_http import Act, Asked, FakeServer, serving, whole
-from gateway.demo.run import DemoError, run_demo
+from gateway.demo.run import DemoError, rerun_loop, run_demo
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.settings.experts import ExpertSettings, PricesSettings, RemoteExpert
@@ -74,3 +74,8 @@ def test_a_demo_asks_learns_promotes_and_reports_what_the_ledger_proves(
 def test_an_expert_that_gives_no_answer_ends_it_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match=r"calls gave no answer; the first: .*dead"):
         run_demo(tmp_path, pool=pool_of(dead="http://127.0.0.1:9/v1"))
+
+
+def test_a_loop_over_no_answers_says_what_to_do_first(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="run the demo without --loop first"):
+        rerun_loop(tmp_path)
