@@ -24,6 +24,8 @@ from experts.fake_provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.tables import attempt, decision, request
 from gateway.ledger.verify import verify_ledger
+from tests.contracts.test_ledger_away import locked
+from tests.gateway.raw import until
 from tests.journeys.test_serve import answers, config_in, free_port
 
 _KILLS = int(os.environ.get("POINTSMAN_KILLS", "20"))
@@ -123,3 +125,36 @@ def test_no_kill_loses_a_call_or_books_one_twice(tmp_path: Path, provider: FakeP
         assert verdict.open_attempts <= _CLIENTS * (life + 1)
     # Most of the lives did something, or nothing was shown.
     assert len(provider.bodies) > 10 * _KILLS
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_database_is_locked_loses_nothing(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    """What was put aside meanwhile is the next gateway's to book."""
+    provider.otherwise = Reply("one two three")
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = {"url": url, "text": "full", "durability": "strict"}
+    config = config_in(tmp_path, provider, ledger=ledger, execution={"max_retries": 0})
+    rng = np.random.default_rng(11)
+    for life in range(max(2, _KILLS // 5)):
+        enough = len(provider.bodies) + 2 * _CLIENTS
+        with (
+            serving(config) as (address, process),
+            locked(f"{tmp_path}/ledger.db"),
+            asking(address, life),
+        ):
+            until(lambda enough=enough: len(provider.bodies) > enough)
+            time.sleep(float(rng.uniform(0.0, _LONGEST_S)))
+            process.kill()
+            process.join()
+        with serving(config) as (address, _):
+            until(lambda: not list(tmp_path.glob("**/spool/*.rows")))
+            with httpx2.Client(base_url=address, trust_env=False) as client:
+                assert client.get("/health/ready").json()["ledger_pending_rows"] == 0
+        called = Counter(str(body["messages"][-1]["content"]) for body in provider.bodies)
+        booked = booked_prompts(url)
+        assert called - booked == Counter(), "called without being on record"
+        assert set(booked.values()) <= {1}, "booked twice"
+        with opened(url) as engine:
+            assert verify_ledger(engine).faults == ()
