@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,10 @@ def test_no_kill_loses_a_call_or_books_one_twice(tmp_path: Path, provider: FakeP
     assert len(provider.bodies) > 10 * _KILLS
 
 
+def _was_asked(provider: FakeProvider, times: int) -> bool:
+    return len(provider.bodies) > times
+
+
 @pytest.mark.slow
 def test_a_kill_while_the_database_is_locked_loses_nothing(
     tmp_path: Path, provider: FakeProvider
@@ -144,7 +149,7 @@ def test_a_kill_while_the_database_is_locked_loses_nothing(
             locked(f"{tmp_path}/ledger.db"),
             asking(address, life),
         ):
-            until(lambda enough=enough: len(provider.bodies) > enough)
+            until(partial(_was_asked, provider, enough))
             time.sleep(float(rng.uniform(0.0, _LONGEST_S)))
             process.kill()
             process.join()
