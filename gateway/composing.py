@@ -17,11 +17,12 @@ from experts.compose.lookahead import Lookahead
 from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Words
-from experts.compose.routed import Routed
-from experts.compose.vote import Vote, Voter
+from experts.compose.routed import Chooser, Routed
+from experts.compose.vote import ByExpectation, Vote, Voter
 from gateway import mixing
 from gateway.composed_cards import card_of
-from gateway.deferring import checks_of, deferral_of, grouping_of, signal_of
+from gateway.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
+from gateway.planning import Planned, fitted_rule
 from gateway.settings.compositions import (
     BestOfSettings,
     CascadeSettings,
@@ -140,6 +141,7 @@ def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
+        weigher=ByExpectation() if entry.router_weights else None,
     )
 
 
@@ -209,7 +211,11 @@ def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert
     for child in children:
         shares += checks_of(signal, child.card, expected)
     least = min(children, key=lambda child: _typical_usd(child.card))
-    chooser = Lookahead(signal, entry.usd_weight, entry.stderr)
+    chooser: Chooser = Lookahead(signal, entry.usd_weight, entry.stderr)
+    if entry.planner is not None:
+        rule = fitted_rule(entry.planner, children, expert_id)
+        same = grouping_of(entry.same, ALIKE)
+        chooser = Planned(rule, signal, same, entry.usd_weight)
     card = card_of(entry, expert_id, shares, [Share(least.card)])
     return Routed(card, children, chooser, most)
 

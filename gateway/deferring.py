@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -48,7 +49,7 @@ def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
     """What an entry has drafts judged by."""
     if entry.by == "agreement":
         samples = entry.samples or _AGREEMENT_SAMPLES
-        return Agreement(samples, grouping_of(entry.same, _ALIKE), entry.temperature)
+        return Agreement(samples, grouping_of(entry.same, ALIKE), entry.temperature)
     if entry.by == "self_check":
         verifier = None
         if entry.verifier is not None:
@@ -60,7 +61,7 @@ def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
     return Confidence(entry.by, entry.power)
 
 
-_ALIKE = 0.85
+ALIKE = 0.85
 _VERDICT_LENGTH = 0.3
 """How long a verdict is, beside an answer."""
 
@@ -85,6 +86,12 @@ def _verifier(entry: DeferSettings, composer: Composer) -> Verifier:
         return Checked(check_of(entry.check, composer.code))
     if entry.by == "schema":
         return MeetsSchema()
+    return _exact_arithmetic()
+
+
+@cache
+def _exact_arithmetic() -> ExactArithmetic:
+    # It reads a list of units, which takes a moment.
     return ExactArithmetic(CalculatorExpert(ExpertCard("calculator")))
 
 

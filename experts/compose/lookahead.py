@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experts.base import Call, Expert
@@ -19,14 +19,15 @@ _BYTES_PER_TOKEN = 4
 class Lookahead:
     """Asks whoever promises the most over the best answer so far, at what that costs.
 
-    A child's quality is its card's until it has answered, then the signal's score. Of child i with
+    A child's quality is what the router expects of it on the request, or its card's prior, until it
+    has answered; then it is the signal's score. Of child i with
     quality q and deviation s, and a best answer worth b, the promise is E[max(b, N(q, s))] - b,
     minus `weight` times its dollars; with none above 0 it stops.
 
     Attributes:
         signal: What an answer is judged by.
         weight: Quality, in [0, 1], that a dollar has to bring; >= 0.
-        stderr: Deviation of a child's quality on one request from its card's, > 0.
+        stderr: Deviation of a child's quality on one request from what is expected, > 0.
         output_tokens: Answer to reckon with where the request bounds none.
     """
 
@@ -52,9 +53,12 @@ class LookaheadSteps:
     call: Call
     scores: dict[int, float] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
+    known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     async def next(self, reply: Reply | None) -> Choice:
-        if reply is not None:
+        if reply is None:
+            self.known = await self.call.expects(self.request)
+        else:
             await self._hear(reply)
         best = max(self.scores, key=self.scores.__getitem__, default=None)
         promises = {
@@ -76,12 +80,18 @@ class LookaheadSteps:
             return
         asked = Asked(self.children[reply.index], self.rule.asks(self.request))
         measured = await self.rule.signal.measure(self.request, reply, asked, self.call)
-        prior = self.children[reply.index].card.quality_prior
-        self.scores[reply.index] = prior if measured.score is None else measured.score
+        quality, _ = self._expected(reply.index)
+        self.scores[reply.index] = quality if measured.score is None else measured.score
+
+    def _expected(self, index: int) -> tuple[float, float]:
+        """Quality of a child on this request, and how far it may be from that."""
+        card = self.children[index].card
+        quality, stderr = self.known.get(card.expert_id, (card.quality_prior, 0.0))
+        return quality, math.hypot(stderr, self.rule.stderr)
 
     def _promise(self, index: int, best: float) -> float:
         card = self.children[index].card
-        gain = expected_excess(card.quality_prior, self.rule.stderr, best)
+        gain = expected_excess(*self._expected(index), best)
         if card.prices is None:
             return gain
         prompt = len(self.request.text.encode(errors="replace")) / _BYTES_PER_TOKEN

@@ -86,7 +86,7 @@ class Panel(Composed):
         came, errors = await drafts(call, asks, keep=keep, at_once=self._at_once)
         if len(came) < self._min_successful and errors:
             raise why_none(errors)
-        weights = await self._weights(request)
+        weights = await self._weights(request, call)
         found = positions(came, await self._grouping.groups(came), weights)
         call.trace.append(
             {**told_of(came, errors), "positions": [[p.weight, len(p.replies)] for p in found]}
@@ -99,10 +99,11 @@ class Panel(Composed):
         for usage in used(call):
             yield usage
 
-    async def _weights(self, request: ChatRequest) -> Sequence[float]:
+    async def _weights(self, request: ChatRequest, call: Call) -> Sequence[float]:
         if self._weigher is None:
             return [member.weight for member in self._members]
-        return await self._weigher.weights(request, [m.expert.card for m in self._members])
+        cards = [member.expert.card for member in self._members]
+        return await self._weigher.weights(request, cards, call)
 
 
 def positions(

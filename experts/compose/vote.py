@@ -45,9 +45,21 @@ class Voter(NamedTuple):
 class Weigher(Protocol):
     """What each voter's answer counts, for the request at hand."""
 
-    async def weights(self, request: ChatRequest, cards: Sequence[ExpertCard]) -> Sequence[float]:
+    async def weights(
+        self, request: ChatRequest, cards: Sequence[ExpertCard], call: Call
+    ) -> Sequence[float]:
         """One weight >= 0 per card; they replace the configured ones."""
         ...
+
+
+class ByExpectation:
+    """An answer counts what the router expects of who gave it: `Call.expects`, else its prior."""
+
+    async def weights(
+        self, request: ChatRequest, cards: Sequence[ExpertCard], call: Call
+    ) -> Sequence[float]:
+        known = await call.expects(request)
+        return [known.get(card.expert_id, (card.quality_prior, 0.0))[0] for card in cards]
 
 
 class Vote(Composed):
@@ -87,7 +99,7 @@ class Vote(Composed):
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         one_answer(self.card, request)
-        weights = await self._weights(request)
+        weights = await self._weights(request, call)
         asks = [
             Asked(voter.expert, sampled(request, index, self._temperature))
             for index, voter in enumerate(self._voters)
@@ -106,11 +118,11 @@ class Vote(Composed):
         for event in (*said(ballot.winner, request), *used(call)):
             yield event
 
-    async def _weights(self, request: ChatRequest) -> list[float]:
+    async def _weights(self, request: ChatRequest, call: Call) -> list[float]:
         if self._weigher is None:
             return [voter.weight for voter in self._voters]
         cards = [voter.expert.card for voter in self._voters]
-        return list(await self._weigher.weights(request, cards))
+        return list(await self._weigher.weights(request, cards, call))
 
 
 class Ballot:

@@ -81,6 +81,7 @@ def _card(card: ExpertCard) -> dict[str, Any]:
         "api": card.api,
         "local": card.local,
         "tools": card.tools,
+        "asks": [member.expert_id for member in card.members],
         "usd_per_mtok_input": prices and prices.input,
         "usd_per_mtok_output": prices and prices.output,
         "price_source": prices and prices.source,

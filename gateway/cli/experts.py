@@ -16,6 +16,8 @@ from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import AsJson, Config
 from gateway.cli.progress import stages
 from gateway.errors import ConfigError
+from gateway.settings.children import named_children
+from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
 from routers.audition import Audition, AuditionRules
@@ -42,6 +44,9 @@ def list_(config: Config = None, json: AsJson = False) -> None:
 def _row(expert: ExpertSettings) -> dict[str, str]:
     if isinstance(expert, UrlExpert):
         where = ", ".join(expert.urls)
+    elif isinstance(expert, CompositionSettings):
+        names = dict.fromkeys(name for _, name in named_children(expert.model_dump()))
+        where = f"asks {', '.join(names)}"
     else:
         where = getattr(expert, "package", "in the gateway")
     return {"expert": expert.id, "kind": expert.kind, "where": where}

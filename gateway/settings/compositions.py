@@ -133,6 +133,8 @@ class VoteSettings(VotersSettings):
     """Several answers, and the one that most of them give."""
 
     kind: Literal["vote"]
+    router_weights: bool = False
+    """An answer counts what the router expects of who gave it, in place of `weights`."""
 
 
 class ChooseSettings(Frozen):
@@ -296,6 +298,10 @@ class RoutedSettings(CompositionSettings):
     """How far a child's quality on one request may be from its card's."""
     most_calls: int = Field(3, ge=1)
     """Children asked for one answer."""
+    planner: Path | None = None
+    """A fitted rule in place of looking one step ahead."""
+    same: Same = "exact"
+    """When two answers are the same, for a fitted rule that has learned from that."""
 
 
 KINDS: dict[str, type[CompositionSettings]] = {

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experts.cards import ExpertCard, Prices
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message, Usage
+from gateway.settings.children import named_children
+from gateway.settings.root import Settings
 from routers.candidates import Typical
 from routers.eligible import Constraints, eligible
 from tests.contracts.composition_cases import pool_of
 
+DOC = Path(__file__).parents[2] / "docs" / "compositions.md"
+URL = "http://127.0.0.1:9/v1"
 Serve = Callable[..., Any]
 KEYS = [
     {"name": "all", "key": "pm-key-all", "role": "admin"},
@@ -134,3 +141,13 @@ def test_one_more_composition_does_not_change_what_costs_are_measured_by() -> No
     typical = Typical()
     alone = [card for card in cards if not card.composed]
     assert typical.dearest_usd(cards) == typical.dearest_usd(alone)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL))
+def test_the_examples_in_the_docs_are_configurations(block: str) -> None:
+    data = yaml.safe_load(block)
+    listed = data["experts"]
+    ids = {entry.get("id") for entry in listed}
+    named = {name for entry in listed for _, name in named_children(entry)}
+    data["experts"] += [{"id": name, "base_url": URL} for name in sorted(named - ids)]
+    assert Settings.model_validate(data).experts

@@ -151,7 +151,9 @@ def test_votes_weigh_what_they_are_said_to() -> None:
 
 
 class Estimates:
-    async def weights(self, request: ChatRequest, cards: Sequence[ExpertCard]) -> Sequence[float]:
+    async def weights(
+        self, request: ChatRequest, cards: Sequence[ExpertCard], call: Call
+    ) -> Sequence[float]:
         return [5.0 if each.expert_id == "two" else 1.0 for each in cards]
 
 
