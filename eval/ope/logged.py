@@ -26,6 +26,13 @@ class Served(NamedTuple):
     cost_usd_N: Floats
 
 
+class Aside(NamedTuple):
+    """Shadow calls: what was asked beside the requests, to learn, and what that cost."""
+
+    calls: int
+    cost_usd: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Logged:
     """Outcomes that were chosen to be seen, with the chance that each had of being seen.

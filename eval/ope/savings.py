@@ -14,7 +14,7 @@ from eval.intervals import Interval
 from eval.ope.asked import Asked
 from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge
-from eval.ope.logged import Logged, Served
+from eval.ope.logged import Aside, Logged, Served
 from eval.ope.rewards import Rewards, rewards
 from eval.ope.topics import topics
 from experts.cards import Prices
@@ -80,6 +80,9 @@ class Part:
     alternatives: tuple[Alternative, ...]
 
 
+_NOTHING_ASIDE = Aside(0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Savings:
     """What routing saved in a window.
@@ -90,6 +93,7 @@ class Savings:
         spent_usd: On all of them, as far as prices are known.
         unpriced: How many cost something unknown.
         quality: Mean score.
+        aside: Shadow calls, which are no part of what was spent.
         alternatives: What else might have been done.
         parts: The same by key, tag, task and topic; the busiest first.
     """
@@ -99,6 +103,7 @@ class Savings:
     spent_usd: float
     unpriced: int
     quality: float
+    aside: Aside
     alternatives: tuple[Alternative, ...]
     parts: tuple[Part, ...]
 
@@ -110,6 +115,8 @@ class Savings:
             "spent_usd": self.spent_usd,
             "unpriced": self.unpriced,
             "quality": None if np.isnan(self.quality) else self.quality,
+            "shadow_calls": self.aside.calls,
+            "shadow_usd": self.aside.cost_usd,
             "alternatives": [_json(each) for each in self.alternatives],
             "parts": [
                 {
@@ -132,6 +139,7 @@ def savings(
     served: Served,
     *,
     previous: Router | None = None,
+    aside: Aside = _NOTHING_ASIDE,
     labels: Mapping[str, Sequence[str | None]] | None = None,
     seed: int = 0,
 ) -> Savings:
@@ -147,6 +155,7 @@ def savings(
         featurizer: Makes the features of the models of rewards.
         served: What came of each, length N.
         previous: The router that served before.
+        aside: What shadow calls cost meanwhile.
         labels: What requests are counted apart by: label to values, each of length N. With them
             what they are about, see `eval.ope.topics`.
         seed: Of folds and bootstrap.
@@ -174,6 +183,7 @@ def savings(
         spent_usd=float(spent_N.sum()),
         unpriced=int(np.isnan(served.cost_usd_N).sum()),
         quality=float(scored_N.mean()) if len(scored_N) else float("nan"),
+        aside=aside,
         alternatives=_compared(part, known, choices, np.arange(len(part)), seed),
         parts=_parts(spent_N, rows, part, known, choices, {**(labels or {}), "topic": about}, seed),
     )

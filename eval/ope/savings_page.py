@@ -22,7 +22,12 @@ def write_savings(found: Savings, directory: Path | str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     page, figures = directory / "savings.html", directory / "savings.json"
     content = orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2)
-    html = environment().get_template("savings.html.j2").render(found=found)
+    html = render_savings(found)
     write_whole(figures, lambda path: path.write_bytes(content))
     write_whole(page, lambda path: path.write_text(html, encoding="utf-8"))
     return page
+
+
+def render_savings(found: Savings) -> str:
+    """The page as one HTML document that needs no other file and no network."""
+    return environment().get_template("savings.html.j2").render(found=found)

@@ -15,6 +15,7 @@ from gateway.dashboard.money import dollars
 from gateway.ledger.cards import latest_cards
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
+from gateway.ledger.shadows import shadow_totals
 from gateway.policies import named_policies
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
@@ -59,6 +60,7 @@ def savings(
 
     settings = load_settings(config)
     name = router or settings.routing.router
+    span = day(since, 0.0), day(until, float("inf"))
     store = RouterStore(settings.data_dir / "routers")
     promoted = store.promoted(name)
     before = promoted.history[-1] if promoted and promoted.history else None
@@ -66,13 +68,14 @@ def savings(
         found = history(
             engine,
             name,
-            since=day(since, 0.0),
-            until=day(until, float("inf")),
+            since=span[0],
+            until=span[1],
             most=most,
             seed=seed,
         )
         prices = dict.fromkeys(found.logged.table.experts) | latest_prices(engine)
         cards = latest_cards(engine)
+        aside = shadow_totals(engine, name, span)
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")
     previous = store.load(name, before) if before else None
@@ -83,6 +86,7 @@ def savings(
         previous.featurizer if previous else Featurizer(HashingEncoder()),
         found.served,
         previous=previous,
+        aside=aside,
         labels=found.labels,
         seed=seed,
     )
@@ -102,6 +106,11 @@ def _show(result: Savings) -> None:
         f"{result.requests:,} requests for {dollars(result.spent_usd)}{unknown}; "
         f"{result.scored:,} have a score, {100 * result.quality:.1f} on average"
     )
+    if result.aside.calls:
+        out.print(
+            f"apart from them {result.aside.calls:,} shadow calls for "
+            f"{dollars(result.aside.cost_usd)}"
+        )
     show_table("instead of routing", _COLUMNS, [_row(each) for each in result.alternatives])
     for part in result.parts:
         title = f"{part.label} {part.value}: {part.requests:,} requests, {dollars(part.spent_usd)}"

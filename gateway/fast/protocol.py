@@ -279,7 +279,7 @@ class FastProtocol(PatientProtocol):
         super().connection_lost(exc)
         if isinstance(self.cycle, Seat | Quick):
             # It refers to us: together we would wait for the garbage collector.
-            self.cycle = None  # type: ignore[assignment]
+            self.cycle = None
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -20,6 +20,7 @@ from gateway.api.chat_in import parse_chat
 from gateway.ask import Ask
 from gateway.errors import LedgerError
 from gateway.execution.silence import ENDLESS, Patience
+from gateway.fast.nobody import NOBODY_WAITS
 from gateway.fast.plain_answer import Answer, read_answer
 from gateway.fast.plain_body import Plain, read_plain
 from gateway.fast.plans import Plan, Visit
@@ -52,7 +53,7 @@ class Quick:
         began: Seconds on `time.monotonic`, which is the event loop's clock too.
 
     Attributes:
-        response_complete, disconnected, keep_alive: As the server's own cycles.
+        response_complete, disconnected, keep_alive, message_event: As the server's own cycles.
         ask: What is asked, if a router has to know.
         decision: Who answers, once that is known.
         plan: How that one is asked, once that is known.
@@ -69,6 +70,8 @@ class Quick:
         "gateway", "keep_alive", "ledger_s", "mark", "patience", "plan", "raw",
         "response_complete", "sent", "ticket", "usd", "visit",
     )  # fmt: skip
+
+    message_event = NOBODY_WAITS
 
     def __init__(
         self,

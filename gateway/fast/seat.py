@@ -10,6 +10,7 @@ from gateway.begun import Begun
 from gateway.errors import LedgerError
 from gateway.fast.exchange import Exchange
 from gateway.fast.lane import Admitted, Lane
+from gateway.fast.nobody import NOBODY_WAITS
 from gateway.state import Gateway
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _BEHIND_S = 1.0
 """How long a request waits here for a ledger that is behind."""
-
-
-class _NoEvent:
-    def set(self) -> None:
-        """Nobody waits for it."""
-
-
-NOBODY_WAITS = _NoEvent()
 
 
 class Seat:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Engine, Select, cast, func, select
 
+from eval.ope.logged import Aside
 from experts.cards import NANO_PER_USD
 from gateway.ledger.database import reader
 from gateway.ledger.tables import decision, shadow_call, shadow_outcome, shadow_result
@@ -54,6 +55,26 @@ def spent_since(engine: Engine, since: float) -> int:
     )
     with reader(engine).connect() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def shadow_totals(engine: Engine, router: str, span: tuple[float, float]) -> Aside:
+    """Shadow calls beside a router's decisions in [since, until), and their known dollars."""
+    made = shadow_result.c
+    query: Select[Any] = (
+        select(
+            func.count().filter(shadow_call.c.root_id == made.call_id),
+            func.coalesce(func.sum(made.cost_nanousd), 0),
+        )
+        .select_from(shadow_result)
+        .join(shadow_call, shadow_call.c.call_id == made.call_id)
+        .join(decision, decision.c.decision_id == shadow_call.c.decision_id)
+        .where(decision.c.router == router, decision.c.at >= span[0])
+    )
+    if span[1] != float("inf"):
+        query = query.where(decision.c.at < span[1])
+    with reader(engine).connect() as connection:
+        calls, cost = connection.execute(query).one()
+    return Aside(int(calls), int(cost) / NANO_PER_USD)
 
 
 def shadow_scores(

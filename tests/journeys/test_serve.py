@@ -53,6 +53,7 @@ def serving(
         while not answers(url):
             assert process.poll() is None, "the gateway ended instead of serving"
             assert time.monotonic() < until, "the gateway did not come up"
+            time.sleep(0.05)
         yield url, process
     finally:
         if process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,9 +27,11 @@ from gateway.fast.exchange import Exchange
 from gateway.fast.naming import ModelName
 from gateway.fast.plain_answer import read_answer
 from gateway.fast.plain_body import read_plain
+from gateway.fast.protocol import FastProtocol
 from gateway.fast.quick import Quick
 from gateway.fast.whole import read_whole
 from gateway.ledger import tables
+from gateway.protocol import REFUSED
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tally import Kind, Seen
 from routers.eligible import Constraints
@@ -241,6 +244,19 @@ def test_a_client_that_leaves_takes_the_call_with_it(
     assert paths == {"quick": 0, "exchange": 1}
     totals = served.totals()
     assert (totals["requests"], served.verified().open_attempts) == (1, 0)
+
+
+def test_a_connection_ends_well_after_its_last_request(
+    serve: Serve, remote: Remote, provider: FakeProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.otherwise = answer()
+    served = serve({"only": remote("only", provider.url)})
+    assert served.ask("only").is_success
+    protocols = [each for each in gc.get_objects() if type(each) is FastProtocol]
+    served.client.close()
+    until(lambda: all(protocol.phase == REFUSED for protocol in protocols))
+    assert [protocol.cycle for protocol in protocols] == [None] * len(protocols)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 _BODY = {"model": "only", "messages": [{"role": "user", "content": "Hi"}]}

@@ -10,12 +10,13 @@ from sqlalchemy import Engine, select
 
 from eval.ope.asked import Asked
 from eval.ope.savings import savings
+from eval.ope.savings_page import render_savings
 from gateway.ledger.database import opened
 from gateway.ledger.export import as_table, export_outcomes
 from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.residuals import residuals
-from gateway.ledger.shadows import count_shadow_scores
+from gateway.ledger.shadows import count_shadow_scores, shadow_totals
 from gateway.ledger.tables import request_result
 from gateway.ledger.verify import verify_ledger
 from routers.encoders import HashingEncoder
@@ -83,10 +84,14 @@ def test_savings_are_of_what_served(engine: Engine, found: History) -> None:
         latest_prices(engine),
         Featurizer(HashingEncoder()),
         found.served,
+        aside=shadow_totals(engine, "default", (0.0, float("inf"))),
         labels=found.labels,
     )
     totals = LedgerReader(engine).totals()
     assert told.spent_usd == pytest.approx(totals["cost_usd"])
+    assert told.as_json()["shadow_calls"] == totals["shadow_calls"] > 0
+    assert told.as_json()["shadow_usd"] == pytest.approx(totals["shadow_usd"])
+    assert "shadow calls for $" in render_savings(told)
     assert told.quality == pytest.approx(totals["mean_score"])
     assert sum(part.spent_usd for part in told.parts if part.label == "key") == pytest.approx(
         totals["cost_usd"]
