@@ -82,9 +82,9 @@ def test_a_request_is_decided_by_the_policy_it_asked_for(router: Router) -> None
 
 
 def test_the_value_of_a_stochastic_policy_is_its_own(router: Router) -> None:
-    logged, truth_NA = world(1200, seed=3)
+    logged, truth_NA = world(800, seed=3)
     soft = Named(Preference(), policy=SoftmaxPolicy(0.3))
-    asked = asked_for(1200, soft)
+    asked = asked_for(800, soft)
     truth = float((chances(router, logged, asked) * truth_NA).sum(axis=1).mean())
     found = study(router, logged, asked, PRICES, replicates=20, with_front=False)
     value = found.judgement.values["quality"]["dr"]
