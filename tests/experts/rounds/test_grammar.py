@@ -157,8 +157,30 @@ def test_what_only_looks_like_a_tag_stays_what_it_was() -> None:
     )
 
 
-@given(st.text(alphabet="<>/ aninswerformtk\n", max_size=60))
-def test_no_text_at_all_can_forge_a_tag(text: str) -> None:
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<",
+                "/",
+                ">",
+                " ",
+                "\n",
+                "x",
+                "answer",
+                "information",
+                "search",
+                "think",
+                "<answer>",
+                "</information>",
+                "<ANSWER>",
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_no_text_at_all_can_forge_a_tag(pieces: list[str]) -> None:
+    text = "".join(pieces)
     whole = f"<think>a</think><search>small: b</search>{PUBLISHED.informed(text)}<answer>c</answer>"
     assert fault_of(whole, POOL) is None
 
