@@ -58,6 +58,13 @@ def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
         return SelfCheck(entry.samples or _VERDICTS, verifier, temperature)
     if entry.by == "arithmetic" or entry.by == "schema" or entry.by == "check":
         return Verified((_verifier(entry, composer),))
+    if entry.by == "scorer":
+        if entry.scorer is None:
+            raise ValueError("`by: scorer` needs a scorer, which the settings see to")
+        # It brings what fits it, which takes long to load.
+        from gateway.learned_signals import Scored, load_scorer
+
+        return Scored(load_scorer(entry.scorer))
     return Confidence(entry.by, entry.power)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from routers.records import Floats
 
-_CHOICE = re.compile(r"^\W*(?:(?:the )?(?:correct )?answer(?: is)?\W*)?\(?([A-Ja-j])\b(?![’'])")
+_CHOICE = re.compile(
+    r"^\W*(?:(?i:(?:the )?(?:correct )?answer(?: is)?)\W*)?\(?([A-Ja-j])\b(?![’'])"
+)
 _OPTION = re.compile(r"(?m)^\W?[A-J]\W")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _FENCE = re.compile(r"```(?:\w+)?\s*\n(.*?)```", re.DOTALL)

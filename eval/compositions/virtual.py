@@ -102,6 +102,34 @@ class Voted:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreed:
+    """Two experts at once; where they don't say the same, a third one answers alone.
+
+    Attributes:
+        pair: Ids; the first one's answer is given where they agree.
+        last: Id.
+    """
+
+    pair: tuple[str, str]
+    last: str
+
+    @property
+    def name(self) -> str:
+        return f"cascade({' = '.join(self.pair)} else {self.last})"
+
+    def on(self, side: Side) -> Happened:
+        if side.seen.same_NAA is None:
+            raise ComparisonError("agreement needs to know which answers say the same")
+        first, second, last = (side.table.experts.index(e) for e in (*self.pair, self.last))
+        same_N = side.seen.same_NAA[:, first, second]
+        score_NA = side.table.score_NA
+        asked_NA = np.zeros(score_NA.shape)
+        asked_NA[:, [first, second]] = 1.0
+        asked_NA[:, last] = 1 - same_N
+        return Happened(same_N * score_NA[:, first] + (1 - same_N) * score_NA[:, last], asked_NA)
+
+
+@dataclass(frozen=True, slots=True)
 class Picked:
     """Several experts at once; the answer that looks most right is given.
 

@@ -25,6 +25,7 @@ from routers.router import Router
 
 _FOLDS = 5
 _FEWEST = 40
+_RIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,8 @@ def make_world(
     seed: int = 0,
     estimator: str = "default",
     calls: bool = False,
+    wrong_alike: float | None = None,
+    judge: str = "tfidf",
 ) -> World:
     """Fit what is known before asking (a router) and after (a judge of answers or of samples).
 
@@ -82,12 +85,15 @@ def make_world(
         seed: Source of all randomness.
         estimator: The router's, as `Recipe.read` understands it.
         calls: Whether the answers are calls of tools.
+        wrong_alike: Where no answers are recorded, the chance that two wrong ones are taken to say
+            the same; right ones always do, and nothing else is known of an answer. None: refuse.
+        judge: The encoder through which answers are judged.
 
     Raises:
         ComparisonError: Too few queries are complete, or there are neither answers nor samples.
     """
     experts = sorted(experts)
-    parts = [_complete(table, drafts, experts) for table, drafts in (train, test)]
+    parts = [complete(table, drafts, experts) for table, drafts in (train, test)]
     for table, _ in parts:
         if len(table) < _FEWEST:
             raise ComparisonError(
@@ -102,10 +108,13 @@ def make_world(
         rng = np.random.default_rng(seed)
         same: list[Floats | None] = []
         if drafts.has_answers and other_drafts.has_answers:
-            signals = _of_answers(parts, rng)
+            signals = _of_answers(parts, rng, judge)
             same += [same_answers(t.prompts, d.answers_NA, calls=calls) for t, d in parts]
         elif not np.isnan(drafts.agreement_NA).any():
             signals = _of_samples(parts, rng)
+        elif wrong_alike is not None:
+            signals = [_known(each, table) for each in (ante[0], ante[1].quality_NA)]
+            same += [simulated_agreement(t.score_NA, wrong_alike, rng) for t, _ in parts]
         else:
             raise ComparisonError("the file holds neither the answers nor their samples' agreement")
     same = same or [None, None]
@@ -120,10 +129,28 @@ def make_world(
     return World(tuple(experts), sides[0], sides[1], router)
 
 
-def _complete(
+def simulated_agreement(score_NA: Floats, wrong_alike: float, rng: np.random.Generator) -> Floats:
+    """Who says the same where only scores are known, shape (N, A, A).
+
+    Right answers (scores of .5 and above) are alike. Of the wrong ones to a query each gives its
+    most tempting wrong answer with chance √`wrong_alike`, so that two are alike with that chance at
+    least, and else one of its own.
+    """
+    count = score_NA.shape[1]
+    tempted_NA = rng.uniform(size=score_NA.shape) < np.sqrt(wrong_alike)
+    said_NA = np.where(score_NA >= _RIGHT, -1, np.where(tempted_NA, -2, np.arange(count)))
+    return np.where(said_NA[:, :, None] == said_NA[:, None, :], 1.0, 0.0)
+
+
+def complete(
     table: OutcomeTable, drafts: DraftTable, experts: Sequence[str]
 ) -> tuple[OutcomeTable, DraftTable]:
-    """The queries that all experts answered, in the order that routers learn from them."""
+    """The queries that all experts answered at a known cost, columns and rows sorted by id.
+
+    Raises:
+        ComparisonError: The table does not know one of the experts.
+    """
+    experts = sorted(experts)
     missing = [expert for expert in experts if expert not in table.experts]
     if missing:
         raise ComparisonError(f"no outcome of {', '.join(missing)} is known")
@@ -159,17 +186,39 @@ def _known(quality_NA: Floats, table: OutcomeTable) -> Floats:
 
 
 def _of_answers(
-    parts: Sequence[tuple[OutcomeTable, DraftTable]], rng: np.random.Generator
+    parts: Sequence[tuple[OutcomeTable, DraftTable]], rng: np.random.Generator, judge: str
 ) -> list[Floats]:
     """How right each answer looks to FrugalGPT's scorer."""
     (table, drafts), (other, other_drafts) = parts
+    unseen_NA, scorer = judged_answers(table, drafts, rng, judge)
+    judged = scorer.scores(_as_drafts(other, other_drafts))
+    return [unseen_NA, judged.reshape(other.score_NA.shape)]
+
+
+def judged_answers(
+    table: OutcomeTable, drafts: DraftTable, rng: np.random.Generator, judge: str = "tfidf"
+) -> tuple[Floats, AnswerScorer]:
+    """How right each answer looks to a scorer that had not seen its group, and one of all rows.
+
+    Args:
+        table: Complete, see `complete`.
+        drafts: With an answer in every cell.
+        rng: The only source of chance.
+        judge: The encoder of the scorer.
+    """
     rows = _as_drafts(table, drafts)
     groups = [group for group in table.groups for _ in table.experts]
     score_R = table.score_NA.ravel()
-    unseen = AnswerScorer.out_of_fold(rows, score_R, groups, rng)
-    scorer = AnswerScorer.fit(rows, score_R, rng)
-    judged = scorer.scores(_as_drafts(other, other_drafts))
-    return [unseen.reshape(table.score_NA.shape), judged.reshape(other.score_NA.shape)]
+    # Threads that wait for each other cost more than they bring, and change the last digits.
+    with threadpool_limits(limits=1):
+        unseen_R = AnswerScorer.out_of_fold(rows, score_R, groups, rng, encoder=judge)
+        scorer = AnswerScorer.fit(rows, score_R, rng, encoder=judge)
+    return unseen_R.reshape(table.score_NA.shape), scorer
+
+
+def judged_samples(drafts: DraftTable) -> Floats:
+    """How many of each expert's samples agree, as the gate of a cascade sees it."""
+    return drafts.agreement_NA
 
 
 def _as_drafts(table: OutcomeTable, drafts: DraftTable) -> Drafts:

@@ -20,7 +20,17 @@ from gateway.errors import GatewayError
 from routers.errors import RoutingError
 
 _COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate", "ope", "retrain", "savings")
-_GROUPS = ("routers", "experts", "keys", "ledger", "shelves", "fleet", "rounds", "judges")
+_GROUPS = (
+    "routers",
+    "experts",
+    "keys",
+    "ledger",
+    "shelves",
+    "fleet",
+    "rounds",
+    "judges",
+    "compose",
+)
 
 
 class _Imported(UserDict[str, Any]):

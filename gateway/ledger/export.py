@@ -49,6 +49,7 @@ def export_outcomes(
     named_only: bool = False,
     since: Mapping[str, float] | None = None,
     after: float = 0.0,
+    answers: bool = False,
 ) -> Export:
     """Scored answers of the ledger, the newest score of each decision.
 
@@ -64,6 +65,7 @@ def export_outcomes(
         named_only: Only requests that named their expert, as those of `collect` do.
         since: Expert to the time before which its answers are left out, seconds since 1970.
         after: The same for all of them.
+        answers: Whether the answers come along, as `response`, where they were kept.
 
     Raises:
         NothingToLearnError: No scored answer with its prompt is there.
@@ -77,6 +79,7 @@ def export_outcomes(
         named_only=named_only,
         since=since,
         after=after,
+        answers=answers,
     )
     return Export(tuple(newest_first)[::-1], left_out)
 
@@ -100,6 +103,7 @@ def export_rows(
     since: Mapping[str, float] | None = None,
     after: float = 0.0,
     progress: Callable[[int], None] = lambda _: None,
+    answers: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The rows of `export_outcomes`, the newest first and never in memory together.
 
@@ -115,6 +119,7 @@ def export_rows(
         since: Expert to the time before which its answers are left out, seconds since 1970.
         after: The same for all of them.
         progress: Is told of so many more scored answers that were read.
+        answers: Whether the answers come along, as `response`, where they were kept.
 
     Raises:
         NothingToLearnError: At the end, when there was no row.
@@ -122,7 +127,7 @@ def export_rows(
     seen: set[bytes] = set()
     last, anything = "", False
     for record in chain(
-        _scored(engine, objective, named_only),
+        _scored(engine, objective, named_only, answers=answers),
         () if named_only else _scored_aside(engine, objective),
     ):
         progress(1)
@@ -138,7 +143,8 @@ def export_rows(
         if once == last or not _is_first(record, seen):
             continue
         last, anything = once, True
-        yield _row(record)
+        row = _row(record)
+        yield {**row, "response": record.get("answer")} if answers else row
     if not anything:
         why = "; ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         raise NothingToLearnError(
@@ -174,7 +180,9 @@ def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str
     return frozenset((row["query_id"], row["model"]) for row in rows)
 
 
-def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[str, Any]]:
+def _scored(
+    engine: Engine, objective: str, named_only: bool, *, answers: bool
+) -> Iterable[dict[str, Any]]:
     """The newest score of each decision, the newest first."""
     later = outcome.alias("later")
     replaced = exists().where(
@@ -214,6 +222,8 @@ def _scored(engine: Engine, objective: str, named_only: bool) -> Iterable[dict[s
         .where(outcome.c.objective == objective, attempt_result.c.status == "ok", ~replaced)
         .order_by(outcome.c.at.desc(), outcome.c.outcome_id.desc(), attempt.c.ordinal.desc())
     )
+    if answers:
+        query = query.add_columns(request_result.c.answer)
     if named_only:
         query = query.where(decision.c.router == "explicit")
     with reader(engine).connect() as connection:

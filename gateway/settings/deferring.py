@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,6 +32,7 @@ class DeferSettings(Frozen):
         "arithmetic",
         "schema",
         "check",
+        "scorer",
     ] = "logprob"
     """What a draft is judged by."""
     accept_at: Unit = 0.8
@@ -47,6 +49,8 @@ class DeferSettings(Frozen):
     verifier: Child | None = None
     """Who checks; whoever drafted if not said."""
     check: CheckFields | None = None
+    scorer: Path | None = None
+    """What `pointsman compose fit` wrote, for `by: scorer`."""
     chance: bool = False
     """Accept with the score as probability, whatever the thresholds; the propensity is logged."""
 
@@ -56,6 +60,8 @@ class DeferSettings(Frozen):
             raise refusal([(("hopeless_below",), "must be ≤ accept_at")])
         if (self.by == "check") != (self.check is not None):
             raise refusal([(("check",), "goes with `by: check`")])
+        if (self.by == "scorer") != (self.scorer is not None):
+            raise refusal([(("scorer",), "goes with `by: scorer`, which needs it")])
         if self.by == "agreement" and self.samples == 1:
             raise refusal([(("samples",), "must be ≥ 2: one answer agrees with itself")])
         return self

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from routers.deferral.threshold import Threshold
 from routers.errors import TableError
@@ -37,6 +38,14 @@ class Logged:
                 "a chain is searched on requests where every expert's score, cost and signal is "
                 "known; leave the others out"
             )
+
+    def __len__(self) -> int:
+        return len(self.score_NA)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Logged:
+        """The same of some requests."""
+        parts = (self.signal_NA, self.score_NA, self.cost_usd_NA)
+        return Logged(self.experts, *(values_NA[rows] for values_NA in parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,153 @@
+"""Part b: cascade routing against plain routing and plain cascades, over all prices of quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.composition.data import Spread, with_interval
+from eval.compositions.offered import frontier
+from eval.compositions.world import Side, World
+from eval.curves import aiq
+from eval.intervals import ClusterBootstrap
+from routers.cascading.replay import Replay
+from routers.cascading.routing import CascadeRouting
+from routers.deferral.chain import search
+from routers.estimators.folds import group_folds, others
+from routers.records import Floats
+
+PRICES = (0.0, *np.geomspace(1e-2, 1e3, 40).tolist())
+"""Quality points per mean request to the dearest expert."""
+_FOLDS = 3
+_DEPTHS = (1, 2, 3)
+_REPLICATES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What one set shows; areas with 95 % intervals, those of differences paired."""
+
+    name: str
+    rows: str
+    count: int
+    chosen: str
+    routing: Spread
+    cascade: Spread
+    both: Spread
+    over_routing: Spread
+    over_cascade: Spread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Points:
+    """Score and dollars of each request under each setting, shape (K, N)."""
+
+    score_KN: Floats
+    usd_KN: Floats
+
+
+def measured(name: str, what: str, worlds: Sequence[World], seed: int = 0) -> Curve:
+    """All three ways on the test side of `worlds`, whose rows are put together."""
+    kinds: dict[str, list[_Points]] = {"routing": [], "cascade": [], "both": []}
+    chosen = []
+    for world in worlds:
+        depth, learn = _choose(world.experts, world.train, seed)
+        chosen.append(f"depth {depth}{'' if learn else ', own signals'}")
+        rule = _fit(world.experts, world.train, learn, seed)
+        replay = Replay(rule, world.test.seen, world.test.usd_NA)
+        prices = np.array(PRICES) / world.train.table.cost_usd_NA.mean(axis=0).max()
+        kinds["routing"].append(_of_prices(replay, world.test, prices, 1))
+        kinds["both"].append(_of_prices(replay, world.test, prices, depth))
+        kinds["cascade"].append(_of_chains(world, prices))
+    groups = [group for world in worlds for group in world.test.table.groups]
+    cost_A = np.concatenate([world.test.table.cost_usd_NA for world in worlds]).mean(axis=0)
+    ends = float(cost_A.min()), float(cost_A.max())
+    areas = {
+        kind: _areas([np.hstack([p.usd_KN for p in parts]), np.hstack([p.score_KN for p in parts])],
+                     groups, ends, seed)
+        for kind, parts in kinds.items()
+    }  # fmt: skip
+    found = {kind: with_interval(value, drawn) for kind, (value, drawn) in areas.items()}
+    over = {
+        kind: with_interval(areas["both"][0] - areas[kind][0], areas["both"][1] - areas[kind][1])
+        for kind in ("routing", "cascade")
+    }
+    return Curve(
+        name, what, len(groups), "; ".join(dict.fromkeys(chosen)), found["routing"],
+        found["cascade"], found["both"], over["routing"], over["cascade"],
+    )  # fmt: skip
+
+
+def _fit(experts: tuple[str, ...], side: Side, learn: bool, seed: int) -> CascadeRouting:
+    rng = np.random.default_rng(seed)
+    table = side.table
+    return CascadeRouting.fit(
+        experts, side.seen, table.score_NA, table.groups, rng, depth=max(_DEPTHS), learn=learn
+    )
+
+
+def _choose(experts: tuple[str, ...], train: Side, seed: int) -> tuple[int, bool]:
+    """Depth, and whether answers tell of others, by cross-validation on the training side."""
+    rows = len(train.table)
+    prices = np.array(PRICES) / train.table.cost_usd_NA.mean(axis=0).max()
+    totals: dict[tuple[int, bool], list[_Points]] = {}
+    for held in group_folds(train.table.groups, _FOLDS, np.random.default_rng(seed)):
+        known, new = _part(train, others(held, rows)), _part(train, held)
+        for learn in (True, False):
+            replay = Replay(_fit(experts, known, learn, seed), new.seen, new.usd_NA)
+            for depth in _DEPTHS:
+                points = _of_prices(replay, new, prices, depth)
+                totals.setdefault((depth, learn), []).append(points)
+    cost_A = train.table.cost_usd_NA.mean(axis=0)
+    ends = float(cost_A.min()), float(cost_A.max())
+
+    def area(parts: list[_Points]) -> float:
+        usd = np.hstack([p.usd_KN for p in parts]).mean(axis=1)
+        return _area(usd, np.hstack([p.score_KN for p in parts]).mean(axis=1), ends)
+
+    return max(totals, key=lambda key: (round(area(totals[key]), 6), -key[0]))
+
+
+def _part(side: Side, rows: np.ndarray) -> Side:
+    drafts = side.drafts.take(rows.tolist(), list(range(len(side.table.experts))))
+    return Side(side.table.take(rows), drafts, side.seen.take(rows), side.usd_NA[rows])
+
+
+def _of_prices(replay: Replay, side: Side, prices: Floats, depth: int) -> _Points:
+    trips = [replay.run(float(price), depth) for price in prices]
+    return _Points(
+        np.stack([trip.score(side.table.score_NA) for trip in trips]),
+        np.stack([trip.usd(side.table.cost_usd_NA) for trip in trips]),
+    )
+
+
+def _of_chains(world: World, prices: Floats) -> _Points:
+    """For each price the chain of FrugalGPT that is best at it on the training side."""
+    chains = frontier(search(world.train.logged))
+    best = [max(chains, key=lambda c: c.quality - price * c.cost_usd) for price in prices]
+    pairs = [chain.replay(world.test.logged) for chain in best]
+    return _Points(np.stack([score for score, _ in pairs]), np.stack([usd for _, usd in pairs]))
+
+
+def _areas(
+    both: list[Floats], groups: Sequence[str], ends: tuple[float, float], seed: int
+) -> tuple[float, Floats]:
+    usd_KN, score_KN = both
+    settings = len(usd_KN)
+    bootstrap = ClusterBootstrap(groups, seed=seed, replicates=_REPLICATES)
+    values = np.vstack([usd_KN, score_KN])
+    drawn_BK = bootstrap.means(values, np.ones(values.shape))
+    drawn_B = np.array([_area(row[:settings], row[settings:], ends) for row in drawn_BK])
+    return _area(usd_KN.mean(axis=1), score_KN.mean(axis=1), ends), drawn_B
+
+
+def _area(usd_K: Floats, quality_K: Floats, ends: tuple[float, float]) -> float:
+    """AIQ; below its cheapest setting a curve is as high as there."""
+    low, high = ends
+    least = float(usd_K.min())
+    if least > low:
+        first = quality_K[usd_K.argmin()]
+        usd_K, quality_K = np.append(usd_K, low), np.append(quality_K, first)
+    return aiq(usd_K, quality_K, low, high)

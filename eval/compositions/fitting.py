@@ -1,0 +1,118 @@
+"""From recorded answers to a cascade that can be configured: who is asked, and until what score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.compositions.drafts import DraftTable
+from eval.compositions.world import complete, judged_answers, judged_samples
+from eval.errors import ComparisonError
+from routers.deferral.chain import Chain, Logged, as_good_as, search, within_budget
+from routers.deferral.scorer import AnswerScorer
+from routers.deferral.threshold import Threshold
+from routers.records import OutcomeTable
+
+_FEWEST = 40
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedCascade:
+    """A cascade, and what it is expected to do for requests like those it was fitted on.
+
+    Attributes:
+        chain: Experts and thresholds, with the quality and cost that were found.
+        scorer: What judges drafts; None where their samples' agreement does.
+        logged: What it was fitted on.
+        by: `scorer` or `agreement`.
+    """
+
+    chain: Chain
+    scorer: AnswerScorer | None
+    logged: Logged
+    by: str
+
+
+def fit_cascade(
+    table: OutcomeTable,
+    drafts: DraftTable,
+    experts: Sequence[str],
+    *,
+    budget_usd: float | None = None,
+    quality: float | None = None,
+    risk: float | None = None,
+    seed: int = 0,
+    judge: str = "tfidf",
+) -> FittedCascade:
+    """Fit to one goal: a budget, a quality to be reached at the least cost, or a risk.
+
+    Args:
+        table: Graded answers with their costs.
+        drafts: The answers, or how many of their samples agree.
+        experts: Whom a cascade may ask. For a risk exactly two, in their order.
+        budget_usd: Mean dollars per request to spend.
+        quality: Mean score to reach.
+        risk: Of all requests, the share that may be kept by the first expert and wrong.
+        seed: Source of all randomness.
+        judge: The encoder through which answers are judged.
+
+    Raises:
+        ComparisonError: Not exactly one goal, too few queries, neither answers nor samples, or no
+            cascade reaches the goal.
+        TableError: The budget is below what the cheapest expert costs.
+    """
+    if sum(goal is not None for goal in (budget_usd, quality, risk)) != 1:
+        raise ComparisonError("say one of a budget, a quality and a risk to fit to")
+    if risk is not None and len(experts) != 2:
+        raise ComparisonError(
+            f"a risk is fitted for two experts in their order, got {len(experts)}"
+        )
+    known, told = complete(table, drafts, experts)
+    if len(known) < _FEWEST:
+        raise ComparisonError(
+            f"{len(known)} queries were answered by all of {', '.join(experts)} at a known cost; "
+            f"{_FEWEST} are needed"
+        )
+    rng = np.random.default_rng(seed)
+    scorer: AnswerScorer | None = None
+    if told.has_answers:
+        signal_NA, scorer = judged_answers(known, told, rng, judge)
+    elif not np.isnan(told.agreement_NA).any():
+        signal_NA = judged_samples(told)
+    else:
+        raise ComparisonError(
+            "the file holds neither the experts' answers (column 'response') nor how many of their "
+            "samples agree (column 'agreement'), so nothing tells a good draft from a bad one"
+        )
+    logged = Logged(known.experts, signal_NA, known.score_NA, known.cost_usd_NA)
+    chain = _chain(logged, experts, budget_usd, quality, risk)
+    return FittedCascade(chain, scorer, logged, "scorer" if scorer else "agreement")
+
+
+def _chain(
+    logged: Logged,
+    experts: Sequence[str],
+    budget_usd: float | None,
+    quality: float | None,
+    risk: float | None,
+) -> Chain:
+    if risk is not None:
+        first = logged.experts.index(experts[0])
+        threshold = Threshold.of_risk(
+            logged.signal_NA[:, first], 1 - logged.score_NA[:, first], risk
+        )
+        chain = Chain(tuple(experts), (threshold,), np.nan, np.nan)
+        score_N, cost_N = chain.replay(logged)
+        return Chain(chain.experts, (threshold,), float(score_N.mean()), float(cost_N.mean()))
+    chains = search(logged)
+    if budget_usd is not None:
+        return within_budget(chains, budget_usd)
+    found = as_good_as(chains, float(quality or 0.0))
+    if found is None:
+        best = max(chain.quality for chain in chains)
+        raise ComparisonError(
+            f"no cascade reaches a quality of {quality}; the best reaches {best:.3f}"
+        )
+    return found

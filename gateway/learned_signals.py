@@ -1,0 +1,61 @@
+"""Signals of a draft that were learned from outcomes, for the rules of cascades."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from experts.base import Call
+from experts.compose.base import Asked, Reply
+from experts.compose.deferral.base import Measured
+from experts.messages import ChatRequest
+from routers.deferral.scorer import AnswerScorer
+from routers.state_files import load_state, save_state
+
+SCORER = "answer scorer"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How right a draft looks to a scorer that learned from graded answers.
+
+    Attributes:
+        scorer: Fitted.
+    """
+
+    scorer: AnswerScorer
+
+    @property
+    def calls(self) -> float:
+        return 0.0
+
+    def asks(self, request: ChatRequest) -> ChatRequest:
+        return request
+
+    async def measure(
+        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
+    ) -> Measured:
+        text = reply.text
+        if not text:
+            # Calls of tools alone, or nothing: it learned from texts.
+            return Measured(None)
+        # About a millisecond for each thousand words, which others should not wait for.
+        return Measured(
+            await anyio.to_thread.run_sync(self.scorer.score, request.text, text, reply.expert_id)
+        )
+
+
+def load_scorer(path: Path) -> AnswerScorer:
+    """A scorer that `pointsman compose fit` wrote.
+
+    Raises:
+        ArtifactError: There is none at `path`, or it is damaged.
+    """
+    return AnswerScorer.from_state(load_state(SCORER, path))
+
+
+def save_scorer(scorer: AnswerScorer, path: Path) -> str:
+    """Write a scorer; returns the hash of its content."""
+    return save_state(SCORER, scorer.state(), path)

@@ -1,0 +1,65 @@
+"""A cascade is fitted to a budget, a quality or a risk, and keeps it on other requests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eval.compositions.drafts import DraftTable
+from eval.compositions.fitting import fit_cascade
+from eval.errors import ComparisonError
+from tests.eval.compositions.recorded import EXPERTS, recorded
+
+
+def test_a_budget_is_kept_and_worth_more_than_the_single_expert_of_its_price() -> None:
+    table, drafts = recorded(160)
+    found = fit_cascade(table, drafts, EXPERTS, budget_usd=5.0, judge="hashing")
+    assert found.by == "scorer"
+    assert found.chain.cost_usd <= 5.0
+    assert found.chain.experts[-1] == "dear"
+    assert found.chain.quality > 0.85
+
+
+def test_a_quality_is_reached_at_less_than_what_the_expert_of_that_quality_costs() -> None:
+    table, drafts = recorded(160)
+    found = fit_cascade(table, drafts, EXPERTS, quality=0.9, judge="hashing")
+    assert found.chain.quality >= 0.9
+    assert found.chain.cost_usd < 10.0
+    with pytest.raises(ComparisonError, match="the best reaches"):
+        fit_cascade(table, drafts, EXPERTS, quality=1.0, judge="hashing")
+
+
+def test_a_risk_names_the_two_experts_in_their_order() -> None:
+    table, drafts = recorded(160)
+    found = fit_cascade(table, drafts, ("small", "dear"), risk=0.05, judge="hashing")
+    assert found.chain.experts == ("small", "dear")
+    column = found.logged.experts.index("small")
+    kept_N = 1 - found.chain.thresholds[0].deferred(found.logged.signal_NA[:, column])
+    assert (kept_N * (1 - found.logged.score_NA[:, column])).mean() <= 0.05
+    assert kept_N.mean() > 0.3
+    with pytest.raises(ComparisonError, match="two experts in their order"):
+        fit_cascade(table, drafts, EXPERTS, risk=0.05)
+
+
+def test_agreement_of_samples_serves_where_no_answer_is_recorded() -> None:
+    table, drafts = recorded(200)
+    rng = np.random.default_rng(3)
+    agreement_NA = np.where(table.score_NA == 1, 0.9, 0.5) + rng.uniform(-0.1, 0.1, size=(200, 3))
+    silent = DraftTable(((None,) * 3,) * 200, agreement_NA, np.full((200, 3), 5.0))
+    found = fit_cascade(table, silent, EXPERTS, quality=0.9)
+    assert found.by == "agreement"
+    assert found.scorer is None
+    assert found.chain.cost_usd < 6.0
+    nothing = DraftTable(silent.answers_NA, drafts.agreement_NA, drafts.samples_NA)
+    with pytest.raises(ComparisonError, match="column 'response'"):
+        fit_cascade(table, nothing, EXPERTS, quality=0.9)
+
+
+def test_exactly_one_goal_and_enough_queries() -> None:
+    table, drafts = recorded(30)
+    with pytest.raises(ComparisonError, match="one of a budget"):
+        fit_cascade(table, drafts, EXPERTS)
+    with pytest.raises(ComparisonError, match="40 are needed"):
+        fit_cascade(table, drafts, EXPERTS, quality=0.5)
+    with pytest.raises(ComparisonError, match="no outcome of ghost"):
+        fit_cascade(table, drafts, ("small", "ghost"), risk=0.1)

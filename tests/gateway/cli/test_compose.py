@@ -1,0 +1,107 @@
+"""`compose fit` writes an entry that the gateway serves, and a judge that it loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from eval.sources import write_outcomes
+from experts.cards import ExpertCard
+from experts.compose.cascade import Cascade
+from experts.fakes import ScriptedExpert, says
+from gateway.cli import compose
+from gateway.cli.main import app
+from gateway.composing import Composer
+from gateway.learned_signals import load_scorer
+from gateway.settings.root import Settings
+from routers.errors import ArtifactError
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, ["compose", "fit", *words])
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Who hedges is wrong."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(80):
+        for model, cost, good in (("small", 0.001, 0.6), ("large", 0.01, 0.95)):
+            right = bool(rng.uniform() < good)
+            words = "It is" if right else "Perhaps, I am not sure,"
+            rows.append({
+                "query_id": f"q{number:03d}", "task": None, "prompt": f"How much is {number} + 1?",
+                "model": model, "score": float(right), "cost_usd": cost,
+                "response": f"{words} {number + right}.",
+            })  # fmt: skip
+    return write_outcomes(rows, tmp_path_factory.mktemp("outcomes") / "graded.parquet")
+
+
+@pytest.fixture(scope="module")
+def fitted(outcomes: Path) -> tuple[dict[str, object], Path]:
+    out = outcomes.parent / "judge.safetensors"
+    told = ("--data", str(outcomes), "--experts", "small,large", "--risk", "0.05")
+    found = run(*told, "--out", str(out), "--name", "careful", "--json")
+    assert found.exit_code == 0, found.output
+    about: dict[str, object] = orjson.loads(found.stdout)
+    return about, out
+
+
+def test_it_says_what_the_cascade_and_each_expert_alone_are_worth(
+    fitted: tuple[dict[str, object], Path],
+) -> None:
+    about, _ = fitted
+    assert about["queries"] == 80
+    singles = about["experts"]
+    assert isinstance(singles, dict)
+    assert singles["small"]["cost_usd"] == pytest.approx(0.001)
+    assert isinstance(about["quality"], float)
+    assert about["quality"] > singles["small"]["quality"] + 0.15
+    assert isinstance(about["cost_usd"], float)
+    assert about["cost_usd"] < singles["large"]["cost_usd"]
+
+
+def test_the_entry_is_a_cascade_that_the_gateway_builds(
+    fitted: tuple[dict[str, object], Path],
+) -> None:
+    about, out = fitted
+    plain = [{"id": name, "kind": "calculator"} for name in ("small", "large")]
+    settings = Settings.model_validate({"experts": [*plain, about["entry"]]})
+    experts = {name: ScriptedExpert(ExpertCard(name), says("4")) for name in ("small", "large")}
+    built = Composer(settings.experts, experts, lambda: 0.5).build()
+    assert isinstance(built["careful"], Cascade)
+    scorer = load_scorer(out)
+    sure = scorer.score("How much is 7 + 1?", "It is 8.", "small")
+    unsure = scorer.score("How much is 7 + 1?", "Perhaps, I am not sure, 7.", "small")
+    accept_at = about["entry"]["defer"][0]["accept_at"]  # type: ignore[index]
+    assert unsure < accept_at <= sure
+
+
+def test_without_json_it_prints_yaml(outcomes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "judge.safetensors"
+    found = run("--data", str(outcomes), "--experts", "small,large", "--budget-usd", "0.02",
+                "--out", str(out))  # fmt: skip
+    assert found.exit_code == 0, found.output
+    entry = yaml.safe_load(found.stdout)["experts"][0]
+    assert entry["kind"] == "cascade"
+    assert entry["id"] == "cascade"
+    assert "alone" in found.stderr
+
+
+def test_wrong_wishes_are_refused_in_one_sentence(outcomes: Path) -> None:
+    assert "one of --data" in str(run("--experts", "small,large").exception)
+    data = ("--data", str(outcomes))
+    assert "two different" in str(run(*data, "--experts", "small").exception)
+    assert "one of a budget" in str(run(*data, "--experts", "small,large").exception)
+
+
+def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="judge"):
+        load_scorer(tmp_path / "judge.safetensors")
+    assert compose.commands.registered_commands
