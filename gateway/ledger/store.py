@@ -222,10 +222,10 @@ class Ledger:
             # Until this moment nothing waited.
             self._written_to = time.monotonic()
             if not self._has_work():
-                if self._put_aside_rows:
-                    return [], Briefs()
                 # What came for the last batch has gone with it. Looked at again before waiting.
                 self._awake.clear()
+                if self._put_aside_rows:
+                    return [], Briefs()
         if not self._has_work():
             return ([], Briefs()) if self._put_aside_rows and not self._misses else None
         self._gather()

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,20 @@ def test_without_room_rows_wait_in_memory_in_their_order(
         until(lambda: ledger.failed_writes > 1)
     until(lambda: ledger.pending == 0 and requests_in(ledger.engine) == [f"r{n}" for n in range(9)])
     assert ledger.lost_rows == 0
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_writer_rests_between_its_tries(spooled: Callable[..., Ledger], sqlite: str) -> None:
+    ledger, looks = spooled(), count()
+    with locked(sqlite), pytest.MonkeyPatch.context() as patch:
+        anyio.run(ledger.commit, [a_request("a")])
+        look = ledger._next_batch
+        patch.setattr(ledger, "_next_batch", lambda: (next(looks), look())[1])
+        # Somebody has just appended what the last batch took along.
+        ledger._awake.set()
+        failed = ledger.failed_writes
+        until(lambda: ledger.failed_writes > failed + 2)
+    assert next(looks) < 100
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
