@@ -19,7 +19,7 @@ from experts.compose.mode import INSTRUCTIONS, Mode
 from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
 from experts.compose.shelves import Example, Templated
-from experts.compose.vote import Voter
+from experts.compose.vote import ByExpectation, Voter
 from experts.messages import ChatRequest
 from gateway.composed_cards import card_of
 from gateway.deferring import grouping_of
@@ -181,6 +181,7 @@ def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
+        weigher=ByExpectation() if entry.router_weights else None,
     )
 
 

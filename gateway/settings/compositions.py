@@ -75,6 +75,8 @@ class VotersSettings(CompositionSettings):
     """Answers of each."""
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """What an answer of each counts; None: the same."""
+    router_weights: bool = False
+    """An answer counts what the router expects of who gave it, in place of `weights`."""
     same: Same = "exact"
     alike: float = Field(0.85, gt=0, le=1)
     """Cosine from which on two answers mean the same."""
@@ -133,8 +135,6 @@ class VoteSettings(VotersSettings):
     """Several answers, and the one that most of them give."""
 
     kind: Literal["vote"]
-    router_weights: bool = False
-    """An answer counts what the router expects of who gave it, in place of `weights`."""
 
 
 class ChooseSettings(Frozen):

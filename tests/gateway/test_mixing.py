@@ -128,3 +128,12 @@ def test_a_shelf_that_is_not_there_is_told_with_the_experts_id(tmp_path: Path) -
     entry = {"id": "it", "templates": {"of": "vet", "shelf": str(tmp_path / "none.shelf")}}
     with pytest.raises(ConfigError, match=r"expert 'it': .*none\.shelf' can't be read"):
         pool_of({"vet": scripted("vet")}, entry)
+
+
+def test_a_panel_weighs_answers_by_what_the_router_expects(start: Serve, router: Router) -> None:
+    children = {"of": ["lawyer", "vet"], "judge": "scholar", "router_weights": True}
+    served = start({"panel": children}, router)
+    assert asked(served, ANIMALS[0]) == ["lawyer", "vet", "scholar"]
+    (request,) = served.gateway.pool.experts["scholar"].requests
+    first, second = (request.question.index(f"{name} says") for name in ("vet", "lawyer"))
+    assert first < second, "the weightiest position comes first"
