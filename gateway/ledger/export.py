@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, case, exists, func, select
+from sqlalchemy import ColumnElement, Engine, ScalarSelect, and_, case, exists, func, select
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
@@ -212,6 +212,8 @@ def _scored(
             attempt_result.c.output_tokens,
             attempt_result.c.reasoning_tokens,
             outcome.c.score,
+            _calls().label("calls"),
+            _spent().label("below_nanousd"),
         )
         .join(decision, decision.c.request_id == request.c.request_id)
         .join(outcome, outcome.c.decision_id == decision.c.decision_id)
@@ -229,6 +231,25 @@ def _scored(
     with reader(engine).connect() as connection:
         for row in connection.execution_options(yield_per=1000).execute(query):
             yield dict(row._mapping)
+
+
+def _calls() -> ScalarSelect[Any]:
+    """How many priced calls a composition made for a decision; 0 for a model."""
+    below = attempt.alias("below").c
+    return select(func.count(below.price_id)).where(_made_for(below)).scalar_subquery()
+
+
+def _spent() -> ScalarSelect[Any]:
+    """What they cost, nano-dollars; NULL for a model."""
+    below, cost_of = attempt.alias("below"), attempt_costs().alias("cost_below")
+    spent = select(func.sum(cost_of.c.cost_nanousd)).select_from(
+        below.join(cost_of, cost_of.c.attempt_id == below.c.attempt_id)
+    )
+    return spent.where(_made_for(below.c)).scalar_subquery()
+
+
+def _made_for(below: Any) -> ColumnElement[bool]:
+    return and_(below.decision_id == decision.c.decision_id, below.parent_id.is_not(None))
 
 
 def _scored_aside(engine: Engine, objective: str) -> Iterable[dict[str, Any]]:
@@ -285,8 +306,15 @@ def _unusable(record: Mapping[str, Any]) -> str | None:
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """One row; tokens of a composition are those of one of its calls, on average.
+
+    Its price is that of all its calls together, so with all their tokens they would count twice.
+    """
     tags = record["tags"]
     cost = record["cost_nanousd"]
+    if (spent := record.get("below_nanousd")) is not None:
+        # A composition's own call costs nothing.
+        cost = int(spent)
     return {
         "query_id": tags.get("query_id", record["request_id"]),
         "task": tags.get("task"),
@@ -304,4 +332,4 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sum(record: Mapping[str, Any], *names: str) -> int | None:
     values = [record[name] for name in names]
-    return None if None in values else sum(values)
+    return None if None in values else round(sum(values) / max(record.get("calls", 1), 1))

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import yaml
 
 from experts.cards import ExpertCard, Prices
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message, Usage
+from gateway.ledger.database import opened
+from gateway.ledger.export import export_outcomes
 from gateway.settings.children import named_children
 from gateway.settings.root import Settings
 from routers.candidates import Typical
@@ -151,3 +154,18 @@ def test_the_examples_in_the_docs_are_configurations(block: str) -> None:
     named = {name for entry in listed for _, name in named_children(entry)}
     data["experts"] += [{"id": name, "base_url": URL} for name in sorted(named - ids)]
     assert Settings.model_validate(data).experts
+
+
+def test_routers_learn_from_the_tokens_of_one_of_its_calls(serve: Serve) -> None:
+    served = serve(a_pool())
+    answer = served.ask("team", text="Say it")
+    scored = {"decision_id": answer.headers["x-pointsman-decision-id"], "score": 1}
+    assert served.client.post("/v1/feedback", json=scored).is_success
+    anyio.run(served.gateway.ledger.flush)
+    with opened(served.gateway.settings.ledger_url) as engine:
+        (row,) = export_outcomes(engine).rows
+    # A draft, two or three votes and the last answer, of ten and five tokens each.
+    assert answer.json()["usage"]["completion_tokens"] >= 20
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (10, 5)
+    spent = served.record(answer)["result"]["cost_nanousd"]
+    assert row["cost_usd"] * 1e9 == pytest.approx(spent)
