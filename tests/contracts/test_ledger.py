@@ -316,6 +316,10 @@ def test_logged_outcomes_become_rows_to_learn_from(ledger: Ledger) -> None:
     assert (row["prompt_tokens"], row["completion_tokens"]) == (10, 5)
     assert row["cost_usd"] == pytest.approx(20e-6)
     assert row["propensity"] == 1.0
+    assert "response" not in row
+    (told,) = export_outcomes(ledger.engine, answers=True).rows
+    assert told.pop("response") == "Hello"
+    assert told == row
 
 
 def test_answers_of_one_collected_query_share_it(ledger: Ledger) -> None:
