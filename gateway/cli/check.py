@@ -14,6 +14,7 @@ from gateway.checking import find_faults, find_router_faults, find_warnings
 from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
 from gateway.pool import context_of, prices_of
+from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
 from gateway.settings.load import Configuration, load_configuration
@@ -91,8 +92,16 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
         "context_tokens": context_of(remote, at) if remote else None,
         "usd_per_mtok_input": prices and prices.input,
         "usd_per_mtok_output": prices and prices.output,
-        "price_source": prices.source if prices else "unknown" if remote else "measured or free",
+        "price_source": prices.source if prices else _unlisted(entry),
     }
+
+
+def _unlisted(entry: ExpertSettings) -> str:
+    """Where prices come from that the file does not name."""
+    if isinstance(entry, UrlExpert):
+        return "unknown"
+    composed = isinstance(entry, CompositionSettings)
+    return "what its children cost" if composed else "measured or free"
 
 
 def _address(address: tuple[str, int]) -> str:

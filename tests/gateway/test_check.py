@@ -18,6 +18,7 @@ GOOD: dict[str, Any] = {
         {"id": "gpt", "base_url": "https://api.openai.com/v1", "catalogue": "openai/gpt-4o-mini"},
         {"id": "dark", "base_url": "http://127.0.0.1:1/v1"},
         {"kind": "calculator"},
+        {"id": "both", "cascade": ["priced", "gpt"]},
     ],
     "aliases": {"small": "priced"},
 }
@@ -54,6 +55,8 @@ def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
     assert by_id["priced"]["usd_per_mtok_output"] == 2
     assert by_id["gpt"]["price_source"].startswith("genai-prices")
     assert by_id["dark"]["price_source"] == "unknown"
+    assert by_id["calculator"]["price_source"] == "measured or free"
+    assert by_id["both"]["price_source"] == "what its children cost"
 
 
 def test_all_that_stands_in_the_way_of_a_start_is_told_and_the_code_is_2(
