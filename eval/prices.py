@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import SourceError
+from eval.model_list import read_model_list
 from experts.cards import Prices
 from routers.records import Floats, OutcomeTable
 
@@ -95,54 +95,21 @@ def read_prices(path: Path | str) -> dict[str, Prices]:
     """
     path = Path(path)
     prices: dict[str, Prices] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _check_header(path, reader.fieldnames or ())
-            for row, record in enumerate(reader, start=1):
-                _add_price(path, row, record, prices)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(path, f"not a readable CSV file: {error}") from error
+    for listed in read_model_list(path, _COLUMNS, _DOLLARS):
+        read, written = listed.values
+        if read is not None and written is not None:
+            prices[listed.model] = Prices(read, written, source=path.name)
+        elif read is not None or written is not None:
+            column = _COLUMNS[listed.values.index(None)]
+            message = f"must be {_DOLLARS} >= 0, got ''"
+            raise SourceError(path, message, row=listed.row, column=column)
     if not prices:
         raise SourceError(path, "the file holds no prices")
     return prices
 
 
-_COLUMNS = ("model", "usd_per_1m_input", "usd_per_1m_output")
-
-
-def _check_header(path: Path, names: object) -> None:
-    present = list(names) if isinstance(names, list | tuple) else []
-    for name in _COLUMNS:
-        if name not in present:
-            found = ", ".join(map(repr, present)) or "none"
-            raise SourceError(path, f"the column is missing; found {found}", column=name)
-
-
-def _add_price(
-    path: Path, row: int, record: Mapping[str, str | None], prices: dict[str, Prices]
-) -> None:
-    model = (record["model"] or "").strip()
-    if not model:
-        raise SourceError(path, "must not be empty", row=row, column="model")
-    if model in prices:
-        raise SourceError(path, f"{model!r} is listed twice", row=row, column="model")
-    texts = [(name, (record[name] or "").strip()) for name in _COLUMNS[1:]]
-    if not any(text for _, text in texts):
-        return
-    values = [_price(path, row, name, text) for name, text in texts]
-    prices[model] = Prices(values[0], values[1], source=path.name)
-
-
-def _price(path: Path, row: int, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        message = f"must be a number of dollars >= 0, got {text!r}"
-        raise SourceError(path, message, row=row, column=column)
-    return value
+_COLUMNS = ("usd_per_1m_input", "usd_per_1m_output")
+_DOLLARS = "a number of dollars"
 
 
 def fill_costs(table: OutcomeTable, prices: Mapping[str, Prices | None]) -> OutcomeTable:
