@@ -22,7 +22,6 @@ from experts.compose.vote import ByExpectation, Vote, Voter
 from gateway import mixing
 from gateway.composed_cards import card_of
 from gateway.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
-from gateway.planning import Planned, fitted_rule
 from gateway.settings.compositions import (
     BestOfSettings,
     CascadeSettings,
@@ -213,6 +212,9 @@ def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert
     least = min(children, key=lambda child: _typical_usd(child.card))
     chooser: Chooser = Lookahead(signal, entry.usd_weight, entry.stderr)
     if entry.planner is not None:
+        # Few have one, and SciPy behind it takes longer to load than the rest of a gateway.
+        from gateway.planning import Planned, fitted_rule
+
         rule = fitted_rule(entry.planner, children, expert_id)
         same = grouping_of(entry.same, ALIKE)
         chooser = Planned(rule, signal, same, entry.usd_weight)
