@@ -104,6 +104,7 @@ def run_loop(
         yield Step("asked", first.version, _counted(engine))
         cycle = Cycle(_ROUTER, engine, store, settings.retrain, _EPSILON)
         yield from _until_settled(cycle, clients)
+        _until_taken_over(store, gateway)
         yield Step("answers", *_most(engine, clients.ask("after")))
         worse = settings.retrain.model_copy(update={"estimator": _BY_CARDS})
         yield _step(Cycle(_ROUTER, engine, store, worse, _EPSILON).step(force=True))
@@ -149,6 +150,17 @@ def _until_settled(cycle: Cycle, clients: _Clients) -> Iterator[Step]:
         if report.what != "waiting":
             yield _step(report)
     yield _step(report)
+
+
+def _until_taken_over(store: RouterStore, gateway: Gateway) -> None:
+    """Until the gateway, which looks by itself, has what is promoted and tries nothing beside."""
+    promoted, until = store.promoted(_ROUTER), time.monotonic() + _WAIT_S
+    serving = gateway.serving
+    while promoted is not None and time.monotonic() < until:
+        if serving.get(_ROUTER).version == promoted.version and serving.tried(_ROUTER) is None:
+            return
+        time.sleep(0.02)
+    raise GatewayError(f"what was promoted does not serve after {_WAIT_S:.0f} s")
 
 
 def _step(report: Report) -> Step:
