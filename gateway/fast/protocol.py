@@ -58,10 +58,10 @@ class FastProtocol(PatientProtocol):
         if gateway is None or lane is None or not lane.open:
             return False
         visit = self._visit
-        if visit is None or not visit.holds(lane, head):
-            host = self.client[0] if self.client else None
-            visit = self._visit = lane.plans.visit(head, host)
         try:
+            if visit is None or not visit.holds(lane, head):
+                host = self.client[0] if self.client else None
+                visit = self._visit = lane.plans.visit(head, host)
             quick = None if visit is None else Quick.of(self, gateway, visit, body)
         except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
             _log.exception("the fast path failed; the ordinary one answers")

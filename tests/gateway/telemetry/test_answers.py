@@ -10,6 +10,7 @@ import pytest
 
 from experts.base import Expert
 from experts.fake_provider import FakeProvider, Reply
+from gateway.fast.quick import Quick
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -63,17 +64,22 @@ def test_an_id_that_is_unfit_is_replaced(one: Any, given: str) -> None:
     assert re.fullmatch(r"req-[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-@pytest.mark.parametrize("path", ["ordinary", "fast"])
+@pytest.mark.parametrize("path", ["ordinary", "fast", "plain"])
 def test_a_fault_of_ours_is_answered_in_the_wires_words(
     one: Any, monkeypatch: Any, path: str
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("key sk-planted-1234567890")
 
-    if path == "ordinary":
-        monkeypatch.setattr(one.gateway.service, "answer", broken)
+    if path == "plain":
+        monkeypatch.setattr(Quick, "_ask", broken)
+    elif path == "ordinary":
+        # The two shorter paths leave to it what they fail to begin.
+        monkeypatch.setattr(Quick, "of", broken)
         monkeypatch.setattr(one.gateway.lane, "admit", broken)
+        monkeypatch.setattr(one.gateway.service, "answer", broken)
     else:
+        monkeypatch.setattr(Quick, "of", lambda *_: None)
         monkeypatch.setattr(one.gateway.decider, "submit", broken)
     answer = one.ask("small")
     assert answer.status_code == 500
