@@ -44,7 +44,8 @@ def test_all_seats_are_taken_by_who_is_near_the_best(
     quality_A, stderr_A = (np.array(column) for column in zip(*pool, strict=True))
     found = seated(quality_A, stderr_A, seats, SeatRules(margin, mass))
     assert len(found) == seats
-    assert quality_A[found[0]] == quality_A.max()
+    # Chances can't tell apart what differs in the last digit.
+    assert quality_A[found[0]] == pytest.approx(quality_A.max(), abs=1e-9)
     assert all(quality_A[each] >= quality_A.max() - margin for each in found)
 
 
