@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from gateway.errors import ApiError
@@ -12,6 +13,15 @@ SHUTTING_DOWN = "shutting_down"
 
 class ClientLeftError(Exception):
     """Nobody is there to answer any more."""
+
+
+async def stop(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel work that nobody waits for; returns when all of it has ended."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)
 
 
 class Closing:

@@ -18,7 +18,7 @@ from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Words
 from experts.compose.routed import Chooser, Routed
-from experts.compose.vote import ByExpectation, Vote, Voter
+from experts.compose.vote import Vote
 from gateway import mixing
 from gateway.composed_cards import card_of
 from gateway.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
@@ -129,18 +129,16 @@ def _typical_usd(card: ExpertCard) -> float:
 
 def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
     children = composer.children(entry.voters, expert_id)
-    weights = entry.weights or (1.0,) * len(children)
-    voters = [Voter(child, entry.n, each) for child, each in zip(children, weights, strict=True)]
     shares = [Share(child.card, entry.n) for child in children]
     least = [Share(child.card, 1) for child in children[: entry.min_successful]]
     return Vote(
         card_of(entry, expert_id, shares, least),
-        voters,
+        mixing.voters_of(entry, children),
         grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
-        weigher=ByExpectation() if entry.router_weights else None,
+        weigher=mixing.weigher_of(entry),
     )
 
 

@@ -19,7 +19,7 @@ from experts.compose.mode import INSTRUCTIONS, Mode
 from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
 from experts.compose.shelves import Example, Templated
-from experts.compose.vote import ByExpectation, Voter
+from experts.compose.vote import ByExpectation, Voter, Weigher
 from experts.messages import ChatRequest
 from gateway.composed_cards import card_of
 from gateway.deferring import grouping_of
@@ -34,6 +34,7 @@ from gateway.settings.compositions import (
     PeersSettings,
     SelfMoaSettings,
     TemplatesSettings,
+    VoteSettings,
 )
 from routers.base import SlowEncoder
 from routers.candidates import PRIOR_STDERR
@@ -162,12 +163,21 @@ def peers(children: Children, entry: PeersSettings, expert_id: str) -> Expert:
     )
 
 
+def voters_of(entry: VoteSettings | PanelSettings, experts: Sequence[Expert]) -> list[Voter]:
+    """Each expert with how often it answers and what an answer of it counts."""
+    weights = entry.weights or (1.0,) * len(experts)
+    return [Voter(each, entry.n, weight) for each, weight in zip(experts, weights, strict=True)]
+
+
+def weigher_of(entry: VoteSettings | PanelSettings) -> Weigher | None:
+    """What says what answers count, if it is not the settings."""
+    return ByExpectation() if entry.router_weights else None
+
+
 def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
     """Fusion panel."""
     members = children.children(entry.voters, expert_id)
     judge = children.named(entry.judge, "judge", expert_id)
-    weights = entry.weights or (1.0,) * len(members)
-    voters = [Voter(each, entry.n, weight) for each, weight in zip(members, weights, strict=True)]
     shares = [
         *(Share(each.card, entry.n) for each in members),
         Share(judge.card, 1, reads=entry.n * len(members)),
@@ -175,13 +185,13 @@ def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
     least = [Share(each.card, 1) for each in members[: entry.min_successful]]
     return Panel(
         card_of(entry, expert_id, shares, least),
-        voters,
+        voters_of(entry, members),
         judge,
         grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
         min_successful=entry.min_successful,
         at_once=entry.at_once,
-        weigher=ByExpectation() if entry.router_weights else None,
+        weigher=weigher_of(entry),
     )
 
 

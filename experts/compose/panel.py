@@ -16,7 +16,7 @@ from experts.compose.base import Asked, Composed, Reply, one_answer, used, why_n
 from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
 from experts.compose.grouping import EXACT, Grouping
 from experts.compose.sampling import sampled
-from experts.compose.vote import Voter, Weigher
+from experts.compose.vote import Electorate, Voter, Weigher
 from experts.messages import ChatRequest, Event
 
 _WEIGH = (
@@ -70,23 +70,23 @@ class Panel(Composed):
         weigher: Weigher | None = None,
     ) -> None:
         super().__init__(card)
-        self._members = tuple(each for each in members for _ in range(each.samples))
+        self._electorate = Electorate(members, weigher)
         self._judge = judge
         self._grouping = grouping
         self._temperature = temperature
         self._min_successful = min_successful
         self._at_once = at_once
-        self._weigher = weigher
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         one_answer(self.card, request)
         plain = as_draft(request, temperature=self._temperature)
-        asks = [Asked(m.expert, sampled(plain, i)) for i, m in enumerate(self._members)]
+        members = self._electorate.members
+        asks = [Asked(each.expert, sampled(plain, i)) for i, each in enumerate(members)]
         keep = 1 / (len(asks) + 1)
         came, errors = await drafts(call, asks, keep=keep, at_once=self._at_once)
         if len(came) < self._min_successful and errors:
             raise why_none(errors)
-        weights = await self._weights(request, call)
+        weights = await self._electorate.weights(request, call)
         found = positions(came, await self._grouping.groups(came), weights)
         call.trace.append(
             {**told_of(came, errors), "positions": [[p.weight, len(p.replies)] for p in found]}
@@ -98,12 +98,6 @@ class Panel(Composed):
                 yield event
         for usage in used(call):
             yield usage
-
-    async def _weights(self, request: ChatRequest, call: Call) -> Sequence[float]:
-        if self._weigher is None:
-            return [member.weight for member in self._members]
-        cards = [member.expert.card for member in self._members]
-        return await self._weigher.weights(request, cards, call)
 
 
 def positions(

@@ -62,6 +62,29 @@ class ByExpectation:
         return [known.get(card.expert_id, (card.quality_prior, 0.0))[0] for card in cards]
 
 
+class Electorate:
+    """Everybody's answers that are asked for, and what each of them counts.
+
+    Args:
+        voters: Who answers, how often, and what one answer counts.
+        weigher: Says what answers count, in place of the voters' own weights.
+
+    Attributes:
+        members: One per answer asked for.
+    """
+
+    def __init__(self, voters: Sequence[Voter], weigher: Weigher | None) -> None:
+        self.members = tuple(voter for voter in voters for _ in range(voter.samples))
+        self._weigher = weigher
+
+    async def weights(self, request: ChatRequest, call: Call) -> Sequence[float]:
+        """What the answer of each member counts."""
+        if self._weigher is None:
+            return [member.weight for member in self.members]
+        cards = [member.expert.card for member in self.members]
+        return await self._weigher.weights(request, cards, call)
+
+
 class Vote(Composed):
     """Asks all voters at once and gives the answer with the most weight behind it.
 
@@ -90,19 +113,18 @@ class Vote(Composed):
         weigher: Weigher | None = None,
     ) -> None:
         super().__init__(card)
-        self._voters = tuple(voter for voter in voters for _ in range(voter.samples))
+        self._electorate = Electorate(voters, weigher)
         self._grouping = grouping
         self._temperature = temperature
         self._min_successful = min_successful
         self._at_once = at_once
-        self._weigher = weigher
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         one_answer(self.card, request)
-        weights = await self._weights(request, call)
+        weights = await self._electorate.weights(request, call)
         asks = [
             Asked(voter.expert, sampled(request, index, self._temperature))
-            for index, voter in enumerate(self._voters)
+            for index, voter in enumerate(self._electorate.members)
         ]
         ballot = Ballot(weights, self._min_successful)
         async with FanOut(call, each_its_share(call, asks), self._at_once) as replies:
@@ -117,12 +139,6 @@ class Vote(Composed):
             raise why_none(ballot.errors)
         for event in (*said(ballot.winner, request), *used(call)):
             yield event
-
-    async def _weights(self, request: ChatRequest, call: Call) -> list[float]:
-        if self._weigher is None:
-            return [voter.weight for voter in self._voters]
-        cards = [voter.expert.card for voter in self._voters]
-        return list(await self._weigher.weights(request, cards, call))
 
 
 class Ballot:

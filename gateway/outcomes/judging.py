@@ -18,6 +18,7 @@ from experts.errors import ExpertError
 from experts.messages import ChatRequest, Message, collect
 from gateway.access.keys import Key
 from gateway.ask import Ask, Wishes
+from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
 from gateway.outcomes.ended import Ended
@@ -97,11 +98,7 @@ class Work:
 
     async def aclose(self) -> None:
         """Stop; what was not judged yet stays unscored."""
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await stop(self.tasks)
 
 
 class Judging:

@@ -17,6 +17,7 @@ from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import ExpertError
 from experts.messages import ChatRequest, collect
+from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.execution.attempt import Attempts
 from gateway.execution.traffic import Terms
@@ -78,11 +79,7 @@ class ShadowWork:
 
     async def aclose(self) -> None:
         """Stop; who was not asked yet never is."""
-        tasks = list(self.tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await stop(self.tasks)
 
 
 class ShadowCalls:
