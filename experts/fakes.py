@@ -60,6 +60,7 @@ class ScriptedExpert:
     """Answers its n-th call with its n-th script, and every later one with the last.
 
     Attributes:
+        scripts: What it plays from the next call on.
         calls: All calls so far, oldest first.
         closed: Whether `aclose` was called.
     """
@@ -67,10 +68,10 @@ class ScriptedExpert:
     def __init__(self, card: ExpertCard, *scripts: Script) -> None:
         if not scripts:
             raise ValueError(f"scripted expert {card.expert_id!r} needs at least one script")
+        self.scripts = scripts
         self.calls: list[ScriptedCall] = []
         self.closed = False
         self._card = card
-        self._scripts = scripts
 
     @property
     def card(self) -> ExpertCard:
@@ -82,7 +83,7 @@ class ScriptedExpert:
         return [call.request for call in self.calls]
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        script = self._scripts[min(len(self.calls), len(self._scripts) - 1)]
+        script = self.scripts[min(len(self.calls), len(self.scripts) - 1)]
         record = ScriptedCall(request)
         self.calls.append(record)
         ending = Ending.CLOSED

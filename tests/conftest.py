@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,9 @@ class Served:
 Serve = Callable[..., Served]
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start gateways over given experts; settings sections as keyword arguments."""
+@contextmanager
+def serving(folder: Path) -> Iterator[Serve]:
+    """Gateways that keep what they know in `folder`, until the block is left."""
     with ExitStack() as stack:
 
         def start(
@@ -102,10 +102,10 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         ) -> Served:
             entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
             # Tests look at texts; that none are kept unless somebody says so has a test of its own.
-            kept = {"url": f"sqlite:///{tmp_path}/ledger.db", "text": "full"}
+            kept = {"url": f"sqlite:///{folder}/ledger.db", "text": "full"}
             ledger = {**kept, **sections.pop("ledger", {})}
             settings = Settings.model_validate(
-                {"experts": entries, "ledger": ledger, "data_dir": str(tmp_path), **sections}
+                {"experts": entries, "ledger": ledger, "data_dir": str(folder), **sections}
             )
             gateway = build_gateway(settings, experts, seed=1)
             app = create_app(gateway, admin_port=admin_port)
@@ -113,6 +113,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             client = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
             return Served(url, gateway, stack.enter_context(client))
 
+        yield start
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start gateways over given experts; settings sections as keyword arguments."""
+    with serving(tmp_path) as start:
         yield start
 
 

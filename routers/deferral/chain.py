@@ -94,13 +94,24 @@ def search(logged: Logged, *, depth: int = 3, grid: int = _GRID) -> list[Chain]:
     Source: Chen, Zaharia & Zou, "FrugalGPT", 2023. Its published code selects on the rows that its
     scorer learned from; `Logged` asks for signals of unseen rows.
     """
-    order = np.argsort(logged.cost_usd_NA.mean(axis=0), kind="stable").tolist()
     found: list[Chain] = []
-    for length in range(1, min(depth, len(order)) + 1):
-        for columns in combinations(order, length):
-            found.extend(_of_columns(logged, columns, grid))
-        found = undominated(found)
+    for experts in expert_sets(logged, depth):
+        found = undominated([*found, *chains_of(logged, experts, grid=grid)])
     return found
+
+
+def expert_sets(logged: Logged, depth: int) -> list[tuple[str, ...]]:
+    """Every set of up to `depth` experts, smaller ones first, each in the order of mean costs."""
+    order = np.argsort(logged.cost_usd_NA.mean(axis=0), kind="stable").tolist()
+    names = [logged.experts[column] for column in order]
+    lengths = range(1, min(depth, len(names)) + 1)
+    return [experts for length in lengths for experts in combinations(names, length)]
+
+
+def chains_of(logged: Logged, experts: Sequence[str], *, grid: int = _GRID) -> list[Chain]:
+    """The chains of exactly these experts in this order that none of them beats, see `search`."""
+    columns = tuple(logged.experts.index(expert) for expert in experts)
+    return undominated(list(_of_columns(logged, columns, grid)))
 
 
 def undominated(chains: Sequence[Chain]) -> list[Chain]:

@@ -89,7 +89,9 @@ CASES: Mapping[str, Case] = {
 """By kind; a kind without a case fails the suite."""
 
 
-def children_of(case: Case, scripts: Mapping[str, Script] | None = None) -> dict[str, Expert]:
+def children_of(
+    case: Case, scripts: Mapping[str, Script] | None = None
+) -> dict[str, ScriptedExpert]:
     """The children that answer as the case says, or as `scripts` do."""
     return {
         name: ScriptedExpert(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -20,10 +20,10 @@ from gateway.composing import BUILDERS
 from gateway.errors import AllExpertsFailedError
 from gateway.settings.children import LISTED
 from gateway.settings.compositions import KINDS
+from tests.conftest import Served, serving
 from tests.contracts.composition_cases import CASES, PRICES, USAGE, Case, children_of, pool_of
 from tests.gateway.execution.bench import Bench, Run
 
-Serve = Callable[..., Any]
 kinds = pytest.mark.parametrize("kind", sorted(CASES))
 
 
@@ -41,14 +41,31 @@ def cost_nanousd(case: Case) -> int:
     return sum(n * PRICES[name].cost_nanousd(USAGE[name]) for name, n in case.calls.items())
 
 
-@kinds
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A gateway before `a`, `b`, a composition `it` of these, and `outer`: it, and then `b`."""
+
+    case: Case
+    served: Served
+    children: dict[str, ScriptedExpert]
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One per kind: to start one costs more than what is asked of it."""
+    case = CASES[request.param]
+    children = children_of(case)
+    outer = {"id": "outer", "cascade": [dict(case.entry), "b"]}
+    experts = pool_of(children, {"id": "it", **case.entry}, outer)
+    with serving(tmp_path_factory.mktemp(request.param)) as serve:
+        served = serve(experts)
+        yield Scene(case, served, children)
+        assert served.verified().faults == ()
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_calls_tokens_and_cost_are_those_of_its_children(
-    serve: Serve, kind: str, stream: bool
-) -> None:
-    case = CASES[kind]
-    experts = pool(case)
-    served = serve(experts)
+def test_calls_tokens_and_cost_are_those_of_its_children(scene: Scene, stream: bool) -> None:
+    case, served = scene.case, scene.served
     answer = served.ask("it", stream=stream, stream_options={"include_usage": True})
     usage, text = read(answer, stream)
     record = served.record(answer)
@@ -61,7 +78,6 @@ def test_calls_tokens_and_cost_are_those_of_its_children(
     assert record["result"]["cost_complete"] is True
     assert usage["prompt_tokens"] == sum(n * USAGE[x].input for x, n in case.calls.items())
     assert usage["completion_tokens"] == sum(n * USAGE[x].output for x, n in case.calls.items())
-    assert served.verified().faults == ()
 
 
 def read(answer: Any, stream: bool) -> tuple[dict[str, Any], str]:
@@ -84,11 +100,8 @@ def read(answer: Any, stream: bool) -> tuple[dict[str, Any], str]:
     return usage, "".join(delta.get("content") or "" for delta in deltas)
 
 
-@kinds
-def test_it_nests(serve: Serve, kind: str) -> None:
-    case = CASES[kind]
-    experts = pool_of(children_of(case), {"id": "outer", "cascade": [dict(case.entry), "b"]})
-    served = serve(experts)
+def test_it_nests(scene: Scene) -> None:
+    case, served = scene.case, scene.served
     record = served.record(served.ask("outer"))
     (root,) = record["cost"]["attempts"]
     inner, last = root["children"]
@@ -97,34 +110,31 @@ def test_it_nests(serve: Serve, kind: str) -> None:
     assert last["expert"] == "b"
     extra = PRICES["b"].cost_nanousd(USAGE["b"])
     assert record["result"]["cost_nanousd"] == cost_nanousd(case) + extra
-    assert served.verified().faults == ()
 
 
-@kinds
-def test_a_client_that_leaves_stops_every_child(serve: Serve, kind: str) -> None:
-    hold = Hold()
-    experts = pool(CASES[kind], a=[hold], b=[hold])
-    served = serve(experts)
+def test_a_client_that_leaves_stops_every_child(scene: Scene) -> None:
+    hold, children, gateway = Hold(), scene.children.values(), scene.served.gateway
+    before = {child: len(child.calls) for child in children}
+    plays = {child: child.scripts for child in children}
+    for child in children:
+        child.scripts = ([hold],)
     ask = Ask(ChatRequest((Message("user", "Hi"),)), "it", "openai.chat", Key("k"))
 
     async def leave() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(served.gateway.service.answer, ask)
+            tasks.start_soon(gateway.service.answer, ask)
             await hold.reached.wait()
             tasks.cancel_scope.cancel()
-        await served.gateway.ledger.flush()
+        await gateway.ledger.flush()
 
     anyio.run(leave)
-    calls = [call for each in leaves(experts) for call in each.calls]
+    for child in children:
+        child.scripts = plays[child]
+    calls = [call for child in children for call in child.calls[before[child] :]]
     assert calls
     assert {call.ending for call in calls} == {Ending.CLOSED}
-    (row,) = served.gateway.reader.recent(1)
+    (row,) = gateway.reader.recent(1)
     assert row["status"] == 499
-    assert served.verified().faults == ()
-
-
-def leaves(experts: dict[str, Expert]) -> list[ScriptedExpert]:
-    return [expert for expert in experts.values() if isinstance(expert, ScriptedExpert)]
 
 
 def run_alone(experts: dict[str, Expert], **request: Any) -> Run:
