@@ -3,6 +3,7 @@
 ExpertError
 ├── ExpertConfigError        it can't be built from what it was given
 ├── EngineStartError         a local engine did not come up
+├── EngineMoveError          a local engine can't sleep, wake or stop as it was told
 └── ExpertCallError          one call failed; `experts.taxonomy` says what may be tried next
     ├── ExpertConnectionError    refused, reset, or hung up before a byte of the answer
     ├── ExpertTimeoutError       too slow to connect, to start or to go on
@@ -37,6 +38,10 @@ class ExpertConfigError(ExpertError, ValueError):
 
 class EngineStartError(ExpertError):
     """A local engine did not become ready."""
+
+
+class EngineMoveError(ExpertError):
+    """A local engine can't do what it was told in the state it is in, or refused to."""
 
 
 class ExpertCallError(ExpertError):

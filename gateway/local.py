@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from experts.engine import EngineSpec
+from experts.engines.keeper import Listener
+from experts.engines.llama import LlamaSpec
+from experts.engines.supervisor import Supervisor
 from experts.packaged import PACKAGED, packaged_model
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
-from experts.supervisor import Listener, Supervisor
 from gateway.settings.experts import PackagedExpert
 from gateway.settings.root import Settings
 
@@ -65,13 +66,13 @@ def _parse_rates(data: Mapping[str, Any]) -> Rates:
     return Rates(data["prompt_tokens_per_s"], data["output_tokens_per_s"], measured_on)
 
 
-def _spec(expert: PackagedExpert, settings: Settings) -> EngineSpec:
+def _spec(expert: PackagedExpert, settings: Settings) -> LlamaSpec:
     path = packaged_model(expert.package, settings.data_dir / "packaged")
     context = PACKAGED[expert.package].context_tokens
-    return EngineSpec(expert.id, path, expert.threads, context, expert.slots)
+    return LlamaSpec(expert.id, path, expert.threads, context, expert.slots)
 
 
-def _rates(spec: EngineSpec, supervisor: Supervisor, settings: Settings) -> Rates:
+def _rates(spec: LlamaSpec, supervisor: Supervisor, settings: Settings) -> Rates:
     """Measured once per model file and number of threads, then remembered."""
     cache = settings.data_dir / "rates.json"
     known = load_rates(cache, spec.model_path, spec.threads)

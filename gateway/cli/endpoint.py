@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import httpx2
 
-from experts.supervisor import EngineState
+from experts.engines.states import EngineState
 from gateway.cli.console import say
 from gateway.local import local_engines
 from gateway.running import background_server, make_app

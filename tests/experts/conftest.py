@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from experts.engine import EngineSpec
+from experts.engines.llama import LlamaSpec
 from experts.errors import ExpertConfigError
 from experts.packaged import packaged_model
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> LlamaSpec:
     """How to serve SmolLM2; its tests are skipped where the `local` packages are not installed."""
     try:
         path: Path = packaged_model("smollm2-135m-instruct", tmp_path_factory.mktemp("models"))
@@ -21,4 +21,4 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
         pytest.skip(str(error))
     if find_spec("xllamacpp") is None:
         pytest.skip("the local engine is not installed; run: pip install 'pointsman[local]'")
-    return EngineSpec("smollm2", path, context_tokens=512)
+    return LlamaSpec("smollm2", path, context_tokens=512)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.engine import Engine, EngineSpec
+from experts.engines.llama import LlamaEngine, LlamaSpec
 from experts.errors import ExpertConfigError
 from experts.messages import Usage
 from experts.pricing import (
@@ -88,8 +88,8 @@ def test_a_server_that_is_not_there_is_named() -> None:
         measure_rates("http://127.0.0.1:9/v1", TODAY)
 
 
-def test_a_real_engine_is_measured(smollm2: EngineSpec, tmp_path: Path) -> None:
-    engine = Engine(smollm2, tmp_path)
+def test_a_real_engine_is_measured(smollm2: LlamaSpec, tmp_path: Path) -> None:
+    engine = LlamaEngine(smollm2, tmp_path)
     try:
         engine.start()
         engine.wait_ready(60)

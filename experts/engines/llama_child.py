@@ -1,4 +1,4 @@
-"""One llama.cpp server in its own process: `python -m experts.engine_child --model FILE …`.
+"""One llama.cpp server in its own process: `python -m experts.engines.llama_child --model FILE …`.
 
 It ends when told to (SIGTERM), and when its parent is gone: the parent holds the other end of our
 standard input and never writes to it, so the end of that file means that nobody needs us any more.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experts.engine_child")
+    parser = argparse.ArgumentParser(prog="python -m experts.engines.llama_child")
     parser.add_argument("--model", required=True, help="a GGUF file")
     parser.add_argument("--alias", required=True, help="the model's name in requests and answers")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
@@ -80,6 +80,7 @@ def _params(xllamacpp: Any, args: argparse.Namespace) -> Any:
     params.cors_origins_explicit = True
     params.ui = False
     params.endpoint_slots = False
+    params.endpoint_metrics = True  # counts only: how busy it is
     return params
 
 

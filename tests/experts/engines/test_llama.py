@@ -10,20 +10,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx2
 import pytest
 
-from experts import engine_child
-from experts.engine import Engine, EngineSpec
+from experts.engines import llama_child
+from experts.engines.llama import LlamaEngine, LlamaSpec
 from experts.errors import EngineStartError
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="watches processes by pidfd")
 
 
 @pytest.fixture(scope="module")
-def engine(smollm2: EngineSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    running = Engine(smollm2, tmp_path_factory.mktemp("logs"))
+def engine(smollm2: LlamaSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
+    running = LlamaEngine(smollm2, tmp_path_factory.mktemp("logs"))
     try:
         running.start()
         running.wait_ready(60)
@@ -44,7 +45,7 @@ def ended(pid: int, timeout_s: float = 20) -> bool:
         os.close(handle)
 
 
-def test_it_chats(engine: Engine) -> None:
+def test_it_chats(engine: LlamaEngine) -> None:
     body = {
         "model": "smollm2",
         "messages": [{"role": "user", "content": "What is the capital of Peru?"}],
@@ -57,13 +58,30 @@ def test_it_chats(engine: Engine) -> None:
     assert answer["usage"]["completion_tokens"] > 0
 
 
-def test_every_slot_has_the_whole_context(engine: Engine) -> None:
+def test_it_tells_how_busy_it_is_and_that_it_works(engine: LlamaEngine) -> None:
+    before = engine.load()
+    assert before is not None
+    assert before.under_way == 0
+    with httpx2.stream(
+        "POST",
+        f"{engine.base_url}/completions",
+        json={"prompt": "Once", "max_tokens": 400, "ignore_eos": True, "stream": True},
+        timeout=60,
+    ) as stream:
+        next(stream.iter_lines())
+        during = engine.load()
+        assert during is not None
+        assert during.running == 1
+        assert engine.answers(10)
+
+
+def test_every_slot_has_the_whole_context(engine: LlamaEngine) -> None:
     body = {"prompt": "word " * 280, "max_tokens": 1}
     answer = httpx2.post(f"{engine.base_url}/completions", json=body, timeout=60)
     assert answer.json()["usage"]["prompt_tokens"] > engine.spec.context_tokens // 2
 
 
-def test_a_page_in_a_browser_may_not_read_what_it_says(engine: Engine) -> None:
+def test_a_page_in_a_browser_may_not_read_what_it_says(engine: LlamaEngine) -> None:
     origin = {"origin": "http://evil.example"}
     answer = httpx2.get(f"{engine.base_url}/models", headers=origin)
     assert answer.headers.get("access-control-allow-origin") not in ("*", "http://evil.example")
@@ -74,7 +92,7 @@ def test_a_file_that_is_no_model_ends_the_start_with_the_end_of_the_log(tmp_path
     pytest.importorskip("xllamacpp")
     model = tmp_path / "novel.gguf"
     model.write_text("It was a dark and stormy night.")
-    engine = Engine(EngineSpec("novel", model), tmp_path / "logs")
+    engine = LlamaEngine(LlamaSpec("novel", model), tmp_path / "logs")
     engine.start()
     with pytest.raises(EngineStartError, match=r"'novel' ended with exit code 1") as caught:
         engine.wait_ready(60)
@@ -82,22 +100,22 @@ def test_a_file_that_is_no_model_ends_the_start_with_the_end_of_the_log(tmp_path
     engine.close()
 
 
-def test_one_that_does_not_answer_in_time_is_given_up(smollm2: EngineSpec, tmp_path: Path) -> None:
-    engine = Engine(smollm2, tmp_path)
+def test_one_that_does_not_answer_in_time_is_given_up(smollm2: LlamaSpec, tmp_path: Path) -> None:
+    engine = LlamaEngine(smollm2, tmp_path)
     engine.start()
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGSTOP)
     with pytest.raises(EngineStartError, match=r"no answer within 0\.1 s"):
         engine.wait_ready(0.1)
-    engine.stop(grace_s=0.1)
-    assert not engine.alive
+    engine.process.stop(grace_s=0.1)
+    assert not engine.process.alive
     engine.close()
 
 
 def test_stopped_and_started_again_it_answers_on_the_same_port(
-    smollm2: EngineSpec, tmp_path: Path
+    smollm2: LlamaSpec, tmp_path: Path
 ) -> None:
-    engine = Engine(smollm2, tmp_path)
+    engine = LlamaEngine(smollm2, tmp_path)
     base_url = engine.base_url
     first = None
     try:
@@ -106,17 +124,17 @@ def test_stopped_and_started_again_it_answers_on_the_same_port(
             assert engine.pid != first
             first = engine.pid
             engine.wait_ready(60)
-            assert engine.alive
+            assert engine.process.alive
             assert engine.base_url == base_url
             engine.stop()
-            assert not engine.alive
+            assert not engine.process.alive
             assert engine.wait_exit() == 0
     finally:
         engine.close()
 
 
 def test_closing_gives_the_port_back(tmp_path: Path) -> None:
-    engine = Engine(EngineSpec("none", tmp_path / "none.gguf"), tmp_path)
+    engine = LlamaEngine(LlamaSpec("none", tmp_path / "none.gguf"), tmp_path)
     port = httpx2.URL(engine.base_url).port
     engine.close()
     engine.close()
@@ -130,8 +148,8 @@ def test_closing_gives_the_port_back(tmp_path: Path) -> None:
 PARENT = """
 import os, sys
 from pathlib import Path
-from experts.engine import Engine, EngineSpec
-engine = Engine(EngineSpec("smollm2", Path(sys.argv[1]), context_tokens=512), Path(sys.argv[2]))
+from experts.engines.llama import LlamaEngine, LlamaSpec
+engine = LlamaEngine(LlamaSpec("smollm2", Path(sys.argv[1]), context_tokens=512), Path(sys.argv[2]))
 engine.start()
 engine.wait_ready(60)
 brother = os.fork() if sys.argv[3] == "with brother" else 0
@@ -143,9 +161,7 @@ sys.stdin.read()
 
 @LINUX
 @pytest.mark.parametrize("family", ["alone", "with brother"])
-def test_it_ends_when_its_parent_is_killed(
-    family: str, smollm2: EngineSpec, tmp_path: Path
-) -> None:
+def test_it_ends_when_its_parent_is_killed(family: str, smollm2: LlamaSpec, tmp_path: Path) -> None:
     """A brother that was forked holds the engine's pipe open: its end is no sign then."""
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(smollm2.model_path), str(tmp_path), family],
@@ -165,9 +181,9 @@ def test_it_ends_when_its_parent_is_killed(
 
 
 @LINUX
-def test_it_outlives_the_thread_that_started_it(smollm2: EngineSpec, tmp_path: Path) -> None:
+def test_it_outlives_the_thread_that_started_it(smollm2: LlamaSpec, tmp_path: Path) -> None:
     """Linux tells a child of the end of its parent's thread too; only the process's counts."""
-    engine = Engine(smollm2, tmp_path)
+    engine = LlamaEngine(smollm2, tmp_path)
 
     def start() -> None:
         engine.start()
@@ -183,13 +199,13 @@ def test_it_outlives_the_thread_that_started_it(smollm2: EngineSpec, tmp_path: P
         engine.close()
 
 
-def test_it_ends_when_nobody_holds_its_standard_input(smollm2: EngineSpec) -> None:
+def test_it_ends_when_nobody_holds_its_standard_input(smollm2: LlamaSpec) -> None:
     """The way that works everywhere, also where a parent's end sends no signal."""
     options = {"model": smollm2.model_path, "alias": "a", "port": 0}
     options |= {"threads": 1, "context": 256, "slots": 1}
     flags = [f"--{name}={value}" for name, value in options.items()]
     finished = subprocess.run(
-        [sys.executable, engine_child.__file__, *flags],
+        [sys.executable, llama_child.__file__, *flags],
         check=False,
         stdin=subprocess.DEVNULL,
         timeout=60,
@@ -206,21 +222,23 @@ def run_child(code: str) -> subprocess.CompletedProcess[str]:
 def test_without_the_engine_library_the_child_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['xllamacpp'] = None\n"
-        "from experts.engine_child import main\n"
+        "from experts.engines.llama_child import main\n"
         "sys.exit(main('--model=m --alias=a --port=1 --threads=1 --context=1 --slots=1'.split()))"
     )
     finished = run_child(code)
     assert finished.returncode == 3
-    assert engine_child.INSTALL_HINT in finished.stderr
+    assert llama_child.INSTALL_HINT in finished.stderr
 
 
 def test_importing_the_child_does_not_import_the_engine_library() -> None:
-    finished = run_child("import sys, experts.engine_child; assert 'xllamacpp' not in sys.modules")
+    finished = run_child(
+        "import sys, experts.engines.llama_child; assert 'xllamacpp' not in sys.modules"
+    )
     assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.parametrize("field", ["threads", "context_tokens", "slots"])
 def test_a_spec_of_nothing_is_refused(field: str) -> None:
-    settings: dict[str, int] = {field: 0}
+    settings: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=f"'e': {field} must be at least 1"):
-        EngineSpec("e", Path("model.gguf"), **settings)
+        LlamaSpec("e", Path("model.gguf"), **settings)

@@ -1,0 +1,104 @@
+"""What an engine is, whatever serves the model: the one seam between supervisor and engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from experts.engines.load import EngineLoad
+
+
+class EngineSpec(Protocol):
+    """What to serve, and how."""
+
+    @property
+    def expert_id(self) -> str:
+        """Whose engine it is."""
+        ...
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """All experts that it answers for, its own first."""
+        ...
+
+    @property
+    def lazy(self) -> bool:
+        """Whether it is only started when somebody wakes it."""
+        ...
+
+    def engine(self, log_dir: Path) -> Engine:
+        """The engine that serves it; nothing is started yet."""
+        ...
+
+
+class Engine(Protocol):
+    """One local model behind one URL.
+
+    Its methods block. `stop` may come from another thread at any time, and ends whatever waits.
+    """
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    @property
+    def base_url(self) -> str:
+        """Where it answers, `http://…/v1`; the same over restarts."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, running or not; None if it never had one of ours."""
+        ...
+
+    @property
+    def levels(self) -> frozenset[int]:
+        """Levels of sleep that leave its process alive, of 1 and 2; see `EngineState.level`."""
+        ...
+
+    def start(self) -> None:
+        """Start the process; it is not ready before `wait_ready` returns."""
+        ...
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until the model has written a token.
+
+        Raises:
+            EngineStartError: It ended, or did not answer in time; with the end of its log.
+        """
+        ...
+
+    def wait_exit(self, timeout_s: float | None = None) -> int | None:
+        """Block until the process ends; its exit code, or None if it still runs or never ran."""
+        ...
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether it still does its work; cheap enough to be asked every few seconds."""
+        ...
+
+    def load(self) -> EngineLoad | None:
+        """How busy it is; None if it did not say."""
+        ...
+
+    def sleep(self, level: int) -> None:
+        """Go to sleep with the process alive; `level` is one of `levels`.
+
+        Raises:
+            EngineMoveError: It refused.
+        """
+        ...
+
+    def wake(self) -> None:
+        """The way back from `sleep`; it is not ready before `wait_ready` returns.
+
+        Raises:
+            EngineMoveError: It refused.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End the process; calling it twice is fine."""
+        ...
+
+    def close(self) -> None:
+        """Stop the process and give back what it was reached by."""
+        ...

@@ -1,0 +1,99 @@
+"""One server as one child process: started, waited for, ended; its output in a file."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experts.errors import EngineStartError
+
+_TAIL_LINES = 12
+
+
+class ServerProcess:
+    """A child process that is started again and again, with one log file and one port.
+
+    The port is reserved when this is made and stays the same over restarts, so that clients need
+    not be told. The child binds it beside us, with SO_REUSEPORT. It must end when its standard
+    input does, see `experts.parent`.
+    """
+
+    def __init__(self, name: str, log_dir: Path) -> None:
+        self.name = name
+        self.log_path = log_dir / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.log"
+        self._reservation = _reserve_port()
+        self.port: int = self._reservation.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """Run a command, never through a shell; one that still runs is ended first.
+
+        Args:
+            command: The program and its arguments.
+            env: Its whole environment; ours if None.
+        """
+        self.stop()
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            # Its own session: Ctrl-C in a terminal ends the gateway first, which then ends us.
+            self._process = subprocess.Popen(  # noqa: S603 (from the configuration, no shell)
+                command,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_exit(self, timeout_s: float | None = None) -> int | None:
+        """Block until it ends; its exit code, or None if it still runs or never ran."""
+        if self._process is None:
+            return None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, grace_s: float = 5.0) -> None:
+        """End it: politely, then by force after `grace_s`. Calling it twice is fine."""
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+    def close(self) -> None:
+        """Stop it and give the port back."""
+        self.stop()
+        self._reservation.close()
+
+    def start_error(self, what: str) -> EngineStartError:
+        """What became of a start, with the end of the log."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(lines[-_TAIL_LINES:]) or "(empty)"
+        return EngineStartError(f"engine {self.name!r} {what}; the end of {self.log_path}:\n{tail}")
+
+
+def _reserve_port() -> socket.socket:
+    # Bound but not listening, it gets no connections; the child binds beside it.
+    reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reservation.bind(("127.0.0.1", 0))
+    return reservation

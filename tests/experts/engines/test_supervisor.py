@@ -1,0 +1,406 @@
+"""Engines start together, are started again when they die, and never outlive their supervisor."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experts.engines.keeper import Backoff, Timing
+from experts.engines.llama import LlamaSpec
+from experts.engines.load import EngineLoad
+from experts.engines.states import ENDED, EngineState, EngineStatus
+from experts.engines.supervisor import Supervisor
+from experts.errors import EngineMoveError, EngineStartError
+
+PATIENCE_S = 20
+READY, DOWN, STARTING = EngineStatus.READY, EngineStatus.DOWN, EngineStatus.STARTING
+
+
+@dataclass(frozen=True)
+class FakeSpec:
+    """An engine that a test holds in its hands, see `Stage`."""
+
+    expert_id: str
+    engines: dict[str, FakeEngine]
+    failing_starts: Sequence[int] = ()
+    levels: frozenset[int] = frozenset()
+    lazy: bool = False
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        return (self.expert_id, *self.adapters)
+
+    def engine(self, log_dir: Path) -> FakeEngine:
+        self.engines[self.expert_id] = FakeEngine(self)
+        return self.engines[self.expert_id]
+
+
+class FakeEngine:
+    """An engine without a process: it fails the starts that it is told to, and dies on demand."""
+
+    def __init__(self, spec: FakeSpec) -> None:
+        self.spec = spec
+        self.levels = spec.levels
+        self.base_url = f"http://127.0.0.1:1/{spec.expert_id}/v1"
+        self.pid = None
+        self.starts = 0
+        self.asleep = 0
+        self.closed = False
+        self.silent = False
+        self.refuses = False
+        self.holds_start = threading.Event()
+        self.holds_start.set()
+        self.loads: list[EngineLoad] = []
+        self._over = threading.Event()
+        self._over.set()
+
+    @property
+    def running(self) -> bool:
+        return not self._over.is_set()
+
+    def start(self) -> None:
+        assert not self.closed
+        self.starts += 1
+        self._over.clear()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        assert self.holds_start.wait(PATIENCE_S)
+        if self.starts in self.spec.failing_starts:
+            raise EngineStartError(f"start {self.starts} failed")
+        if not self.running:
+            raise EngineStartError("ended while starting")
+
+    def wait_exit(self, timeout_s: float | None = None) -> int | None:
+        return -9 if self._over.wait(PATIENCE_S if timeout_s is None else timeout_s) else None
+
+    def answers(self, timeout_s: float) -> bool:
+        return not self.silent
+
+    def load(self) -> EngineLoad | None:
+        return self.loads.pop(0) if self.loads else None
+
+    def sleep(self, level: int) -> None:
+        if self.refuses:
+            raise EngineMoveError("refused")
+        self.asleep = level
+
+    def wake(self) -> None:
+        if self.refuses:
+            raise EngineMoveError("refused")
+        self.asleep = 0
+
+    def die(self) -> None:
+        self._over.set()
+
+    def stop(self) -> None:
+        self._over.set()
+        self.holds_start.set()
+
+    def close(self) -> None:
+        self.stop()
+        self.closed = True
+
+
+class Stage:
+    """A supervisor's engines, clock and waits, all in the hands of a test."""
+
+    def __init__(self, *names: str, **options: Any) -> None:
+        self.engines: dict[str, FakeEngine] = {}
+        self.specs = [FakeSpec(name, self.engines, **options) for name in names]
+        self.changes: queue.Queue[EngineState] = queue.Queue()
+        self.waited: list[float] = []
+        self.now = 0.0
+
+    def supervisor(self, backoff: Backoff | None = None, **options: Any) -> Supervisor:
+        times: dict[str, Any] = {"clock": lambda: self.now, "wait": self._wait}
+        timing = Timing(backoff=backoff or Backoff(), **{**times, **options.pop("timing", {})})
+        return Supervisor(
+            self.specs, Path("logs"), on_change=self.changes.put, timing=timing, **options
+        )
+
+    def expect(self, status: EngineStatus) -> EngineState:
+        """The next change to that status."""
+        while True:
+            state = self.changes.get(timeout=PATIENCE_S)
+            if state.status is status:
+                return state
+
+    def _wait(self, stopping: threading.Event, seconds: float) -> bool:
+        self.waited.append(seconds)
+        return stopping.is_set()
+
+
+def test_inside_the_block_every_engine_is_ready_and_afterwards_none_is_left() -> None:
+    stage = Stage("a", "b")
+    with stage.supervisor() as supervisor:
+        assert [(s.expert_id, s.status) for s in supervisor.states()] == [
+            ("a", READY),
+            ("b", READY),
+        ]
+        assert supervisor.base_url("b") == "http://127.0.0.1:1/b/v1"
+        assert all(engine.running for engine in stage.engines.values())
+    assert all(engine.closed for engine in stage.engines.values())
+    assert {state.status for state in supervisor.states()} == {EngineStatus.STOPPED}
+
+
+def test_a_supervisor_of_nothing_is_fine() -> None:
+    with Stage().supervisor() as supervisor:
+        assert supervisor.states() == ()
+
+
+def test_engines_stop_when_the_block_fails() -> None:
+    stage = Stage("a")
+    with pytest.raises(RuntimeError, match="in the block"), stage.supervisor():
+        raise RuntimeError("in the block")
+    assert stage.engines["a"].closed
+
+
+def test_an_engine_that_died_is_started_again() -> None:
+    stage = Stage("a")
+    with stage.supervisor(Backoff(first_s=3.0)) as supervisor:
+        stage.expect(READY)
+        stage.engines["a"].die()
+        assert stage.expect(DOWN).last_error == "ended with exit code -9"
+        assert stage.expect(STARTING).restarts == 1
+        assert stage.expect(READY).restarts == 1
+        assert supervisor.states()[0].last_error == "ended with exit code -9"
+        assert stage.waited == [3.0]
+
+
+def test_an_engine_that_keeps_dying_is_started_less_and_less_often() -> None:
+    stage = Stage("a", failing_starts=(2, 3, 4))
+    with stage.supervisor(Backoff(first_s=1.0, most_s=6.0)):
+        stage.expect(READY)
+        stage.engines["a"].die()
+        state = stage.expect(READY)
+        assert stage.waited == [1.0, 2.0, 4.0, 6.0]
+        assert state.restarts == 4
+        assert state.last_error == "start 4 failed"
+
+
+def test_an_engine_that_lasted_long_is_started_again_soon() -> None:
+    stage = Stage("a")
+    with stage.supervisor(Backoff(first_s=1.0, forgive_s=60.0)):
+        for lasted in (1.0, 1.0, 61.0, 1.0):
+            stage.expect(READY)
+            stage.now += lasted
+            stage.engines["a"].die()
+        stage.expect(READY)
+        assert stage.waited == [1.0, 2.0, 1.0, 2.0]
+
+
+def test_if_one_engine_does_not_come_up_none_is_left_running() -> None:
+    stage = Stage("a", "b")
+    stage.specs[1] = replace(stage.specs[1], failing_starts=(1,))
+    timing = {"wait": threading.Event.wait}
+    broken = stage.supervisor(Backoff(first_s=3600, most_s=3600), timing=timing)
+    with pytest.raises(EngineStartError, match="start 1 failed"), broken:
+        pytest.fail("entered")
+    assert [engine.closed for engine in stage.engines.values()] == [True, True]
+    assert [engine.starts for engine in stage.engines.values()] == [1, 1]
+
+
+def test_waiting_to_start_again_ends_when_the_supervisor_closes() -> None:
+    stage = Stage("a")
+    timing = {"wait": threading.Event.wait}
+    with stage.supervisor(Backoff(first_s=3600, most_s=3600), timing=timing):
+        stage.engines["a"].die()
+        stage.expect(DOWN)
+    assert stage.engines["a"].starts == 1
+
+
+def test_changes_are_told_one_at_a_time() -> None:
+    telling = threading.Lock()
+    stage = Stage("a", "b", "c")
+
+    def listen(state: EngineState) -> None:
+        assert telling.acquire(blocking=False)
+        threading.Event().wait(0.01)  # long enough for the others to come in between
+        stage.changes.put(state)
+        telling.release()
+
+    with Supervisor(stage.specs, Path("logs"), on_change=listen):
+        pass
+    told = [stage.changes.get_nowait().status for _ in range(6)]
+    assert sorted(told) == [READY] * 3 + [EngineStatus.STOPPED] * 3
+    assert stage.changes.empty()
+
+
+@given(st.integers(1, 10_000), st.floats(0.01, 10), st.floats(10, 1000))
+def test_waits_grow_up_to_a_bound(failures: int, first_s: float, most_s: float) -> None:
+    backoff = Backoff(first_s, most_s)
+    assert backoff.delay_s(1) == first_s
+    assert first_s <= backoff.delay_s(failures) <= backoff.delay_s(failures + 1) <= most_s
+
+
+def test_a_sleeper_drains_first_and_says_what_its_moves_took() -> None:
+    stage = Stage("a", levels=frozenset({1, 2}), adapters=("a-law",))
+    drained: list[tuple[str, float]] = []
+
+    def drain(expert_id: str, patience_s: float) -> None:
+        assert supervisor.state("a").status is EngineStatus.DRAINING
+        drained.append((expert_id, patience_s))
+        stage.now += 1.0
+
+    with stage.supervisor(drain=drain, timing={"drain_s": 7.0}) as supervisor:
+        engine = stage.engines["a"]
+        engine.loads = [EngineLoad(2, 1), EngineLoad(1, 0), EngineLoad(0, 0)]
+        supervisor.sleep("a-law", 1)
+        assert drained == [("a", 7.0)]
+        assert engine.loads == []
+        state = supervisor.state("a")
+        assert (state.status, state.level, state.sleep_s) == (EngineStatus.ASLEEP, 1, 0.0)
+        supervisor.sleep("a", 1)  # it does already
+        supervisor.wake("a")
+        assert supervisor.state("a").wake_s == 0.0
+        assert (engine.asleep, engine.starts, len(drained)) == (0, 1, 1)
+        supervisor.sleep("a", 2)
+        assert engine.asleep == 2
+        supervisor.sleep("a", ENDED)
+        assert (engine.running, supervisor.state("a").level) == (False, ENDED)
+        supervisor.wake("a")
+        assert (engine.running, engine.starts) == (True, 2)
+    assert [stage.changes.get().status for _ in range(4)] == [
+        READY,
+        EngineStatus.DRAINING,
+        EngineStatus.ASLEEP,
+        EngineStatus.WAKING,
+    ]
+
+
+def test_draining_has_a_limit() -> None:
+    stage = Stage("a")
+
+    def wait(closing: threading.Event, seconds: float) -> bool:
+        stage.now += 1.0
+        return closing.is_set()
+
+    with stage.supervisor(timing={"drain_s": 7.0, "wait": wait}) as supervisor:
+        stage.engines["a"].loads = [EngineLoad(1, 0)] * 20
+        supervisor.stop("a")
+        assert stage.now == 7.0
+
+
+def test_one_without_levels_sleeps_by_ending_and_nobody_restarts_it() -> None:
+    stage = Stage("a")
+    with stage.supervisor() as supervisor:
+        supervisor.sleep("a", 1)
+        state = supervisor.state("a")
+        assert (state.status, state.level) == (EngineStatus.ASLEEP, ENDED)
+        assert not stage.engines["a"].running
+        supervisor.wake("a")
+        state = supervisor.state("a")
+        assert (state.status, state.level, state.restarts) == (READY, 0, 0)
+        stage.engines["a"].die()
+        stage.expect(DOWN)
+        assert stage.expect(READY).restarts == 1
+
+
+def test_a_stopped_one_only_starts() -> None:
+    stage = Stage("a")
+    with stage.supervisor() as supervisor:
+        supervisor.stop("a")
+        assert supervisor.state("a").status is EngineStatus.STOPPED
+        with pytest.raises(EngineMoveError, match="'a': it is stopped and can't wake"):
+            supervisor.wake("a")
+        with pytest.raises(EngineMoveError, match="'a': it is stopped and can't go to sleep"):
+            supervisor.sleep("a")
+        supervisor.start("a")
+        assert supervisor.state("a").status is READY
+        with pytest.raises(EngineMoveError, match=r"no local engine serves 'b'; there are: a$"):
+            supervisor.start("b")
+    assert stage.waited == []
+
+
+def test_a_lazy_one_starts_when_it_is_woken() -> None:
+    stage = Stage("a", lazy=True, failing_starts=(1,))
+    with stage.supervisor() as supervisor:
+        before = supervisor.state("a")
+        assert (before.status, before.level) == (EngineStatus.ASLEEP, ENDED)
+        with pytest.raises(EngineStartError, match="start 1 failed"):
+            supervisor.wake("a")
+        assert supervisor.state("a").status is EngineStatus.ASLEEP
+        assert supervisor.state("a").last_error == "start 1 failed"
+        supervisor.wake("a")
+        assert supervisor.state("a").status is READY
+
+
+def test_stopping_breaks_a_start_off() -> None:
+    stage = Stage("a", lazy=True)
+    with stage.supervisor() as supervisor:
+        stage.engines["a"].holds_start.clear()
+        failed: list[str] = []
+
+        def wake() -> None:
+            try:
+                supervisor.wake("a")
+            except EngineStartError as error:
+                failed.append(str(error))
+
+        waking = threading.Thread(target=wake)
+        waking.start()
+        stage.expect(STARTING)
+        supervisor.stop("a")
+        waking.join(PATIENCE_S)
+        assert failed == ["ended while starting"]
+        assert supervisor.state("a").status is EngineStatus.STOPPED
+        assert not stage.engines["a"].running
+
+
+def test_one_that_refuses_to_sleep_goes_on_and_one_that_refuses_to_wake_starts_afresh() -> None:
+    stage = Stage("a", levels=frozenset({1}))
+    with stage.supervisor() as supervisor:
+        engine = stage.engines["a"]
+        engine.refuses = True
+        with pytest.raises(EngineMoveError, match="refused"):
+            supervisor.sleep("a")
+        assert supervisor.state("a").status is READY
+        engine.refuses = False
+        supervisor.sleep("a")
+        engine.refuses = True
+        with pytest.raises(EngineMoveError, match="refused"):
+            supervisor.wake("a")
+        stage.expect(DOWN)
+        assert stage.expect(READY).restarts == 1
+
+
+def test_one_that_lives_but_answers_nothing_is_started_again() -> None:
+    stage = Stage("a")
+    with stage.supervisor(timing={"probe_s": 0.001, "strikes": 3}):
+        stage.expect(READY)
+        stage.engines["a"].silent = True
+        assert "3 probes in a row got no answer" in stage.expect(DOWN).last_error
+        stage.engines["a"].silent = False
+        assert stage.expect(READY).restarts >= 1
+
+
+def test_a_real_engine_killed_outright_answers_again_at_the_same_place(
+    smollm2: LlamaSpec, tmp_path: Path
+) -> None:
+    changes: queue.Queue[EngineState] = queue.Queue()
+    timing = Timing(backoff=Backoff(first_s=0.0))
+    supervisor = Supervisor([smollm2], tmp_path, on_change=changes.put, timing=timing)
+    with supervisor:
+        killed = supervisor.state("smollm2").pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        while (state := changes.get(timeout=60)).restarts == 0 or state.status is not READY:
+            pass
+        assert state.last_error == "ended with exit code -9"
+        url = supervisor.base_url("smollm2") + "/completions"
+        body = {"prompt": "The capital of France is", "max_tokens": 1, "temperature": 0}
+        answer = httpx2.post(url, json=body, timeout=60).json()
+        assert answer["choices"][0]["text"] == " Paris"
+        assert state.pid not in (killed, None)
