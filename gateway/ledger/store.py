@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
 from gateway.ledger.briefs import Briefs, Closing, Opening
-from gateway.ledger.database import hurried
+from gateway.ledger.database import certain, hurried
 from gateway.ledger.entries import Entry, Then, tell
 from gateway.ledger.inserts import Known, fitting, grouped, insert
 from gateway.ledger.rows import Row
@@ -28,7 +28,6 @@ _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Nobody waits for rows in relaxed mode; larger groups cost less for each row.
 _RELAXED_GATHER_S = 0.02
 
-_NONE = Briefs()
 # Of the row, not of the database: trying again is of no use.
 _REFUSALS = (IntegrityError, DataError)
 
@@ -64,6 +63,7 @@ class Ledger:
         self._engine = engine
         # Who can put rows aside need not wait for long.
         self._writing = hurried(engine) if spools else engine
+        self._certain = certain(self._writing)
         self._strict = strict
         self._staged = engine.dialect.name == "sqlite"
         self._max_pending = max_pending
@@ -203,9 +203,7 @@ class Ledger:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             entries, briefs = batch
-            if briefs and self._written_at_once(entries, briefs):
-                entries = []
-            elif briefs:
+            if briefs and not self._written_at_once(briefs):
                 entries = [*self._entries_of(briefs), *entries]
             if entries:
                 self._deliver(entries)
@@ -247,17 +245,22 @@ class Ledger:
     def _has_work(self) -> bool:
         return bool(self._entries or self._briefs)
 
-    def _written_at_once(self, entries: Sequence[Entry], briefs: Briefs) -> bool:
-        """Write all of it the quick way; False: nothing of it is written."""
+    def _written_at_once(self, briefs: Briefs) -> bool:
+        """Write them the quick way; False: nothing of them is written."""
         if not self._staged or self._put_aside_rows:
             return False
-        prices = {id(o.asked.price): o.asked.price for o in briefs.openings if o.asked.price}
+        prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
+        groups = grouped({id(price): price for price in prices}.values())
+        once = self._known.fresh(groups)
         try:
-            self._write([tuple(prices.values()), *(entry[0] for entry in entries)], briefs)
+            with self._certain.begin() as connection:
+                insert(connection, groups)
+                insert_briefs(connection, briefs)
         except DBAPIError:
             # Whatever it was, it is found out row by row.
             return False
-        self._settle(entries, None, briefs.rows)
+        self._known.add(once)
+        self._settle((), None, briefs.rows)
         return True
 
     def _entries_of(self, briefs: Briefs) -> list[Entry]:
@@ -371,18 +374,18 @@ class Ledger:
                 self._write_until_done([(shorter, *batch[0][1:])])
                 return
             _log.error("ledger refused %d rows: %s", len(rows), error.orig)
+            # What refers to them has to be refused too, so each row is looked at from now on.
+            self._staged = False
             self._settle(batch, LedgerError(f"the ledger refused a row: {error.orig}"))
             return
         for entry in batch:
             self._write_until_done([entry])
 
-    def _write(self, entries: Sequence[Rows], briefs: Briefs = _NONE, *, new: bool = True) -> None:
+    def _write(self, entries: Sequence[Rows], *, new: bool = True) -> None:
         groups = grouped(chain.from_iterable(entries))
         once = self._known.fresh(groups) if new else []
-        if briefs or any(groups.values()):
+        if any(groups.values()):
             with self._writing.begin() as connection:
-                if briefs:
-                    insert_briefs(connection, briefs)
                 insert(connection, groups)
             self._known.add(once)
 

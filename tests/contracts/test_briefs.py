@@ -143,6 +143,20 @@ def test_one_that_the_database_refuses_keeps_no_other_from_its_place(ledger: Led
     assert ledger.pending == 0
 
 
+def test_the_end_of_what_was_refused_is_refused_as_well(ledger: Ledger) -> None:
+    openings, closings = briefs()
+    nobodys = openings[1].asked._replace(key_name=None)  # type: ignore[arg-type]
+    for opening in (openings[0], openings[1]._replace(asked=nobodys)):
+        ledger.open(opening)
+    asyncio.run(ledger.flush())
+    ledger.shut(closings[1])
+    asyncio.run(ledger.flush())
+    with ledger.engine.connect() as connection:
+        counts = [connection.scalar(select(func.count()).select_from(t)) for t in _REQUEST]
+    assert counts == [1, 1, 1, 0, 0]
+    assert verify_ledger(ledger.engine).faults == ()
+
+
 def test_nothing_is_taken_once_the_ledger_is_closed(url: str) -> None:
     openings, closings = briefs()
     ledger = Ledger(open_database(url), strict=False)
