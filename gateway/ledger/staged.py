@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.ledger.briefs import Briefs, Certain, Closing, Opening, decision_columns
+from gateway.ledger.database import certain
+from gateway.ledger.inserts import Known, grouped, insert
 from gateway.ledger.rows import kept_text, prompt_digest
 
 _TOGETHER = 40
@@ -76,13 +78,25 @@ _CLOSE = (
 )
 
 
-def insert_briefs(connection: Connection, briefs: Briefs) -> None:
-    """Insert the rows of these briefs in the current transaction; prices are there already.
+def write_briefs(engine: Engine, briefs: Briefs, known: Known) -> None:
+    """Insert the rows of these briefs, in a transaction of their own.
+
+    Prices that are known already are left out, those that are new come to them.
 
     Raises:
         IntegrityError, DBAPIError: As if SQLAlchemy had run the statements. It does not, since
             that takes longer than they do.
     """
+    prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
+    groups = grouped({id(price): price for price in prices}.values())
+    once = known.fresh(groups)
+    with certain(engine).begin() as connection:
+        insert(connection, groups)
+        _insert(connection, briefs)
+    known.add(once)
+
+
+def _insert(connection: Connection, briefs: Briefs) -> None:
     cursor: sqlite3.Cursor = connection.connection.cursor()  # type: ignore[assignment]
     try:
         _insert_briefs(cursor, briefs)
@@ -100,12 +114,12 @@ def _insert_briefs(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
     if briefs.openings:
         alike: dict[tuple[Any, ...], int] = {}
         opened = [_opened(opening, alike) for opening in briefs.openings]
-        _insert(cursor, "brief_alike", ("alike", *_ALIKE), [(n, *key) for key, n in alike.items()])
-        _insert(cursor, "brief_opened", _OPENED, opened)
+        _fill(cursor, "brief_alike", ("alike", *_ALIKE), [(n, *key) for key, n in alike.items()])
+        _fill(cursor, "brief_opened", _OPENED, opened)
         for statement in _OPEN:
             cursor.execute(statement)
     if briefs.closings:
-        _insert(cursor, "brief_closed", _CLOSED, list(map(_closed, briefs.closings)))
+        _fill(cursor, "brief_closed", _CLOSED, list(map(_closed, briefs.closings)))
         for statement in _CLOSE:
             cursor.execute(statement)
     for name in ("brief_alike", "brief_opened", "brief_closed"):
@@ -133,7 +147,7 @@ def _closed(closing: Closing) -> tuple[Any, ...]:
     return mark, at, *tokens, cost, call_s, total_s, reason, asked.expert_id, kept
 
 
-def _insert(
+def _fill(
     cursor: sqlite3.Cursor, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
     row = f"({', '.join('?' * len(columns))})"

@@ -15,12 +15,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from gateway.errors import LedgerError
 from gateway.ledger.briefs import Briefs, Closing, Opening
-from gateway.ledger.database import certain, hurried
+from gateway.ledger.database import hurried
 from gateway.ledger.entries import Entry, Then, tell
 from gateway.ledger.inserts import Known, fitting, grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.spool import Rows, Spools
-from gateway.ledger.staged import insert_briefs
+from gateway.ledger.staged import write_briefs
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH_ROWS = 2_000
@@ -63,7 +63,6 @@ class Ledger:
         self._engine = engine
         # Who can put rows aside need not wait for long.
         self._writing = hurried(engine) if spools else engine
-        self._certain = certain(self._writing)
         self._strict = strict
         self._staged = engine.dialect.name == "sqlite"
         self._max_pending = max_pending
@@ -249,17 +248,11 @@ class Ledger:
         """Write them the quick way; False: nothing of them is written."""
         if not self._staged or self._put_aside_rows:
             return False
-        prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
-        groups = grouped({id(price): price for price in prices}.values())
-        once = self._known.fresh(groups)
         try:
-            with self._certain.begin() as connection:
-                insert(connection, groups)
-                insert_briefs(connection, briefs)
+            write_briefs(self._writing, briefs, self._known)
         except DBAPIError:
             # Whatever it was, it is found out row by row.
             return False
-        self._known.add(once)
         self._settle((), None, briefs.rows)
         return True
 
