@@ -73,7 +73,9 @@ def test_package_inits_hold_a_docstring_and_nothing_else() -> None:
 
 def test_only_the_gateway_reads_the_environment() -> None:
     for path in FILES:
-        if path.relative_to(ROOT).parts[0] != "gateway":
+        # What runs inside a vLLM server is told the key that way, as vLLM itself is.
+        inside = path.parent.name == "vllm_side"
+        if path.relative_to(ROOT).parts[0] != "gateway" and not inside:
             text = path.read_text()
             assert "os.environ" not in text, path
             assert "getenv" not in text, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,16 @@ class EngineSpec(Protocol):
     @property
     def lazy(self) -> bool:
         """Whether it is only started when somebody wakes it."""
+        ...
+
+    @property
+    def optional(self) -> bool:
+        """Whether everything else starts without it."""
+        ...
+
+    @property
+    def ready_s(self) -> float:
+        """How long it may take from start to first token."""
         ...
 
     def engine(self, log_dir: Path) -> Engine:
@@ -53,6 +64,11 @@ class Engine(Protocol):
     @property
     def levels(self) -> frozenset[int]:
         """Levels of sleep that leave its process alive, of 1 and 2; see `EngineState.level`."""
+        ...
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Experts of `serves` that it can't answer for though it is ready, and why."""
         ...
 
     def start(self) -> None:
@@ -89,6 +105,22 @@ class Engine(Protocol):
 
     def wake(self) -> None:
         """The way back from `sleep`; it is not ready before `wait_ready` returns.
+
+        Raises:
+            EngineMoveError: It refused.
+        """
+        ...
+
+    def take(self, expert_id: str) -> None:
+        """Answer for one more of `serves`, while ready.
+
+        Raises:
+            EngineMoveError: It can't.
+        """
+        ...
+
+    def drop(self, expert_id: str) -> None:
+        """Answer no more for one of `serves`, but for its own, until it is taken again.
 
         Raises:
             EngineMoveError: It refused.

@@ -42,21 +42,20 @@ class Timing:
     """A keeper's clock and patience; tests put in their own.
 
     Attributes:
-        ready_s: How long an engine may take from start to first token.
         drain_s: How long calls under way may take before it sleeps or stops all the same.
         probe_s: How often a ready engine is asked whether it still works.
         probe_timeout_s: How long it may take to say so.
-        strikes: After so many probes in a row without an answer it is taken to hang.
+        hang_s: After so long without an answer to any of them it is taken to hang. A server that
+            compiles a kernel says nothing for a minute either.
         backoff: Waits between starts.
         clock: Monotonic seconds.
         wait: Waits for the event or so many seconds; True if the event came.
     """
 
-    ready_s: float = 120.0
     drain_s: float = 60.0
     probe_s: float = 10.0
     probe_timeout_s: float = 10.0
-    strikes: int = 3
+    hang_s: float = 180.0
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
@@ -110,6 +109,8 @@ class Keeper:
     def begin(self) -> None:
         """Start the engine, unless it is a lazy one, in the keeper's thread."""
         self._thread.start()
+        if self.engine.spec.optional:
+            self._started_once.set()
 
     def await_first_start(self) -> None:
         """Wait for what `begin` began.
@@ -121,10 +122,13 @@ class Keeper:
         if self._first_error:
             raise self._first_error
 
-    def start(self) -> None:
+    def start(self, expert_id: str) -> None:
         """Make it ready, whatever it is doing; see `Supervisor.start`."""
         with self._moving:
             self._up()
+            if expert_id in self.state.faults:
+                self.engine.take(expert_id)
+                self._change(faults=dict(self.engine.faults))
 
     def wake(self) -> None:
         """Make it ready, unless somebody stopped it; see `Supervisor.wake`."""
@@ -132,6 +136,14 @@ class Keeper:
             if self.state.status is EngineStatus.STOPPED:
                 raise self._refusal("it is stopped and can't wake; start it")
             self._up()
+
+    def drop(self, expert_id: str) -> None:
+        """Answer no more for one expert of several; see `Supervisor.stop`."""
+        with self._moving:
+            if self.state.status is not EngineStatus.READY:
+                raise self._refusal(f"it is {self.state.status} and can't let go of {expert_id!r}")
+            self.engine.drop(expert_id)
+            self._change(faults=dict(self.engine.faults))
 
     def stop(self) -> None:
         """End it and leave it so; see `Supervisor.stop`."""
@@ -197,7 +209,7 @@ class Keeper:
         self._change(status=EngineStatus.WAKING)
         try:
             self.engine.wake()
-            self.engine.wait_ready(self._timing.ready_s)
+            self.engine.wait_ready(self.engine.spec.ready_s)
         except (EngineMoveError, EngineStartError) as error:
             # Nobody knows what it is now; its keeper starts it afresh.
             self._note_down(str(error))
@@ -222,7 +234,7 @@ class Keeper:
             # Flags are set before engines are stopped: one of us two sees this process.
             if self._unwanted():
                 self.engine.stop()
-            self.engine.wait_ready(self._timing.ready_s)
+            self.engine.wait_ready(self.engine.spec.ready_s)
         except EngineStartError:
             self.engine.stop()
             raise
@@ -230,7 +242,8 @@ class Keeper:
 
     def _now_ready(self, **took: float) -> None:
         self._ready_at = self._timing.clock()
-        self._change(status=EngineStatus.READY, level=0, pid=self.engine.pid, **took)
+        faults = dict(self.engine.faults)
+        self._change(status=EngineStatus.READY, level=0, pid=self.engine.pid, faults=faults, **took)
 
     def _empty(self) -> None:
         """Wait until it has no calls, if it takes any."""
@@ -274,7 +287,7 @@ class Keeper:
                 return None
             if self.state.status in (EngineStatus.STARTING, EngineStatus.DOWN):
                 try:
-                    self._launch(restarts=self.state.restarts + self._started_once.is_set())
+                    self._launch(restarts=self.state.restarts + (self._lives > 0))
                 except EngineStartError as error:
                     self._note_failed_start(error)
                     return 0.0
@@ -291,23 +304,26 @@ class Keeper:
 
     def _await_end(self, life: int) -> str:
         """Block until the process ended or is taken to hang; why it must be started again."""
-        silent = 0
-        while silent < self._timing.strikes:
+        silent_since: float | None = None
+        while silent_since is None or self._timing.clock() - silent_since < self._timing.hang_s:
             code = self.engine.wait_exit(self._timing.probe_s)
             if code is not None:
                 return f"ended with exit code {code}"
             if self._unwanted() or self._lives != life:
                 return ""
+            asked_at = self._timing.clock()
             asked = self.state.status is EngineStatus.READY
-            answered = not asked or self.engine.answers(self._timing.probe_timeout_s)
-            silent = 0 if answered else silent + 1
-        return f"runs, but {silent} probes in a row got no answer"
+            if not asked or self.engine.answers(self._timing.probe_timeout_s):
+                silent_since = None
+            elif silent_since is None:
+                silent_since = asked_at
+        return f"runs, but has answered nothing for {self._timing.hang_s:g} s"
 
     def _note_failed_start(self, error: EngineStartError) -> None:
         if self._unwanted() and not self._closing.is_set():
             return
         if not self._started_once.is_set():
-            self._first_error = error
+            self._first_error = None if self.engine.spec.optional else error
         self._note_down(str(error))
         self._started_once.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class LlamaSpec:
         context_tokens: Longest prompt and answer together, per slot.
         slots: Requests answered at once; more wait their turn.
         lazy: It is only started when somebody wakes it.
+        ready_s: How long it may take from start to first token.
+        optional: Everything else starts without it.
     """
 
     expert_id: str
@@ -40,6 +43,8 @@ class LlamaSpec:
     context_tokens: int = 4096
     slots: int = 2
     lazy: bool = False
+    ready_s: float = 120.0
+    optional: bool = False
 
     def __post_init__(self) -> None:
         for name in ("threads", "context_tokens", "slots"):
@@ -76,6 +81,11 @@ class LlamaEngine:
     @property
     def pid(self) -> int | None:
         return self.process.pid
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """None: one model, nothing beside it."""
+        return {}
 
     def start(self) -> None:
         """Start the process; it is not ready before `wait_ready` returns."""
@@ -123,6 +133,12 @@ class LlamaEngine:
     def wake(self) -> None:
         """Refused, since it never sleeps."""
         raise EngineMoveError(f"engine {self.spec.expert_id!r} does not sleep")
+
+    def take(self, expert_id: str) -> None:
+        """Nothing to do: it serves its own expert and no other."""
+
+    def drop(self, expert_id: str) -> None:
+        """Nothing to do: it serves its own expert and no other."""
 
     def stop(self) -> None:
         """End the process. Calling it twice is fine."""

@@ -17,14 +17,26 @@ class ServerProcess:
     """A child process that is started again and again, with one log file and one port.
 
     The port is reserved when this is made and stays the same over restarts, so that clients need
-    not be told. The child binds it beside us, with SO_REUSEPORT. It must end when its standard
-    input does, see `experts.parent`.
+    not be told. The child must end when its standard input does, see `experts.parent`.
+
+    Args:
+        name: Whose it is; the log file is named after it.
+        log_dir: Where the log file lies.
+        port_option: How the child binds the port beside us: SO_REUSEPORT or SO_REUSEADDR.
+        grace_s: How long it may take to end when it is told to.
     """
 
-    def __init__(self, name: str, log_dir: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        log_dir: Path,
+        port_option: int = socket.SO_REUSEPORT,
+        grace_s: float = 5.0,
+    ) -> None:
         self.name = name
+        self._grace_s = grace_s
         self.log_path = log_dir / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.log"
-        self._reservation = _reserve_port()
+        self._reservation = _reserve_port(port_option)
         self.port: int = self._reservation.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,14 +77,18 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, grace_s: float = 5.0) -> None:
-        """End it: politely, then by force after `grace_s`. Calling it twice is fine."""
+    def stop(self, grace_s: float | None = None) -> None:
+        """End it: politely, then by force. Calling it twice is fine.
+
+        Args:
+            grace_s: Instead of the usual grace.
+        """
         process = self._process
         if process is None:
             return
         process.terminate()
         try:
-            process.wait(grace_s)
+            process.wait(self._grace_s if grace_s is None else grace_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -91,9 +107,9 @@ class ServerProcess:
         return EngineStartError(f"engine {self.name!r} {what}; the end of {self.log_path}:\n{tail}")
 
 
-def _reserve_port() -> socket.socket:
+def _reserve_port(option: int) -> socket.socket:
     # Bound but not listening, it gets no connections; the child binds beside it.
     reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reservation.setsockopt(socket.SOL_SOCKET, option, 1)
     reservation.bind(("127.0.0.1", 0))
     return reservation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 ENDED = 3
@@ -38,6 +39,7 @@ class EngineState:
         pid: Its process, None while it has none or if it is not ours.
         level: How deeply it sleeps: 0 awake, 1 its weights are in the host's memory, 2 they are
             dropped but the process lives, 3 (`ENDED`) there is no process.
+        faults: Experts of `serves` that it can't answer for though it is ready, and why.
         start_s: What its last start took, from nothing to the first token; None before one did.
         sleep_s: What going to sleep last took, draining not counted.
         wake_s: What waking last took, from level 1 or 2 to the first token.
@@ -51,6 +53,7 @@ class EngineState:
     serves: tuple[str, ...] = ()
     pid: int | None = None
     level: int = 0
+    faults: Mapping[str, str] = field(default_factory=dict)
     start_s: float | None = None
     sleep_s: float | None = None
     wake_s: float | None = None

@@ -22,7 +22,8 @@ class Supervisor:
     first token. From then on an engine that ends or hangs is started again at the same place.
 
     `start`, `stop`, `sleep` and `wake` may be called from any thread and return when it is done.
-    They name an engine by any expert that it serves: moving one moves them all.
+    They name an engine by any expert that it serves: moving one moves them all, but an adapter
+    can be stopped and started by itself.
 
     Args:
         specs: The engines to run.
@@ -76,21 +77,27 @@ class Supervisor:
         self.close()
 
     def start(self, expert_id: str) -> None:
-        """Make an engine ready, also one that was stopped.
+        """Make an engine ready, also one that was stopped; load an adapter that it lacks.
 
         Raises:
             EngineStartError: It did not come up; it is then what it was before.
-            EngineMoveError: It refused to wake, and is started afresh; or there is no such engine.
+            EngineMoveError: It refused to wake, and is started afresh; or it can't load the
+                adapter; or there is no such engine.
         """
-        self._keeper(expert_id).start()
+        self._keeper(expert_id).start(expert_id)
 
     def stop(self, expert_id: str) -> None:
-        """End an engine when its calls are done; only `start` brings it back.
+        """End an engine when its calls are done, or unload an adapter; only `start` brings it back.
 
         Raises:
-            EngineMoveError: There is no such engine.
+            EngineMoveError: It is not ready, so no adapter can be unloaded; or there is no such
+                engine.
         """
-        self._keeper(expert_id).stop()
+        keeper = self._keeper(expert_id)
+        if expert_id == keeper.state.expert_id:
+            keeper.stop()
+        else:
+            keeper.drop(expert_id)
 
     def sleep(self, expert_id: str, level: int = 1) -> None:
         """Put a ready engine to sleep when its calls are done; one that sleeps so already is fine.

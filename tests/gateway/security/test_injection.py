@@ -150,6 +150,8 @@ def test_code_that_could_run_what_it_is_given_is_where_it_is_known_to_be() -> No
         # Local engines, as the configuration names them, without a shell; no request reaches it.
         ("experts/engines/process.py", "subprocess"),
         ("experts/engines/process.py", "subprocess.Popen"),
+        ("experts/engines/group_child.py", "subprocess"),
+        ("experts/engines/group_child.py", "subprocess.Popen"),
         # Our own command, with the configuration that serves; no request reaches it.
         ("gateway/retrain/beside.py", "subprocess"),
         ("gateway/retrain/beside.py", "subprocess.Popen"),
