@@ -9,7 +9,18 @@ from typing import Literal
 from experts.messages import Usage
 
 NANO_PER_USD = 1_000_000_000
+Location = Literal["", "device", "edge", "cloud"]
+LOCATIONS: tuple[Location, ...] = ("device", "edge", "cloud", "")
+"""Nearest first; who does not say where is taken to be farthest."""
+Privacy = Literal["public", "internal", "private"]
+PRIVACY: tuple[Privacy, ...] = ("public", "internal", "private")
+"""Classes of data, the most open first."""
 _NANO_PER_MICRO = 1_000
+
+
+def strictest(*classes: Privacy) -> Privacy:
+    """The most confidential of several classes of data; without any, public."""
+    return max(classes, key=PRIVACY.index, default="public")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,9 @@ class ExpertCard:
         prefill: Whether it goes on with a last assistant message instead of answering it (vLLM's
             `continue_final_message`).
         local: Whether it runs on our machines.
+        location: Where it runs: on this device, at the edge, in a cloud; "" when unknown.
+        rtt_s: Seconds of the way there and back: the least that an answer can take.
+        privacy: The most confidential class of data that it may be sent.
         quality_prior: Guess of its quality in [0, 1] until outcomes say more.
         params_active_b: Parameters used per token, in billions; None when unknown.
         params_total_b: Parameters held in memory, in billions; None when unknown.
@@ -149,6 +163,9 @@ class ExpertCard:
     structured_output: bool = False
     prefill: bool = False
     local: bool = False
+    location: Location = ""
+    rtt_s: float = 0.0
+    privacy: Privacy = "public"
     quality_prior: float = 0.5
     params_active_b: float | None = None
     params_total_b: float | None = None
@@ -182,6 +199,10 @@ class ExpertCard:
     def reaches(self) -> frozenset[str]:
         """The ids of all whom a call to it may come to ask, its own included."""
         return frozenset({self.expert_id}).union(*(member.reaches for member in self.members))
+
+    def clears(self, privacy: Privacy) -> bool:
+        """Whether data of that class may be sent to it."""
+        return PRIVACY.index(self.privacy) >= PRIVACY.index(privacy)
 
     def __post_init__(self) -> None:
         if not self.expert_id:

@@ -189,9 +189,9 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         afterwards,
     )
     uses = Uses()
-    afterwards.judge_through(service, uses)
+    afterwards.judge_through(service, decider.limits, uses)
     if settings.shadow.share:
-        shadows = ShadowCalls(settings, pool, lasting, uses, afterwards.score)
+        shadows = ShadowCalls(settings, pool, lasting, uses, afterwards.score, decider.limits)
         afterwards.shadow_through(shadows.offer)
     _record_cards(ledger, pool)
     lane = Lane(settings, pool, keyring, admission, decider, traffic, ledger, telemetry, afterwards)

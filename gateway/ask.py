@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from experts.cards import Privacy
 from experts.messages import ChatRequest
 from experts.record import record
 from gateway.access.keys import Key
@@ -33,6 +34,7 @@ class Wishes(BaseModel):
     min_quality: float | None = Field(None, ge=0, le=1)
     experts: tuple[str, ...] | None = Field(None, min_length=1)
     only_local: bool = False
+    privacy: Privacy = "public"
     critical: bool = False
     max_params_b: float | None = Field(None, gt=0)
     released_after: date | None = None

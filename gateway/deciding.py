@@ -13,7 +13,7 @@ import anyio.to_thread
 import numpy as np
 
 from experts.barred import barred
-from experts.cards import ExpertCard
+from experts.cards import ExpertCard, Privacy, strictest
 from experts.messages import ChatRequest
 from experts.params import refused_params
 from gateway.access.keys import Key
@@ -67,6 +67,7 @@ class Decider:
         self._pool = pool
         self._serving = serving
         self._fallbacks = settings.execution.fallbacks
+        self._projects = settings.access.projects
         self._rng = rng
         self._policies = Policies(self._routing.policies, pool.cards, adaptive)
         if self._routing.policy not in self._policies.named:
@@ -262,12 +263,17 @@ class Decider:
             return ()
         cards = [self._pool.card(name) for name in names]
         tokens = estimate_prompt_tokens(ask.request)
-        constraints = self._constraints(ask)
-        if named := self._policies.named.get(decision.policy):
-            constraints = constraints.tightened(named.constraints)
-        able, _ = eligible(ask.request, tokens, cards, {}, constraints)
+        able, _ = eligible(ask.request, tokens, cards, {}, self.limits(ask, decision))
         served = {card.expert_id for card in able}
         return tuple(name for name in names if name in served)
+
+    def limits(self, ask: Ask, decision: Decision) -> Constraints:
+        """Everything that a decision was bound by, and that whoever is asked beside is bound by."""
+        named = self._policies.named.get(decision.policy)
+        constraints = self._constraints(ask)
+        if named is None or named.constraints is NO_LIMITS:
+            return constraints
+        return constraints.tightened(named.constraints)
 
     def _explicit(self, ask: Ask, expert_id: str, constraints: Constraints) -> Decision:
         """The expert that was named, whatever its card says it can do; price ceilings hold."""
@@ -276,8 +282,8 @@ class Decider:
         return explicit_decision(ask.request, card, constraints)
 
     def _constraints(self, ask: Ask) -> Constraints:
-        wishes = ask.wishes
-        if wishes is NO_WISHES and ask.key.asks_anyone:
+        wishes, privacy = ask.wishes, self._privacy(ask)
+        if wishes is NO_WISHES and ask.key.asks_anyone and privacy == "public":
             return _UNCONSTRAINED
         allowed: frozenset[str] | None = None
         if wishes.experts is not None:
@@ -300,7 +306,14 @@ class Decider:
             wishes.max_params_b,
             wishes.released_after or date.min,
             frozenset(wishes.require_tags.items()),
+            privacy,
         )
+
+    def _privacy(self, ask: Ask) -> Privacy:
+        """The class of a request's data: what it says itself, or its key or project of all."""
+        project = self._projects.get(ask.key.project)
+        of_project: Privacy = "public" if project is None else project.privacy
+        return strictest(ask.wishes.privacy, ask.key.privacy, of_project)
 
     def _policy(self, ask: Ask, target: Target) -> tuple[str, Named]:
         wishes = ask.wishes

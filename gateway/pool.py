@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from experts.anthropic import AnthropicExpert
 from experts.anthropic_wire import Habits
 from experts.base import Expert
 from experts.calculator import CalculatorExpert
-from experts.cards import ExpertCard, Prices
+from experts.cards import ExpertCard, Location, Prices, Privacy
 from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
 from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
+from experts.tiers import with_egress
 from gateway.composing import Composer
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
@@ -33,6 +34,17 @@ from gateway.settings.experts import (
     UrlExpert,
 )
 from gateway.settings.root import Settings
+
+
+class _Here(TypedDict):
+    """What is said of experts that run on this machine."""
+
+    local: bool
+    location: Location
+    privacy: Privacy
+
+
+_HERE: _Here = {"local": True, "location": "device", "privacy": "private"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +147,15 @@ def _remote(entry: RemoteExpert, common: Shared) -> Expert:
 
 
 def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
-    """The prices that the settings name or the catalogue knows; None when neither does."""
+    """The prices that the settings name or the catalogue knows, with the network's.
+
+    None when neither does.
+    """
     if entry.prices is not None:
-        return entry.prices.prices()
-    return catalogue_prices(entry.catalogue, at) if entry.catalogue else None
+        prices: Prices | None = entry.prices.prices()
+    else:
+        prices = catalogue_prices(entry.catalogue, at) if entry.catalogue else None
+    return None if prices is None else with_egress(prices, entry.egress_usd_per_gb)
 
 
 def context_of(entry: UrlExpert, at: datetime) -> int | None:
@@ -155,7 +172,7 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
         description=model.description,
         prices=prices_from_rates(endpoint.rates, entry.usd_per_hour),
         context_tokens=model.context_tokens,
-        local=True,
+        **_HERE,
         quality_prior=model.quality_prior,
         params_active_b=model.params_b,
         params_total_b=model.params_b,
@@ -171,6 +188,6 @@ def _calculator_card(expert_id: str) -> ExpertCard:
         expert_id=expert_id,
         description="Exact arithmetic and unit conversion, nothing else.",
         prices=Prices(0, 0, source="runs in the gateway"),
-        local=True,
+        **_HERE,
         quality_prior=0.1,
     )

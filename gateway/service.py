@@ -116,6 +116,14 @@ class Service:
             begun.passed.close()
             raise
 
+    async def screened(self, ask: Ask) -> Ask:
+        """The request as experts may see it, for what is asked of them beside answers.
+
+        Raises:
+            ApiError: A guard does not let it pass.
+        """
+        return (await self._guards.check(ask)).ask
+
     async def _begun(self, ask: Ask, trip: Trip) -> Begun:
         trip.asked(ask)
         deadline = anyio.current_time() + self.seconds(ask)
@@ -165,6 +173,7 @@ class Service:
             hurried,
             caps=caps,
             expects=self._decider.expects,
+            privacy=self._decider.limits(ask, decision).privacy,
         )
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 

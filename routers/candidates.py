@@ -108,8 +108,11 @@ def weigh(
         qualities.append(quality)
         stderrs.append(stderr)
         costs.append(_cost(card, prompt_tokens, tokens))
-        latencies.append(latency)
+        # What was timed has the way there in it; comparisons with what is unknown are false.
+        latencies.append(card.rtt_s if latency < card.rtt_s else latency)
         outputs.append(output)
+    if not any(seconds == seconds for seconds in latencies):
+        latencies[:] = [card.rtt_s or float("nan") for card in able]
     quality_A, stderr_A, cost_A, latency_A, output_A = np.array(columns)
     candidates = Candidates(
         experts=tuple([card.expert_id for card in able]),

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Self
 
 from experts.barred import barred, may_be_barred
-from experts.cards import ExpertCard
+from experts.cards import ExpertCard, Privacy, strictest
 from experts.messages import ChatRequest
 from experts.params import refused_params
 from experts.record import record
@@ -30,6 +30,7 @@ class Constraints:
         released_after: Who was released on that day or before, or does not say when, is out; the
             first day there is asks for nothing.
         tags: What an expert's tags must say, e.g. {("region", "eu")}.
+        privacy: The class of the request's data: who may not be sent it is out.
     """
 
     allow: frozenset[str] | None = None
@@ -39,12 +40,14 @@ class Constraints:
     max_params_b: float | None = None
     released_after: date = date.min
     tags: frozenset[tuple[str, str]] = frozenset()
+    privacy: Privacy = "public"
 
     @property
     def of_cards(self) -> bool:
         """Whether anything is asked that an expert's card alone answers."""
         dated = self.released_after != date.min
-        return self.only_local or bool(self.tags) or dated or self.max_params_b is not None
+        confined = self.only_local or bool(self.tags) or self.privacy != "public"
+        return confined or dated or self.max_params_b is not None
 
     def tightened(self, other: Constraints) -> Constraints:
         """Both at once."""
@@ -59,6 +62,7 @@ class Constraints:
             _least(self.max_params_b, other.max_params_b),
             max(self.released_after, other.released_after),
             self.tags | other.tags,
+            strictest(self.privacy, other.privacy),
         )
 
 
@@ -206,6 +210,8 @@ def _card_says_no(case: _Case, card: ExpertCard) -> str | None:
     limits = case.constraints
     if limits.only_local and not card.local:
         return "does not run on our machines"
+    if not card.clears(limits.privacy):
+        return f"may be sent {card.privacy} data at most, and this is {limits.privacy}"
     most = limits.max_params_b
     too_large = None if most is None else _too_large(card, most)
     return too_large or _not_of_its_day(card, limits.released_after) or _untagged(card, limits.tags)

@@ -219,14 +219,14 @@ def split_by_latency(
     slow = {
         card.expert_id: f"expected to take {seconds:.3g} s, the ceiling is {ceiling_s:g} s"
         for card in able
-        if (seconds := _latency(expected, card)) is not None and seconds > ceiling_s
+        if (seconds := _latency(expected, card) or card.rtt_s) > ceiling_s
     }
     return tuple(card for card in able if card.expert_id not in slow), slow
 
 
 def _latency(expected: Expected, card: ExpertCard) -> float | None:
     seconds = expected[card.expert_id][3] if card.expert_id in expected else float("nan")
-    return seconds if seconds == seconds else None
+    return max(seconds, card.rtt_s) if seconds == seconds else None
 
 
 def _flags(what: str, expert_ids: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from experts.cards import NO_CAPS, Caps, ExpertCard, Prices
+from experts.cards import LOCATIONS, NO_CAPS, PRIVACY, Caps, ExpertCard, Prices
 
 _STRICTEST = ("data", "public", "any")
 
@@ -78,6 +78,9 @@ def composed_card(
         tools=all(member.tools for member in members),
         structured_output=all(member.structured_output for member in members),
         local=all(member.local for member in members),
+        location=max((member.location for member in members), key=LOCATIONS.index),
+        rtt_s=min(member.rtt_s for member in members),
+        privacy=min((member.privacy for member in members), key=PRIVACY.index),
         quality_prior=best + 0.1 * (1 - best) if quality_prior is None else quality_prior,
         params_active_b=_largest(member.params_active_b for member in members),
         params_total_b=_largest(member.params_total_b for member in members),

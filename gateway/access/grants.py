@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from experts.cards import PRIVACY
 from gateway.settings.access import Grant, Limit, Patterns
 
 ROLES = ("caller", "manager", "admin")
@@ -28,7 +29,7 @@ def covers(wide: Patterns, narrow: Patterns) -> bool:
 def inherited(grant: Grant, giver: Grant) -> Grant:
     """`grant` with the giver's rights where it names none of its own; the role is not inherited."""
     named = grant.model_fields_set
-    plain = ("project", "routes", "experts", "policies")
+    plain = ("project", "routes", "experts", "policies", "privacy")
     return grant.model_copy(
         update={
             **{name: getattr(giver, name) for name in plain if name not in named},
@@ -48,6 +49,7 @@ def excess(grant: Grant, giver: Grant) -> str | None:
         "routes": covers(giver.routes, grant.routes),
         "experts": covers(giver.experts, grant.experts),
         "policies": covers(giver.policies, grant.policies),
+        "privacy": PRIVACY.index(grant.privacy) >= PRIVACY.index(giver.privacy),
         "expires_at": _ends_no_later(grant.expires_at, giver.expires_at),
         "limits": _no_larger(grant.limits, giver.limits),
         "session_limits": _no_larger(grant.session_limits, giver.session_limits),

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 
-from experts.cards import ExpertCard
+from experts.cards import ExpertCard, Privacy, strictest
 from gateway.access.grants import ROLES, matches
 from gateway.settings.access import ALL, Grant, Role
 
@@ -29,6 +29,7 @@ class Key:
         lineage: This key, and those that it was granted by, nearest first.
         role: The weakest of the lineage.
         expires_at: The earliest end of the lineage, in seconds since 1970; None is never.
+        privacy: The class of all data that comes with it, at least: the strictest of the lineage.
         asks_anyone: Whether it may ask every expert.
         follows_any: Whether it may use every policy.
     """
@@ -40,6 +41,7 @@ class Key:
     lineage: tuple[Key, ...] = field(init=False, repr=False)
     role: Role = field(init=False)
     expires_at: float | None = field(init=False)
+    privacy: Privacy = field(init=False)
     asks_anyone: bool = field(init=False)
     follows_any: bool = field(init=False)
 
@@ -51,6 +53,7 @@ class Key:
             ("lineage", lineage),
             ("role", weakest),
             ("expires_at", min(ends, default=None)),
+            ("privacy", strictest(*(key.grant.privacy for key in lineage))),
             ("asks_anyone", all(key.grant.experts == ALL for key in lineage)),
             ("follows_any", all(key.grant.policies == ALL for key in lineage)),
         ):

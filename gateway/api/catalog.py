@@ -80,6 +80,8 @@ def _card(card: ExpertCard) -> dict[str, Any]:
         "context_tokens": card.context_tokens,
         "api": card.api,
         "local": card.local,
+        "location": card.location or None,
+        "privacy": card.privacy,
         "tools": card.tools,
         "asks": [member.expert_id for member in card.members],
         "usd_per_mtok_input": prices and prices.input,

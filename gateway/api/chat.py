@@ -61,6 +61,7 @@ async def route(request: Request) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     ask = CHAT.parse(await read_body(request), request.headers, key)
+    ask = await gateway.service.screened(ask)
     decision = await gateway.decider.decide(ask)
     why = await gateway.decider.why(ask.request.text, decision)
     return Response(route_json(decision, why), media_type="application/json")

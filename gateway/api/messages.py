@@ -97,6 +97,7 @@ async def count_tokens(request: Request) -> Response:
     ask = await off_the_loop(
         raw, lambda: parse_messages(parse_body(raw), request.headers, key, counting=True)
     )
+    ask = await gateway.service.screened(ask)
     decision = await gateway.decider.decide(ask)
     expert = gateway.pool.experts[decision.expert]
     headers = {"x-pointsman-expert": decision.expert}

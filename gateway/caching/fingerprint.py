@@ -71,7 +71,7 @@ def _owner(key: Key, scope: Scope) -> list[Any]:
         return [scope, key.name]
     # Who may not ask an expert must not get its answers from who may.
     rights = [[sorted(each.grant.experts), sorted(each.grant.policies)] for each in key.lineage]
-    return [scope, key.project, rights]
+    return [scope, key.project, rights, key.privacy]
 
 
 def _said(message: Message) -> list[Any]:

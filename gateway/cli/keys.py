@@ -41,6 +41,10 @@ WhichRole = Annotated[
 Route = Annotated[Many, typer.Option(help="Path it may ask, * for anything; repeat.")]
 Expert = Annotated[Many, typer.Option(help="Expert it may ask, * for anything; repeat.")]
 Policy = Annotated[Many, typer.Option(help="Policy it may use; repeat.")]
+WhichPrivacy = Annotated[
+    str | None,
+    typer.Option("--privacy", help="Class of its data at least: public, internal or private."),
+]
 Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
 Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Dollars per --per.")]
@@ -75,6 +79,7 @@ def create(
     route: Route = None,
     expert: Expert = None,
     policy: Policy = None,
+    privacy: WhichPrivacy = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget_usd: BudgetUsd = None,
@@ -87,7 +92,7 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Make a key and show its secret, this once."""
-    rights = _rights(project, role, route, expert, policy, expires)
+    rights = _rights(project, role, route, expert, policy, privacy, expires)
     limits = _limits(rpm, tpm, budget_usd, per)
     with _office(url, key, ledger, config) as office:
         _show_secret(office.create({"name": name, **rights, **limits}), json)
@@ -101,6 +106,7 @@ def change(
     route: Route = None,
     expert: Expert = None,
     policy: Policy = None,
+    privacy: WhichPrivacy = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget_usd: BudgetUsd = None,
@@ -112,7 +118,7 @@ def change(
     config: Config = None,
 ) -> None:
     """Give a key other rights: what is named here; limits are replaced all together."""
-    rights = _rights(project, role, route, expert, policy, expires)
+    rights = _rights(project, role, route, expert, policy, privacy, expires)
     wanted = {**rights, **_limits(rpm, tpm, budget_usd, per)}
     if not wanted:
         raise KeysError("name what is to change, e.g. --rpm 120")
@@ -127,6 +133,7 @@ def _rights(
     route: Many,
     expert: Many,
     policy: Many,
+    privacy: str | None,
     expires: str | None,
 ) -> Json:
     said: Json = {
@@ -135,6 +142,7 @@ def _rights(
         "routes": route,
         "experts": expert,
         "policies": policy,
+        "privacy": privacy,
         "expires_in_s": None if expires is None else seconds(expires),
     }
     return {field: value for field, value in said.items() if value not in (None, [])}

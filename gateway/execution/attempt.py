@@ -18,6 +18,7 @@ from experts.errors import (
     ExpertCapError,
     ExpertOutOfServiceError,
     ExpertTimeoutError,
+    ExpertUnsupportedError,
 )
 from experts.http_expert import HttpExpert
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
@@ -97,6 +98,11 @@ class Attempts:
             LedgerError: It can't be put on record, so it was not made.
         """
         card = expert.card
+        if not card.clears(self._terms.privacy):
+            # The one door to every expert, whoever opens it: nobody should have come so far.
+            raise ExpertUnsupportedError(
+                card.expert_id, f"may not be sent {self._terms.privacy} data"
+            )
         purse = (self._purse if parent is None else parent.purse).inner(card.caps, at_most_usd)
         with purse.holding(card, request) as held:
             async with self._slot(card.expert_id), self._reported(card.expert_id):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from experts.base import Expects, nothing_known
-from experts.cards import NO_CAPS, Caps
+from experts.cards import NO_CAPS, Caps, Privacy
 from gateway.execution.health import Health
 from gateway.execution.purse import Rules
 from gateway.execution.reserve import UNLIMITED, Reservation
@@ -127,6 +127,7 @@ class Terms:
             when this is called because a request wants one, and say nothing of an expert's health.
         caps: What the calls that compositions make for it may come to.
         expects: What the router expects of experts, for compositions that choose among them.
+        privacy: The class of its data: nobody is called who may not be sent it.
     """
 
     deadline: float
@@ -138,3 +139,4 @@ class Terms:
     recall: Callable[[], None] | None = None
     caps: Caps = NO_CAPS
     expects: Expects = nothing_known
+    privacy: Privacy = "public"

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from experts.cards import Privacy
 from gateway.guards.finder import Finder, Found
 from gateway.settings.guards import Action, Side
 
@@ -31,6 +32,8 @@ class GuardRules(Protocol):
     def action(self) -> Action: ...
     @property
     def on_error(self) -> str: ...
+    @property
+    def privacy(self) -> Privacy: ...
 
 
 class Guard(Protocol):

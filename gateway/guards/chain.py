@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from experts.cards import strictest
 from experts.messages import ChatRequest, Delta, Event
 from gateway.ask import Ask
 from gateway.errors import ApiError
@@ -110,15 +111,18 @@ class Guarded:
         for watch in self._on("input"):
             if any(not isinstance(raw, str) for raw in self.ask.request.raw):
                 self._unreadable(watch)
+                self._confine(watch)
             try:
                 request = read_request(self.ask.request, watch.eye("input").read)
             except BlockedError:
                 raise _blocked(watch) from None
             except Exception as error:  # noqa: BLE001 - a guard that fails must not let all through
                 self._failed(watch, "input", error)
+                self._confine(watch)
                 continue
             if request is not self.ask.request:
                 self.ask = replace(self.ask, request=request)
+            self._confine(watch)
             self._will_restore(watch)
 
     def events(self, source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -158,6 +162,14 @@ class Guarded:
                 self._metrics.guard_actions.add((record.guard, record.side, record.action))
                 rows.append(Row(tables.guard_action, _values(record, request_id, self.ask)))
         return rows
+
+    def _confine(self, watch: _Watch) -> None:
+        """What was found, or could not be looked for, may make the request more confidential."""
+        wishes, record = self.ask.wishes, watch.record("input")
+        privacy = strictest(wishes.privacy, watch.guard.settings.privacy)
+        suspect = bool(record.found) or record.action == "failed_open"
+        if suspect and privacy != wishes.privacy:
+            self.ask = replace(self.ask, wishes=wishes.model_copy(update={"privacy": privacy}))
 
     def _will_restore(self, watch: _Watch) -> None:
         """Only what the client itself has sent: an expert's finds stay redacted."""

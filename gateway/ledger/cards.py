@@ -13,7 +13,7 @@ from gateway.ledger.tables import expert_card
 
 _KEPT = (
     "context_tokens", "max_output_tokens", "tools", "structured_output", "local", "quality_prior",
-    "params_active_b", "params_total_b", "released", "tags", "api",
+    "params_active_b", "params_total_b", "released", "tags", "api", "location", "rtt_s", "privacy",
 )  # fmt: skip
 
 

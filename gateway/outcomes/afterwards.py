@@ -13,7 +13,7 @@ from eval.graders.code import CodeCheck
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import Ended, Hear, Hearing
+from gateway.outcomes.ended import Ended, Hear, Hearing, Limits
 from gateway.outcomes.grading import Grading, Job
 from gateway.outcomes.implicit import Implicit
 from gateway.outcomes.judging import WIRE, Judging, Work
@@ -78,12 +78,14 @@ class Afterwards:
         if wanted.graders:
             self._hears.append(self._grade)
 
-    def judge_through(self, service: Service, uses: Uses) -> None:
-        """From now on ask the judges, by way of `service`."""
+    def judge_through(self, service: Service, limits: Limits, uses: Uses) -> None:
+        """From now on ask the judges, by way of `service` and within each request's limits."""
         if judges := self._settings.judges:
             most, work = self._settings.outcomes.most_waiting, self._scoring.judged
             gates = self._settings.data_dir / "judges"
-            judging = Judging(judges, gates, self._append, service, uses, work, most, self._rng)
+            judging = Judging(
+                judges, gates, self._append, service, uses, work, most, self._rng, limits
+            )
             self._judged = judging.hear
             self._hears.append(judging.hear)
 

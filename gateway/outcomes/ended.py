@@ -9,6 +9,7 @@ from gateway.ask import Ask
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.rows import Row
+from routers.eligible import Constraints
 from routers.records import Decision
 
 
@@ -53,6 +54,9 @@ class Scored(NamedTuple):
         kept = {name: value for name, value in values.items() if name != "decision_id"}
         return Row(tables.shadow_outcome, {**kept, "call_id": self.shadow_id})
 
+
+Limits = Callable[[Ask, Decision], Constraints]
+"""What the decision about a request was bound by, and so is whoever gets to see it afterwards."""
 
 Hear = Callable[[Ended], None]
 """Hears of an answer when the books are closed. Called on the event loop, so it must not wait."""

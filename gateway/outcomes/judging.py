@@ -21,10 +21,11 @@ from gateway.ask import Ask, Wishes
 from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
-from gateway.outcomes.ended import Ended
+from gateway.outcomes.ended import Ended, Limits
 from gateway.outcomes.questions import way_of
 from gateway.settings.access import Grant, Limit
 from gateway.settings.outcomes import JudgeSettings
+from routers.eligible import Constraints
 from routers.errors import RoutingError
 
 if TYPE_CHECKING:
@@ -61,21 +62,25 @@ class Judge:
         # What a shadow call gave is in the sample already.
         return ended.shadow_id is not None or rng.random() < self.settings.rate
 
-    def asks(self, ended: Ended) -> list[Ask]:
-        """What to ask of an answer; nothing of one that is too long to be judged as a whole."""
+    def asks(self, ended: Ended, limits: Constraints) -> list[Ask]:
+        """What to ask of an answer; nothing of one that is too long to be judged as a whole.
+
+        Where the request was not to go, a judge of it is not either: `limits` are the request's.
+        """
         messages = ended.ask.request.messages
         conversation = "\n\n".join(f"[{message.role}]\n{message.text}" for message in messages)
         shown = len(conversation) + len(ended.text) + len(ended.served or "")
         if shown > self.settings.most_chars:
             return []
-        return [self._ask(ended, *texts) for texts in self._way.prompts(conversation, ended)]
+        prompts = self._way.prompts(conversation, ended)
+        return [self._ask(ended, limits, *texts) for texts in prompts]
 
     async def rows(self, words: Sequence[str], ended: Ended) -> list[Row]:
         """What it said of an answer as scores; none where it can't be read."""
         source = f"judge:{self.settings.name}"
         return await self._way.rows(words, ended, source)
 
-    def _ask(self, ended: Ended, system: str, user: str) -> Ask:
+    def _ask(self, ended: Ended, limits: Constraints, system: str, user: str) -> Ask:
         settings = self.settings
         request = ChatRequest(
             (Message("system", system), Message("user", user)),
@@ -84,7 +89,13 @@ class Judge:
         )
         tags = {"judge": settings.name, "judge_of": ended.decision_id}
         wishes = Wishes(
-            tags=tags, cache="off", keep="none", max_latency_ms=settings.timeout_s * 1000
+            tags=tags,
+            cache="off",
+            keep="none",
+            max_latency_ms=settings.timeout_s * 1000,
+            only_local=limits.only_local,
+            require_tags=dict(limits.tags),
+            privacy=limits.privacy,
         )
         return Ask(request, settings.expert, WIRE, self._key, wishes)
 
@@ -114,6 +125,7 @@ class Judging:
             (budget, limits, failed experts), `full` (too many waited) and `long` answers.
         most_waiting: Answers that wait to be judged, or are; more of them stay unscored.
         rng: What is sampled. Of its own, so that decisions stay the same with judges.
+        limits: What the decision about a request was bound by, and so are judges of its answer.
     """
 
     def __init__(
@@ -126,7 +138,9 @@ class Judging:
         work: Work,
         most_waiting: int,
         rng: np.random.Generator,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._judges = [Judge(settings, gates) for settings in judges]
         self._append = append
         self._service = service
@@ -149,7 +163,7 @@ class Judging:
         if len(self._tasks) >= self._most_waiting:
             self._counts["full"] += 1
             return
-        asks = judge.asks(ended)
+        asks = judge.asks(ended, self._limits(ended.ask, ended.decision))
         if not asks:
             self._counts["long"] += 1
             return

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from experts.cards import NANO_PER_USD
+from experts.cards import NANO_PER_USD, Privacy
 from gateway.settings.base import RESTART, Frozen, Secret, SecretUrl
 
 Role = Literal["caller", "manager", "admin"]
@@ -91,6 +91,8 @@ class Grant(Frozen):
     """Paths it may ask, `*` standing for anything, e.g. `/v1/chat/*`."""
     experts: Patterns = ALL
     policies: Patterns = ALL
+    privacy: Privacy = "public"
+    """The class of all data that comes with it, at least."""
     expires_at: Annotated[Seconds | None, BeforeValidator(_epoch)] = None
     limits: Limits = ()
     session_limits: Limits = ()
@@ -123,6 +125,8 @@ class ProjectSettings(Frozen):
     """What all keys of a project share."""
 
     limits: Limits = ()
+    privacy: Privacy = "public"
+    """The class of all data that comes with them, at least."""
 
 
 class AccessSettings(Frozen):

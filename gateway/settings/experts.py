@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from experts.anthropic import VERSION
-from experts.cards import ExpertCard, FewShotPrompt, Prices
+from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from gateway.settings.base import Frozen, Secret
 from gateway.settings.children import composed_kind
 from gateway.settings.compositions import Composition
@@ -60,6 +60,14 @@ class CardSettings(Frozen):
     structured_output: bool = False
     prefill: bool = False
     local: bool = False
+    location: Location = ""
+    """Where it runs; also its tag `location`."""
+    rtt_ms: float = Field(0, ge=0)
+    """The way there and back: the least that an answer can take."""
+    egress_usd_per_gb: float = Field(0, ge=0)
+    """What the network takes for requests to it and its answers, beside its own prices."""
+    privacy: Privacy = "public"
+    """The most confidential class of data that it may be sent."""
     quality_prior: float = Field(0.5, ge=0, le=1)
     params_active_b: float | None = Field(None, gt=0)
     params_total_b: float | None = Field(None, gt=0)
@@ -71,9 +79,18 @@ class CardSettings(Frozen):
     """Which URLs of images, sounds and files it may be sent, since it fetches them itself."""
 
     def card(self, prices: Prices | None, prompt: FewShotPrompt | None = None) -> ExpertCard:
-        names = set(CardSettings.model_fields) - {"id", "prices"}
+        others = {"id", "prices", "tags", "rtt_ms", "egress_usd_per_gb"}
+        names = set(CardSettings.model_fields) - others
         fields: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return ExpertCard(expert_id=self.id, prices=prices, prompt=prompt, **fields)
+        at = {"location": self.location} if self.location else {}
+        return ExpertCard(
+            expert_id=self.id,
+            prices=prices,
+            prompt=prompt,
+            tags={**at, **self.tags},
+            rtt_s=self.rtt_ms / 1000,
+            **fields,
+        )
 
 
 class UrlExpert(CardSettings):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, model_validator
 
+from experts.cards import Privacy
 from gateway.settings.base import Frozen
 
 Side = Literal["input", "output"]
@@ -20,6 +21,8 @@ class _GuardSettings(Frozen):
     on: frozenset[Side] = Field(frozenset({"input", "output"}), min_length=1)
     on_error: Literal["closed", "open"] = "closed"
     """What becomes of a request whose guard fails: refused, or let through and on record."""
+    privacy: Privacy = "public"
+    """The class, at least, of a request in which it finds something."""
 
 
 class PiiGuardSettings(_GuardSettings):

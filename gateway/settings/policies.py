@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from experts.cards import Privacy
 from gateway.settings.base import Frozen
 from gateway.settings.explain import nearest, refusal
 from routers.base import Policy
@@ -32,6 +33,7 @@ class PolicySettings(Frozen):
     max_params_b: float | None = Field(None, gt=0)
     released_after: date | None = None
     require_tags: dict[str, str] = Field(default_factory=dict)
+    privacy: Privacy = "public"
 
     def preference(self) -> Preference:
         prefer = cast("dict[str, float]", self.prefer)
@@ -45,6 +47,7 @@ class PolicySettings(Frozen):
             max_params_b=self.max_params_b,
             released_after=self.released_after or date.min,
             tags=frozenset(self.require_tags.items()),
+            privacy=self.privacy,
         )
 
     def policy(self) -> Policy | None:

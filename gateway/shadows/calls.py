@@ -16,13 +16,13 @@ import numpy as np
 from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import ExpertError
-from experts.messages import ChatRequest, collect
+from experts.messages import collect
 from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.execution.attempt import Attempts
 from gateway.execution.traffic import Terms
 from gateway.ledger.shadows import spent_since
-from gateway.outcomes.ended import Ended, Hear
+from gateway.outcomes.ended import Ended, Hear, Limits
 from gateway.pool import Pool
 from gateway.settings.access import Limit
 from gateway.settings.root import Settings
@@ -91,6 +91,7 @@ class ShadowCalls:
         lasting: Where calls are made and booked. Those of clients have precedence.
         uses: Counts what keeps the gateway from being closed.
         score: Hears of the answers.
+        limits: What the decision about a request was bound by.
     """
 
     def __init__(
@@ -100,7 +101,9 @@ class ShadowCalls:
         lasting: Lasting,
         uses: Uses,
         score: Hear,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._settings = settings.shadow
         self._total_s = settings.limits.total_s
         self._pool = pool
@@ -183,7 +186,7 @@ class ShadowCalls:
         books = ShadowBooks(self._ledger, ended.decision_id, self._redactor)
         with anyio.CancelScope() as scope:
             try:
-                text = await self._said(expert, ended.ask.request, books, scope.cancel)
+                text = await self._said(expert, ended, books, scope.cancel)
             except ExpertError as error:
                 _log.info("%s gave no answer to a shadow call: %s", expert, error)
                 return "failed"
@@ -195,10 +198,16 @@ class ShadowCalls:
         return "gave_way"
 
     async def _said(
-        self, expert: str, request: ChatRequest, books: ShadowBooks, recall: Callable[[], None]
+        self, expert: str, ended: Ended, books: ShadowBooks, recall: Callable[[], None]
     ) -> str:
-        deadline = anyio.current_time() + self._total_s
-        terms = Terms(deadline, _WHO, reservation=self._work.purse, recall=recall)
+        request = ended.ask.request
+        terms = Terms(
+            anyio.current_time() + self._total_s,
+            _WHO,
+            reservation=self._work.purse,
+            recall=recall,
+            privacy=self._limits(ended.ask, ended.decision).privacy,
+        )
         calls = Attempts(self._traffic, terms, books)
         async with aclosing(calls.run(self._pool.experts[expert], request)) as events:
             return (await collect(events)).text

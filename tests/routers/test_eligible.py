@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.cards import ExpertCard, Prices
+from experts.cards import PRIVACY, ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Source
 from routers.eligible import Cards, Constraints, _Case, _one_by_one, eligible, forbidden
 
@@ -163,6 +163,7 @@ STRICT = st.builds(
     max_params_b=st.sampled_from([None, 8.0, 70.0]),
     released_after=st.sampled_from([date.min, date(2025, 6, 1)]),
     tags=st.sampled_from([frozenset(), frozenset({("r", "eu")}), frozenset({("r", "us")})]),
+    privacy=st.sampled_from(PRIVACY),
 )
 DESCRIBED = st.lists(
     st.builds(
@@ -172,6 +173,7 @@ DESCRIBED = st.lists(
         params_total_b=st.sampled_from([None, 7.0, 30.0]),
         released=st.sampled_from(["", "2025-01-01", "2026-01-01"]),
         tags=st.sampled_from([{}, {"r": "eu"}, {"r": "us"}]),
+        privacy=st.sampled_from(PRIVACY),
     ),
     max_size=4,
     unique_by=lambda card: card.expert_id,

@@ -202,6 +202,20 @@ def test_unknown_latencies_pass_the_ceiling_with_a_flag() -> None:
     assert decision.flags == ("latency_unknown:a",)
 
 
+def test_the_way_there_is_the_least_that_an_answer_takes() -> None:
+    far = [ExpertCard("a", rtt_s=0.1), ExpertCard("b", rtt_s=4.0)]
+    # Of a it was timed, with the way there in it; of b less was timed than the way there takes.
+    decision = decide(router(), far)
+    assert decision.candidates.latency_s_A.tolist() == [1.0, 4.0]
+    untimed = router(a=(0.7, 1, NAN), b=(0.9, 1, NAN))
+    assert decide(untimed, far).candidates.latency_s_A.tolist() == [0.1, 4.0]
+    limit = Constraints(max_latency_s=2.0)
+    assert decide(untimed, far, constraints=limit).excluded.keys() == {"b"}
+    # Where others were timed, who was not counts as the slowest, as ever.
+    one = router(a=(0.7, 1, 3.0), b=(0.9, 1, NAN))
+    assert np.isnan(decide(one, far).candidates.latency_s_A[1])
+
+
 def test_latency_is_weighed_against_the_slowest_typical_expert() -> None:
     assert decide(router(), pool()).candidates.latency_scale_s == 3
     trained = replace(router(), typical_latency_s=6.0)

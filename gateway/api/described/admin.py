@@ -128,6 +128,7 @@ class KeyJson(Open):
     routes: list[str]
     experts: list[str]
     policies: list[str]
+    privacy: str
     expires_at: float | None = None
 
 
