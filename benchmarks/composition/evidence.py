@@ -72,10 +72,12 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
 def show_gates(rows: list[dict[str, Any]]) -> None:
     """Part a."""
     _table(
-        ("always strong", "bill", "judged by", "n", "strong", "cascade", "points", "cost", "chain"),
+        ("way", "always strong", "bill", "judged by", "n", "strong", "composed, least and most",
+         "points", "cost", "chosen"),
         [
-            (r["against"], r["bill"], r["rows"], r["count"], _percent(r["strong"]),
-             _percent(r["cascade"]), _spread(r["difference"]), _spread(r["share"]), r["chain"])
+            (r["way"], r["against"], r["bill"], r["rows"], r["count"], _percent(r["strong"]),
+             f"{_percent(r['composed'])} – {_percent(r['most'])}", _spread(r["difference"]),
+             _spread(r["share"]), r["chosen"])
             for r in rows
         ],
     )  # fmt: skip

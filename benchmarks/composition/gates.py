@@ -1,17 +1,25 @@
-"""Part a: do cascades that go by the agreement of a weak model's samples match a strong one?"""
+"""Part a: does what goes by agreement match a strong model at less than its cost?
+
+Two ways: a cascade by the agreement of a weak model's samples, and a vote of three that stops as
+soon as the strong model and the weak one agree, see `stopping`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 import numpy as np
 
 from benchmarks.composition.data import Named, Recorded, Spread, recorded, with_interval
+from benchmarks.composition.stopping import Samples, Stopped, stopped_vote
 from eval.compositions.virtual import Cascaded
 from eval.intervals import ClusterBootstrap
 from routers.deferral.chain import Logged, as_good_as, search
 from routers.estimators.folds import Rows, group_folds, others
+from routers.records import Floats
 
 _STRONG = {
     "best of all, 3 samples": ("gpt-4[cot1]", "gpt-4[cot2]", "gpt-4[pot1]", "gpt-4[pot2]"),
@@ -20,6 +28,7 @@ _STRONG = {
                         "gpt-4[greedy_pot2]"),
 }  # fmt: skip
 _STYLES = ("cot1", "cot2", "pot1", "pot2")
+_SHARE = 0.6
 _WEAK = ("gpt-3.5-turbo", "llama-2-13b")
 _LAST = tuple(f"gpt-4[{style}]" for style in (*_STYLES, *(f"greedy_{s}" for s in _STYLES)))
 _ALL = (*(f"{model}[{style}]" for model in _WEAK for style in _STYLES), *_LAST)
@@ -27,17 +36,33 @@ _ALL = (*(f"{model}[{style}]" for model in _WEAK for style in _STYLES), *_LAST)
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """One comparison, differences with 95 % intervals over groups of questions."""
+    """One comparison, differences with 95 % intervals over groups of questions.
 
+    Attributes:
+        way: Cascade or vote.
+        against: Which strong model.
+        bill: What samples of one question cost.
+        rows: Judged by which.
+        count: How many.
+        strong: Accuracy of the strong model.
+        composed: Accuracy of what stands against it; where it is known within bounds, the least.
+        most: The most.
+        difference: Least accuracy − the strong model's.
+        share: Cost, the most, over the strong model's.
+        chosen: What was chosen, for the last of the splits.
+    """
+
+    way: str
     against: str
     bill: str
     rows: str
     count: int
     strong: float
-    cascade: float
+    composed: float
+    most: float
     difference: Spread
     share: Spread
-    chain: str
+    chosen: str
 
 
 def gated(seed: int = 0) -> list[Gated]:
@@ -47,8 +72,10 @@ def gated(seed: int = 0) -> list[Gated]:
     evidence but shows how much luck is in the choice.
     """
     found = []
+    named = Named("mot_cascade", _ALL, ("date",))
+    apart = recorded(named)
     for once in (False, True):
-        data = recorded(Named("mot_cascade", _ALL, ("date",)), prompt_once=once)
+        data = recorded(named, prompt_once=True) if once else apart
         rows = np.array(sorted({*data.train, *data.dev}))
         groups = [data.table.groups[row] for row in rows]
         dev = np.flatnonzero(np.isin(rows, data.dev))
@@ -61,10 +88,18 @@ def gated(seed: int = 0) -> list[Gated]:
             "all, in hindsight": [(everything, everything)],
         }
         bill = "one prompt for all samples" if once else "a call for each sample"
+        date = _Date(data, apart, rows)
         for name, strong in _STRONG.items():
             for what, splits in judged.items():
-                names = name, bill, what
-                found.append(_one(_Date(data, rows), groups, splits, strong, names, seed))
+                for way, choose in (("cascade", _cascade), ("vote", _vote)):
+                    values_5N, chosen = _judged(date, splits, strong, choose)
+                    held = np.concatenate([test for _, test in splits])
+                    found.append(
+                        _compared(
+                            (way, name, bill, what), values_5N[:, held],
+                            [groups[row] for row in held], chosen, seed,
+                        )
+                    )  # fmt: skip
     return found
 
 
@@ -77,11 +112,15 @@ class _Date:
     rows.
     """
 
-    def __init__(self, data: Recorded, rows: Rows) -> None:
+    def __init__(self, data: Recorded, apart: Recorded, rows: Rows) -> None:
+        """`apart` has the costs of samples that are calls of their own."""
         columns = [data.table.experts.index(expert) for expert in _ALL]
+        calls_NA = apart.table.cost_usd_NA / apart.drafts.samples_NA
+        self.call_usd_NA = calls_NA[rows][:, columns]
         self.score_NA = data.table.score_NA[rows][:, columns]
         self.cost_NA = data.table.cost_usd_NA[rows][:, columns]
         self.agreement_NA = data.drafts.agreement_NA[rows][:, columns]
+        self.sample_mean_NA = data.drafts.sample_mean_NA[rows][:, columns]
 
     def logged(self, train: Rows) -> Logged:
         """All rows, with what is chosen by those of `train`."""
@@ -100,40 +139,94 @@ class _Date:
         names = (*(f"{model}[all four]" for model in _WEAK), *_LAST)
         return Logged(names, np.stack(signal, 1), np.stack(score, 1), np.stack(cost, 1))
 
+    def sample(self, expert: str) -> Samples:
+        """One answer of a prompt."""
+        column = _ALL.index(expert)
+        return Samples(self.sample_mean_NA[:, column], self.call_usd_NA[:, column])
 
-def _one(
-    date: _Date,
+    def majority(self, expert: str) -> Samples:
+        """What most of a prompt's samples say, all of them paid for."""
+        column = _ALL.index(expert)
+        return Samples(self.score_NA[:, column], self.cost_NA[:, column])
+
+    @cached_property
+    def votes(self) -> dict[str, Stopped]:
+        """A chain of thought and a program of GPT-4, and a weak model's answer between them."""
+        found = {}
+        for chain, program in product(_STYLES[:2], _STYLES[2:]):
+            for one, other in ((chain, program), (program, chain)):
+                first, third = (self.sample(f"gpt-4[{style}]") for style in (one, other))
+                for model, style in product(_WEAK, _STYLES):
+                    weak = f"{model}[{style}]"
+                    for kind, second in (("one", self.sample(weak)), ("all", self.majority(weak))):
+                        name = f"vote(gpt-4[{one}], {kind} of {weak}, gpt-4[{other}])"
+                        found[name] = stopped_vote(first, second, third)
+        return found
+
+
+_Way = Callable[[_Date, Rows, Rows, int], tuple[Stopped, str]]
+
+
+def _cascade(date: _Date, train: Rows, test: Rows, strong: int) -> tuple[Stopped, str]:
+    """The cheapest that is as good as the strong model on the training rows."""
+    logged = date.logged(train)
+    target = float(date.score_NA[train, strong].mean())
+    chain = as_good_as(search(logged.take(train), depth=2), target)
+    if chain is None:
+        raise RuntimeError("the strong model itself is a chain of one")
+    score_N, usd_N = chain.replay(logged.take(test))
+    return Stopped(score_N, score_N, usd_N), Cascaded(chain).name
+
+
+def _vote(date: _Date, train: Rows, test: Rows, strong: int) -> tuple[Stopped, str]:
+    """Of those within 60 % of the strong model's cost on the training rows, the best at least.
+
+    Without any the strong model is left as it is.
+    """
+    most_usd = _SHARE * float(date.cost_NA[train, strong].mean())
+    able = {
+        name: (float(each.least_N[train].mean()), -float(each.usd_N[train].mean()))
+        for name, each in date.votes.items()
+        if each.usd_N[train].mean() <= most_usd
+    }
+    if not able:
+        score_N = date.score_NA[test, strong]
+        return Stopped(score_N, score_N, date.cost_NA[test, strong]), "none"
+    best = max(able, key=lambda name: able[name])
+    vote = date.votes[best]
+    return Stopped(vote.least_N[test], vote.most_N[test], vote.usd_N[test]), best
+
+
+def _judged(
+    date: _Date, splits: Sequence[tuple[Rows, Rows]], strong: tuple[str, ...], choose: _Way
+) -> tuple[Floats, str]:
+    """Least and most P(right) and cost of what is chosen; P(right) and cost of the strong model."""
+    values_5N, chosen = np.zeros((5, len(date.score_NA))), ""
+    columns = [_ALL.index(expert) for expert in strong]
+    for train, test in splits:
+        best = columns[int(date.score_NA[train][:, columns].mean(axis=0).argmax())]
+        found, chosen = choose(date, train, test, best)
+        values_5N[:3, test] = found.least_N, found.most_N, found.usd_N
+        values_5N[3:, test] = date.score_NA[test, best], date.cost_NA[test, best]
+    return values_5N, chosen
+
+
+def _compared(
+    names: tuple[str, str, str, str],
+    values_5N: Floats,
     groups: Sequence[str],
-    splits: Sequence[tuple[Rows, Rows]],
-    strong: tuple[str, ...],
-    names: tuple[str, str, str],
+    chosen: str,
     seed: int,
 ) -> Gated:
-    held = np.concatenate([test for _, test in splits])
-    values_4N = np.zeros((4, len(groups)))
-    shown = ""
-    for train, test in splits:
-        logged = date.logged(train)
-        known, new = logged.take(train), logged.take(test)
-        columns = [logged.experts.index(expert) for expert in strong]
-        best = columns[int(known.score_NA[:, columns].mean(axis=0).argmax())]
-        chain = as_good_as(search(known, depth=2), float(known.score_NA[:, best].mean()))
-        if chain is None:
-            raise RuntimeError("the strong model itself is a chain of one")
-        values_4N[0, test], values_4N[1, test] = chain.replay(new)
-        values_4N[2, test], values_4N[3, test] = new.score_NA[:, best], new.cost_usd_NA[:, best]
-        shown = Cascaded(chain).name
-    values_4N = values_4N[:, held]
-    means = values_4N.mean(axis=1)
-    drawn_B4 = ClusterBootstrap([groups[row] for row in held], seed=seed).means(
-        values_4N, np.ones(values_4N.shape)
-    )
+    least, most, usd, strong, strong_usd = values_5N.mean(axis=1).tolist()
+    drawn_B5 = ClusterBootstrap(groups, seed=seed).means(values_5N, np.ones(values_5N.shape))
     return Gated(
         *names,
-        len(held),
-        float(means[2]),
-        float(means[0]),
-        with_interval(float(means[0] - means[2]), drawn_B4[:, 0] - drawn_B4[:, 2]),
-        with_interval(float(means[1] / means[3]), drawn_B4[:, 1] / drawn_B4[:, 3]),
-        shown,
+        len(groups),
+        strong,
+        least,
+        most,
+        with_interval(least - strong, drawn_B5[:, 0] - drawn_B5[:, 3]),
+        with_interval(usd / strong_usd, drawn_B5[:, 2] / drawn_B5[:, 4]),
+        chosen,
     )

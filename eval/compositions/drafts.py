@@ -17,7 +17,7 @@ from routers.records import Floats, OutcomeTable
 
 _READERS = {".parquet": pq.read_table, ".csv": pa_csv.read_csv, ".jsonl": pa_json.read_json}
 _TEXT = "response"
-_NUMBERS = ("agreement", "n_samples")
+_NUMBERS = ("agreement", "n_samples", "sample_mean")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,17 +28,20 @@ class DraftTable:
         answers_NA: Texts, None where none is recorded.
         agreement_NA: Share of an expert's own samples that give its answer, NaN unknown.
         samples_NA: How many samples the cell's score and cost stand for one of, NaN unknown.
+        sample_mean_NA: Mean score of these samples, NaN unknown.
     """
 
     answers_NA: tuple[tuple[str | None, ...], ...]
     agreement_NA: Floats
     samples_NA: Floats
+    sample_mean_NA: Floats
 
     def take(self, rows: Sequence[int], columns: Sequence[int]) -> DraftTable:
         """The same of some queries and some experts, in that order."""
         cells = np.ix_(rows, columns)
         answers = tuple(tuple(self.answers_NA[row][column] for column in columns) for row in rows)
-        return DraftTable(answers, self.agreement_NA[cells], self.samples_NA[cells])
+        numbers = (self.agreement_NA, self.samples_NA, self.sample_mean_NA)
+        return DraftTable(answers, *(values_NA[cells] for values_NA in numbers))
 
     @property
     def has_answers(self) -> bool:
@@ -81,6 +84,4 @@ def read_drafts(path: Path, table: OutcomeTable) -> DraftTable:
                 answers[row][column] = str(value)
             else:
                 numbers[name][row, column] = float(value)
-    return DraftTable(
-        tuple(tuple(row) for row in answers), numbers["agreement"], numbers["n_samples"]
-    )
+    return DraftTable(tuple(tuple(row) for row in answers), *(numbers[name] for name in _NUMBERS))

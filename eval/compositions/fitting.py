@@ -10,8 +10,9 @@ import numpy as np
 from eval.compositions.drafts import DraftTable
 from eval.compositions.world import complete, judged_answers, judged_samples
 from eval.errors import ComparisonError
-from routers.deferral.chain import Chain, Logged, as_good_as, search, within_budget
+from routers.deferral.chain import Chain, Logged
 from routers.deferral.scorer import AnswerScorer
+from routers.deferral.selection import Goal, select
 from routers.deferral.threshold import Threshold
 from routers.records import OutcomeTable
 
@@ -23,7 +24,8 @@ class FittedCascade:
     """A cascade, and what it is expected to do for requests like those it was fitted on.
 
     Attributes:
-        chain: Experts and thresholds, with the quality and cost that were found.
+        chain: Experts and thresholds, with the quality and cost to be expected on other requests;
+            of one fitted to a risk, those it had on these.
         scorer: What judges drafts; None where their samples' agreement does.
         logged: What it was fitted on.
         by: `scorer` or `agreement`.
@@ -87,32 +89,29 @@ def fit_cascade(
             "samples agree (column 'agreement'), so nothing tells a good draft from a bad one"
         )
     logged = Logged(known.experts, signal_NA, known.score_NA, known.cost_usd_NA)
-    chain = _chain(logged, experts, budget_usd, quality, risk)
+    if risk is not None:
+        chain = _of_risk(logged, experts, risk)
+    else:
+        goal = Goal(
+            np.inf if budget_usd is None else budget_usd, 1.0 if quality is None else quality
+        )
+        chain = select(logged, known.groups, goal, rng)
+        _check_reached(chain, logged, quality)
     return FittedCascade(chain, scorer, logged, "scorer" if scorer else "agreement")
 
 
-def _chain(
-    logged: Logged,
-    experts: Sequence[str],
-    budget_usd: float | None,
-    quality: float | None,
-    risk: float | None,
-) -> Chain:
-    if risk is not None:
-        first = logged.experts.index(experts[0])
-        threshold = Threshold.of_risk(
-            logged.signal_NA[:, first], 1 - logged.score_NA[:, first], risk
-        )
-        chain = Chain(tuple(experts), (threshold,), np.nan, np.nan)
-        score_N, cost_N = chain.replay(logged)
-        return Chain(chain.experts, (threshold,), float(score_N.mean()), float(cost_N.mean()))
-    chains = search(logged)
-    if budget_usd is not None:
-        return within_budget(chains, budget_usd)
-    found = as_good_as(chains, float(quality or 0.0))
-    if found is None:
-        best = max(chain.quality for chain in chains)
+def _of_risk(logged: Logged, experts: Sequence[str], risk: float) -> Chain:
+    first = logged.experts.index(experts[0])
+    threshold = Threshold.of_risk(logged.signal_NA[:, first], 1 - logged.score_NA[:, first], risk)
+    chain = Chain(tuple(experts), (threshold,), np.nan, np.nan)
+    score_N, cost_N = chain.replay(logged)
+    return Chain(chain.experts, (threshold,), float(score_N.mean()), float(cost_N.mean()))
+
+
+def _check_reached(chain: Chain, logged: Logged, quality: float | None) -> None:
+    """A quality that is missed by more than chance is refused."""
+    deviation = float(chain.replay(logged)[0].std()) / np.sqrt(len(logged))
+    if quality is not None and chain.quality < quality - 2 * deviation:
         raise ComparisonError(
-            f"no cascade reaches a quality of {quality}; the best reaches {best:.3f}"
+            f"no cascade reaches a quality of {quality}; the best reaches {chain.quality:.3f}"
         )
-    return found

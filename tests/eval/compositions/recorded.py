@@ -42,4 +42,4 @@ def recorded(count: int = 120, seed: int = 0) -> tuple[OutcomeTable, DraftTable]
         unknown,
         np.ones((count, 3)),
     )
-    return table, DraftTable(tuple(answers), unknown, unknown)
+    return table, DraftTable(tuple(answers), unknown, unknown, unknown)

@@ -42,15 +42,16 @@ def test_a_risk_names_the_two_experts_in_their_order() -> None:
 
 
 def test_agreement_of_samples_serves_where_no_answer_is_recorded() -> None:
-    table, drafts = recorded(200)
+    table, _ = recorded(200)
     rng = np.random.default_rng(3)
     agreement_NA = np.where(table.score_NA == 1, 0.9, 0.5) + rng.uniform(-0.1, 0.1, size=(200, 3))
-    silent = DraftTable(((None,) * 3,) * 200, agreement_NA, np.full((200, 3), 5.0))
+    five, unknown = np.full((200, 3), 5.0), np.full((200, 3), np.nan)
+    silent = DraftTable(((None,) * 3,) * 200, agreement_NA, five, unknown)
     found = fit_cascade(table, silent, EXPERTS, quality=0.9)
     assert found.by == "agreement"
     assert found.scorer is None
     assert found.chain.cost_usd < 6.0
-    nothing = DraftTable(silent.answers_NA, drafts.agreement_NA, drafts.samples_NA)
+    nothing = DraftTable(silent.answers_NA, unknown, unknown, unknown)
     with pytest.raises(ComparisonError, match="column 'response'"):
         fit_cascade(table, nothing, EXPERTS, quality=0.9)
 

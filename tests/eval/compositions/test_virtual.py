@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,6 @@ def test_simulated_agreement_has_right_ones_alike_and_wrong_ones_by_chance() -> 
 
 def test_a_file_without_answers_or_samples_is_refused() -> None:
     table, drafts = recorded(60)
-    silent = type(drafts)(((None,) * 3,) * 60, drafts.agreement_NA, drafts.samples_NA)
+    silent = replace(drafts, answers_NA=((None,) * 3,) * 60)
     with pytest.raises(ComparisonError, match="neither the answers"):
         make_world((table, silent), (table, silent), EXPERTS, estimator="ridge+hashing")
