@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -11,12 +12,14 @@ from gateway.access.sharing import check_sharing
 from gateway.errors import ConfigError
 from gateway.ledger.database import parse_database_url
 from gateway.listeners import check_exposure, check_tls
+from gateway.local_specs import command_of
 from gateway.pool import prices_of
 from gateway.router_store import RouterStore
 from gateway.settings.base import secret
-from gateway.settings.experts import PackagedExpert, UrlExpert
+from gateway.settings.experts import UrlExpert
 from gateway.settings.faults import Fault, Place
 from gateway.settings.load import Configuration
+from gateway.settings.local import PackagedExpert, VllmExpert
 from gateway.settings.root import Settings
 from routers.base import FittedPolicy
 from routers.errors import RoutingError
@@ -68,6 +71,13 @@ def _unfitted(settings: Settings, router: Router) -> list[str]:
 
 def _packages(settings: Settings) -> Iterator[Problem]:
     for index, entry in enumerate(settings.experts):
+        if isinstance(entry, VllmExpert) and not entry.base_url:
+            program = command_of(entry)[0]
+            if shutil.which(program) is None:
+                yield (
+                    ("experts", index),
+                    f"there is no program {program!r}: name vLLM's `venv`",
+                )
         if not isinstance(entry, PackagedExpert):
             continue
         model = PACKAGED.get(entry.package)

@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
+from experts.engines.base import EngineSpec
 from experts.engines.keeper import Listener
 from experts.engines.llama import LlamaSpec
 from experts.engines.supervisor import Supervisor
-from experts.packaged import PACKAGED, packaged_model
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
-from gateway.settings.experts import PackagedExpert
+from gateway.local_specs import engine_entries, spec_of
 from gateway.settings.root import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a local engine listens and how fast it was measured to be."""
+    """Where an expert of a local engine is asked.
+
+    Attributes:
+        base_url: Where its engine listens.
+        rates: How fast a packaged model was measured to be; None for others.
+        api_key: What the engine wants to be told.
+    """
 
     base_url: str
-    rates: Rates
+    rates: Rates | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 Endpoints = Mapping[str, Endpoint]
@@ -31,22 +38,25 @@ Endpoints = Mapping[str, Endpoint]
 
 @contextmanager
 def local_engines(settings: Settings, listener: Listener | None = None) -> Iterator[Endpoints]:
-    """Run an engine for every packaged expert of `settings` while the context is open.
+    """Run an engine for every local expert of `settings` while the context is open.
 
     Raises:
         ExpertConfigError: A package is not installed; the message has the command that does.
         EngineStartError: An engine did not come up; the message has the end of its log.
     """
-    packaged = [e for e in settings.experts if isinstance(e, PackagedExpert)]
-    if not packaged:
+    specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
+    if not specs:
         yield {}
         return
-    specs = {expert.id: _spec(expert, settings) for expert in packaged}
-    logs = settings.data_dir / "logs"
-    with Supervisor(tuple(specs.values()), logs, on_change=listener) as supervisor:
+    with Supervisor(specs, settings.data_dir / "logs", on_change=listener) as supervisor:
         yield {
-            name: Endpoint(supervisor.base_url(name), _rates(spec, supervisor, settings))
-            for name, spec in specs.items()
+            name: Endpoint(
+                supervisor.base_url(name),
+                _rates(spec, supervisor, settings),
+                supervisor.api_key(name),
+            )
+            for spec in specs
+            for name in spec.serves
         }
 
 
@@ -58,22 +68,23 @@ def dump_endpoints(endpoints: Endpoints) -> str:
 def parse_endpoints(text: str) -> Endpoints:
     """The inverse of `dump_endpoints`."""
     data: dict[str, dict[str, Any]] = json.loads(text)
-    return {name: Endpoint(e["base_url"], _parse_rates(e["rates"])) for name, e in data.items()}
+    return {
+        name: Endpoint(e["base_url"], _parse_rates(e["rates"]), e["api_key"])
+        for name, e in data.items()
+    }
 
 
-def _parse_rates(data: Mapping[str, Any]) -> Rates:
+def _parse_rates(data: Mapping[str, Any] | None) -> Rates | None:
+    if data is None:
+        return None
     measured_on = date.fromisoformat(data["measured_on"])
     return Rates(data["prompt_tokens_per_s"], data["output_tokens_per_s"], measured_on)
 
 
-def _spec(expert: PackagedExpert, settings: Settings) -> LlamaSpec:
-    path = packaged_model(expert.package, settings.data_dir / "packaged")
-    context = PACKAGED[expert.package].context_tokens
-    return LlamaSpec(expert.id, path, expert.threads, context, expert.slots)
-
-
-def _rates(spec: LlamaSpec, supervisor: Supervisor, settings: Settings) -> Rates:
+def _rates(spec: EngineSpec, supervisor: Supervisor, settings: Settings) -> Rates | None:
     """Measured once per model file and number of threads, then remembered."""
+    if not isinstance(spec, LlamaSpec):
+        return None
     cache = settings.data_dir / "rates.json"
     known = load_rates(cache, spec.model_path, spec.threads)
     if known is not None:

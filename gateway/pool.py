@@ -28,11 +28,11 @@ from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
     AnthropicSettings,
     CalculatorSettings,
-    PackagedExpert,
     RemoteExpert,
     SingleSettings,
     UrlExpert,
 )
+from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
 from gateway.settings.root import Settings
 
 
@@ -103,6 +103,8 @@ def build_experts(
 def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
+    if isinstance(entry, VllmExpert | AdapterExpert):
+        return _in_vllm(entry, common, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
     if isinstance(entry, AnthropicSettings):
@@ -170,7 +172,7 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
     card = ExpertCard(
         expert_id=entry.id,
         description=model.description,
-        prices=prices_from_rates(endpoint.rates, entry.usd_per_hour),
+        prices=(prices_from_rates(endpoint.rates, entry.usd_per_hour) if endpoint.rates else None),
         context_tokens=model.context_tokens,
         **_HERE,
         quality_prior=model.quality_prior,
@@ -181,6 +183,17 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
         prompt=model.prompt,
     )
     return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
+
+
+def _in_vllm(entry: VllmExpert | AdapterExpert, common: Shared, endpoint: Endpoint) -> Expert:
+    prices = entry.prices.prices() if entry.prices else None
+    return OpenAICompatibleExpert(
+        entry.card(prices),
+        endpoint.base_url,
+        entry.served_as,
+        api_key=endpoint.api_key,
+        max_answer_bytes=common.max_answer_bytes,
+    )
 
 
 def _calculator_card(expert_id: str) -> ExpertCard:

@@ -33,21 +33,19 @@ from gateway.cli.main import app
 from gateway.ledger import tables
 from gateway.settings.access import AccessSettings, KeySettings, Limit, ProjectSettings
 from gateway.settings.cache import CacheSettings, SemanticSettings
+from gateway.settings.cards import CardSettings, PricesSettings, PromptSettings
 from gateway.settings.compositions import KINDS
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     AnthropicSettings,
     CalculatorSettings,
-    CardSettings,
-    PackagedExpert,
-    PricesSettings,
-    PromptSettings,
     RemoteExpert,
 )
 from gateway.settings.guards import PiiGuardSettings, RegexGuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings
+from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.outcomes import (
     CodeSettings,
@@ -112,6 +110,8 @@ SECTIONS: list[type[BaseModel]] = [
     RemoteExpert,
     AnthropicSettings,
     PackagedExpert,
+    VllmExpert,
+    AdapterExpert,
     CalculatorSettings,
     PricesSettings,
     PromptSettings,

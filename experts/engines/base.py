@@ -57,6 +57,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def api_key(self) -> str | None:
+        """What it wants to be told as a bearer token, if anything."""
+        ...
+
+    @property
     def pid(self) -> int | None:
         """Its process, running or not; None if it never had one of ours."""
         ...

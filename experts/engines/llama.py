@@ -68,6 +68,7 @@ class LlamaEngine:
     """
 
     levels: frozenset[int] = frozenset()
+    api_key: str | None = None
 
     def __init__(self, spec: LlamaSpec, log_dir: Path) -> None:
         self.spec = spec

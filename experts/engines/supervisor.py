@@ -125,6 +125,10 @@ class Supervisor:
         """Where that engine answers, `http://…/v1`."""
         return self.state(expert_id).base_url
 
+    def api_key(self, expert_id: str) -> str | None:
+        """What that engine wants to be told as a bearer token, if anything."""
+        return self._keeper(expert_id).engine.api_key
+
     def load(self, expert_id: str) -> EngineLoad | None:
         """How busy that engine is; None if it does not say, because it sleeps, for instance."""
         return self._keeper(expert_id).engine.load()

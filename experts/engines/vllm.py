@@ -31,8 +31,9 @@ class VllmSpec:
     """What to serve, and how.
 
     Attributes:
-        expert_id: Also the model's name on the wire.
-        model: A folder, or a name that vLLM finds in its cache.
+        expert_id: Also the model's name on the wire, in a process of ours.
+        model: A folder, or a name that vLLM finds in its cache; the name on the wire of a server
+            that runs already, its expert's id if "".
         command: What starts a server; the model and its options are put behind it.
         args: Options of `vllm serve`, as they are.
         env: The whole environment of the server.
@@ -63,10 +64,10 @@ class VllmSpec:
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if bool(self.model) == bool(self.base_url):
+        if not self.model and not self.base_url:
             raise ValueError(
-                f"engine {self.expert_id!r}: needs either a model to serve or the base_url of a "
-                "server that runs"
+                f"engine {self.expert_id!r}: needs a model to serve or the base_url of a server "
+                "that runs"
             )
 
     @property
@@ -103,6 +104,7 @@ class VllmEngine:
         self.levels = frozenset({1, 2}) if spec.sleeps else frozenset[int]()
         self._process = process
         self._api = VllmApi(spec.expert_id, root, api_key)
+        self._name = spec.expert_id if process else spec.model or spec.expert_id
         self._faults: dict[str, str] = {}
         self._dropped: set[str] = set()
         self._level = 0
@@ -132,7 +134,7 @@ class VllmEngine:
             EngineStartError: It ended, is too old, or did not answer in time.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._api.writes_a_token(self.spec.expert_id, min(_TOKEN_S, timeout_s)):
+        while not self._api.writes_a_token(self._name, min(_TOKEN_S, timeout_s)):
             code = self.wait_exit(_POLL_S)
             if code is not None:
                 raise self._start_error(f"ended with exit code {code}")
@@ -158,7 +160,7 @@ class VllmEngine:
         """
         load = self._api.load()
         if load is None or not load.under_way:
-            return self._api.writes_a_token(self.spec.expert_id, timeout_s)
+            return self._api.writes_a_token(self._name, timeout_s)
         before, self._tokens = self._tokens, load.tokens
         return load.tokens != before and self._api.healthy(timeout_s)
 

@@ -19,7 +19,7 @@ from gateway.cli.progress import stages
 from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
-from gateway.settings.experts import CardSettings
+from gateway.settings.cards import CardSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.artifacts import save_router

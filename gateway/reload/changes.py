@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from experts.base import Expert
 from gateway.local import Endpoints
 from gateway.pool import shared
+from gateway.settings.cards import CardSettings
 from gateway.settings.compositions import CompositionSettings
-from gateway.settings.experts import ExpertSettings, PackagedExpert
+from gateway.settings.experts import ExpertSettings
 from gateway.settings.faults import Place
+from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
 from gateway.settings.root import Settings
 from gateway.settings.shape import restart_values
 from gateway.state import Gateway
@@ -24,14 +26,14 @@ def needs_restart(old: Settings, new: Settings, endpoints: Endpoints) -> Iterato
     for place in sorted(before.keys() | after.keys(), key=str):
         if before.get(place) != after.get(place):
             yield place, _LATER
-    engines = {e.id: _engine(e) for e in old.experts if isinstance(e, PackagedExpert)}
+    engines = {e.id: _engine(e) for e in old.experts}
     for index, entry in enumerate(new.experts):
-        if not isinstance(entry, PackagedExpert):
+        if not isinstance(entry, PackagedExpert | VllmExpert | AdapterExpert):
             continue
         if entry.id not in endpoints:
             yield ("experts", index), "its engine starts with the gateway; restart it"
         elif engines.get(entry.id, _engine(entry)) != _engine(entry):
-            yield ("experts", index), f"package, threads and slots {_LATER}"
+            yield ("experts", index), f"what its engine is started with {_LATER}"
 
 
 def unchanged_experts(gateway: Gateway, new: Settings) -> dict[str, Expert]:
@@ -49,7 +51,8 @@ def unchanged_experts(gateway: Gateway, new: Settings) -> dict[str, Expert]:
     }
 
 
-def _engine(entry: ExpertSettings) -> tuple[object, ...]:
-    if not isinstance(entry, PackagedExpert):
-        return ()
-    return entry.package, entry.threads, entry.slots
+def _engine(entry: ExpertSettings) -> Mapping[str, object]:
+    """The part of an entry that its engine is started with."""
+    if isinstance(entry, PackagedExpert):
+        return entry.model_dump(include={"package", "threads", "slots"})
+    return entry.model_dump(exclude=set(CardSettings.model_fields))

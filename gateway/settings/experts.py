@@ -7,90 +7,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from experts.anthropic import VERSION
-from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from gateway.settings.base import Frozen, Secret
+from gateway.settings.cards import CardSettings, PromptSettings
 from gateway.settings.children import composed_kind
 from gateway.settings.compositions import Composition
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
+from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
 from gateway.settings.providers import PROVIDERS, preset
 from gateway.settings.upstream import url_fault
-
-
-class PricesSettings(Frozen):
-    """US dollars per million tokens; `request` is dollars per call."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cache_read: float | None = Field(None, ge=0)
-    cache_write: float | None = Field(None, ge=0)
-    request: float = Field(0, ge=0)
-
-    def prices(self) -> Prices:
-        return Prices(
-            self.input, self.output, self.cache_read, self.cache_write, self.request, "config"
-        )
-
-
-class PromptSettings(Frozen):
-    """The few-shot prompt of a base model."""
-
-    preamble: str = ""
-    examples: tuple[tuple[str, str], ...]
-    question_prefix: str = "Q: "
-    answer_prefix: str = "A:"
-    stop: tuple[str, ...] = ("\nQ:", "\n\n")
-
-    def prompt(self) -> FewShotPrompt:
-        return FewShotPrompt(
-            self.preamble, self.examples, self.question_prefix, self.answer_prefix, self.stop
-        )
-
-
-class CardSettings(Frozen):
-    """What any expert's entry may say of it; see `experts.cards.ExpertCard`."""
-
-    id: ExpertId
-    description: str = ""
-    prices: PricesSettings | None = None
-    context_tokens: int | None = Field(None, gt=0)
-    max_output_tokens: int | None = Field(None, gt=0)
-    modalities: frozenset[Literal["text", "image", "audio", "file"]] = frozenset({"text"})
-    tools: bool = False
-    structured_output: bool = False
-    prefill: bool = False
-    local: bool = False
-    location: Location = ""
-    """Where it runs; also its tag `location`."""
-    rtt_ms: float = Field(0, ge=0)
-    """The way there and back: the least that an answer can take."""
-    egress_usd_per_gb: float = Field(0, ge=0)
-    """What the network takes for requests to it and its answers, beside its own prices."""
-    privacy: Privacy = "public"
-    """The most confidential class of data that it may be sent."""
-    quality_prior: float = Field(0.5, ge=0, le=1)
-    params_active_b: float | None = Field(None, gt=0)
-    params_total_b: float | None = Field(None, gt=0)
-    released: str = ""
-    tags: dict[str, str] = Field(default_factory=dict)
-    params: Literal["pass", "strict", "drop"] = "pass"
-    params_allow: frozenset[str] = frozenset()
-    media_urls: Literal["any", "public", "data"] = "public"
-    """Which URLs of images, sounds and files it may be sent, since it fetches them itself."""
-
-    def card(self, prices: Prices | None, prompt: FewShotPrompt | None = None) -> ExpertCard:
-        others = {"id", "prices", "tags", "rtt_ms", "egress_usd_per_gb"}
-        names = set(CardSettings.model_fields) - others
-        fields: dict[str, Any] = {name: getattr(self, name) for name in names}
-        at = {"location": self.location} if self.location else {}
-        return ExpertCard(
-            expert_id=self.id,
-            prices=prices,
-            prompt=prompt,
-            tags={**at, **self.tags},
-            rtt_s=self.rtt_ms / 1000,
-            **fields,
-        )
 
 
 class UrlExpert(CardSettings):
@@ -170,24 +95,6 @@ class AnthropicSettings(UrlExpert):
         return {**data, "base_url": PROVIDERS["anthropic"].base_url}
 
 
-class PackagedExpert(Frozen):
-    """A small model that comes as a Python package, served on this machine's CPU."""
-
-    kind: Literal["packaged"]
-    package: str
-    id: ExpertId = ""
-    usd_per_hour: float = Field(0.05, gt=0)
-    threads: int = Field(1, ge=1)
-    slots: int = Field(2, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_after_its_package(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("id"):
-            return {**data, "id": data.get("package", "")}
-        return data
-
-
 class CalculatorSettings(Frozen):
     """Exact arithmetic and unit conversion, without a model."""
 
@@ -204,13 +111,22 @@ def _kind(data: Any) -> str:
     return str(data.get("kind", provider.kind if provider else "openai"))
 
 
-SingleSettings = RemoteExpert | AnthropicSettings | PackagedExpert | CalculatorSettings
+SingleSettings = (
+    RemoteExpert
+    | AnthropicSettings
+    | PackagedExpert
+    | VllmExpert
+    | AdapterExpert
+    | CalculatorSettings
+)
 """Entries of experts that ask nobody else."""
 
 ExpertSettings = Annotated[
     Annotated[RemoteExpert, Tag("openai")]
     | Annotated[AnthropicSettings, Tag("anthropic")]
     | Annotated[PackagedExpert, Tag("packaged")]
+    | Annotated[VllmExpert, Tag("vllm")]
+    | Annotated[AdapterExpert, Tag("adapter")]
     | Annotated[CalculatorSettings, Tag("calculator")]
     | Composition,
     Discriminator(_kind),

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.settings.children import composed_kind, named_children
 from gateway.settings.explain import nearest
 from gateway.settings.faults import Place
+from gateway.settings.local import homeless_adapters
 from routers.policies.greedy import PRESETS
 
 Problem = tuple[Place, str]
@@ -31,6 +32,7 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
         if name in ids[:index]:
             yield ("experts", index, "id"), f"the id {name!r} is given twice"
     yield from _compositions(experts)
+    yield from homeless_adapters(experts)
     if all(ids):
         yield from _pointers(data, [name for name in dict.fromkeys(ids) if name])
 

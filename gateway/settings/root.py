@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.access import AccessSettings, KeySettings
 from gateway.settings.base import RESTART, Frozen, secret
@@ -16,6 +16,7 @@ from gateway.settings.explain import refusal
 from gateway.settings.guards import GuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
+from gateway.settings.local import with_adapters
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.outcomes import JudgeSettings, OutcomeSettings
 from gateway.settings.references import broken_references
@@ -65,6 +66,11 @@ class Settings(Frozen):
             return secret(self.responses.url)
         beside = f"sqlite:///{self.data_dir / 'responses.db'}"
         return beside if self.ledger_url.startswith("sqlite") else self.ledger_url
+
+    @field_validator("experts", mode="before")
+    @classmethod
+    def _each_adapter_is_an_expert(cls, experts: Any) -> Any:
+        return with_adapters(experts) if isinstance(experts, list | tuple) else experts
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:

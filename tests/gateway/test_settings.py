@@ -65,7 +65,8 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
         (
             "experts:\n  - {kind: martian, id: a}",
             "c.yaml:2:6: experts[0].kind: must be one of"
-            f" 'openai', 'anthropic', 'packaged', 'calculator', {COMPOSED} (got 'martian')",
+            " 'openai', 'anthropic', 'packaged', 'vllm', 'adapter', 'calculator',"
+            f" {COMPOSED} (got 'martian')",
         ),
         *(
             (f"experts: [{EXPERT}]\nrouting: {{policies: {{p: {said}}}}}", line)

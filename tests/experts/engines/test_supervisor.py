@@ -57,6 +57,7 @@ class FakeEngine:
         self.levels = spec.levels
         self.base_url = f"http://127.0.0.1:1/{spec.expert_id}/v1"
         self.pid = None
+        self.api_key = None
         self.faults: dict[str, str] = {}
         self.starts = 0
         self.asleep = 0

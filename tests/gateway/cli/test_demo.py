@@ -12,7 +12,8 @@ from experts.fake_http import Act, Asked, FakeServer, serving, whole
 from gateway.demo.run import DemoError, rerun_loop, run_demo
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
-from gateway.settings.experts import ExpertSettings, PricesSettings, RemoteExpert
+from gateway.settings.cards import PricesSettings
+from gateway.settings.experts import ExpertSettings, RemoteExpert
 
 
 class Pupil(FakeServer):

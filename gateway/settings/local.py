@@ -1,0 +1,154 @@
+"""Entries of experts that a local engine serves: a packaged model, a vLLM server, its adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gateway.settings.base import Frozen, Secret
+from gateway.settings.cards import CardSettings
+from gateway.settings.expert_ids import ExpertId
+from gateway.settings.explain import nearest, refusal
+from gateway.settings.faults import Place
+from gateway.settings.upstream import url_fault
+
+
+class PackagedExpert(Frozen):
+    """A small model that comes as a Python package, served on this machine's CPU."""
+
+    kind: Literal["packaged"]
+    package: str
+    id: ExpertId = ""
+    usd_per_hour: float = Field(0.05, gt=0)
+    threads: int = Field(1, ge=1)
+    slots: int = Field(2, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_package(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("id"):
+            return {**data, "id": data.get("package", "")}
+        return data
+
+
+class VllmExpert(CardSettings):
+    """A model in a vLLM server: one that the gateway runs, or one that runs already."""
+
+    kind: Literal["vllm"]
+    local: bool = True
+    structured_output: bool = True
+    prefill: bool = True
+    model: str = ""
+    """A folder, or a name that vLLM finds in its cache; the name there of a server that runs."""
+    venv: str = ""
+    """The virtual environment that vLLM is installed in; else `vllm` is looked for in `PATH`."""
+    command: tuple[str, ...] = Field((), max_length=100)
+    """What starts a server instead; the model and its options are put behind it."""
+    args: tuple[str, ...] = ()
+    """Options of `vllm serve`, as they are."""
+    env: dict[str, Secret] = Field(default_factory=dict, repr=False)
+    """Further environment variables of the server; values may be `env:NAME`."""
+    adapters: dict[ExpertId, str] = Field(default_factory=dict)
+    """Folders of LoRA adapters, each under the id of an expert of its own."""
+    max_loras: int | None = Field(None, ge=1)
+    """How many of them one batch may mix; all if not said."""
+    sleep: bool = False
+    """Whether it can be put to sleep with its process alive."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """What it computes on; a CPU build frees nothing in its sleep."""
+    lazy: bool = False
+    """Start it when it is first woken."""
+    optional: bool = False
+    """Serve the others though it does not start."""
+    ready_s: float = Field(600, gt=0)
+    """Longest wait from start to first token."""
+    base_url: str = ""
+    """A server that runs already."""
+    allow_link_local: bool = False
+    """Let that URL be a link-local address or a cloud's metadata service."""
+    api_key: Secret | None = Field(None, repr=False)
+    """What that server wants; those that the gateway starts get a key of their own."""
+
+    @property
+    def served_as(self) -> str:
+        """The model's name on the wire: our servers call it as we do."""
+        return (self.base_url and self.model) or self.id
+
+    @model_validator(mode="after")
+    def _runs_or_is_run(self) -> Self:
+        if not self.model and not self.base_url:
+            raise refusal([(("model",), "needs a `model`, or the `base_url` of a server")])
+        if self.venv and self.command:
+            raise refusal([(("command",), "needs either `venv` or `command`")])
+        if fault := self.base_url and url_fault(
+            self.base_url, allow_link_local=self.allow_link_local
+        ):
+            raise refusal([(("base_url",), fault)])
+        ours = [name for name in ("venv", "command", "args", "env") if getattr(self, name)]
+        if self.base_url and ours:
+            raise refusal([((ours[0],), "can't be given to a server that runs already")])
+        if self.model.startswith("-"):
+            raise refusal([(("model",), "may not begin with '-'")])
+        return self
+
+
+class AdapterExpert(CardSettings):
+    """A LoRA adapter in the server of a `vllm` expert; `adapters` of that one is short for it."""
+
+    kind: Literal["adapter"]
+    local: bool = True
+    structured_output: bool = True
+    prefill: bool = True
+    engine: ExpertId
+    """The `vllm` expert whose server it is loaded into."""
+    path: str = Field(min_length=1)
+    """Its folder."""
+
+    @property
+    def served_as(self) -> str:
+        """The model's name on the wire."""
+        return self.id
+
+
+EngineExpert = PackagedExpert | VllmExpert
+"""Entries that an engine is started for."""
+
+
+def with_adapters(experts: Sequence[Any]) -> list[Any]:
+    """The entries, with one more for each adapter that a `vllm` entry names in `adapters`."""
+    given = [entry for entry in experts if isinstance(entry, Mapping)]
+    known = {(entry.get("engine"), entry.get("id")) for entry in given}
+    return [
+        *experts,
+        *(
+            adapter
+            for entry in given
+            for adapter in _adapters_of(entry)
+            if (adapter["engine"], adapter["id"]) not in known
+        ),
+    ]
+
+
+def _adapters_of(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    adapters = entry.get("adapters")
+    if entry.get("kind") != "vllm" or not isinstance(adapters, Mapping):
+        return
+    # What the model can do its adapters can, too; what it is good at they say for themselves.
+    inherited = set(CardSettings.model_fields) - {"id", "description", "quality_prior"}
+    card = {name: value for name, value in entry.items() if name in inherited}
+    for name, path in adapters.items():
+        yield {**card, "kind": "adapter", "id": name, "engine": entry.get("id"), "path": path}
+
+
+def homeless_adapters(
+    experts: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[Place, str]]:
+    """Adapters whose `engine` is no `vllm` expert."""
+    engines = [str(entry.get("id")) for entry in experts if entry.get("kind") == "vllm"]
+    for index, entry in enumerate(experts):
+        name = entry.get("engine")
+        if entry.get("kind") == "adapter" and name not in engines:
+            hint = nearest(name, engines) if isinstance(name, str) else ""
+            yield ("experts", index, "engine"), f"{name!r} is no vllm expert's id{hint}"

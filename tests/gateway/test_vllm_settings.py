@@ -1,0 +1,123 @@
+"""Entries of vLLM experts and their adapters, and what comes of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experts.engines.vllm import VllmSpec
+from gateway.checking import find_faults
+from gateway.local import Endpoint, local_engines
+from gateway.local_specs import spec_of
+from gateway.pool import build_experts
+from gateway.reload.changes import needs_restart
+from gateway.settings.faults import FaultyConfigError
+from gateway.settings.load import read_configuration
+from gateway.settings.local import VllmExpert
+from gateway.settings.root import Settings
+
+TEXT = """
+experts:
+  - id: tiny
+    kind: vllm
+    model: /models/tiny
+    venv: /opt/vllm
+    args: [--max-model-len, "512"]
+    env: {TOKEN: "env:VLLM_TEST_TOKEN"}
+    context_tokens: 512
+    tools: true
+    adapters: {law: /adapters/law}
+  - {id: art, kind: adapter, engine: tiny, path: /adapters/art, description: paints}
+"""
+
+
+def settings_of(text: str = TEXT) -> Settings:
+    return read_configuration(text, "config.yaml").settings
+
+
+def spec_in(settings: Settings) -> VllmSpec:
+    entry = settings.experts[0]
+    assert isinstance(entry, VllmExpert)
+    spec = spec_of(entry, settings)
+    assert isinstance(spec, VllmSpec)
+    return spec
+
+
+def test_an_entry_becomes_a_server_with_all_its_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_TEST_TOKEN", "t")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    spec = spec_in(settings_of())
+    assert spec.command == ("/opt/vllm/bin/vllm", "serve")
+    assert spec.args == ("--max-model-len", "512")
+    assert spec.serves == ("tiny", "art", "law")
+    assert spec.adapters == {"art": "/adapters/art", "law": "/adapters/law"}
+    assert spec.env["TOKEN"] == "t"
+    assert spec.env["PATH"] == os.environ["PATH"]
+    assert "OPENAI_API_KEY" not in spec.env
+
+
+def test_its_experts_ask_the_server_by_their_own_names() -> None:
+    endpoint = Endpoint("http://127.0.0.1:1/v1", api_key="sesame")
+    experts = build_experts(settings_of(), dict.fromkeys(("tiny", "law", "art"), endpoint))
+    assert list(experts) == ["tiny", "art", "law"]
+    assert all(expert.card.local for expert in experts.values())
+    assert experts["law"].card.tools
+    assert experts["law"].card.context_tokens == 512
+    assert experts["art"].card.description == "paints"
+    assert not experts["art"].card.tools, "its own entry says what it can do"
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("{id: a, kind: vllm}", "needs a `model`, or the `base_url` of a server"),
+        ("{id: a, kind: vllm, model: m, venv: v, command: [x]}", "needs either `venv` or"),
+        ("{id: a, kind: vllm, base_url: 'http://h/v1', args: [x]}", "can't be given to a server"),
+        ("{id: a, kind: vllm, model: --help}", "may not begin with '-'"),
+        ("{id: a, kind: vllm, base_url: 'http://169.254.169.254/v1'}", "link-local"),
+        ("{id: a, kind: adapter, engine: b, path: p}", "'b' is no vllm expert's id"),
+        ("{id: a, kind: vllm, model: m, adapters: {a: p}}", "the id 'a' is given twice"),
+    ],
+)
+def test_what_can_not_be_is_refused(entry: str, fault: str) -> None:
+    with pytest.raises(FaultyConfigError, match=fault):
+        settings_of(f"experts: [{entry}]")
+
+
+def test_a_program_that_is_not_there_is_a_fault_before_anything_starts() -> None:
+    configuration = read_configuration(TEXT.replace("env:VLLM_TEST_TOKEN", "t"), "config.yaml")
+    assert "there is no program '/opt/vllm/bin/vllm'" in str(find_faults(configuration)[0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [
+        ("model: /models/tiny", "model: /models/other", True),
+        ("law: /adapters/law", "law: /adapters/new", True),
+        ("law: /adapters/law", "tax: /adapters/tax", True),
+        ("description: paints", "description: draws", False),
+    ],
+)
+def test_what_a_server_is_started_with_needs_a_restart(
+    before: str, after: str, refused: bool
+) -> None:
+    endpoints = dict.fromkeys(("tiny", "law", "art"), Endpoint("http://127.0.0.1:1/v1"))
+    changed = settings_of(TEXT.replace(before, after))
+    problems = list(needs_restart(settings_of(), changed, endpoints))
+    assert bool(problems) is refused
+
+
+def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:
+    from experts.fake_http import serving
+    from experts.fake_vllm import FakeVllm
+
+    with serving(FakeVllm("there", "sesame")) as fake:
+        entry: dict[str, Any] = {"id": "here", "kind": "vllm", "base_url": fake.url}
+        entry |= {"model": "there", "api_key": "sesame", "adapters": {"law": "/adapters/law"}}
+        settings = Settings.model_validate({"experts": [entry], "data_dir": tmp_path})
+        with local_engines(settings) as endpoints:
+            assert endpoints["here"] == endpoints["law"] == Endpoint(fake.url, None, "sesame")
+            assert fake.adapters == {"law": "/adapters/law"}
