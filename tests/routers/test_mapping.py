@@ -12,7 +12,7 @@ from routers.encoders import HashingEncoder
 from routers.errors import RoutingError
 from routers.estimators.category import CategoryEstimator
 from routers.features import Featurizer
-from routers.mapping import FleetQuestion, TaskMap, best_map, greedy_map, shrunk
+from routers.mapping import FleetQuestion, Program, TaskMap, best_map, greedy_map, shrunk
 from routers.records import OutcomeTable
 
 NAN = float("nan")
@@ -83,6 +83,17 @@ def test_it_is_the_best_of_all_fleets(
         return
     found = best_map(question, gap=0.0)
     spent(question, found)
+    assert found.objective == pytest.approx(truth, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_the_relaxation_prices_out_is_in_no_better_map(seed: int) -> None:
+    question = a_question(seed, 6, 5, 18.0, 5.5, 0.01)
+    program = Program(question, float("inf"))
+    truth = best_of_all(question)
+    narrowed = program.narrowed(truth)
+    assert narrowed.open < program.open
+    found = program.map_of(narrowed.solved(whole=np.full(len(program.gains), True), gap=0.0).x)
     assert found.objective == pytest.approx(truth, abs=1e-6)
 
 
