@@ -40,6 +40,7 @@ from gateway.ledger.database import open_database, opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import Row
 from gateway.ledger.store import Ledger
+from gateway.running import rarely_collected
 from routers.eligible import Constraints
 from routers.records import Preference
 from routers.router import untrained_router
@@ -52,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=("write", "fill", "read"))
     parser.add_argument("--requests", type=int, default=20_000, help="to write")
+    parser.add_argument("--rate", type=float, default=5_000, help="to write, in a second")
     parser.add_argument("--rows", type=int, default=200_000, help="to read")
     parser.add_argument("--url", help="a database; default: SQLite in a folder of its own")
     parser.add_argument("--postgres", action="store_true", help="a PostgreSQL started for it")
@@ -59,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory() as folder, _database(args.url, args.postgres, folder) as url:
         if args.what == "write":
-            found = written(url, args.requests)
+            found = written(url, args.requests, args.rate)
         elif args.what == "fill":
             found = filled(url, args.rows)
         else:
@@ -87,50 +89,20 @@ def _database(url: str | None, postgres: bool, folder: str) -> Iterator[str]:
         yield server.get_uri()
 
 
-def written(url: str, requests: int) -> dict[str, float]:
-    """Decisions per second through the books to the disk, and what the event loop waited."""
+def written(url: str, requests: int, rate: float) -> dict[str, float]:
+    """Decisions per second through the books to the disk, and what the event loop waited.
+
+    First as fast as can be, then so many a second; of these the wait counts from when they came.
+    """
+    # As in a gateway that serves.
+    rarely_collected()
     ledger = Ledger(open_database(url), strict=False)
-    ask = Ask(ChatRequest((Message("user", "Which way? " * 20),)), "auto", "openai.chat", Key("k"))
-    decision = untrained_router("default", 0.1).decide(
-        ask.request,
-        CARDS,
-        preference=Preference(0.1),
-        policy_name="balanced",
-        constraints=Constraints(),
-        unhealthy={},
-        uniform=0.3,
-    )
-    card = next(card for card in CARDS if card.expert_id == decision.expert)
-    waits_s, held_s = [], []
-
-    async def book() -> None:
-        came = time.perf_counter()
-        await ledger.admit()
-        began = time.perf_counter()
-        held_s.append(began - came)
-        booking = Booking(ledger, ask, decision, "none")
-        attempt = await booking.begin(card)
-        waits_s.append(time.perf_counter() - began)
-        attempt.usage = Usage(input=100, output=50)
-        booking.end(attempt, "ok", last=True)
-        score = Row(tables.outcome, _score(booking.decision_id, now(), 1.0))
-        booking.close(200, None, card.expert_id, "", (score,))
-        # Other requests have their turn, as in a gateway.
-        await asyncio.sleep(0)
-
-    async def clients() -> None:
-        async def client(count: int) -> None:
-            for _ in range(count):
-                await book()
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(50):
-                group.create_task(client(requests // 50))
-        await ledger.flush()
-
     began, on_cpu = time.perf_counter(), time.process_time()
-    asyncio.run(clients())
+    waits_s, held_s = asyncio.run(_as_fast_as_can_be(_Books(ledger), requests))
     took_s, cpu_s = time.perf_counter() - began, time.process_time() - on_cpu
+    came_s = time.perf_counter()
+    paced_s = asyncio.run(_at_a_rate(_Books(ledger), requests, rate))
+    paced_took_s = time.perf_counter() - came_s
     ledger.close()
     return {
         "decisions per second": len(waits_s) / took_s,
@@ -138,7 +110,83 @@ def written(url: str, requests: int) -> dict[str, float]:
         "wait of the request path, p50 ms": float(np.quantile(waits_s, 0.5)) * 1000,
         "wait of the request path, p99 ms": float(np.quantile(waits_s, 0.99)) * 1000,
         "held back, asked as fast as can be, p99 ms": float(np.quantile(held_s, 0.99)) * 1000,
+        f"decisions per second, asked {rate:.0f}": len(paced_s) / paced_took_s,
+        f"wait of the request path, asked {rate:.0f} a second, p99 ms": float(
+            np.quantile(paced_s, 0.99) * 1000
+        ),
     }
+
+
+class _Books:
+    """Requests as the gateway books them, each with an attempt that comes through and a score."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        question = ChatRequest((Message("user", "Which way? " * 20),))
+        self.ledger = ledger
+        self._ask = Ask(question, "auto", "openai.chat", Key("k"))
+        self._decision = untrained_router("default", 0.1).decide(
+            question,
+            CARDS,
+            preference=Preference(0.1),
+            policy_name="balanced",
+            constraints=Constraints(),
+            unhealthy={},
+            uniform=0.3,
+        )
+        self._card = next(card for card in CARDS if card.expert_id == self._decision.expert)
+
+    async def book(self) -> tuple[float, float]:
+        """One request: when the ledger let it in, and when the attempt could be made."""
+        await self.ledger.admit()
+        admitted_s = time.perf_counter()
+        booking = Booking(self.ledger, self._ask, self._decision, "none")
+        attempt = await booking.begin(self._card)
+        begun_s = time.perf_counter()
+        attempt.usage = Usage(input=100, output=50)
+        booking.end(attempt, "ok", last=True)
+        score = Row(tables.outcome, _score(booking.decision_id, now(), 1.0))
+        booking.close(200, None, self._card.expert_id, "", (score,))
+        return admitted_s, begun_s
+
+
+async def _as_fast_as_can_be(books: _Books, requests: int) -> tuple[list[float], list[float]]:
+    """How long each waited for its attempt to be on record, and before that to be let in."""
+    waits_s, held_s = [], []
+
+    async def client(count: int) -> None:
+        for _ in range(count):
+            came_s = time.perf_counter()
+            admitted_s, begun_s = await books.book()
+            waits_s.append(begun_s - admitted_s)
+            held_s.append(admitted_s - came_s)
+            # Other requests have their turn, as in a gateway.
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(client(requests // 50))
+    await books.ledger.flush()
+    return waits_s, held_s
+
+
+async def _at_a_rate(books: _Books, requests: int, rate: float) -> list[float]:
+    """How long each waited in all, from when it came, whoever was served just then."""
+    waits_s = []
+
+    async def client(came_s: float) -> None:
+        _, begun_s = await books.book()
+        waits_s.append(begun_s - came_s)
+
+    began_s = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(requests):
+            came_s = began_s + number / rate
+            # The event loop's clock is no finer than this.
+            if (early_s := came_s - time.perf_counter()) > 0.001:
+                await asyncio.sleep(early_s)
+            group.create_task(client(came_s))
+    await books.ledger.flush()
+    return waits_s
 
 
 def _score(decision_id: str, at: float, score: float) -> dict[str, Any]:

@@ -156,11 +156,16 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     if settings.server.workers > 1:
         gateway.telemetry.metrics.share(run / "figures")
     app = create_app(gateway, admin_port=admin_port, origin=origin)
+    rarely_collected()
+    return app
+
+
+def rarely_collected() -> None:
+    """From now on garbage is searched for rarely, and not among what is there already."""
     # All of this stays: no later search for garbage, which nobody is served during, looks at it.
     gc.freeze()
     # A request makes hundreds of objects, none of which needs to be searched for.
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
-    return app
 
 
 def _launch(run: Path) -> dict[str, Any]:

@@ -86,13 +86,13 @@ class Seat:
         loop = self._protocol.loop
         self._patient_until = loop.time() + _BEHIND_S
         self._lane.wheel.add(self, loop)
-        self._lane.ledger.append_then((), self._written)
+        self._lane.ledger.relieved_then(self._written)
 
     def _written(self, error: LedgerError | None) -> None:
         if not self._patient_until or self.disconnected:
             return
         if self._lane.pressed and error is None:
-            self._lane.ledger.append_then((), self._written)
+            self._lane.ledger.relieved_then(self._written)
             return
         self._stop_waiting()
         admitted = self.admitted()

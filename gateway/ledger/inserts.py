@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
-from operator import itemgetter
+from itertools import repeat
+from operator import is_, itemgetter
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Table
 
 from gateway.ledger import tables
+from gateway.ledger.bulk import Column, Names, driven, insert_columns
 from gateway.ledger.rows import Row, json_text
-
-_MARK = {"sqlite": "?", "postgresql": "%s"}
-# One statement for many rows costs SQLite half of what as many statements cost. And the driver
-# gives up the interpreter at each statement, which a busy event loop gives back late.
-_TOGETHER = (40, 8)
-
 
 Groups = dict[tuple[Table, bool], list[Mapping[str, Any]]]
 """What rows say, by their table and whether they may be there already."""
@@ -81,62 +77,77 @@ _MOST_KNOWN = 1_000
 
 def insert(connection: Connection, groups: Groups) -> None:
     """Insert rows in the current transaction, parents before children."""
-    for table in _PARENTS_FIRST:
-        for once in (True, False):
-            if found := groups.get((table, once)):
-                _insert(connection, table, once, found)
+    ordered = ((table, once) for table in _PARENTS_FIRST for once in (True, False))
+    kinds = [kind for kind in ordered if groups.get(kind)]
+    if connection.dialect.name != "sqlite":
+        for kind in kinds:
+            _insert(connection, *kind, groups[kind])
+        return
+    with driven(connection) as cursor:
+        for kind in kinds:
+            _insert_into_sqlite(cursor, *kind, groups[kind])
 
 
 _PARENTS_FIRST = tables.metadata.sorted_tables
 
 
+def _insert_into_sqlite(
+    cursor: sqlite3.Cursor, table: Table, once: bool, found: Sequence[Mapping[str, Any]]
+) -> None:
+    names, columns = _columns(table, found)
+    insert_columns(cursor, table.name, names, columns, _conflict(once))
+
+
 def _insert(
     connection: Connection, table: Table, once: bool, found: Sequence[Mapping[str, Any]]
 ) -> None:
-    mark, rows = _MARK[connection.dialect.name], _reader(table)(found)
-    done = 0
-    for count in _TOGETHER if mark == "?" else ():
-        many = _statement(table, once, mark, count)
-        while len(rows) - done >= count:
-            together = rows[done : done + count]
-            connection.exec_driver_sql(many, tuple(chain.from_iterable(together)))
-            done += count
-    if rest := rows[done:]:
-        connection.exec_driver_sql(_statement(table, once, mark, 1), rest)
-
-
-@lru_cache(maxsize=256)
-def _statement(table: Table, once: bool, mark: str, count: int) -> str:
-    columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    row = "(" + ", ".join([mark] * len(table.columns)) + ")"
-    values = ", ".join([row] * count)
-    conflict = " ON CONFLICT DO NOTHING" if once else ""
-    # Names come from our own table definitions; values are always parameters.
-    return f'INSERT INTO "{table.name}" ({columns}) VALUES {values}{conflict}'  # noqa: S608
+    _, columns = _columns(table, found)
+    connection.exec_driver_sql(_statement(table, once), list(zip(*columns, strict=True)))
 
 
 @lru_cache(maxsize=64)
-def _reader(table: Table) -> Callable[[Sequence[Mapping[str, Any]]], list[tuple[Any, ...]]]:
-    """A function from what rows say to values in the order of the columns, JSON as text."""
-    names = [column.name for column in table.columns]
+def _statement(table: Table, once: bool) -> str:
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    values = ", ".join(["%s"] * len(table.columns))
+    # Names come from our own table definitions; values are always parameters.
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({values}){_conflict(once)}'  # noqa: S608
+
+
+def _conflict(once: bool) -> str:
+    return " ON CONFLICT DO NOTHING" if once else ""
+
+
+def _columns(table: Table, found: Sequence[Mapping[str, Any]]) -> tuple[Names, list[Column]]:
+    """What rows say, by column in the table's order, JSON as text.
+
+    By column, a row costs no step of Python's but those of its JSON.
+    """
+    names, all_of, as_json = _shape(table)
+    try:
+        rows = list(map(all_of, found))
+    except KeyError:
+        # What a row says nothing of is NULL.
+        rows = [tuple(map(values.get, names)) for values in found]
+    columns: list[Column] = list(zip(*rows, strict=True))
+    for index in as_json:
+        columns[index] = _json_texts(columns[index])
+    return names, columns
+
+
+@lru_cache(maxsize=64)
+def _shape(table: Table) -> tuple[Names, Callable[[Mapping[str, Any]], tuple[Any, ...]], list[int]]:
+    names = tuple(column.name for column in table.columns)
     as_json = [index for index, column in enumerate(table.columns) if _is_json(column)]
-    all_of = itemgetter(*names)
+    return names, itemgetter(*names), as_json
 
-    def read(found: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-        try:
-            rows = list(map(all_of, found))
-        except KeyError:
-            # What a row says nothing of is NULL.
-            rows = [tuple(map(values.get, names)) for values in found]
-        if not as_json:
-            return rows
-        # By column, a row costs no step of Python's but those of its JSON.
-        columns = list(zip(*rows, strict=True))
-        for index in as_json:
-            columns[index] = tuple(map(_json_or_null, columns[index]))
-        return list(zip(*columns, strict=True))
 
-    return read
+def _json_texts(column: Column) -> list[str | None]:
+    first = column[0]
+    # Mostly nothing, or what was made once for all requests of a kind.
+    empty = not any(column) and len(set(map(type, column))) == 1
+    if empty or all(map(is_, column, repeat(first))):
+        return [_json_or_null(first)] * len(column)
+    return list(map(_json_or_null, column))
 
 
 def _json_or_null(content: Any) -> str | None:

@@ -8,19 +8,17 @@ wants. So what varies goes into a table of this connection alone, and five state
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import Engine
 
 from gateway.ledger.briefs import Briefs, Certain, Closing, Opening, decision_columns
+from gateway.ledger.bulk import Column, Names, driven, insert_columns
 from gateway.ledger.database import certain
 from gateway.ledger.inserts import Known, grouped, insert
 from gateway.ledger.rows import kept_text, prompt_digest
 
-_TOGETHER = 40
 _ALIKE = (
     "key_name", "project", "wire", "model_asked", "stream", "expert_id", "price_id",
     "router", "version", "policy", "preference", "excluded", "flags",
@@ -84,31 +82,20 @@ def write_briefs(engine: Engine, briefs: Briefs, known: Known) -> None:
     Prices that are known already are left out, those that are new come to them.
 
     Raises:
-        IntegrityError, DBAPIError: As if SQLAlchemy had run the statements. It does not, since
-            that takes longer than they do.
+        DBAPIError: As if SQLAlchemy had run the statements. It does not, since that takes longer
+            than they do.
     """
     prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
     groups = grouped({id(price): price for price in prices}.values())
     once = known.fresh(groups)
     with certain(engine).begin() as connection:
         insert(connection, groups)
-        _insert(connection, briefs)
+        with driven(connection) as cursor:
+            _insert(cursor, briefs)
     known.add(once)
 
 
-def _insert(connection: Connection, briefs: Briefs) -> None:
-    cursor: sqlite3.Cursor = connection.connection.cursor()  # type: ignore[assignment]
-    try:
-        _insert_briefs(cursor, briefs)
-    except sqlite3.IntegrityError as error:
-        raise IntegrityError("briefs", None, error) from error
-    except sqlite3.DatabaseError as error:
-        raise DBAPIError("briefs", None, error) from error
-    finally:
-        cursor.close()
-
-
-def _insert_briefs(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
+def _insert(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
     for table in _TABLES:
         cursor.execute(table)
     if briefs.openings:
@@ -119,7 +106,7 @@ def _insert_briefs(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
         for statement in _OPEN:
             cursor.execute(statement)
     if briefs.closings:
-        _fill(cursor, "brief_closed", _CLOSED, list(map(_closed, briefs.closings)))
+        _fill(cursor, "brief_closed", _CLOSED, map(_closed, briefs.closings))
         for statement in _CLOSE:
             cursor.execute(statement)
     for name in ("brief_alike", "brief_opened", "brief_closed"):
@@ -147,13 +134,5 @@ def _closed(closing: Closing) -> tuple[Any, ...]:
     return mark, at, *tokens, cost, call_s, total_s, reason, asked.expert_id, kept
 
 
-def _fill(
-    cursor: sqlite3.Cursor, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    row = f"({', '.join('?' * len(columns))})"
-    begin = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608 - our own names
-    whole = len(rows) // _TOGETHER * _TOGETHER
-    many = begin + ", ".join([row] * _TOGETHER)
-    for at in range(0, whole, _TOGETHER):
-        cursor.execute(many, tuple(chain.from_iterable(rows[at : at + _TOGETHER])))
-    cursor.executemany(begin + row, rows[whole:])
+def _fill(cursor: sqlite3.Cursor, table: str, columns: Names, rows: Iterable[Column]) -> None:
+    insert_columns(cursor, table, columns, list(zip(*rows, strict=True)))

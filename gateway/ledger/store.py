@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
@@ -16,14 +15,14 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from gateway.errors import LedgerError
 from gateway.ledger.briefs import Briefs, Closing, Opening
 from gateway.ledger.database import hurried
-from gateway.ledger.entries import Entry, Then, tell
+from gateway.ledger.entries import Entry, Then, Waiting, tell
 from gateway.ledger.inserts import Known, fitting, grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.spool import Rows, Spools
 from gateway.ledger.staged import write_briefs
 
 _log = logging.getLogger(__name__)
-_MAX_BATCH_ROWS = 2_000
+_MAX_BATCH_ROWS = 4_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Nobody waits for rows in relaxed mode; larger groups cost less for each row.
 _RELAXED_GATHER_S = 0.02
@@ -67,11 +66,8 @@ class Ledger:
         self._staged = engine.dialect.name == "sqlite"
         self._max_pending = max_pending
         self.spools = spools
-        self._entries: deque[Entry] = deque()
-        self._briefs = Briefs()
-        self._pending_rows = 0
+        self._waiting = Waiting()
         self._known = Known()
-        self._lock = threading.Lock()
         self._awake = threading.Event()
         self._hurry = False
         self._closing = False
@@ -91,7 +87,7 @@ class Ledger:
     @property
     def pending(self) -> int:
         """Rows that are not on disk yet."""
-        return self._pending_rows + self._briefs.rows
+        return self._waiting.rows
 
     def lag_s(self) -> float:
         """Age of the oldest row that is not on disk, at most; 0 when all are."""
@@ -99,12 +95,12 @@ class Ledger:
 
     def open(self, opening: Opening) -> None:
         """Queue what is announced; on the event loop only. `commit_then` waits for the disk."""
-        self._briefs.openings.append(opening)
+        self._waiting.briefs.openings.append(opening)
         self._briefed()
 
     def shut(self, closing: Closing) -> None:
         """Queue how it ended; on the event loop only."""
-        self._briefs.closings.append(closing)
+        self._waiting.briefs.closings.append(closing)
         self._briefed()
 
     def _briefed(self) -> None:
@@ -120,6 +116,13 @@ class Ledger:
     def append_then(self, rows: Iterable[Row], then: Then) -> None:
         """Queue rows; `then` is called on the running event loop when they are on disk."""
         self._queue(tuple(rows), then, asyncio.get_running_loop())
+
+    def relieved_then(self, then: Then) -> None:
+        """`then` is called on the running event loop when some of what waits is on disk.
+
+        Not all of it: until that were so, nobody would add to what the writer has to do.
+        """
+        self._queue((), then, asyncio.get_running_loop(), first=True)
 
     def commit_then(self, rows: Collection[Row], then: Then) -> bool:
         """Queue rows; in strict mode `then` is called when they are on disk.
@@ -143,7 +146,7 @@ class Ledger:
     async def admit(self) -> None:
         """Wait while too much is waiting to be written."""
         while self.pending > self._max_pending:
-            await self._written(())
+            await self._written((), first=True)
 
     async def flush(self) -> None:
         """Wait until everything appended so far is in the database.
@@ -155,8 +158,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is left and stop; what is put aside stays there for the next process."""
-        with self._lock:
-            self._closing = True
+        self._closing = True
         self._close_asked.set()
         self._awake.set()
         self._thread.join()
@@ -164,7 +166,9 @@ class Ledger:
             self.spools.close()
         self._engine.dispose()
 
-    async def _written(self, rows: Iterable[Row], *, in_database: bool = False) -> None:
+    async def _written(
+        self, rows: Iterable[Row], *, in_database: bool = False, first: bool = False
+    ) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -177,7 +181,7 @@ class Ledger:
             else:
                 done.set_exception(error)
 
-        self._queue(tuple(rows), settle, loop, in_database=in_database)
+        self._queue(tuple(rows), settle, loop, in_database=in_database, first=first)
         await done
 
     def _queue(
@@ -187,12 +191,11 @@ class Ledger:
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         in_database: bool = False,
+        first: bool = False,
     ) -> None:
         if self._closing:
             raise LedgerError("the ledger is closed")
-        with self._lock:
-            self._entries.append((rows, then, loop, in_database))
-            self._pending_rows += len(rows)
+        self._waiting.add((rows, then, loop, in_database), first=first)
         if then is not None:
             self._hurry = True
             self._awake.set()
@@ -214,35 +217,22 @@ class Ledger:
 
         None when the ledger is closed and all is written that can be.
         """
-        while not self._has_work() and not self._closing:
+        while not self._waiting and not self._closing:
             self._awake.wait(self._until_next_try_s())
             # Until this moment nothing waited.
             self._written_to = time.monotonic()
-            if not self._has_work():
+            if not self._waiting:
                 # What came for the last batch has gone with it. Looked at again before waiting.
                 self._awake.clear()
                 if self._put_aside_rows:
                     return [], Briefs()
-        if not self._has_work():
+        if not self._waiting:
             return ([], Briefs()) if self._put_aside_rows and not self._misses else None
         self._gather()
         # Not before: who appends while more is gathered need not wake anybody.
         self._awake.clear()
-        batch: list[Entry] = []
-        size = 0
         self._taken = time.monotonic()
-        with self._lock:
-            while self._entries and size < _MAX_BATCH_ROWS:
-                batch.append(self._entries.popleft())
-                size += len(batch[-1][0])
-        # Behind the rows: those refer to what was announced before them, never the other way.
-        briefs = self._briefs.take()
-        with self._lock:
-            self._pending_rows += briefs.rows
-        return batch, briefs
-
-    def _has_work(self) -> bool:
-        return bool(self._entries or self._briefs)
+        return self._waiting.take(_MAX_BATCH_ROWS)
 
     def _written_at_once(self, briefs: Briefs) -> bool:
         """Write them the quick way; False: nothing of them is written."""
@@ -258,12 +248,12 @@ class Ledger:
 
     def _entries_of(self, briefs: Briefs) -> list[Entry]:
         entries: list[Entry] = [(rows, None, None, False) for rows in briefs.entries()]
-        with self._lock:
-            self._pending_rows += sum(len(entry[0]) for entry in entries) - briefs.rows
+        self._waiting.count(sum(len(entry[0]) for entry in entries) - briefs.rows)
         return entries
 
     def _gather(self) -> None:
-        if self._strict or self._closing or self._hurry:
+        enough = self.pending >= _MAX_BATCH_ROWS
+        if self._strict or self._closing or self._hurry or enough:
             self._hurry = False
             return
         self._close_asked.wait(_RELAXED_GATHER_S)
@@ -387,8 +377,7 @@ class Ledger:
         self._written_to = self._taken
         if error is not None:
             self.lost_rows += settled
-        with self._lock:
-            self._pending_rows -= settled
+        self._waiting.count(-settled)
         tell(batch, error)
 
 
