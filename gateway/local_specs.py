@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experts.engines.base import EngineSpec
 from experts.engines.llama import LlamaSpec
 from experts.engines.vllm import VllmSpec
 from experts.packaged import PACKAGED, packaged_model
+from experts.placement import Device
 from gateway.settings.base import secret
+from gateway.settings.devices import placed_on
 from gateway.settings.local import AdapterExpert, EngineExpert, PackagedExpert, VllmExpert
 from gateway.settings.root import Settings
 
@@ -39,12 +42,13 @@ def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
         path = packaged_model(entry.package, settings.data_dir / "packaged")
         context = PACKAGED[entry.package].context_tokens
         return LlamaSpec(entry.id, path, entry.threads, context, entry.slots)
+    devices = placed_on(settings.devices, settings.experts).get(entry.id, ())
     return VllmSpec(
         entry.id,
         entry.model,
         command_of(entry),
-        entry.args,
-        _environment(entry),
+        (*_sharing(entry, devices), *entry.args),
+        {**_environment(entry), **_visible(devices)},
         adapters_of(entry, settings),
         entry.max_loras,
         sleeps=entry.sleep,
@@ -72,6 +76,25 @@ def adapters_of(entry: VllmExpert, settings: Settings) -> dict[str, str]:
         for each in settings.experts
         if isinstance(each, AdapterExpert) and each.engine == entry.id
     }
+
+
+def _sharing(entry: VllmExpert, devices: Sequence[Device]) -> Iterator[str]:
+    """What tells its server how much of how many devices it may take."""
+    if entry.tensor_parallel > 1:
+        yield f"--tensor-parallel-size={entry.tensor_parallel}"
+    if devices and entry.memory_gb is not None:
+        # Of the same share of each, and all of them are equally large.
+        share = entry.memory_gb / len(devices) / devices[0].memory_gb
+        # Rounded down, so that what fits by its figures fits by its shares.
+        yield f"--gpu-memory-utilization={math.floor(share * 1e4) / 1e4:g}"
+
+
+def _visible(devices: Sequence[Device]) -> dict[str, str]:
+    if not devices:
+        return {}
+    # Numbers are those of nvidia-smi, and not of who computes fastest.
+    ids = ",".join(one.device_id for one in devices)
+    return {"CUDA_VISIBLE_DEVICES": ids, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def _environment(entry: VllmExpert) -> Mapping[str, str]:

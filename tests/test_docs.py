@@ -35,6 +35,7 @@ from gateway.settings.access import AccessSettings, KeySettings, Limit, ProjectS
 from gateway.settings.cache import CacheSettings, SemanticSettings
 from gateway.settings.cards import CardSettings, PricesSettings, PromptSettings
 from gateway.settings.compositions import KINDS
+from gateway.settings.devices import DeviceSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import (
     AnthropicSettings,
@@ -107,6 +108,7 @@ SECTIONS: list[type[BaseModel]] = [
     JudgeSettings,
     ShadowSettings,
     CardSettings,
+    DeviceSettings,
     RemoteExpert,
     AnthropicSettings,
     PackagedExpert,

@@ -14,6 +14,8 @@ from gateway.settings.explain import nearest, refusal
 from gateway.settings.faults import Place
 from gateway.settings.upstream import url_fault
 
+_PLACING = frozenset({"--tensor-parallel-size", "-tp", "--gpu-memory-utilization"})
+
 
 class PackagedExpert(Frozen):
     """A small model that comes as a Python package, served on this machine's CPU."""
@@ -58,6 +60,10 @@ class VllmExpert(CardSettings):
     """Whether it can be put to sleep with its process alive."""
     device: Literal["gpu", "cpu"] = "gpu"
     """What it computes on; a CPU build frees nothing in its sleep."""
+    memory_gb: float | None = Field(None, gt=0)
+    """What its server takes of the `devices`, over all that it computes on."""
+    tensor_parallel: int = Field(1, ge=1)
+    """Over how many devices its weights are divided."""
     lazy: bool = False
     """Start it when it is first woken."""
     optional: bool = False
@@ -76,6 +82,11 @@ class VllmExpert(CardSettings):
         """The model's name on the wire: our servers call it as we do."""
         return (self.base_url and self.model) or self.id
 
+    @property
+    def placeable(self) -> bool:
+        """Whether the gateway says which accelerators its server computes on."""
+        return not self.base_url and self.device == "gpu"
+
     @model_validator(mode="after")
     def _runs_or_is_run(self) -> Self:
         if not self.model and not self.base_url:
@@ -91,6 +102,18 @@ class VllmExpert(CardSettings):
             raise refusal([((ours[0],), "can't be given to a server that runs already")])
         if self.model.startswith("-"):
             raise refusal([(("model",), "may not begin with '-'")])
+        return self
+
+    @model_validator(mode="after")
+    def _says_once_what_it_takes(self) -> Self:
+        said = ["tensor_parallel"] if self.tensor_parallel > 1 else []
+        said += ["memory_gb"] if self.memory_gb is not None else []
+        if said and not self.placeable:
+            raise refusal([((said[0],), "is for a server of ours on accelerators")])
+        for option in self.args:
+            name = option.partition("=")[0]
+            if self.memory_gb is not None and name in _PLACING:
+                raise refusal([(("args",), f"{name} follows from `memory_gb`, see `devices`")])
         return self
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from gateway.settings.access import AccessSettings, KeySettings
 from gateway.settings.base import RESTART, Frozen, secret
 from gateway.settings.cache import CacheSettings
+from gateway.settings.devices import DeviceSettings, unplaceable
 from gateway.settings.execution import BalanceSettings, BreakerSettings, ExecutionSettings
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.explain import refusal
@@ -35,6 +36,7 @@ class Settings(Frozen):
     keys: tuple[KeySettings, ...] = ()
     access: AccessSettings = AccessSettings()
     experts: tuple[ExpertSettings, ...] = Field(default_factory=local_pool)
+    devices: Annotated[tuple[DeviceSettings, ...], RESTART] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()
@@ -75,5 +77,12 @@ class Settings(Frozen):
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:
         if problems := list(broken_references(self.model_dump())):
+            raise refusal(problems)
+        return self
+
+    @model_validator(mode="after")
+    def _servers_find_room(self) -> Settings:
+        problems = list(unplaceable(self.devices, self.experts))
+        if problems:
             raise refusal(problems)
         return self

@@ -1,0 +1,66 @@
+"""The `devices` section: the accelerators of this machine, and who gets which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pydantic import Field
+
+from experts.errors import ExpertConfigError
+from experts.placement import Demand, Device, Placement, place
+from gateway.settings.base import Frozen
+from gateway.settings.faults import Place
+from gateway.settings.local import VllmExpert
+
+
+class DeviceSettings(Frozen):
+    """One accelerator."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9-]+$")
+    """Its number or UUID, as `nvidia-smi -L` has it."""
+    memory_gb: float = Field(gt=0)
+    usd_per_hour: float | None = Field(None, ge=0)
+    """What an hour of it costs."""
+
+    def device(self) -> Device:
+        return Device(self.id, self.memory_gb, self.usd_per_hour)
+
+
+def placed_on(devices: Iterable[DeviceSettings], experts: Iterable[object]) -> Placement:
+    """The devices of each server that the gateway runs on accelerators, by its expert.
+
+    Empty where no devices are declared: servers then see all that there are.
+
+    Raises:
+        ExpertConfigError: They don't fit; the message names what does not.
+    """
+    inventory = [one.device() for one in devices]
+    if not inventory:
+        return {}
+    demands = [
+        Demand(each.id, each.memory_gb, each.tensor_parallel)
+        for each in experts
+        if isinstance(each, VllmExpert) and each.placeable and each.memory_gb is not None
+    ]
+    return place(demands, inventory)
+
+
+def unplaceable(
+    devices: Sequence[DeviceSettings], experts: Sequence[object]
+) -> Iterator[tuple[Place, str]]:
+    """What keeps the servers from being placed, with where it is said."""
+    ids = [one.id for one in devices]
+    for index, name in enumerate(ids):
+        if name in ids[:index]:
+            yield ("devices", index, "id"), f"{name!r} is declared twice"
+    for index, each in enumerate(experts):
+        if not isinstance(each, VllmExpert):
+            continue
+        if devices and each.placeable and each.memory_gb is None:
+            yield ("experts", index, "memory_gb"), "is needed, since `devices` are declared"
+        if not devices and each.memory_gb is not None:
+            yield ("experts", index, "memory_gb"), "means nothing without `devices`"
+    try:
+        placed_on(devices, experts)
+    except ExpertConfigError as error:
+        yield ("devices",), str(error)

@@ -1,0 +1,61 @@
+"""Declared devices are shared out among vLLM servers, and each is told its part."""
+
+from __future__ import annotations
+
+import pytest
+
+from experts.engines.vllm import VllmSpec
+from gateway.local_specs import spec_of
+from gateway.settings.faults import FaultyConfigError
+from gateway.settings.load import read_configuration
+from gateway.settings.local import VllmExpert
+
+TEXT = """
+devices:
+  - {id: "0", memory_gb: 80, usd_per_hour: 2.5}
+  - {id: "1", memory_gb: 80, usd_per_hour: 2.5}
+  - {id: "2", memory_gb: 24, usd_per_hour: 0.4}
+experts:
+  - {id: large, kind: vllm, model: /models/large, memory_gb: 100, tensor_parallel: 2}
+  - {id: small, kind: vllm, model: /models/small, memory_gb: 18, args: [--max-model-len, "512"]}
+  - {id: middle, kind: vllm, model: /models/middle, memory_gb: 28}
+  - {id: host, kind: vllm, model: /models/host, device: cpu}
+"""
+
+
+def specs(text: str = TEXT) -> dict[str, VllmSpec]:
+    settings = read_configuration(text, "config.yaml").settings
+    found = [spec_of(each, settings) for each in settings.experts if isinstance(each, VllmExpert)]
+    return {spec.expert_id: spec for spec in found if isinstance(spec, VllmSpec)}
+
+
+def test_each_server_is_told_its_devices_and_its_share() -> None:
+    found = specs()
+    assert found["large"].env["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert found["large"].args == ("--tensor-parallel-size=2", "--gpu-memory-utilization=0.625")
+    assert found["small"].env["CUDA_VISIBLE_DEVICES"] == "2"
+    assert found["small"].args == ("--gpu-memory-utilization=0.75", "--max-model-len", "512")
+    assert found["middle"].env["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+    assert found["middle"].args == ("--gpu-memory-utilization=0.35",)
+    assert "CUDA_VISIBLE_DEVICES" not in found["host"].env
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("memory_gb: 28", "memory_gb: 48", "do not fit together"),
+        ("memory_gb: 28", "memory_gb: 90", "middle takes 90 GB; there is device 0 of 80 GB"),
+        (", memory_gb: 28", "", "is needed, since `devices` are declared"),
+        ('id: "1"', 'id: "0"', "'0' is declared twice"),
+        ("device: cpu", "device: cpu, memory_gb: 3", "is for a server of ours on accelerators"),
+        ("--max-model-len", "--gpu-memory-utilization", "follows from `memory_gb`"),
+    ],
+)
+def test_what_can_not_be_placed_is_refused_when_it_is_read(old: str, new: str, said: str) -> None:
+    with pytest.raises(FaultyConfigError, match=said):
+        specs(TEXT.replace(old, new))
+
+
+def test_memory_without_devices_is_refused() -> None:
+    with pytest.raises(FaultyConfigError, match="means nothing without `devices`"):
+        specs("experts: [{id: a, kind: vllm, model: m, memory_gb: 3}]")
