@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
@@ -179,16 +178,6 @@ def test_every_shipped_configuration_loads(path: Path) -> None:
 
 def test_the_written_out_default_is_the_default() -> None:
     assert load_settings(ROOT / "config/local.yaml") == Settings()
-
-
-def test_the_compose_file_names_what_is_there() -> None:
-    compose = yaml.safe_load(read("docker-compose.yml"))
-    gateway = compose["services"]["gateway"]
-    config = gateway["command"][-1].replace("/etc/pointsman/", "config/")
-    settings = load_settings(ROOT / config)
-    assert {"postgres", "gateway"} == set(compose["services"])
-    wanted = {settings.ledger.url, *(key.key for key in settings.keys)}
-    assert {name.removeprefix("env:") for name in wanted} == set(gateway["environment"])
 
 
 def test_every_threat_is_answered_by_a_test_that_exists() -> None:
