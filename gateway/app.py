@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import anyio
 import numpy as np
+from anyio.abc import TaskGroup
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
@@ -60,11 +61,14 @@ from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import card_row
 from gateway.ledger.store import Ledger
 from gateway.listeners import check_operator
+from gateway.local import NO_ENGINES, Endpoints
 from gateway.outcomes.afterwards import Afterwards, Scoring
 from gateway.pool import Pool
 from gateway.reload.board import Entry
 from gateway.reload.reloader import Reloader, Source
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
+from gateway.residency.line import Line, open_line
+from gateway.residency.residents import NOBODY_LIVES_HERE
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
@@ -95,8 +99,16 @@ def build_gateway(
     *,
     seed: int | None = None,
     redactor: Redactor | None = None,
+    endpoints: Endpoints = NO_ENGINES,
 ) -> Gateway:
     """Open the ledger, load the routers, and put everything together.
+
+    Args:
+        settings: What is configured.
+        experts: The pool.
+        seed: Of all chance; None: another each time.
+        redactor: Takes secrets out of log lines.
+        endpoints: The engines that run for experts of the pool.
 
     Raises:
         ConfigError, LedgerError: Something that is configured can't be used.
@@ -108,6 +120,7 @@ def build_gateway(
     show_drifts(metrics, store)
     bodies = Bodies()
     metrics.gauge("bodies_bytes", "Memory set aside for request bodies.", lambda: bodies.held)
+    line = open_line(settings, endpoints)
     redactor = redactor or Redactor(secrets_of(settings))
     lasting = Lasting(
         database=engine,
@@ -119,7 +132,7 @@ def build_gateway(
         tracing=start_tracing(settings, redactor),
         serving=_serving(settings, store),
         cache=AnswerCache(settings.cache, metrics),
-        traffic=Traffic.of(settings, seed),
+        traffic=Traffic.of(settings, seed, line.residents if line else NOBODY_LIVES_HERE),
         key_book=KeyBook(engine),
         counted=Counted(_shared(settings)),
         responses=_response_store(settings),
@@ -129,6 +142,7 @@ def build_gateway(
         shadows=ShadowWork.of(settings, engine),
         adaptive={},
         rng=np.random.default_rng(seed),
+        line=line,
     )
     return _assembled(settings, experts, lasting)
 
@@ -162,7 +176,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         settings,
         pool,
         lasting.serving,
-        lasting.traffic.health,
+        lasting.traffic,
         lasting.adaptive,
         lasting.rng,
         lasting.ledger.append,
@@ -273,6 +287,8 @@ def create_app(
             tasks.start_soon(watch_keys, snapshots)
             tasks.start_soon(gateway.telemetry.watch_loop)
             tasks.start_soon(gateway.telemetry.metrics.leave_copies)
+            if gateway.lasting.line is not None:
+                await _join(gateway.lasting.line, snapshots, tasks)
             if gateway.responses:
                 tasks.start_soon(gateway.responses.prune_for_ever)
             tasks.start_soon(snapshots.close_retired)
@@ -317,6 +333,13 @@ def create_app(
     app.add_middleware(RequestIds)
     app.add_middleware(OneGateway)
     return app
+
+
+async def _join(line: Line, snapshots: Snapshots, tasks: TaskGroup) -> None:
+    """Hear whose engines are awake before anybody is served."""
+    line.residents.load_of = snapshots.load_of
+    tasks.start_soon(line.listen)
+    await line.connected()
 
 
 def add_routes(app: FastAPI) -> None:

@@ -31,6 +31,7 @@ from routers.eligible import Cards, Constraints
 from routers.errors import NoEligibleExpertError, RoutingError
 from routers.records import Decision, Preference
 from routers.router import UNTRAINED_VERSION, Router, untrained_router
+from routers.waiting import NO_WAITS
 
 _log = logging.getLogger(__name__)
 Then = Callable[[Decision | Exception], None]
@@ -81,6 +82,7 @@ class Batcher:
         within_s: A router in a thread that is later than this has failed.
         clock: Seconds, never going back.
         work_clock: Seconds that the thread has worked.
+        waits_s: Expert to seconds until a call of it can begin, where that is not at once.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Batcher:
         within_s: float,
         clock: Callable[[], float] = time.perf_counter,
         work_clock: Callable[[], float] = time.thread_time,
+        waits_s: Callable[[], Mapping[str, float]] = lambda: NO_WAITS,
     ) -> None:
         self._cards = Cards.of(cards)
         self._health = health
@@ -98,6 +101,7 @@ class Batcher:
         self._within_s = within_s
         self._clock = clock
         self._work_clock = work_clock
+        self._waits_s = waits_s
         self._waiting: dict[Router, list[tuple[Case, Then]]] = {}
         self._paces: dict[tuple[str, str], _Pace] = {}
         self._apart: set[asyncio.Task[None]] = set()
@@ -236,6 +240,7 @@ class Batcher:
             expected=expected,
             policy=case.by,
             explore=case.explore,
+            waits_s=self._waits_s(),
         )
         if case.settle is None and not case.flags:
             return decision

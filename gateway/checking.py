@@ -12,7 +12,7 @@ from gateway.access.sharing import check_sharing
 from gateway.errors import ConfigError
 from gateway.ledger.database import parse_database_url
 from gateway.listeners import check_exposure, check_tls
-from gateway.local_specs import command_of
+from gateway.local_specs import command_of, engine_entries
 from gateway.pool import prices_of
 from gateway.router_store import RouterStore
 from gateway.settings.base import secret
@@ -31,7 +31,12 @@ Problem = tuple[Place, str]
 def find_faults(configuration: Configuration) -> list[Fault]:
     """Why a gateway could not start with it: secrets, packages, ledger, certificate, exposure."""
     document, settings = configuration.document, configuration.settings
-    problems = [*_packages(settings), *_ledger(settings), *_server(settings)]
+    problems = [
+        *_packages(settings),
+        *_residents(settings),
+        *_ledger(settings),
+        *_server(settings),
+    ]
     found = (document.fault(*problem) for problem in problems)
     return sorted({*configuration.unset(), *found})
 
@@ -86,6 +91,14 @@ def _packages(settings: Settings) -> Iterator[Problem]:
             yield ("experts", index, "package"), f"no such package; there are {known}"
         elif find_spec(model.package) is None:
             yield ("experts", index, "package"), f"is not installed: {model.install}"
+
+
+def _residents(settings: Settings) -> Iterator[Problem]:
+    ours = {entry.id for entry in engine_entries(settings)}
+    for name in settings.residency.experts:
+        if name not in ours:
+            problem = f"{name} runs on no engine that we start, so it can't sleep and wake"
+            yield ("residency", "experts", name), problem
 
 
 def _ledger(settings: Settings) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from gateway.access.keys import Key
 from gateway.ask import NO_WISHES, Ask
 from gateway.batching import Batcher, Case, Then, expectations
 from gateway.errors import ApiError
-from gateway.execution.health import Health
+from gateway.execution.traffic import Traffic
 from gateway.exploring import Exploration
 from gateway.ledger.rows import Row
 from gateway.naming import Names, Target
@@ -47,6 +47,8 @@ class Decider:
     """Turns an `Ask` into a `Decision`.
 
     Args:
+        traffic: Who is out of service, who has to be waited for, and who wants to hear that soon
+            somebody is asked.
         adaptive: Policies that adapt; see `Policies`.
         rng: The only source of chance in the gateway.
         append: Takes rows for the ledger; never blocks.
@@ -57,7 +59,7 @@ class Decider:
         settings: Settings,
         pool: Pool,
         serving: ServingRouters,
-        health: Health,
+        traffic: Traffic,
         adaptive: Adaptive,
         rng: np.random.Generator,
         append: Callable[[Sequence[Row]], None],
@@ -75,8 +77,13 @@ class Decider:
         # RouteLLM's thresholds are about a strong and a weak expert.
         self._is_pair = sum(card.api == "chat" for card in pool.cards) == 2
         self._names: Names | None = None
+        self._residents = traffic.residents
         self._batcher = Batcher(
-            pool.cards, health, self._routing.default_expert, self._routing.decide_s
+            pool.cards,
+            traffic.health,
+            self._routing.default_expert,
+            self._routing.decide_s,
+            waits_s=traffic.waits_s,
         )
         budget_usd = self._routing.explore_budget_usd
         workers = max(1, settings.server.workers)
@@ -110,6 +117,8 @@ class Decider:
         the request names an expert, embeds or is refused, else at the end of the loop's turn or,
         with a slow router, up to `routing.decide_s` later. It gets what `decide` returns or raises.
         """
+        if self._residents.engines:
+            then = self._residents.noting(then)
         try:
             found = self._named_or_case(ask)
         except (ApiError, RoutingError) as error:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experts.errors import (
+    EngineMoveError,
     EngineStartError,
     ExpertCallError,
     ExpertConfigError,
@@ -98,6 +99,7 @@ class AllExpertsFailedError(GatewayError):
 STATUS: dict[type[Exception], tuple[int, str, str]] = {
     ExpertConfigError: (500, "server_error", "expert_config"),
     EngineStartError: (503, "server_error", "engine_not_running"),
+    EngineMoveError: (409, "invalid_request_error", "engine_not_moved"),
     ExpertError: (502, "upstream_error", "upstream_error"),
     NoEligibleExpertError: (400, "invalid_request_error", "no_eligible_expert"),
     TableError: (400, "invalid_request_error", "unusable_outcomes"),

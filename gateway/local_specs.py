@@ -38,10 +38,11 @@ def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
         ExpertConfigError: Its package is not installed; the message has the command that does.
         ConfigError: A secret's environment variable is not set.
     """
+    takes_turns = entry.id in settings.residency.experts
     if isinstance(entry, PackagedExpert):
         path = packaged_model(entry.package, settings.data_dir / "packaged")
         context = PACKAGED[entry.package].context_tokens
-        return LlamaSpec(entry.id, path, entry.threads, context, entry.slots)
+        return LlamaSpec(entry.id, path, entry.threads, context, entry.slots, takes_turns)
     devices = placed_on(settings.devices, settings.experts).get(entry.id, ())
     return VllmSpec(
         entry.id,
@@ -53,7 +54,7 @@ def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
         entry.max_loras,
         sleeps=entry.sleep,
         device=entry.device,
-        lazy=entry.lazy,
+        lazy=entry.lazy or takes_turns,
         optional=entry.optional,
         ready_s=entry.ready_s,
         base_url=entry.base_url.rstrip("/"),

@@ -48,7 +48,8 @@ _NEW_OBJECTS = 20_000
 
 def make_app(settings: Settings, endpoints: Endpoints, *, seed: int | None = None) -> FastAPI:
     """The application on top of local engines that already run."""
-    return create_app(build_gateway(settings, build_experts(settings, endpoints), seed=seed))
+    experts = build_experts(settings, endpoints)
+    return create_app(build_gateway(settings, experts, seed=seed, endpoints=endpoints))
 
 
 def serve_forever(
@@ -152,7 +153,8 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     origin, admin_port = _origin(run), _launch(run)["admin_port"]
     settings = origin.configuration.settings
     experts = build_experts(settings, origin.source.endpoints)
-    gateway = build_gateway(settings, experts, redactor=redactor)
+    endpoints = origin.source.endpoints
+    gateway = build_gateway(settings, experts, redactor=redactor, endpoints=endpoints)
     if settings.server.workers > 1:
         gateway.telemetry.metrics.share(run / "figures")
     app = create_app(gateway, admin_port=admin_port, origin=origin)

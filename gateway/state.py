@@ -26,6 +26,7 @@ from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Scoring
 from gateway.policies import Adaptive
 from gateway.pool import Pool
+from gateway.residency.line import Line
 from gateway.responses.store import ResponseStore
 from gateway.router_store import RouterStore
 from gateway.service import Service
@@ -96,6 +97,7 @@ class Lasting(NamedTuple):
     shadows: ShadowWork
     adaptive: Adaptive
     rng: np.random.Generator
+    line: Line | None
 
 
 @dataclass(frozen=True, slots=True)

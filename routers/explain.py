@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from routers.records import Decision
+from routers.records import Candidates, Decision
 
 
 def explain(decision: Decision) -> str:
@@ -33,9 +33,15 @@ def _figures(decision: Decision, expert: str) -> str:
         f"expected quality {quality:.2f} ± {stderr:.2f}",
         "cost unknown" if np.isnan(cost) else f"cost ${cost:.2g}",
         *([] if np.isnan(seconds) else [f"{seconds:.1f} s"]),
+        *_wait(candidates, index),
         f"utility {decision.utility_A[index]:.3f}",
     ]
     return ", ".join(figures)
+
+
+def _wait(candidates: Candidates, index: int) -> list[str]:
+    wait_s = 0.0 if candidates.wait_s_A is None else float(candidates.wait_s_A[index])
+    return [f"{wait_s:.1f} s until it can begin"] if wait_s else []
 
 
 def _excluded(decision: Decision) -> str:

@@ -130,12 +130,15 @@ class Preference:
         latency_weight: The same for the slowest expert's typical latency.
         min_quality: Experts expected to be below it are left out while any is above it.
         prefer: Soft flags and their weights in quality points, among {"size", "recency", "local"}.
+        wait_weight: Quality points worth giving up to begin a second sooner, where an expert sleeps
+            or others wait for it; >= 0.
     """
 
     cost_weight: float = 0.0
     latency_weight: float = 0.0
     min_quality: float = 0.0
     prefer: Mapping[str, float] = field(default_factory=dict)
+    wait_weight: float = 0.002
 
 
 @record(eq=False)
@@ -149,9 +152,11 @@ class Candidates:
         cost_usd_A: Expected dollars; NaN when the price is unknown.
         latency_s_A: Expected seconds; NaN unknown.
         output_tokens_A: Expected completion tokens, NaN unknown.
-        penalty_A: Sum of the soft preferences in quality points, >= 0.
+        penalty_A: Sum of the soft preferences in quality points, and what waits take, >= 0.
         cost_scale_usd: Price of one typical request to the dearest expert of the pool, > 0.
         latency_scale_s: Typical seconds of the slowest expert of the pool, > 0.
+        wait_s_A: Seconds until a call would begin, part of `latency_s_A` and weighed in
+            `penalty_A`; None where nobody has to be waited for. Not on record by itself.
     """
 
     experts: tuple[str, ...]
@@ -163,6 +168,7 @@ class Candidates:
     penalty_A: Floats
     cost_scale_usd: float
     latency_scale_s: float
+    wait_s_A: Floats | None = None
 
 
 @record(eq=False)

@@ -23,6 +23,7 @@ from routers.practice import Practice
 from routers.reasons import Why, why
 from routers.records import UNEXPLORED, Decision, Estimates, Preference
 from routers.rehearsal import Rehearsal
+from routers.waiting import NO_WAITS, with_waits
 
 UNTRAINED_VERSION = "prior"
 
@@ -128,12 +129,14 @@ class Router:
         expected: Expected | None = None,
         policy: Policy | None = None,
         explore: bool = True,
+        waits_s: Mapping[str, float] = NO_WAITS,
     ) -> Decision:
         """Choose the expert for `request`.
 
         An expert that is expected to miss `constraints.max_latency_s` is excluded too; one whose
         latency is unknown stays, flagged `latency_unknown:<id>`. Experts below
-        `preference.min_quality` are not explored while any other is above it.
+        `preference.min_quality` are not explored while any other is above it. Where the chosen one
+        has to be waited for, that is flagged `waits:<id>`.
 
         Args:
             request: What is asked.
@@ -147,6 +150,8 @@ class Router:
             policy: What decides; None: the router's own.
             explore: Whether chance may decide; else the likeliest expert answers, and the decision
                 is flagged `unexplored`.
+            waits_s: Expert id to seconds until a call would begin, for those that can't at once:
+                they count against the ceiling and in the utility, see `with_waits`.
 
         Raises:
             NoEligibleExpertError: Nobody can serve it; `.reasons` says why, expert by expert.
@@ -157,13 +162,14 @@ class Router:
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
         if expected is None:
             expected = self.expectations([text])[0] if able else {}
-        able, slow = split_by_latency(able, expected, constraints.max_latency_s)
+        able, slow = split_by_latency(able, expected, constraints.max_latency_s, waits_s)
         excluded |= slow
         if not able:
             raise NoEligibleExpertError(excluded)
         candidates, unseen = weigh(
             request, prompt_tokens, able, cards, expected, self.typical, preference.prefer
         )
+        candidates = with_waits(candidates, waits_s, preference.wait_weight)
         policy = policy or self.policy
         probabilities_A, utility_A = policy.distribution(candidates, preference)
         if not explore:
@@ -174,13 +180,14 @@ class Router:
             among_A = good_enough(candidates, preference) if bounded else None
             probabilities_A = with_exploration(probabilities_A, self.epsilon, among_A)
         flags = ("untrained",) if self.version == UNTRAINED_VERSION else _flags("unseen", unseen)
-        if not explore:
-            flags += (UNEXPLORED,)
-        if isinstance(expected, Unfamiliar):
-            flags += ("unfamiliar",)
+        flags += () if explore else (UNEXPLORED,)
+        flags += ("unfamiliar",) if isinstance(expected, Unfamiliar) else ()
         if constraints.max_latency_s is not None:
             unknown = [card.expert_id for card in able if _latency(expected, card) is None]
             flags += _flags("latency_unknown", unknown)
+        chosen = draw(probabilities_A, uniform)
+        if (name := candidates.experts[chosen]) in waits_s:
+            flags += (f"waits:{name}",)
         return Decision(
             router=self.name,
             version=self.version,
@@ -191,7 +198,7 @@ class Router:
             utility_A=utility_A,
             probabilities_A=probabilities_A,
             draw=uniform,
-            chosen=draw(probabilities_A, uniform),
+            chosen=chosen,
             flags=flags,
         )
 
@@ -212,15 +219,20 @@ def split_by_latency(
     able: tuple[ExpertCard, ...],
     expected: Expected,
     ceiling_s: float | None,
+    waits_s: Mapping[str, float] = NO_WAITS,
 ) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
     """Who is expected to answer within a ceiling, or is unknown to; and why the others aren't."""
     if ceiling_s is None:
         return able, {}
-    slow = {
-        card.expert_id: f"expected to take {seconds:.3g} s, the ceiling is {ceiling_s:g} s"
-        for card in able
-        if (seconds := _latency(expected, card) or card.rtt_s) > ceiling_s
-    }
+    slow: dict[str, str] = {}
+    for card in able:
+        wait_s = waits_s.get(card.expert_id, 0.0)
+        seconds = wait_s + (_latency(expected, card) or card.rtt_s)
+        if seconds > ceiling_s:
+            waiting = f", {wait_s:.3g} s of it waiting" if wait_s else ""
+            slow[card.expert_id] = (
+                f"expected to take {seconds:.3g} s{waiting}, the ceiling is {ceiling_s:g} s"
+            )
     return tuple(card for card in able if card.expert_id not in slow), slow
 
 

@@ -74,6 +74,9 @@ class ResidencyPlanner:
         half_life_s: In which what was asked counts half.
         stay: How often the time that waking took an expert stays at least.
 
+    Attributes:
+        window_s: As given.
+
     Raises:
         ValueError: An expert does not fit at all.
 
@@ -96,9 +99,9 @@ class ResidencyPlanner:
                 raise ValueError(
                     f"expert {name!r} takes {footprint.memory:g} of memory, there is {memory:g}"
                 )
-        self._footprints = footprints
+        self._footprints = dict(footprints)
         self._memory = memory
-        self._window_s = window_s
+        self.window_s = window_s
         self._horizon_s = horizon_s
         self._half_life_s = half_life_s
         self._stay = stay
@@ -110,6 +113,19 @@ class ResidencyPlanner:
         """Count a request for an expert; `weight` is its probability where it is only likely."""
         self._counts[expert] = self._count(expert, at) + weight
         self._counted_at[expert] = at
+
+    def forget(self, expert: str) -> None:
+        """Count nothing that it was asked so far: somebody wants it asleep until it is asked."""
+        self._counts[expert] = 0.0
+
+    def woke(self, expert: str, at: float, took_s: float) -> None:
+        """It is awake since just now, and waking took so long, which the next time may too."""
+        self._footprints[expert] = Footprint(self._footprints[expert].memory, took_s)
+        self._woken_at[expert] = at
+
+    def sleeps(self, expert: str, wake_s: float) -> None:
+        """It sleeps so that waking is expected to take so long."""
+        self._footprints[expert] = Footprint(self._footprints[expert].memory, wake_s)
 
     def rate(self, expert: str, at: float) -> float:
         """Requests per second that it was asked lately."""
@@ -145,7 +161,7 @@ class ResidencyPlanner:
         asleep = [times[0] for name, times in view.waiting.items() if name not in view.awake]
         if not asleep:
             return math.inf
-        ends = [oldest + self._window_s for oldest in asleep]
+        ends = [oldest + self.window_s for oldest in asleep]
         ends += [self._stays_until(name) for name in view.awake]
         return min((end for end in ends if end > at), default=math.inf)
 
@@ -166,7 +182,7 @@ class ResidencyPlanner:
 
     def _overdue(self, expert: str, at: float, view: View) -> bool:
         times = view.waiting.get(expert, ())
-        return bool(times) and at >= times[0] + self._window_s
+        return bool(times) and at >= times[0] + self.window_s
 
     def _wanted(self, at: float, view: View) -> list[str]:
         """Who sleeps and is waited for, or soon will be; whoever waited a whole window first."""

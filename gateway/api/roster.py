@@ -1,20 +1,29 @@
-"""`GET /admin/experts`: who can be asked just now, and how they are."""
+"""`/admin/experts`: who can be asked just now, how they are, and whose engine is awake."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.base import Expert
 from experts.http_expert import HttpExpert
-from gateway.api.described.admin import ExpertStates
+from gateway.api.described.admin import ExpertMoved, ExpertStates
 from gateway.api.described.operation import ADMIN, described
+from gateway.errors import ApiError
 from gateway.reload.snapshots import Snapshots
+from gateway.residency.line import Line, LineError
+from gateway.residency.words import Do
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter(prefix="/admin/experts")
+_MOVES = (*ADMIN, 409)
+_SHOWN_S = 5.0
+_TIERS = ("awake", "host memory", "dropped", "disk")
+"""Where its weights are, by the level of its sleep."""
 
 
 @api.get("", **described(ExpertStates, ADMIN))
@@ -27,18 +36,103 @@ async def list_experts(request: Request) -> Response:
     gateway_of(request).keyring.check_admin(request)
     snapshots: Snapshots = request.app.state.snapshots
     current = snapshots.current.gateway
-    told = [_about(current, name, expert) for name, expert in sorted(current.pool.experts.items())]
+    engines = await _shown(current.lasting.line)
+    told = [
+        _about(current, name, expert, engines)
+        for name, expert in sorted(current.pool.experts.items())
+    ]
     seen = {id(expert) for expert in current.pool.experts.values()}
     for snapshot in reversed(snapshots.live):
         gateway = snapshot.gateway
         for name, expert in sorted(gateway.pool.experts.items()):
             if id(expert) not in seen:
                 seen.add(id(expert))
-                told.append({**_about(gateway, name, expert), "leaving": True})
+                told.append({**_about(gateway, name, expert, engines), "leaving": True})
     return Response(orjson.dumps({"experts": told}), media_type="application/json")
 
 
-def _about(gateway: Gateway, name: str, expert: Expert) -> dict[str, Any]:
+@api.post("/{expert_id}/start", **described(ExpertMoved, _MOVES))
+async def start(request: Request, expert_id: str) -> Response:
+    """Start the engine of an expert that was stopped; answers when it is awake."""
+    return await _moved(request, "start", expert_id)
+
+
+@api.post("/{expert_id}/wake", **described(ExpertMoved, _MOVES))
+async def wake(request: Request, expert_id: str) -> Response:
+    """Wake an expert now; others make room for it as soon as their calls are over."""
+    return await _moved(request, "wake", expert_id)
+
+
+@api.post("/{expert_id}/sleep", **described(ExpertMoved, _MOVES))
+async def sleep(request: Request, expert_id: str) -> Response:
+    """Send an expert to sleep when its calls are over; it wakes when it is asked."""
+    return await _moved(request, "sleep", expert_id)
+
+
+@api.post("/{expert_id}/stop", **described(ExpertMoved, _MOVES))
+async def stop(request: Request, expert_id: str) -> Response:
+    """End the engine of an expert when its calls are over; only `start` brings it back."""
+    return await _moved(request, "stop", expert_id)
+
+
+async def _moved(request: Request, do: Do, expert_id: str) -> Response:
+    gateway = gateway_of(request)
+    gateway.keyring.check_admin(request)
+    line = gateway.lasting.line
+    if expert_id not in gateway.pool.experts:
+        raise ApiError(404, f"no expert is called {expert_id!r}", code="expert_not_found")
+    if line is None or expert_id not in line.residents:
+        message = f"{expert_id} runs on no engine of this gateway, so it can't {do}"
+        raise ApiError(409, message, code="not_ours")
+    try:
+        outcome = await line.order(do, line.residents.engine_of(expert_id))
+    except LineError as error:
+        raise ApiError(503, str(error), code="engines_away") from error
+    if outcome.fault:
+        status = 409 if outcome.fault == "conflict" else 503
+        raise ApiError(status, outcome.message, code=f"move_{outcome.fault}")
+    engines = await _shown(line)
+    about = {"id": expert_id, "engine": _engine(gateway, expert_id, engines)}
+    return Response(orjson.dumps(about), media_type="application/json")
+
+
+async def _shown(line: Line | None) -> Mapping[str, Mapping[str, Any]]:
+    """Engine to how it is, as far as its owner says."""
+    if line is None:
+        return {}
+    try:
+        with anyio.fail_after(_SHOWN_S):
+            return (await line.order("show")).shown
+    except (LineError, TimeoutError):
+        return {}
+
+
+def _engine(
+    gateway: Gateway, expert_id: str, engines: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    line = gateway.lasting.line
+    if line is None or expert_id not in line.residents:
+        return None
+    name = line.residents.engine_of(expert_id)
+    shown = engines.get(name)
+    if shown is None:
+        return None
+    state = shown["state"]
+    kept = ("status", "level", "restarts", "last_error", "start_s", "sleep_s", "wake_s")
+    return {
+        "name": name,
+        **{field: state[field] for field in kept},
+        "tier": _TIERS[state["level"]],
+        "memory_gb": gateway.settings.residency.memory.get(name),
+        "calls": shown["calls"],
+        "waiting": shown["waiting"],
+        "load": shown["load"],
+    }
+
+
+def _about(
+    gateway: Gateway, name: str, expert: Expert, engines: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     traffic, prices = gateway.lasting.traffic, expert.card.prices
     return {
         "id": name,
@@ -50,6 +144,7 @@ def _about(gateway: Gateway, name: str, expert: Expert) -> dict[str, Any]:
         "endpoints": _endpoints(expert),
         "price_source": prices.source if prices else None,
         "local": expert.card.local,
+        "engine": _engine(gateway, name, engines),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 
 from experts.finetune import TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
+from gateway.cli import engines
+from gateway.cli.chat import ApiKey
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import AsJson, Config
@@ -25,20 +28,33 @@ from routers.audition import audition as hold_audition
 from routers.records import Floats, OutcomeTable
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)
+engines.register(commands)
 
 
 @commands.command("list")
-def list_(config: Config = None, json: AsJson = False) -> None:
-    """Every configured expert and where it answers."""
-    rows = [_row(expert) for expert in load_settings(config).experts]
+def list_(
+    url: engines.Url = None, key: ApiKey = None, config: Config = None, json: AsJson = False
+) -> None:
+    """Every configured expert and where it answers; of engines that run here, how they are."""
+    settings = load_settings(config)
+    rows = [_row(expert) for expert in settings.experts]
+    running = engines.engines_now(url, settings, key)
     if json:
-        show_json(rows)
+        show_json([{**row, **_engine_of(running, row["expert"])} for row in rows])
         return
-    show_table(
-        "experts",
-        {"expert": "left", "kind": "left", "where": "left"},
-        [list(row.values()) for row in rows],
-    )
+    columns = {"expert": "left", "kind": "left", "where": "left"}
+    if running:
+        columns |= {"state": "left", "tier": "left", "under way": "right", "waiting": "right"}
+        columns |= {"woke in": "right", "load": "left"}
+    shown = [{**row, **engines.standing(running.get(row["expert"]))} for row in rows]
+    cells = [[row.get(heading, "") for heading in columns] for row in shown]
+    show_table("experts", columns, cells)
+
+
+def _engine_of(
+    running: Mapping[str, Mapping[str, Any]], expert: str
+) -> dict[str, Mapping[str, Any]]:
+    return {"engine": running[expert]} if expert in running else {}
 
 
 def _row(expert: ExpertSettings) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol
 
 import anyio
@@ -13,7 +13,6 @@ from experts.base import Below, Call, Expert
 from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import (
-    ExpertBusyError,
     ExpertCallError,
     ExpertCapError,
     ExpertOutOfServiceError,
@@ -26,6 +25,7 @@ from experts.replicas import Endpoint
 from experts.taxonomy import handling
 from gateway.booking import Attempt
 from gateway.errors import ApiError, LedgerError
+from gateway.execution.places import place
 from gateway.execution.purse import Purse
 from gateway.execution.reserve import Covered
 from gateway.execution.silence import ENDLESS, Patience
@@ -105,7 +105,7 @@ class Attempts:
             )
         purse = (self._purse if parent is None else parent.purse).inner(card.caps, at_most_usd)
         with purse.holding(card, request) as held:
-            async with self._slot(card.expert_id), self._reported(card.expert_id):
+            async with self._place(card.expert_id), self._reported(card.expert_id):
                 covered = await self._covered(card, held.request, parent)
                 asked = covered.request
                 watch = _Watch(self, asked, patience, purse, parent)
@@ -129,27 +129,8 @@ class Attempts:
             # What was paid for is worth something: the composition may go on with that.
             raise ExpertCapError(card.expert_id, error.message) from error
 
-    @asynccontextmanager
-    async def _slot(self, expert_id: str) -> AsyncIterator[None]:
-        slots, recall = self._traffic.slots, self._terms.recall
-        if recall is not None:
-            if not slots.borrow(expert_id, recall):
-                raise ExpertBusyError(expert_id, "no slot is free")
-            try:
-                yield
-            finally:
-                slots.hand_back(expert_id, recall)
-            return
-        if not slots.try_acquire(expert_id):
-            try:
-                with anyio.fail_after(self.left_s()):
-                    await slots.acquire(expert_id, self._terms.who)
-            except TimeoutError as error:
-                raise ExpertBusyError(expert_id, "no slot came free in time") from error
-        try:
-            yield
-        finally:
-            slots.release(expert_id)
+    def _place(self, expert_id: str) -> AbstractAsyncContextManager[None]:
+        return place(self._traffic, self._terms, expert_id, self.left_s)
 
     @asynccontextmanager
     async def _reported(self, expert_id: str) -> AsyncIterator[None]:

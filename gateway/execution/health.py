@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from experts.breaker import Breaker, BreakerRules, State
 from experts.errors import ExpertCallError, ExpertRateLimitedError
 from experts.taxonomy import PAUSING, handling
+from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 
-_ALL_WELL: Mapping[str, str] = MappingProxyType({})
 _PAUSE_S = 0.5
 """First pause after a 429 that does not say how long; it doubles while they follow each other."""
 
@@ -21,14 +20,17 @@ class Health:
     Args:
         rules: When to open a breaker.
         clock: Seconds, never going back.
+        residents: Whose engines may be down.
     """
 
     def __init__(
         self,
         rules: BreakerRules | None = None,
         clock: Callable[[], float] = time.monotonic,
+        residents: Residents = NOBODY_LIVES_HERE,
     ) -> None:
         self._rules = rules or BreakerRules()
+        self._residents = residents
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
         self._unsound: dict[str, Breaker] = {}
@@ -71,6 +73,8 @@ class Health:
 
     def wait_s(self, expert_id: str) -> float:
         """Seconds until it may be called; 0 when it may be now."""
+        if expert_id in self._residents.out:
+            return self._residents.retry_s(expert_id)
         breaker = self._breakers.get(expert_id)
         return breaker.wait_s() if breaker else 0.0
 
@@ -87,8 +91,8 @@ class Health:
     def reasons(self) -> Mapping[str, str]:
         """Experts that are out of service just now, and why: what routing leaves out."""
         if not self._unsound:
-            return _ALL_WELL
-        found: dict[str, str] = {}
+            return self._residents.out
+        found = dict(self._residents.out)
         for expert_id, breaker in list(self._unsound.items()):
             if breaker.wait_s() > 0:
                 found[expert_id] = _reason(breaker)
@@ -98,6 +102,8 @@ class Health:
 
     def why(self, expert_id: str) -> str:
         """Why it may not be called just now, as a sentence."""
+        if (why := self._residents.out.get(expert_id)) is not None:
+            return why
         breaker = self._breakers.get(expert_id)
         return f"it {_reason(breaker)}" if breaker else "it may be called"
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 
 import anyio
 
 from experts.errors import ExpertBusyError
+
+_LATEST = 0.2
+"""Weight of the latest turn in what turns take."""
 
 
 class Slots:
@@ -80,6 +84,10 @@ class Slots:
         if queue is not None:
             queue.hand_back(recall)
 
+    def waits_s(self) -> Mapping[str, float]:
+        """Expert to seconds that a further call is likely to wait, where others wait already."""
+        return {name: queue.wait_s for name, queue in self._queues.items() if queue.waiting}
+
     def waiting(self, expert_id: str) -> int:
         """How many calls wait for a slot of this expert."""
         queue = self._queues.get(expert_id)
@@ -95,7 +103,14 @@ class _Queue:
         self._wait_s = wait_s
         self._turns: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._borrowed: list[Callable[[], None]] = []
+        self._turn_s = 0.0
+        self._served_at = 0.0
         self.waiting = 0
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that a further call is likely to wait, as turns came round lately."""
+        return min(self.waiting * self._turn_s, self._wait_s)
 
     def borrow(self, recall: Callable[[], None]) -> bool:
         if not self.try_acquire():
@@ -119,9 +134,18 @@ class _Queue:
             turn = self._next()
             # One that gave up a moment ago may not have left the queue yet.
             if not turn.done():
+                self._measure()
                 turn.set_result(None)
                 return
         self._free += 1
+        self._served_at = 0.0
+
+    def _measure(self) -> None:
+        """A slot came free that was waited for: how long after the one before?"""
+        now, before = time.monotonic(), self._served_at
+        self._served_at = now
+        if before:
+            self._turn_s += _LATEST * (now - before - self._turn_s)
 
     async def wait(self, who: str) -> None:
         if self.waiting >= self._longest and not self._make_room(who):

@@ -15,6 +15,7 @@ from gateway.execution.reserve import UNLIMITED, Reservation
 from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
+from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.execution import ExecutionSettings
 from gateway.settings.experts import UrlExpert
@@ -36,6 +37,7 @@ class Traffic:
         hedge_s: Expert id to the silence after which a second one is asked.
         purses: How many calls a composition may come to, and how long their answers may be.
         rng: For jitter only; no decision depends on it.
+        residents: Whose engines are awake.
     """
 
     limits: LimitSettings
@@ -47,22 +49,40 @@ class Traffic:
     hedge_s: Mapping[str, float]
     purses: Rules
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    residents: Residents = NOBODY_LIVES_HERE
 
     @classmethod
-    def of(cls, settings: Settings, seed: int | None = None) -> Traffic:
+    def of(
+        cls,
+        settings: Settings,
+        seed: int | None = None,
+        residents: Residents = NOBODY_LIVES_HERE,
+    ) -> Traffic:
         """What `settings` ask for, with everybody in service."""
         rules = settings.execution
         return cls(
             settings.limits,
             rules,
-            Health(settings.breaker.rules()),
+            Health(settings.breaker.rules(), residents=residents),
             Slots(_slots(settings), rules.queue, rules.queue_s),
             RetryBudget(rules.retry_ratio, rules.retries_per_s),
             Silence(settings.limits),
             _hedging(settings),
             _purses(settings),
             np.random.default_rng(seed),
+            residents,
         )
+
+    def admit_now(self, expert_id: str) -> int | None:
+        """A ticket of its breaker for a call that waits for nothing; None: it would have to."""
+        if expert_id in self.residents.barred:
+            return None
+        return self.health.admit(expert_id)
+
+    def waits_s(self) -> Mapping[str, float]:
+        """Expert to expected seconds until a call of it can begin, where that is not at once."""
+        resting, queued = self.residents.waits_s(), self.slots.waits_s()
+        return {**resting, **queued} if queued else resting
 
     def renewed(self, before: Settings, settings: Settings) -> Traffic:
         """The same traffic under other settings: who is in service stays so, slots stay taken.
@@ -70,7 +90,7 @@ class Traffic:
         Breakers and retries start afresh only if their own rules have changed.
         """
         rules = settings.execution
-        fresh = Traffic.of(settings)
+        fresh = Traffic.of(settings, residents=self.residents)
         retries = (before.execution.retry_ratio, before.execution.retries_per_s)
         return replace(
             fresh,

@@ -37,7 +37,7 @@ class Hold:
         name = expert.card.expert_id
         if not traffic.slots.try_acquire(name):
             return None
-        ticket = traffic.health.admit(name)
+        ticket = traffic.admit_now(name)
         if ticket is not None:
             call = Call(alone, ask.wishes.session)
             try:

@@ -205,4 +205,5 @@ def _direct(pool: Pool, traffic: Traffic) -> Mapping[str, HttpExpert]:
         and expert.plain
         and isinstance(expert.dialect, ChatDialect)
         and name not in traffic.hedge_s
+        and not traffic.residents.sleeps(name)
     }

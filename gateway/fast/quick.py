@@ -124,7 +124,7 @@ class Quick:
 
     def _names(self, plan: Plan, plain: Plain) -> bool:
         """Prepare the call of an expert that was named; False if it is out of service."""
-        ticket = self.visit.lane.traffic.health.admit(plan.expert_id)
+        ticket = self.visit.lane.traffic.admit_now(plan.expert_id)
         if ticket is None:
             return False
         self.ticket = ticket
@@ -158,7 +158,7 @@ class Quick:
         if not isinstance(found, Decision) or ask is None:
             return False
         plan = lane.plans.drawn(visit.key, ask.model, found, stream=self._stream)
-        ticket = None if plan is None else lane.traffic.health.admit(plan.expert_id)
+        ticket = None if plan is None else lane.traffic.admit_now(plan.expert_id)
         if plan is None or ticket is None:
             return False
         now = monotonic()

@@ -10,6 +10,7 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.base import Expert
+from experts.http_expert import HttpExpert
 from gateway.begun import BEGUN
 from gateway.errors import ApiError
 from gateway.settings.load import Configuration
@@ -55,6 +56,13 @@ class Snapshots:
     def live(self) -> tuple[Snapshot, ...]:
         """The one that serves, and those with requests that began before it."""
         return tuple(self._live)
+
+    def load_of(self, expert_id: str) -> int:
+        """Calls of an expert under way, those of older configurations included."""
+        pools = (snapshot.gateway.pool.experts for snapshot in self._live)
+        found = {id(each): each for pool in pools if (each := pool.get(expert_id))}
+        remote = [expert for expert in found.values() if isinstance(expert, HttpExpert)]
+        return sum(endpoint.load for expert in remote for endpoint in expert.endpoints)
 
     def swap(self, new: Snapshot) -> None:
         """Requests that begin from now on get `new`; call it on the event loop."""

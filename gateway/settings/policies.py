@@ -25,6 +25,7 @@ class PolicySettings(Frozen):
 
     cost_weight: float = Field(0, ge=0)
     latency_weight: float = Field(0, ge=0)
+    wait_weight: float = Field(0.002, ge=0)
     min_quality: float = Field(0, ge=0, le=1)
     prefer: dict[Flag, Annotated[float, Field(ge=0, le=1000)]] = Field(default_factory=dict)
     max_cost_usd: float | None = Field(None, gt=0)
@@ -37,7 +38,9 @@ class PolicySettings(Frozen):
 
     def preference(self) -> Preference:
         prefer = cast("dict[str, float]", self.prefer)
-        return Preference(self.cost_weight, self.latency_weight, self.min_quality, prefer)
+        return Preference(
+            self.cost_weight, self.latency_weight, self.min_quality, prefer, self.wait_weight
+        )
 
     def constraints(self) -> Constraints:
         return Constraints(

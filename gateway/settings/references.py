@@ -82,7 +82,7 @@ def _leads_to(start: str, goal: str, asks: Mapping[str, set[str]]) -> bool:
 
 
 def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
-    for place, name in _named_experts(data):
+    for place, name in (*_named_experts(data), *_residents(data)):
         if isinstance(name, str) and name not in ids:
             yield place, f"{name!r} is no expert's id{nearest(name, ids)}"
     for alias in _mapping(data.get("aliases")):
@@ -122,6 +122,11 @@ def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         yield ("execution", "fallbacks", name), name
         for index, stand_in in enumerate(stand_ins if isinstance(stand_ins, list | tuple) else ()):
             yield ("execution", "fallbacks", name, index), stand_in
+
+
+def _residents(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    for expert in _mapping(_mapping(data.get("residency")).get("experts")):
+        yield ("residency", "experts", expert), expert
 
 
 def _id(entry: Mapping[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from gateway.settings.local import with_adapters
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.outcomes import JudgeSettings, OutcomeSettings
 from gateway.settings.references import broken_references
+from gateway.settings.residency import ResidencySettings
 from gateway.settings.responses import ResponsesSettings
 from gateway.settings.retrain import RetrainSettings
 from gateway.settings.routing import RoutingSettings
@@ -45,6 +46,7 @@ class Settings(Frozen):
     execution: ExecutionSettings = ExecutionSettings()
     breaker: BreakerSettings = BreakerSettings()
     balance: BalanceSettings = BalanceSettings()
+    residency: Annotated[ResidencySettings, RESTART] = ResidencySettings()
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     logging: LoggingSettings = LoggingSettings()

@@ -67,8 +67,12 @@ NEVER_SERVED_HERE = {
     "POST /admin/routers/{name}/promote",
     "POST /admin/routers/{name}/rollback",
     "POST /admin/config/rollback",
+    "POST /admin/experts/{expert_id}/start",
+    "POST /admin/experts/{expert_id}/sleep",
+    "POST /admin/experts/{expert_id}/wake",
+    "POST /admin/experts/{expert_id}/stop",
 }
-"""No router was trained, and no other configuration served."""
+"""No router was trained, no other configuration served, and no engine is ours."""
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,31 @@ class Endpoint(Open):
     wait_s: float
 
 
+class EngineJson(Open):
+    """The engine of ours that an expert runs on; of one that sleeps, how deep."""
+
+    name: str
+    status: str
+    level: int
+    tier: str
+    restarts: int
+    last_error: str
+    start_s: float | None
+    sleep_s: float | None
+    wake_s: float | None
+    memory_gb: float | None
+    calls: int
+    waiting: int
+    load: dict[str, Any] | None
+
+
+class ExpertMoved(Open):
+    """How the engine is after the move."""
+
+    id: str
+    engine: EngineJson | None
+
+
 class ExpertState(Open):
     """An expert just now."""
 
@@ -50,6 +75,7 @@ class ExpertState(Open):
     endpoints: list[Endpoint]
     price_source: str | None
     local: bool
+    engine: EngineJson | None
 
 
 class ExpertStates(Open):

@@ -1,0 +1,157 @@
+"""A worker's connection to the process that owns the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+
+from gateway.local import Endpoints
+from gateway.residency.residents import Residents
+from gateway.residency.words import (
+    MOST_BYTES,
+    Do,
+    News,
+    Outcome,
+    Told,
+    Wanted,
+    line_of,
+    read_line,
+)
+from gateway.settings.root import Settings
+
+_log = logging.getLogger(__name__)
+_GATHER_S = 0.02
+"""By so much a report that nobody waits for is put off, so that one tells of many calls."""
+_AGAIN_S = 0.2
+
+
+def open_line(settings: Settings, endpoints: Endpoints) -> Line | None:
+    """The line to whoever owns the engines behind `endpoints`; None where nobody does."""
+    desks = {endpoint.desk for endpoint in endpoints.values() if endpoint.desk}
+    if not desks:
+        return None
+    (desk,) = desks
+    residency = settings.residency
+    residents = Residents(
+        {name: endpoint.engine or name for name, endpoint in endpoints.items()},
+        residency.experts,
+        queue=residency.queue,
+        wait_s=residency.wait_s,
+        down_s=settings.execution.max_wait_s,
+    )
+    return Line(Path(desk), residents)
+
+
+class LineError(Exception):
+    """Nobody who owns engines is to be reached."""
+
+
+class Line:
+    """Tells the owner of the engines how this process stands, and the process how they stand.
+
+    Args:
+        path: Of the owner's socket.
+        residents: Who is told, and asked.
+
+    Attributes:
+        residents: As given.
+    """
+
+    def __init__(self, path: Path, residents: Residents) -> None:
+        self._path = path
+        self.residents = residents
+        self._writer: asyncio.StreamWriter | None = None
+        self._due: asyncio.Handle | None = None
+        self._due_at = 0.0
+        self._numbers = itertools.count(1)
+        self._orders: dict[int, asyncio.Future[Outcome]] = {}
+        self._connected = anyio.Event()
+        residents.tell = self._stir
+
+    async def connected(self, within_s: float = 10.0) -> None:
+        """Wait until the first news has come, which calls need.
+
+        Raises:
+            LineError: None came in time.
+        """
+        try:
+            with anyio.fail_after(within_s):
+                await self._connected.wait()
+        except TimeoutError as error:
+            raise LineError(f"nobody answers at {self._path}") from error
+
+    async def listen(self) -> None:
+        """Keep connected, for ever."""
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(
+                    str(self._path), limit=MOST_BYTES
+                )
+                await self._hear(reader)
+            except (OSError, ValueError) as error:
+                _log.debug("no line to the engines: %s", error)
+            finally:
+                self._cut()
+            await anyio.sleep(_AGAIN_S)
+
+    async def order(self, do: Do, engine: str = "") -> Outcome:
+        """Have something done with an engine; returns when it is, or can't be.
+
+        Raises:
+            LineError: There is no connection, or it ended before there was an answer.
+        """
+        if self._writer is None:
+            raise LineError("whoever owns the engines does not answer just now")
+        number = next(self._numbers)
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._orders[number] = answer
+        try:
+            self._writer.write(line_of(Wanted(number, do, engine)))
+            return await answer
+        finally:
+            self._orders.pop(number, None)
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            said = read_line(line)
+            if isinstance(said, News):
+                self.residents.heard(said)
+                self._connected.set()
+            elif isinstance(said, Outcome):
+                order = self._orders.get(said.number)
+                if order is not None and not order.done():
+                    order.set_result(said)
+
+    def _stir(self, at_once: bool) -> None:
+        """Something is to be reported, soon or in this turn of the loop."""
+        if self._writer is None:
+            return
+        loop = asyncio.get_running_loop()
+        due_at = loop.time() + (0.0 if at_once else _GATHER_S)
+        if self._due is not None:
+            if self._due_at <= due_at:
+                return
+            self._due.cancel()
+        self._due, self._due_at = loop.call_at(due_at, self._report), due_at
+
+    def _report(self) -> None:
+        self._due = None
+        if self._writer is None:
+            return
+        self._writer.write(line_of(Told(*self.residents.report())))
+        if self.residents.draining:
+            self._stir(False)
+
+    def _cut(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self.residents.lost()
+        for order in self._orders.values():
+            with suppress(asyncio.InvalidStateError):
+                order.set_exception(LineError("whoever owns the engines is gone"))

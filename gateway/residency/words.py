@@ -1,0 +1,72 @@
+"""What is said between the process that owns the engines and those that call them, as JSON lines.
+
+A worker sends reports, and orders of the operator with a number; it gets news, and the outcome of
+each order under its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from experts.residency.steward import Door, Report
+
+Do = Literal["start", "sleep", "wake", "stop", "show"]
+"""What the operator can want of an engine; `show` wants to know how busy they are."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of a line; a report names each request that waits."""
+
+
+class Wanted(NamedTuple):
+    """An order of the operator."""
+
+    number: int
+    do: Do
+    engine: str = ""
+
+
+class Outcome(NamedTuple):
+    """What became of an order.
+
+    Attributes:
+        number: Whose.
+        fault: "" if it was carried out; `conflict` if it can't be as things are, else `failed`.
+        message: Why not.
+        shown: Engine to what there is to know of it.
+    """
+
+    number: int
+    fault: Literal["", "conflict", "failed"] = ""
+    message: str = ""
+    shown: Mapping[str, Mapping[str, Any]] = {}
+
+
+class Told(NamedTuple):
+    """A report, and what was decided since the last one: engine to the sum of its probabilities."""
+
+    report: Report
+    asked: Mapping[str, float]
+
+
+class News(NamedTuple):
+    """How the engines stand."""
+
+    number: int
+    doors: Mapping[str, Door]
+
+
+def line_of(said: Told | Wanted | News | Outcome) -> bytes:
+    """As it goes over the wire."""
+    return orjson.dumps({type(said).__name__.lower(): said}, default=tuple) + b"\n"
+
+
+def read_line(line: bytes) -> Told | Wanted | News | Outcome:
+    """The inverse of `line_of`."""
+    (kind, said), *_ = orjson.loads(line).items()
+    if kind == "told":
+        return Told(Report(**said[0]), said[1])
+    if kind == "news":
+        return News(said[0], {name: Door(*door) for name, door in said[1].items()})
+    return (Wanted if kind == "wanted" else Outcome)(*said)

@@ -1,0 +1,71 @@
+"""The `residency` section: which engines of our own share fast memory, and how they take turns."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, model_validator
+
+from gateway.settings.base import Frozen
+from gateway.settings.explain import refusal
+
+
+class ResidentSettings(Frozen):
+    """One expert whose engine sleeps and wakes by demand."""
+
+    memory_gb: float = Field(gt=0)
+    """Fast memory that it takes while it is awake, its adapters included."""
+
+
+class ResidencySettings(Frozen):
+    """Off unless experts are named: then these sleep and wake by demand within `memory_gb`.
+
+    See `experts.residency.planner.ResidencyPlanner`.
+    """
+
+    memory_gb: float = Field(0, ge=0)
+    """Fast memory, as of all GPUs together, that the experts below share."""
+    host_memory_gb: float | None = Field(None, ge=0)
+    """The host's memory for the weights of those that sleep; who does not fit sleeps deeper. No
+    limit if not said."""
+    experts: dict[str, ResidentSettings] = Field(default_factory=dict)
+    """By id; each runs on an engine of ours."""
+    window_s: float = Field(30, gt=0)
+    """Longest that a request should wait for others to gather behind it."""
+    horizon_s: float = Field(10, ge=0)
+    """How far ahead demand is reckoned."""
+    half_life_s: float = Field(120, gt=0)
+    """In which what was asked counts half."""
+    stay: float = Field(0.3, ge=0)
+    """How often the time that waking took an expert stays awake at least."""
+    wake_s: float = Field(30, gt=0)
+    """What waking is taken to need until it was measured."""
+    queue: int = Field(100, ge=1)
+    """Requests per process that may wait for one engine to wake."""
+    wait_s: float = Field(120, gt=0)
+    """Longest wait for one to wake."""
+
+    @property
+    def memory(self) -> dict[str, float]:
+        """Expert to what it takes, in GB."""
+        return {name: each.memory_gb for name, each in self.experts.items()}
+
+    @property
+    def host_gb(self) -> float:
+        """The host's memory for weights."""
+        return math.inf if self.host_memory_gb is None else self.host_memory_gb
+
+    @model_validator(mode="after")
+    def _each_fits(self) -> ResidencySettings:
+        problems = [
+            (
+                ("experts", name, "memory_gb"),
+                f"{name} takes {each.memory_gb:g} GB and never fits into `memory_gb`, "
+                f"which is {self.memory_gb:g}",
+            )
+            for name, each in self.experts.items()
+            if each.memory_gb > self.memory_gb
+        ]
+        if problems:
+            raise refusal(problems)
+        return self

@@ -1,0 +1,241 @@
+"""The owner's desk and the workers' lines, with engines that only pretend."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from experts.engines.load import EngineLoad
+from experts.engines.states import ENDED, EngineState, EngineStatus
+from experts.errors import (
+    EngineMoveError,
+    EngineStartError,
+    ExpertBusyError,
+    ExpertOutOfServiceError,
+)
+from gateway.residency.desk import Desk, desk_for
+from gateway.residency.first import fitting, steward_of
+from gateway.residency.line import Line, LineError
+from gateway.residency.residents import Residents
+from gateway.settings.residency import ResidencySettings
+
+MOVE_S = 0.03
+
+
+class FakeEngines:
+    """Two engines with memory for one, that sleep and wake in moments."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.moves: list[str] = []
+        self.broken: set[str] = set()
+        self._lock = threading.Lock()
+        self._states = {
+            name: EngineState(name, "", EngineStatus.ASLEEP, serves=(name,), level=ENDED)
+            for name in ("a", "b")
+        }
+
+    def states(self) -> tuple[EngineState, ...]:
+        return tuple(self._states.values())
+
+    def load(self, expert_id: str) -> EngineLoad | None:
+        return None
+
+    def wake(self, expert_id: str) -> None:
+        self._rise(expert_id)
+
+    def start(self, expert_id: str) -> None:
+        self._rise(expert_id)
+
+    def sleep(self, expert_id: str, level: int = 1) -> None:
+        self._fall(expert_id, EngineStatus.ASLEEP)
+
+    def stop(self, expert_id: str) -> None:
+        self._fall(expert_id, EngineStatus.STOPPED)
+
+    def put(self, name: str, status: EngineStatus, error: str = "") -> None:
+        with self._lock:
+            self._states[name] = state = EngineState(
+                name, "", status, last_error=error, level=ENDED if status != "ready" else 0
+            )
+            awake = [n for n, s in self._states.items() if s.status not in ("asleep", "stopped")]
+            assert len(awake) <= 1, awake
+            self.desk.told(state)
+
+    def _rise(self, name: str) -> None:
+        self.moves.append(f"{name} wakes")
+        self.put(name, EngineStatus.WAKING)
+        time.sleep(MOVE_S)
+        if name in self.broken:
+            self.put(name, EngineStatus.ASLEEP)
+            raise EngineStartError(f"{name} is broken")
+        self.put(name, EngineStatus.READY)
+
+    def _fall(self, name: str, status: EngineStatus) -> None:
+        if self._states[name].status is EngineStatus.STOPPED:
+            raise EngineMoveError(f"{name} was stopped")
+        self.put(name, EngineStatus.DRAINING)
+        self.desk.drain(name, 5.0)
+        self.moves.append(f"{name} sleeps")
+        self.put(name, status)
+
+
+@contextmanager
+def owner(**residency: object) -> Iterator[FakeEngines]:
+    experts = {"a": {"memory_gb": 1}, "b": {"memory_gb": 1}}
+    settings = ResidencySettings.model_validate(
+        {"memory_gb": 1, "experts": experts, "stay": 0.0, "wake_s": 0.1, **residency}
+    )
+    with desk_for(steward_of(settings)) as desk:
+        engines = FakeEngines(desk)
+        with desk.looking_after(engines):
+            yield engines
+
+
+@asynccontextmanager
+async def worker(path: Path, **options: float) -> AsyncIterator[Residents]:
+    residents = Residents({"a": "a", "b": "b", "lora": "b"}, ("a", "b"), **options)  # type: ignore[arg-type]
+    line = Line(path, residents)
+    residents.line = line  # type: ignore[attr-defined]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(line.listen)
+        await line.connected()
+        yield residents
+        tasks.cancel_scope.cancel()
+
+
+async def call(residents: Residents, expert: str, for_s: float = 0.0) -> None:
+    await residents.enter(expert, 5.0)
+    try:
+        await anyio.sleep(for_s)
+    finally:
+        residents.leave(expert)
+
+
+@pytest.mark.anyio
+async def test_two_workers_take_turns_and_no_call_is_disturbed() -> None:
+    with owner() as engines:
+        async with worker(engines.desk.path) as one, worker(engines.desk.path) as two:
+            assert "a" in one.barred
+            for expert in ("a", "b", "a", "lora"):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(call, one, expert, 0.05)
+                    tasks.start_soon(call, two, expert, 0.05)
+            wakes = [move for move in engines.moves if move.endswith("wakes")]
+            assert wakes == ["a wakes", "b wakes", "a wakes", "b wakes"]
+            await call(two, "b")
+
+
+@pytest.mark.anyio
+async def test_an_expert_sleeps_only_after_calls_of_all_workers_are_over() -> None:
+    with owner(window_s=0.05) as engines:
+        async with worker(engines.desk.path) as one, worker(engines.desk.path) as two:
+            ended: list[str] = []
+
+            async def long_call() -> None:
+                await call(one, "a", 0.3)
+                ended.append("a")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(long_call)
+                await anyio.sleep(0.15)
+                await call(two, "b")
+                assert ended == ["a"]
+
+
+@pytest.mark.anyio
+async def test_who_leaves_while_waiting_is_forgotten_and_who_waits_too_long_is_told() -> None:
+    with owner() as engines:
+        async with worker(engines.desk.path, wait_s=0.05) as residents:
+            await call(residents, "a")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call, residents, "a", 1.0)
+                await anyio.sleep(0.01)
+                with anyio.move_on_after(0.02):
+                    await call(residents, "b")
+                assert residents.waiting("b") == 0
+                with pytest.raises(ExpertBusyError, match=r"did not wake within 0\.05 s"):
+                    await call(residents, "b")
+                tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_only_so_many_wait_for_one_engine() -> None:
+    with owner() as engines:
+        async with (
+            worker(engines.desk.path, queue=2) as residents,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(call, residents, "a")
+            tasks.start_soon(call, residents, "a")
+            await anyio.lowlevel.checkpoint()
+            with pytest.raises(ExpertBusyError, match="2 requests wait for it to wake"):
+                await call(residents, "a")
+
+
+@pytest.mark.anyio
+async def test_by_hand_and_out_of_service() -> None:
+    with owner() as engines:
+        async with worker(engines.desk.path, down_s=0.05) as residents:
+            line: Line = residents.line  # type: ignore[attr-defined]
+            assert (await line.order("wake", "a")).fault == ""
+            assert residents.try_enter("a")
+            residents.leave("a")
+            assert (await line.order("sleep", "a")).fault == ""
+            assert (await line.order("stop", "a")).fault == ""
+            await anyio.sleep(0.05)
+            assert residents.out == {"a": "its engine was stopped by hand"}
+            with pytest.raises(ExpertOutOfServiceError, match="stopped by hand"):
+                await call(residents, "a")
+            refused = await line.order("wake", "a")
+            assert (refused.fault, refused.message) == (
+                "conflict",
+                "a is stopped: start it first",
+            )
+            assert (await line.order("start", "a")).fault == ""
+            engines.broken.add("b")
+            failed = await line.order("wake", "b")
+            assert (failed.fault, failed.message) == ("failed", "b is broken")
+            with pytest.raises(ExpertOutOfServiceError, match="b is broken"):
+                await call(residents, "b")
+            shown = (await line.order("show")).shown
+            assert shown["a"]["state"]["status"] in ("asleep", "ready", "draining")
+
+
+@pytest.mark.anyio
+async def test_sleepers_cost_their_wake_and_a_broken_down_one_is_out() -> None:
+    with owner(wake_s=7.0) as engines:
+        async with worker(engines.desk.path) as residents:
+            assert residents.waits_s() == {"a": 7.0, "b": 7.0, "lora": 7.0}
+            await call(residents, "a")
+            assert set(residents.waits_s()) == {"b", "lora"}
+            engines.put("a", EngineStatus.DOWN, "ended with exit code -9\nlog")
+            await anyio.sleep(0.05)
+            assert residents.out == {"a": "its engine is down: ended with exit code -9"}
+
+
+@pytest.mark.anyio
+async def test_when_the_owner_is_gone_nobody_begins() -> None:
+    with owner() as engines:
+        path = engines.desk.path
+        async with worker(path) as residents:
+            await call(residents, "a")
+            line: Line = residents.line  # type: ignore[attr-defined]
+            residents.lost()
+            assert not residents.try_enter("a")
+            with pytest.raises(LineError):
+                await Line(Path("/nowhere"), Residents({"a": "a"})).connected(0.01)
+            assert line.residents is residents
+
+
+def test_the_most_asked_that_fit_begin_awake() -> None:
+    memory = {"big": 3.0, "mid": 2.0, "small": 1.0}
+    assert fitting(memory, 3.0, ["mid", "mid", "small", "big"]) == {"mid", "small"}
+    assert fitting(memory, 3.0, []) == {"big"}
