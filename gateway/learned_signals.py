@@ -11,7 +11,7 @@ from experts.base import Call
 from experts.compose.base import Asked, Reply
 from experts.compose.deferral.base import Measured
 from experts.messages import ChatRequest
-from routers.deferral.scorer import AnswerScorer
+from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.state_files import load_state, save_state
 
 SCORER = "answer scorer"
@@ -25,7 +25,7 @@ class Scored:
         scorer: Fitted.
     """
 
-    scorer: AnswerScorer
+    scorer: CrossFittedScorer
 
     @property
     def calls(self) -> float:
@@ -47,15 +47,15 @@ class Scored:
         )
 
 
-def load_scorer(path: Path) -> AnswerScorer:
+def load_scorer(path: Path) -> CrossFittedScorer:
     """A scorer that `pointsman compose fit` wrote.
 
     Raises:
         ArtifactError: There is none at `path`, or it is damaged.
     """
-    return AnswerScorer.from_state(load_state(SCORER, path))
+    return CrossFittedScorer.from_state(load_state(SCORER, path))
 
 
-def save_scorer(scorer: AnswerScorer, path: Path) -> str:
+def save_scorer(scorer: CrossFittedScorer, path: Path) -> str:
     """Write a scorer; returns the hash of its content."""
     return save_state(SCORER, scorer.state(), path)

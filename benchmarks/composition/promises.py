@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 from benchmarks.composition.data import Spread, with_interval
-from eval.compositions.world import World
+from eval.compositions.world import Side, World
 from eval.intervals import ClusterBootstrap
 from routers.deferral.threshold import Threshold
-from routers.estimators.folds import group_folds, others
+from routers.estimators.folds import Rows, group_folds, others
+from routers.records import Floats
 
 PARTS = (0.25, 0.5, 0.75)
 RISKS = (0.02, 0.05, 0.1)
 _SPLITS = 200
+_WITHIN = 0.02
+_MANY = 200_000
+_DRAWS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """A budget, and what was spent over it, as a share of it."""
+    """A budget, and what was spent over it, as a share of it.
+
+    Attributes:
+        dev: On `dev`, fitted on `train`.
+        chance: Standard error of that: how far rows of these numbers stray, by halves of `train`.
+        crossed: On `train`, each fold by the others.
+        halves: Mean over 200 random halves of `train`, fitted on the one, spent on the other.
+        needed: How many rows on each side keep 95 of 100 within 2 %, by that standard error.
+        many: Of 30 draws of 200,000 rows for each side out of `train`, the share within 2 %.
+    """
 
     name: str
     pair: str
     part: float
     dev: Spread
+    chance: float
     crossed: Spread
+    halves: float
+    needed: int
+    many: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +68,68 @@ def _pair(world: World) -> tuple[int, int]:
     return int(cheap_A.argmax()), strong
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drafts:
+    """The weak expert's signals, what its drafts cost, and what deferring them adds."""
+
+    signal_N: Floats
+    draft_N: Floats
+    next_N: Floats
+
+    @classmethod
+    def of(cls, side: Side, weak: int, strong: int) -> _Drafts:
+        usd_NA = side.table.cost_usd_NA
+        return cls(side.seen.signal_NA[:, weak], usd_NA[:, weak], usd_NA[:, strong])
+
+    def take(self, rows: Rows) -> _Drafts:
+        return _Drafts(self.signal_N[rows], self.draft_N[rows], self.next_N[rows])
+
+    def over(self, fitted_on: _Drafts, budget: float) -> Floats:
+        """What each request costs over a budget that a threshold was fitted to on others."""
+        known = fitted_on.signal_N, fitted_on.draft_N, fitted_on.next_N
+        deferred_N = Threshold.of_budget(*known, budget).deferred(self.signal_N)
+        return (self.draft_N + deferred_N * self.next_N) / budget - 1
+
+
 def spent(name: str, world: World, seed: int = 0) -> list[Spent]:
     """Budgets between the two experts' prices, by the signal of the weak one's draft."""
     weak, strong = _pair(world)
     pair = f"{world.experts[weak]} → {world.experts[strong]}"
-    known, new = world.train, world.test
-    signal_N, score = known.seen.signal_NA[:, weak], known.table.cost_usd_NA
-    draft_N, next_N = score[:, weak], score[:, strong]
+    known, new = (_Drafts.of(side, weak, strong) for side in (world.train, world.test))
+    groups = world.train.table.groups
+    rng = np.random.default_rng(seed)
     found = []
     for part in PARTS:
-        budget = float(draft_N.mean() + part * next_N.mean())
-        threshold = Threshold.of_budget(signal_N, draft_N, next_N, budget)
-        usd = new.table.cost_usd_NA
-        dev_N = usd[:, weak] + threshold.deferred(new.seen.signal_NA[:, weak]) * usd[:, strong]
-        crossed_N = np.empty(len(signal_N))
-        for held in group_folds(known.table.groups, 5, np.random.default_rng(seed)):
-            kept = others(held, len(signal_N))
-            fitted = Threshold.of_budget(signal_N[kept], draft_N[kept], next_N[kept], budget)
-            crossed_N[held] = draft_N[held] + fitted.deferred(signal_N[held]) * next_N[held]
+        budget = float(known.draft_N.mean() + part * known.next_N.mean())
+        crossed_N = np.empty(len(groups))
+        for held in group_folds(groups, 5, np.random.default_rng(seed)):
+            kept_rows = others(held, len(groups))
+            crossed_N[held] = known.take(held).over(known.take(kept_rows), budget)
+        halves = np.array([_halved(known, groups, budget, rng) for _ in range(_SPLITS)])
+        # A half strays by √(2/n + 2/n) of what one request does, and `dev` by √(1/n + 1/m).
+        one = float(halves.std()) * np.sqrt(len(groups) / 4)
+        chance = one * np.sqrt(1 / len(groups) + 1 / len(new.signal_N))
+        many = [abs(_drawn(known, budget, rng)) <= _WITHIN for _ in range(_DRAWS)]
         found.append(
             Spent(
                 name, pair, part,
-                _mean(dev_N / budget - 1, new.table.groups, seed),
-                _mean(crossed_N / budget - 1, known.table.groups, seed),
+                _mean(new.over(known, budget), world.test.table.groups, seed), float(chance),
+                _mean(crossed_N, groups, seed), float(halves.mean()),
+                int(np.ceil(2 * (1.96 * one / _WITHIN) ** 2)), float(np.mean(many)),
             )
         )  # fmt: skip
     return found
+
+
+def _halved(known: _Drafts, groups: Sequence[str], budget: float, rng: Generator) -> float:
+    fit, held = group_folds(groups, 2, rng)
+    return float(known.take(held).over(known.take(fit), budget).mean())
+
+
+def _drawn(known: _Drafts, budget: float, rng: Generator) -> float:
+    """Fitted to many requests like these, and spent on as many others."""
+    fit, held = (rng.integers(len(known.signal_N), size=_MANY) for _ in range(2))
+    return float(known.take(held).over(known.take(fit), budget).mean())
 
 
 def kept(name: str, world: World, seed: int = 0) -> list[Kept]:

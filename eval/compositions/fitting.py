@@ -11,7 +11,7 @@ from eval.compositions.drafts import DraftTable
 from eval.compositions.world import complete, judged_answers, judged_samples
 from eval.errors import ComparisonError
 from routers.deferral.chain import Chain, Logged
-from routers.deferral.scorer import AnswerScorer
+from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.selection import Goal, select
 from routers.deferral.threshold import Threshold
 from routers.records import OutcomeTable
@@ -32,7 +32,7 @@ class FittedCascade:
     """
 
     chain: Chain
-    scorer: AnswerScorer | None
+    scorer: CrossFittedScorer | None
     logged: Logged
     by: str
 
@@ -78,7 +78,7 @@ def fit_cascade(
             f"{_FEWEST} are needed"
         )
     rng = np.random.default_rng(seed)
-    scorer: AnswerScorer | None = None
+    scorer: CrossFittedScorer | None = None
     if told.has_answers:
         signal_NA, scorer = judged_answers(known, told, rng, judge)
     elif not np.isnan(told.agreement_NA).any():

@@ -15,8 +15,9 @@ from eval.pool import with_experts
 from routers.base import RehearsedEstimator
 from routers.cascading.posterior import Seen
 from routers.deferral.chain import Logged
+from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.line import Line
-from routers.deferral.scorer import AnswerScorer, Drafts
+from routers.deferral.scorer import Drafts
 from routers.estimators.folds import group_folds, others
 from routers.fit import Encoded, encode_table, fit_router
 from routers.recipe import Recipe
@@ -197,8 +198,8 @@ def _of_answers(
 
 def judged_answers(
     table: OutcomeTable, drafts: DraftTable, rng: np.random.Generator, judge: str = "tfidf"
-) -> tuple[Floats, AnswerScorer]:
-    """How right each answer looks to a scorer that had not seen its group, and one of all rows.
+) -> tuple[Floats, CrossFittedScorer]:
+    """How right each answer looks to a fit that had not seen its group, and the scorer.
 
     Args:
         table: Complete, see `complete`.
@@ -211,8 +212,7 @@ def judged_answers(
     score_R = table.score_NA.ravel()
     # Threads that wait for each other cost more than they bring, and change the last digits.
     with threadpool_limits(limits=1):
-        unseen_R = AnswerScorer.out_of_fold(rows, score_R, groups, rng, encoder=judge)
-        scorer = AnswerScorer.fit(rows, score_R, rng, encoder=judge)
+        scorer, unseen_R = CrossFittedScorer.fit(rows, score_R, groups, rng, encoder=judge)
     return unseen_R.reshape(table.score_NA.shape), scorer
 
 

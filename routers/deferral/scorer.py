@@ -19,7 +19,6 @@ from routers.states import join_states, part_state
 
 _PENALTIES = (5.0, 20.0, 80.0, 320.0, 1280.0)
 _MOST_TRIED = 4000
-_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,34 +101,6 @@ class AnswerScorer:
     def score(self, prompt: str, answer: str, expert: str) -> float:
         """The same of one answer."""
         return float(self.scores(Drafts((prompt,), (answer,), (expert,)))[0])
-
-    @classmethod
-    def out_of_fold(
-        cls,
-        drafts: Drafts,
-        score_N: Floats,
-        groups: Sequence[str],
-        rng: np.random.Generator,
-        *,
-        encoder: str = "tfidf",
-    ) -> Floats:
-        """Scores of each answer by a fit that saw none of its group, shape (N,).
-
-        Thresholds are to be fitted on these: on the rows that a scorer learned from it looks surer
-        than it is.
-
-        Raises:
-            TableError: There are fewer than two groups, so nothing can be held out.
-        """
-        folds = group_folds(groups, _FOLDS, rng)
-        if not folds:
-            raise TableError("answers of fewer than two requests are known: none can be held out")
-        found_N = np.empty(len(drafts))
-        for held in folds:
-            kept = others(held, len(drafts))
-            scorer = cls.fit(drafts.take(kept.tolist()), score_N[kept], rng, encoder=encoder)
-            found_N[held] = scorer.scores(drafts.take(held.tolist()))
-        return found_N
 
     def state(self) -> State:
         own = {"encoder_kind": self.encoder.name, "experts": list(self.experts)}

@@ -15,7 +15,8 @@ from experts.compose.deferral.gates import Threshold
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from gateway.learned_signals import Scored, load_scorer, save_scorer
-from routers.deferral.scorer import AnswerScorer, Drafts
+from routers.deferral.cross_fitted import CrossFittedScorer
+from routers.deferral.scorer import Drafts
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def scored(tmp_path: Path) -> Scored:
     drafts = Drafts(("How much is 7 + 1?",) * 40, words * 20, ("small",) * 40)
     score_N = np.tile([1.0, 0.0], 20)
     rng = np.random.default_rng(0)
-    scorer = AnswerScorer.fit(drafts, score_N, rng, encoder="hashing")
+    groups = [str(row) for row in range(40)]
+    scorer, _ = CrossFittedScorer.fit(drafts, score_N, groups, rng, encoder="hashing")
     save_scorer(scorer, tmp_path / "judge.safetensors")
     return Scored(load_scorer(tmp_path / "judge.safetensors"))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.facts import FACTS, facts
 from routers.deferral.line import Line
 from routers.deferral.scorer import AnswerScorer, Drafts
+from routers.deferral.threshold import Threshold
 from routers.errors import TableError
 from routers.records import Floats
 
@@ -41,7 +43,7 @@ def auc(found_N: Floats, right_N: Floats) -> float:
 
 def test_unseen_answers_are_ranked_and_the_chance_is_about_right() -> None:
     drafts, score_N, groups = world()
-    unseen_N = AnswerScorer.out_of_fold(
+    _, unseen_N = CrossFittedScorer.fit(
         drafts, score_N, groups, np.random.default_rng(0), encoder="hashing"
     )
     assert auc(unseen_N, score_N) > 0.8
@@ -54,8 +56,8 @@ def test_scores_of_rows_it_learned_from_are_no_measure() -> None:
     rng = np.random.default_rng(1)
     drafts, _, groups = world(150)
     noise_N = np.where(rng.uniform(size=len(drafts)) < 0.5, 1.0, 0.0)
-    own_N = AnswerScorer.fit(drafts, noise_N, rng).scores(drafts)
-    unseen_N = AnswerScorer.out_of_fold(drafts, noise_N, groups, rng)
+    own_N = AnswerScorer.fit(drafts, noise_N, rng, encoder="hashing").scores(drafts)
+    _, unseen_N = CrossFittedScorer.fit(drafts, noise_N, groups, rng, encoder="hashing")
     assert auc(own_N, noise_N) > auc(unseen_N, noise_N) + 0.1
     assert auc(unseen_N, noise_N) < 0.6
 
@@ -67,6 +69,23 @@ def test_it_comes_back_from_its_state() -> None:
     assert (again.scores(drafts) == scorer.scores(drafts)).all()
     one = scorer.score(drafts.prompts[0], drafts.answers[0], "plain")
     assert one == pytest.approx(scorer.scores(drafts)[0])
+
+
+def test_what_serves_scores_new_answers_as_it_scored_those_that_thresholds_are_fitted_to() -> None:
+    drafts, score_N, groups = world(800)
+    known, new = drafts.take(range(800)), drafts.take(range(800, 1600))
+    rng = np.random.default_rng(0)
+    scorer, unseen_N = CrossFittedScorer.fit(
+        known, score_N[:800], groups[:800], rng, encoder="hashing"
+    )
+    served_N = scorer.scores(new)
+    for share in (0.2, 0.5, 0.8):
+        threshold = Threshold.of_share(unseen_N, share)
+        assert threshold.deferred(served_N).mean() == pytest.approx(share, abs=0.05)
+    again = CrossFittedScorer.from_state(scorer.state())
+    assert (again.scores(new) == served_N).all()
+    one = scorer.score(new.prompts[3], new.answers[3], new.experts[3])
+    assert one == pytest.approx(served_N[3])
 
 
 def test_an_expert_that_it_does_not_know_is_judged_between_those_it_knows() -> None:
