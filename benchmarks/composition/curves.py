@@ -22,6 +22,7 @@ PRICES = (0.0, *np.geomspace(1e-2, 1e3, 40).tolist())
 """Quality points per mean request to the dearest expert."""
 _FOLDS = 3
 _DEPTHS = (1, 2, 3)
+_BEYOND_CHANCE = 1.64
 _REPLICATES = 300
 
 
@@ -53,14 +54,15 @@ def measured(name: str, what: str, worlds: Sequence[World], seed: int = 0) -> Cu
     kinds: dict[str, list[_Points]] = {"routing": [], "cascade": [], "both": []}
     chosen = []
     for world in worlds:
-        depth, learn = _choose(world.experts, world.train, seed)
-        chosen.append(f"depth {depth}{'' if learn else ', own signals'}")
-        rule = _fit(world.experts, world.train, learn, seed)
-        replay = Replay(rule, world.test.seen, world.test.usd_NA)
+        way = _choose(world.experts, world.train, seed)
+        chosen.append(way.name)
         prices = np.array(PRICES) / world.train.table.cost_usd_NA.mean(axis=0).max()
+        replay = _replay(world.experts, world.train, world.test, way.learn, seed)
         kinds["routing"].append(_of_prices(replay, world.test, prices, 1))
-        kinds["both"].append(_of_prices(replay, world.test, prices, depth))
-        kinds["cascade"].append(_of_chains(world, prices))
+        kinds["cascade"].append(_of_chains(world.train, world.test, prices))
+        kinds["both"].append(
+            _of_prices(replay, world.test, prices, way.depth) if way.depth else kinds["cascade"][-1]
+        )
     groups = [group for world in worlds for group in world.test.table.groups]
     cost_A = np.concatenate([world.test.table.cost_usd_NA for world in worlds]).mean(axis=0)
     ends = float(cost_A.min()), float(cost_A.max())
@@ -80,34 +82,67 @@ def measured(name: str, what: str, worlds: Sequence[World], seed: int = 0) -> Cu
     )  # fmt: skip
 
 
-def _fit(experts: tuple[str, ...], side: Side, learn: bool, seed: int) -> CascadeRouting:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Cascade routing of a depth, or cascades, which are what it comes out as in the end.
+
+    Attributes:
+        depth: 1 is routing; 0: cascades.
+        learn: Whether answers tell of others.
+    """
+
+    depth: int
+    learn: bool = True
+
+    @property
+    def name(self) -> str:
+        if self.depth < 2:
+            return "routing" if self.depth else "cascades"
+        return f"depth {self.depth}{'' if self.learn else ', own signals'}"
+
+
+def _replay(experts: tuple[str, ...], train: Side, test: Side, learn: bool, seed: int) -> Replay:
     rng = np.random.default_rng(seed)
-    table = side.table
-    return CascadeRouting.fit(
-        experts, side.seen, table.score_NA, table.groups, rng, depth=max(_DEPTHS), learn=learn
+    table = train.table
+    rule = CascadeRouting.fit(
+        experts, train.seen, table.score_NA, table.groups, rng, depth=max(_DEPTHS), learn=learn
     )
+    return Replay(rule, test.seen, test.usd_NA)
 
 
-def _choose(experts: tuple[str, ...], train: Side, seed: int) -> tuple[int, bool]:
-    """Depth, and whether answers tell of others, by cross-validation on the training side."""
+def _choose(experts: tuple[str, ...], train: Side, seed: int) -> _Way:
+    """By cross-validation on the training side: routing or cascades, whichever is better.
+
+    Anything between them only if its gain over the better one is beyond chance: of several ways
+    that are equally good, one is the best by luck, and is then worse on other requests.
+    """
     rows = len(train.table)
     prices = np.array(PRICES) / train.table.cost_usd_NA.mean(axis=0).max()
-    totals: dict[tuple[int, bool], list[_Points]] = {}
+    points: dict[_Way, list[_Points]] = {}
+    groups: list[str] = []
     for held in group_folds(train.table.groups, _FOLDS, np.random.default_rng(seed)):
         known, new = _part(train, others(held, rows)), _part(train, held)
+        groups += new.table.groups
+        points.setdefault(_Way(0), []).append(_of_chains(known, new, prices))
         for learn in (True, False):
-            replay = Replay(_fit(experts, known, learn, seed), new.seen, new.usd_NA)
+            replay = _replay(experts, known, new, learn, seed)
             for depth in _DEPTHS:
-                points = _of_prices(replay, new, prices, depth)
-                totals.setdefault((depth, learn), []).append(points)
+                way = _Way(depth, learn or depth == 1)
+                if depth > 1 or learn:
+                    points.setdefault(way, []).append(_of_prices(replay, new, prices, depth))
     cost_A = train.table.cost_usd_NA.mean(axis=0)
     ends = float(cost_A.min()), float(cost_A.max())
-
-    def area(parts: list[_Points]) -> float:
-        usd = np.hstack([p.usd_KN for p in parts]).mean(axis=1)
-        return _area(usd, np.hstack([p.score_KN for p in parts]).mean(axis=1), ends)
-
-    return max(totals, key=lambda key: (round(area(totals[key]), 6), -key[0]))
+    area = {
+        way: _areas(
+            [np.hstack([p.usd_KN for p in parts]), np.hstack([p.score_KN for p in parts])],
+            groups, ends, seed,
+        )
+        for way, parts in points.items()
+    }  # fmt: skip
+    plain = max((_Way(1), _Way(0)), key=lambda way: area[way][0])
+    best = max(area, key=lambda way: area[way][0])
+    gain, drawn_B = area[best][0] - area[plain][0], area[best][1] - area[plain][1]
+    return best if gain > _BEYOND_CHANCE * float(drawn_B.std()) else plain
 
 
 def _part(side: Side, rows: np.ndarray) -> Side:
@@ -123,11 +158,11 @@ def _of_prices(replay: Replay, side: Side, prices: Floats, depth: int) -> _Point
     )
 
 
-def _of_chains(world: World, prices: Floats) -> _Points:
+def _of_chains(train: Side, test: Side, prices: Floats) -> _Points:
     """For each price the chain of FrugalGPT that is best at it on the training side."""
-    chains = frontier(search(world.train.logged))
+    chains = frontier(search(train.logged))
     best = [max(chains, key=lambda c: c.quality - price * c.cost_usd) for price in prices]
-    pairs = [chain.replay(world.test.logged) for chain in best]
+    pairs = [chain.replay(test.logged) for chain in best]
     return _Points(np.stack([score for score, _ in pairs]), np.stack([usd for _, usd in pairs]))
 
 
