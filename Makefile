@@ -8,15 +8,18 @@ OUT ?= out
 STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/installed
+
 EXTRAS := local postgres guards otel valkey
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow coverage lint check check-wheel serve lock sbom clean help
+.PHONY: demo test test-slow test-vllm vllm coverage lint check check-wheel serve lock sbom clean help
 
 help:
 	@echo "make demo   the main job on this machine: real models answer, routers learn, a report compares"
-	@echo "make test   the tests; make test-slow: those that take long"
+	@echo "make test   the tests; make test-slow: those that take long; make test-vllm: with a real vLLM server"
 	@echo "make coverage  the same, and fails when less than 90 % of gateway/ was run"
 	@echo "make check  what CI runs: linters, types, import rules, tests, wheel"
 	@echo "make lock   write down every dependency with its hashes; make sbom lists them in dist/"
@@ -26,16 +29,22 @@ demo: $(STAMP)
 	$(BIN)/pointsman demo --out $(OUT)
 
 test: $(DEV_STAMP)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not vllm"
 
 # What takes over five seconds each: statistics on real outcomes, processes that are killed, soaks.
 test-slow: $(DEV_STAMP)
 	$(BIN)/pytest -m slow
 
+# A real vLLM server on the CPU, in an environment of its own: a few gigabytes, some minutes.
+test-vllm: $(DEV_STAMP) $(VLLM_STAMP)
+	VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(BIN)/pytest -m vllm tests/vllm
+
+vllm: $(VLLM_STAMP)
+
 # Apart from `test`: to watch every line takes half as long again.
 coverage: $(DEV_STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -m "not vllm"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -57,7 +66,7 @@ check-wheel: $(DEV_STAMP)
 	    || { echo "the wheel lacks $$file"; exit 1; }; \
 	done
 
-check: lint test test-slow check-wheel
+check: lint test test-slow test-vllm check-wheel
 
 $(VENV)/bin/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"
@@ -78,6 +87,17 @@ $(DEV_STAMP): $(STAMP) constraints.txt
 	  --editable '.[local,guards,otel,postgres,static,torch,rl,clients,dev]'
 	@touch $@
 
+# torch by itself first: what vLLM asks for by the way would bring gigabytes for accelerators along.
+# Its companions for pictures and sounds come built for accelerators only and don't load beside it.
+$(VLLM_STAMP): requirements-vllm.txt constraints.txt
+	@echo "== making $(VLLM) with vLLM for the CPU (once, some minutes)"
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt torch
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	  --requirement requirements-vllm.txt
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 # What an image is built of: every version, and the hash of every file that it may come in.
 lock: $(VENV)/bin/uv
 	echo 'hatchling>=1.27' | $(LOCK) pyproject.toml - $(EXTRAS:%=--extra %) \
@@ -94,4 +114,4 @@ $(VENV)/bin/uv: | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[release]'
 
 clean:
-	rm -rf $(VENV) $(OUT) dist
+	rm -rf $(VENV) $(VLLM) $(OUT) dist

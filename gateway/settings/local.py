@@ -77,6 +77,11 @@ class VllmExpert(CardSettings):
     api_key: Secret | None = Field(None, repr=False)
     """What that server wants; those that the gateway starts get a key of their own."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _on_this_machine_if_it_is_ours(cls, data: Any) -> Any:
+        return {**_here(data), **data} if isinstance(data, dict) else data
+
     @property
     def served_as(self) -> str:
         """The model's name on the wire: our servers call it as we do."""
@@ -160,9 +165,14 @@ def _adapters_of(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return
     # What the model can do its adapters can, too; what it is good at they say for themselves.
     inherited = set(CardSettings.model_fields) - {"id", "description", "quality_prior"}
-    card = {name: value for name, value in entry.items() if name in inherited}
+    card = {name: value for name, value in {**_here(entry), **entry}.items() if name in inherited}
     for name, path in adapters.items():
         yield {**card, "kind": "adapter", "id": name, "engine": entry.get("id"), "path": path}
+
+
+def _here(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What holds of a server that the gateway runs, beside itself, unless the entry says else."""
+    return {} if entry.get("base_url") else {"location": "device", "privacy": "private"}
 
 
 def homeless_adapters(

@@ -64,6 +64,7 @@ def test_its_experts_ask_the_server_by_their_own_names() -> None:
     experts = build_experts(settings_of(), dict.fromkeys(("tiny", "law", "art"), endpoint))
     assert list(experts) == ["tiny", "art", "law"]
     assert all(expert.card.local for expert in experts.values())
+    assert [experts[name].card.privacy for name in experts] == ["private", "public", "private"]
     assert experts["law"].card.tools
     assert experts["law"].card.context_tokens == 512
     assert experts["art"].card.description == "paints"
