@@ -199,9 +199,11 @@ class Keeper:
         try:
             self._launch()
         except EngineStartError as error:
-            if before.status is not EngineStatus.DOWN:
+            if before.status in (EngineStatus.STARTING, EngineStatus.DOWN):
+                self._note_down(str(error))
+            else:
                 self._wanted.clear()
-            self._change(status=before.status, level=before.level, last_error=str(error))
+                self._change(status=before.status, level=before.level, last_error=str(error))
             raise
 
     def _wake_alive(self) -> None:
@@ -297,9 +299,14 @@ class Keeper:
         with self._moving:
             if self._unwanted() or self._lives != life:
                 return None
-            self.engine.stop()
+            if self.state.status is EngineStatus.ASLEEP:
+                # Whoever put it to sleep wants its memory: it is started when it is woken.
+                self._end()
+                self._change(level=ENDED, pid=None, last_error=why)
+                return None
             if self.state.status is not EngineStatus.DOWN:
                 self._note_down(why)
+            self.engine.stop()
             return self._timing.clock() - self._ready_at
 
     def _await_end(self, life: int) -> str:
@@ -320,12 +327,11 @@ class Keeper:
         return f"runs, but has answered nothing for {self._timing.hang_s:g} s"
 
     def _note_failed_start(self, error: EngineStartError) -> None:
-        if self._unwanted() and not self._closing.is_set():
-            return
+        if self._closing.is_set() or not self._unwanted():
+            self._note_down(str(error))
         if not self._started_once.is_set():
             self._first_error = None if self.engine.spec.optional else error
-        self._note_down(str(error))
-        self._started_once.set()
+            self._started_once.set()
 
     def _note_down(self, why: str) -> None:
         self._change(status=EngineStatus.DOWN, level=0, pid=None, last_error=why)

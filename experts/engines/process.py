@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from experts.errors import EngineStartError
@@ -78,7 +81,7 @@ class ServerProcess:
             return None
 
     def stop(self, grace_s: float | None = None) -> None:
-        """End it: politely, then by force. Calling it twice is fine.
+        """End it and all that it left behind: politely, then by force. Calling it twice is fine.
 
         Args:
             grace_s: Instead of the usual grace.
@@ -92,6 +95,10 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # It leads a session of its own, which outlives it if it was killed before its children.
+        for pid in _members(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if process.stdin:
             process.stdin.close()
 
@@ -105,6 +112,19 @@ class ServerProcess:
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "\n".join(lines[-_TAIL_LINES:]) or "(empty)"
         return EngineStartError(f"engine {self.name!r} {what}; the end of {self.log_path}:\n{tail}")
+
+
+def _members(session: int) -> list[int]:
+    """The processes of a session, on Linux."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # A process may end while we look.
+        with suppress(OSError):
+            # The name, in parentheses, may hold anything; session is the fourth field after it.
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def _reserve_port(option: int) -> socket.socket:

@@ -93,7 +93,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         provider = stack.enter_context(fake_provider())
         settings = _settings(folder, python, provider.url)
         specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
-        timing = Timing(backoff=Backoff(first_s=0.0))
+        timing = Timing(backoff=Backoff(first_s=0.0), drain_s=PATIENCE_S)
         supervisor = stack.enter_context(
             Supervisor(specs, folder / "logs", on_change=changes.put, timing=timing)
         )
@@ -127,6 +127,7 @@ def _settings(folder: Path, python: str, stand_in: str) -> Settings:
             "experts": [tiny, {"id": "stand-in", "base_url": stand_in}],
             "execution": {"fallbacks": {"tiny": ["stand-in"]}, "max_retries": 0},
             "breaker": {"failures": 1, "open_s": 0.05, "max_open_s": 0.05},
+            "limits": {"total_s": PATIENCE_S, "idle_s": PATIENCE_S, "whole_s": PATIENCE_S},
             "ledger": {"url": f"sqlite:///{folder}/ledger.db"},
             "data_dir": str(folder),
         }

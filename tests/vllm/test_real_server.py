@@ -20,6 +20,7 @@ import pytest
 from experts.engines.states import EngineStatus
 from tests.experts.engines.test_llama import ended
 from tests.vllm.conftest import Rig, asked
+from tests.vllm.tiny_llama import BLANKS
 
 pytestmark = pytest.mark.vllm
 
@@ -27,6 +28,7 @@ WEATHER = {
     "type": "function",
     "function": {
         "name": "weather",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"city": {"enum": ["Lima", "Oslo"]}},
@@ -35,9 +37,9 @@ WEATHER = {
         },
     },
 }
-FORCED = {"tools": [WEATHER], "max_tokens": 60}
+FORCED: dict[str, Any] = {"tools": [WEATHER], "max_tokens": 150, "logit_bias": BLANKS}
 FORCED |= {"tool_choice": {"type": "function", "function": {"name": "weather"}}}
-LONG = {"max_tokens": 200, "ignore_eos": True, "stream": True}
+LONG = {"max_tokens": 64, "ignore_eos": True, "stream": True}
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 HIDDEN, LAYERS, HEADS, INNER, CONTEXT = 64, 2, 2, 128, 1024
+LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
+BLANKS = {str(LETTERS.index(letter)): -100 for letter in "ĠĊĉč"}
+"""As `logit_bias`: no blanks but where nothing else fits, or it fills its JSON with them."""
 SPECIAL = ("<|begin|>", "<|end|>", "<|pad|>")
 VOCABULARY = 256 + len(SPECIAL)
 CHAT_TEMPLATE = (
@@ -78,8 +81,7 @@ def make_adapter(folder: Path, seed: int) -> Path:
 
 
 def _tokenizer() -> Tokenizer:
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate(letters)}, []))
+    tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate(LETTERS)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))

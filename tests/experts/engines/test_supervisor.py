@@ -386,6 +386,19 @@ def test_one_that_refuses_to_sleep_goes_on_and_one_that_refuses_to_wake_starts_a
         assert stage.expect(READY).restarts == 1
 
 
+def test_one_that_dies_in_its_sleep_takes_no_memory_before_it_is_woken() -> None:
+    stage = Stage("a", levels=frozenset({1}))
+    with stage.supervisor() as supervisor:
+        supervisor.sleep("a")
+        stage.expect(EngineStatus.ASLEEP)
+        stage.engines["a"].die()
+        state = stage.expect(EngineStatus.ASLEEP)
+        assert (state.level, state.last_error) == (ENDED, "ended with exit code -9")
+        assert stage.engines["a"].starts == 1
+        supervisor.wake("a")
+        assert supervisor.state("a").status is READY
+
+
 def test_one_that_lives_but_answers_nothing_is_started_again() -> None:
     stage = Stage("a")
     with stage.supervisor(timing={"probe_s": 0.001, "hang_s": 0.0}):

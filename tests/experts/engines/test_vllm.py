@@ -177,6 +177,13 @@ def test_nothing_of_a_server_is_left_when_it_ends(tmp_path: Path) -> None:
     os.kill(server, signal.SIGKILL)
     assert engine.wait_exit(20) == 128 + signal.SIGKILL
     assert ended(core)
+    engine.start()
+    engine.wait_ready(60)
+    family = [*children(engine.pid), core_of(tmp_path / "tiny.log")]
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)  # whoever looks after them
+    engine.stop()
+    assert [ended(pid) for pid in family] == [True, True]
     engine.close()
 
 
