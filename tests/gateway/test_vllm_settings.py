@@ -120,5 +120,7 @@ def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:
         entry |= {"model": "there", "api_key": "sesame", "adapters": {"law": "/adapters/law"}}
         settings = Settings.model_validate({"experts": [entry], "data_dir": tmp_path})
         with local_engines(settings) as endpoints:
-            assert endpoints["here"] == endpoints["law"] == Endpoint(fake.url, None, "sesame")
+            assert endpoints["here"] == endpoints["law"]
+            assert endpoints["here"].base_url == fake.url
+            assert endpoints["here"].api_key == "sesame"
             assert fake.adapters == {"law": "/adapters/law"}
