@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.residency.simulate import Manager, OnDemand, Planned, Request, simulate
+from benchmarks.residency.simulate import Clairvoyant, Manager, OnDemand, Planned, Request, simulate
 from eval.fleet.footprints import read_footprints
 from eval.sources import read_outcomes
 from experts.residency.paging import farthest, faults, least_recent
@@ -46,7 +46,7 @@ def main() -> None:
         for rate in rates:
             requests = timed(row, rate, np.random.default_rng(args.seed))
             footprints = {expert: Footprint(1.0, _WAKE_S) for expert in sorted(set(row))}
-            for told, manager in managers(footprints).items():
+            for told, manager in managers(footprints, requests).items():
                 found = simulate(requests, footprints, manager)
                 waits = (float(np.mean(found.waits_s)), found.wait_s(0.95), max(found.waits_s))
                 shown = (f"{wait:.1f}" for wait in waits)
@@ -54,12 +54,15 @@ def main() -> None:
     Console(width=110).print(table, paged)
 
 
-def managers(footprints: Mapping[str, Footprint]) -> dict[str, Manager]:
+def managers(
+    footprints: Mapping[str, Footprint], requests: Sequence[Request]
+) -> dict[str, Manager]:
     """The ways of deciding, by name."""
     return {
         "FCFS, LRU": OnDemand(footprints, _ROOM, in_turn=True),
         "LRU on demand": OnDemand(footprints, _ROOM, in_turn=False),
         "planner": Planned(ResidencyPlanner(footprints, _ROOM)),
+        "told the future": Planned(Clairvoyant(footprints, _ROOM, requests)),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +62,29 @@ class Planned:
 
     def asked(self, expert: str, at: float) -> None:
         self._planner.asked(expert, at)
+
+
+class Clairvoyant(ResidencyPlanner):
+    """The planner with Belady's rule as it is meant: whoever makes room is asked again last indeed.
+
+    Args:
+        footprints: Expert to what it takes.
+        memory: Fast memory.
+        requests: All that will come, by time.
+    """
+
+    def __init__(
+        self, footprints: Mapping[str, Footprint], memory: float, requests: Sequence[Request]
+    ) -> None:
+        super().__init__(footprints, memory)
+        self._coming: dict[str, list[float]] = {}
+        for request in requests:
+            self._coming.setdefault(request.expert, []).append(request.at)
+
+    def until_asked_s(self, expert: str, at: float) -> float:
+        times = self._coming.get(expert, [])
+        place = bisect_right(times, at)
+        return times[place] - at if place < len(times) else math.inf
 
 
 class OnDemand:

@@ -131,6 +131,11 @@ class ResidencyPlanner:
         """Requests per second that it was asked lately."""
         return self._count(expert, at) * math.log(2) / self._half_life_s
 
+    def until_asked_s(self, expert: str, at: float) -> float:
+        """Seconds after which it is expected to be asked again, which decides who makes room."""
+        rate = self.rate(expert, at)
+        return 1 / rate if rate > 0 else math.inf
+
     def plan(self, at: float, view: View) -> Moves:
         """What to do now; call it again when anything changes, and by `due_at` at the latest."""
         sleep: list[str] = []
@@ -238,7 +243,7 @@ class ResidencyPlanner:
 
     def _next_use(self, name: str, at: float, view: View) -> tuple[int, float, str]:
         """Sorts whoever is asked again last to the front."""
-        return (len(view.waiting.get(name, ())), self.rate(name, at), name)
+        return (len(view.waiting.get(name, ())), -self.until_asked_s(name, at), name)
 
     def _taken(self, names: Sequence[str]) -> float:
         return sum(self._footprints[name].memory for name in names)

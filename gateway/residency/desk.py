@@ -24,6 +24,7 @@ from gateway.residency.words import MOST_BYTES, News, Outcome, Told, Wanted, lin
 
 _log = logging.getLogger(__name__)
 _THREADS = 32
+_CLOSE_S = 5.0
 _SOCKET = "engines.sock"
 
 
@@ -88,11 +89,13 @@ class Desk:
         """Serve for as long as the context is open."""
         thread = threading.Thread(target=self._loop.run_forever, name="engines' desk")
         thread.start()
-        server = asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
         try:
-            yield self
+            server = asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+            try:
+                yield self
+            finally:
+                asyncio.run_coroutine_threadsafe(self._close(server), self._loop).result()
         finally:
-            asyncio.run_coroutine_threadsafe(self._close(server), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
@@ -129,11 +132,11 @@ class Desk:
         self._drains.clear()
         for writer in self._processes.values():
             writer.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        # Those who hear workers end by themselves, with their connections.
+        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
 
     # On the desk's own thread.
 
@@ -223,17 +226,19 @@ class Desk:
             "wake": lambda: engines.wake(order.engine),
             "start": lambda: engines.start(order.engine),
         }[order.move]
+        fault = f"it could not {order.move}"
         try:
             await self._loop.run_in_executor(self._threads, call)
+            fault = ""
         except (EngineStartError, EngineMoveError) as error:
             _log.error("engine %s could not %s: %s", order.engine, order.move, error)
-            self._steward.done(order, self._clock(), str(error))
+            fault = str(error)
             for engine, wish in self._wishes:
                 if engine == order.engine and not wish.done():
                     wish.set_exception(error)
-        else:
-            self._steward.done(order, self._clock())
-        self._step()
+        finally:
+            self._steward.done(order, self._clock(), fault)
+            self._step()
 
     async def _obey(self, writer: asyncio.StreamWriter, wanted: Wanted) -> None:
         try:

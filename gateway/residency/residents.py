@@ -58,7 +58,7 @@ class Residents:
         self._planned = frozenset(planned)
         self._queue, self._wait_s, self._down_s = queue, wait_s, down_s
         self._clock = clock
-        self._doors = {name: _Door(name) for name in engine_of.values()}
+        self._doors = {name: _Door() for name in engine_of.values()}
         self._asked: dict[str, float] = {}
         self._seen = 0
         self._resting: dict[str, Door] = {}
@@ -182,10 +182,6 @@ class Residents:
         status = self._doors[self._engine_of[expert_id]].stands.status
         return _STOPPED_S if status == EngineStatus.STOPPED else _DOWN_S
 
-    def status(self, expert_id: str) -> Door:
-        """How its engine stands."""
-        return self._doors[self._engine_of[expert_id]].stands
-
     def waiting(self, expert_id: str) -> int:
         """How many requests of this process wait for its engine."""
         return len(self._doors[self._engine_of[expert_id]].turns)
@@ -257,10 +253,9 @@ _UNKNOWN = Door(False, EngineStatus.STARTING.value, 0, "", 0.0, 0.0)
 class _Door:
     """One engine: how it stands, who is with it, who waits for it and since when."""
 
-    __slots__ = ("calls", "name", "stands", "turns")
+    __slots__ = ("calls", "stands", "turns")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.stands = _UNKNOWN
         self.calls = 0
         self.turns: dict[asyncio.Future[bool], float] = {}

@@ -159,7 +159,7 @@ def asked(seed: int, count: int, rate: float) -> list[tuple[float, int, str, flo
     return rows
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rate=st.sampled_from([0.05, 0.5, 3.0]),

@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from experts.engines.load import EngineLoad
-from experts.engines.states import ENDED, EngineState, EngineStatus
+from experts.engines.states import EngineStatus
 from experts.errors import (
-    EngineMoveError,
-    EngineStartError,
     ExpertBusyError,
     ExpertOutOfServiceError,
 )
-from gateway.residency.desk import Desk, desk_for
-from gateway.residency.first import fitting, steward_of
+from gateway.residency.first import fitting
 from gateway.residency.line import Line, LineError
 from gateway.residency.residents import Residents
-from gateway.settings.residency import ResidencySettings
-
-MOVE_S = 0.03
-
-
-class FakeEngines:
-    """Two engines with memory for one, that sleep and wake in moments."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.moves: list[str] = []
-        self.broken: set[str] = set()
-        self._lock = threading.Lock()
-        self._states = {
-            name: EngineState(name, "", EngineStatus.ASLEEP, serves=(name,), level=ENDED)
-            for name in ("a", "b")
-        }
-
-    def states(self) -> tuple[EngineState, ...]:
-        return tuple(self._states.values())
-
-    def load(self, expert_id: str) -> EngineLoad | None:
-        return None
-
-    def wake(self, expert_id: str) -> None:
-        self._rise(expert_id)
-
-    def start(self, expert_id: str) -> None:
-        self._rise(expert_id)
-
-    def sleep(self, expert_id: str, level: int = 1) -> None:
-        self._fall(expert_id, EngineStatus.ASLEEP)
-
-    def stop(self, expert_id: str) -> None:
-        self._fall(expert_id, EngineStatus.STOPPED)
-
-    def put(self, name: str, status: EngineStatus, error: str = "") -> None:
-        with self._lock:
-            self._states[name] = state = EngineState(
-                name, "", status, last_error=error, level=ENDED if status != "ready" else 0
-            )
-            awake = [n for n, s in self._states.items() if s.status not in ("asleep", "stopped")]
-            assert len(awake) <= 1, awake
-            self.desk.told(state)
-
-    def _rise(self, name: str) -> None:
-        self.moves.append(f"{name} wakes")
-        self.put(name, EngineStatus.WAKING)
-        time.sleep(MOVE_S)
-        if name in self.broken:
-            self.put(name, EngineStatus.ASLEEP)
-            raise EngineStartError(f"{name} is broken")
-        self.put(name, EngineStatus.READY)
-
-    def _fall(self, name: str, status: EngineStatus) -> None:
-        if self._states[name].status is EngineStatus.STOPPED:
-            raise EngineMoveError(f"{name} was stopped")
-        self.put(name, EngineStatus.DRAINING)
-        self.desk.drain(name, 5.0)
-        self.moves.append(f"{name} sleeps")
-        self.put(name, status)
-
-
-@contextmanager
-def owner(**residency: object) -> Iterator[FakeEngines]:
-    experts = {"a": {"memory_gb": 1}, "b": {"memory_gb": 1}}
-    settings = ResidencySettings.model_validate(
-        {"memory_gb": 1, "experts": experts, "stay": 0.0, "wake_s": 0.1, **residency}
-    )
-    with desk_for(steward_of(settings)) as desk:
-        engines = FakeEngines(desk)
-        with desk.looking_after(engines):
-            yield engines
+from tests.gateway.residency.pretended import owner
 
 
 @asynccontextmanager

@@ -1,0 +1,94 @@
+"""Requests whose expert sleeps, through the whole gateway, with engines that only pretend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import anyio
+import pytest
+
+from experts.base import Expert
+from experts.engines.states import EngineStatus
+from experts.fake_provider import FakeProvider, Reply, fake_provider
+from gateway.local import Endpoint
+from tests.conftest import Serve, Served
+from tests.gateway.residency.pretended import FakeEngines, owner
+
+Remote = Callable[..., Expert]
+QUALITIES = {"a": 0.6, "b": 0.8}
+
+
+@contextmanager
+def gateway(
+    serve: Serve, remote: Remote, **sections: object
+) -> Iterator[tuple[Served, FakeEngines, FakeProvider]]:
+    with owner(wake_s=20.0) as engines, fake_provider() as provider:
+        endpoints = {n: Endpoint(provider.url, engine=n, desk=str(engines.desk.path)) for n in "ab"}
+        experts = {n: remote(n, provider.url, quality_prior=QUALITIES[n]) for n in "ab"}
+        residency = {"memory_gb": 1, "experts": {n: {"memory_gb": 1} for n in "ab"}}
+        served = serve(experts, endpoints=endpoints, residency=residency, **sections)
+        yield served, engines, provider
+
+
+def test_a_request_wakes_its_expert_and_those_that_wait_begin_together(
+    serve: Serve, remote: Remote
+) -> None:
+    with gateway(serve, remote) as (served, engines, _):
+        assert served.ask("a").status_code == 200
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(served.ask, ["b"] * 4))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert engines.moves == ["a wakes", "a sleeps", "b wakes"]
+        told = served.client.get("/admin/experts").json()["experts"]
+        states = {each["id"]: each["engine"]["status"] for each in told}
+        assert states == {"a": "asleep", "b": "ready"}
+        assert served.verified().faults == ()
+
+
+def test_waiting_is_weighed_against_quality_and_said(serve: Serve, remote: Remote) -> None:
+    policies = {"patient": {"wait_weight": 0}, "hasty": {"wait_weight": 0.05}}
+    with gateway(serve, remote, routing={"policies": policies, "epsilon": 0}) as (served, *_):
+        assert served.ask("a").status_code == 200
+        body = {"model": "auto:hasty", "messages": [{"role": "user", "content": "Hi"}]}
+        route = served.client.post("/v1/route", json=body).json()
+        assert route["expert"] == "a"
+        assert "b has" in route["explanation"]
+        assert "20.0 s until it can begin" in route["explanation"]
+        answer = served.ask("auto:patient")
+        assert answer.headers["x-pointsman-expert"] == "b"
+        assert "waits:b" in served.record(answer)["flags"]
+
+
+def test_a_stopped_expert_is_not_chosen_and_named_it_is_refused(
+    serve: Serve, remote: Remote
+) -> None:
+    with gateway(serve, remote) as (served, _, _):
+        assert served.client.post("/admin/experts/b/stop").json()["engine"]["status"] == "stopped"
+        answer = served.ask("auto:best")
+        assert answer.headers["x-pointsman-expert"] == "a"
+        refused = served.ask("b")
+        assert (refused.status_code, "stopped by hand" in refused.text) == (503, True)
+        conflict = served.client.post("/admin/experts/b/wake")
+        assert (conflict.status_code, conflict.json()["error"]["code"]) == (409, "move_conflict")
+        assert served.client.post("/admin/experts/b/start").status_code == 200
+        assert served.ask("b").status_code == 200
+
+
+def test_a_client_that_leaves_while_it_waits_is_taken_out(serve: Serve, remote: Remote) -> None:
+    with gateway(serve, remote) as (served, engines, provider):
+        assert served.ask("a").status_code == 200
+        provider.script.append(Reply(stall_after=1))
+        body = {"model": "a", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        with served.client.stream("POST", "/v1/chat/completions", json=body) as held:
+            pieces = held.iter_bytes()
+            next(pieces)
+            with pytest.raises(Exception, match="timed out"):
+                served.client.post("/v1/chat/completions", json={**body, "model": "b"}, timeout=0.3)
+            line = served.gateway.lasting.line
+            assert line is not None
+            with anyio.from_thread.start_blocking_portal() as portal:
+                portal.call(anyio.sleep, 0.2)
+            assert line.residents.waiting("b") == 0
+            assert engines.states()[0].status is EngineStatus.READY
