@@ -149,6 +149,7 @@ class ExpertCard:
             is refused, or they are taken out and named in the answer's headers.
         wire: Whose wire format it speaks, which says what fields it knows.
         params_allow: Further fields that it takes, whatever `params` says.
+        space: What its vectors can be compared within, for one that embeds: its model's name.
         media_urls: Which URLs of images and other media it may be sent: `any`, those of `public`
             hosts, or only `data` URLs, which hold what they name.
     """
@@ -181,6 +182,7 @@ class ExpertCard:
     params_allow: frozenset[str] = frozenset()
     media_urls: Literal["any", "public", "data"] = "public"
     wire: Literal["openai", "anthropic"] = "openai"
+    space: str = ""
 
     @property
     def takes_raw_prompts(self) -> bool:

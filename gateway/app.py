@@ -51,6 +51,7 @@ from gateway.caching.cache import AnswerCache
 from gateway.closing import ClientLeftError, Closing, shutting_down
 from gateway.dashboard import pages
 from gateway.deciding import Decider
+from gateway.embedding.spaces import KnownSpaces, Spaces
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.execution.traffic import Traffic
 from gateway.fast.lane import Lane
@@ -140,6 +141,7 @@ def build_gateway(
         closing=Closing(),
         scoring=Scoring.of(settings, ledger.append, metrics),
         shadows=ShadowWork.of(settings, engine),
+        spaces=KnownSpaces(engine),
         adaptive={},
         rng=np.random.default_rng(seed),
         line=line,
@@ -193,6 +195,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         settings,
         pool,
         decider,
+        Spaces(pool, lasting.spaces, routed=settings.routing.embeddings_router is not None),
         GuardChain(settings.guards, ledger, lasting.metrics),
         lasting.cache,
         lasting.traffic,

@@ -41,6 +41,10 @@ class Wishes(BaseModel):
     require_tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session: str | None = Field(None, min_length=1, max_length=200)
+    collection: str | None = Field(None, min_length=1, max_length=200)
+    collections: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        (), max_length=64
+    )
     cache: Literal["use", "refresh", "off"] = "use"
     keep: Literal["none", "hash", "redacted", "full"] | None = None
     prefer: dict[Soft, Weight] = Field(default_factory=dict)
@@ -61,6 +65,7 @@ class Ask:
         key: Whose key it came with.
         wishes: Its wishes.
         body: The body as it came, for what only its own wire format knows.
+        built: Of a request for vectors, who embedded the collections (or session) that it names.
     """
 
     request: ChatRequest
@@ -69,6 +74,7 @@ class Ask:
     key: Key
     wishes: Wishes = NO_WISHES
     body: Mapping[str, Any] = field(default_factory=dict)
+    built: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
@@ -117,7 +123,7 @@ def _cache_control(header: str) -> dict[str, Any]:
 
 def _header_value(name: str, value: str) -> Any:
     """`a,b` for lists, `a=1,b=2` for mappings."""
-    if name == "experts":
+    if name in ("experts", "collections"):
         return tuple(part.strip() for part in value.split(","))
     if name in ("tags", "require_tags", "prefer"):
         pairs = (part.partition("=") for part in value.split(","))

@@ -19,6 +19,8 @@ from experts.params import refused_params
 from gateway.access.keys import Key
 from gateway.ask import NO_WISHES, Ask
 from gateway.batching import Batcher, Case, Then, expectations
+from gateway.embedding.choosing import usual_embedder
+from gateway.embedding.spaces import embeds, other_space
 from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
 from gateway.exploring import Exploration
@@ -30,7 +32,7 @@ from gateway.serving import ServingRouters, Tried
 from gateway.settings.root import Settings
 from gateway.shadowing import Shadow
 from routers.eligible import Constraints, eligible
-from routers.errors import NoEligibleExpertError, RoutingError
+from routers.errors import RoutingError
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
 from routers.named import NO_LIMITS, Named
@@ -175,9 +177,16 @@ class Decider:
         self._check_scope(ask, target)
         constraints = self._constraints(ask)
         if target.expert is not None:
+            if ask.built and target.expert not in ask.built.values():
+                raise other_space(f"{', '.join(ask.built)} was not embedded by {target.expert!r}")
             return self._explicit(ask, target.expert, constraints)
-        if ask.request.task == "embed":
-            return self._explicit(ask, self._embedder(), constraints)
+        if embeds(ask):
+            routing, routers = self._routing, self._serving.current
+            expert = usual_embedder(ask, self._pool.cards, routing, routers)
+            if expert is not None:
+                return self._explicit(ask, expert, constraints)
+            target = replace(target, router=routing.embeddings_router)
+            constraints = constraints.tightened(Constraints(frozenset(ask.built.values()) or None))
         assert target.router is not None  # noqa: S101 - a target names one or the other
         policy, named = self._policy(ask, target)
         if named.constraints is not NO_LIMITS:
@@ -188,7 +197,9 @@ class Decider:
         else:
             router = serving.pick(target.router, wishes.session, self._rng)
         uniform = float(self._rng.random())
-        explore = self._exploration.allowed and not wishes.critical
+        # What is chosen for good is not tried out.
+        for_good = embeds(ask) and not ask.built
+        explore = self._exploration.allowed and not wishes.critical and not for_good
         case = Case(ask.request, policy, named.preference, constraints, uniform, explore=explore)
         return router, self._decided_by(case, target, router)
 
@@ -229,19 +240,6 @@ class Decider:
         preference = replace(case.preference, cost_weight=weight + soft)
         by = ThresholdPolicy(threshold=threshold) if self._is_pair else None
         return replace(case, preference=preference, by=by)
-
-    def _embedder(self) -> str:
-        """Who embeds for all that name nobody: always the same, for vectors must be comparable."""
-        if self._routing.embeddings_expert is not None:
-            return self._routing.embeddings_expert
-        cards = [card for card in self._pool.cards if card.api == "embeddings"]
-        if not cards:
-            raise NoEligibleExpertError({"all": "no expert makes embeddings"})
-        unpriced = (True, 0.0)
-        return min(
-            cards,
-            key=lambda card: (False, card.prices.expected_usd(1e6, 0)) if card.prices else unpriced,
-        ).expert_id
 
     async def expects(self, request: ChatRequest) -> Mapping[str, tuple[float, float]]:
         """What the default router expects of experts on a request that a composition asks about.

@@ -15,6 +15,7 @@ from experts.anthropic_wire import Habits
 from experts.base import Expert
 from experts.calculator import CalculatorExpert
 from experts.cards import ExpertCard, Location, Prices, Privacy
+from experts.embedder import EmbedderExpert
 from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
@@ -28,6 +29,7 @@ from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
     AnthropicSettings,
     CalculatorSettings,
+    EmbedderSettings,
     RemoteExpert,
     SingleSettings,
     UrlExpert,
@@ -107,6 +109,8 @@ def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Exper
         return _in_vllm(entry, common, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
+    if isinstance(entry, EmbedderSettings):
+        return _embedder(entry)
     if isinstance(entry, AnthropicSettings):
         return _anthropic(entry, common)
     return _remote(entry, common)
@@ -139,13 +143,18 @@ def _remote(entry: RemoteExpert, common: Shared) -> Expert:
     prompt = entry.prompt.prompt() if entry.prompt else None
     card = entry.card(prices_of(entry, at), prompt)
     return OpenAICompatibleExpert(
-        replace(card, api=entry.api, context_tokens=context_of(entry, at)),
+        replace(card, api=entry.api, context_tokens=context_of(entry, at), space=space_of(entry)),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
         max_tokens_field=entry.max_tokens_field,
         **_options(entry, common),
     )
+
+
+def space_of(entry: RemoteExpert) -> str:
+    """What the vectors of an embedder can be compared within; "" of any other expert."""
+    return (entry.space or entry.model or entry.id) if entry.api == "embeddings" else ""
 
 
 def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
@@ -194,6 +203,23 @@ def _in_vllm(entry: VllmExpert | AdapterExpert, common: Shared, endpoint: Endpoi
         api_key=endpoint.api_key,
         max_answer_bytes=common.max_answer_bytes,
     )
+
+
+def _embedder(entry: EmbedderSettings) -> Expert:
+    # Few have one, and what makes vectors takes long to load.
+    from gateway.embedding.encoders import encoder_of
+
+    made = encoder_of(entry)
+    card = ExpertCard(
+        expert_id=entry.id,
+        description=entry.description,
+        prices=Prices(entry.usd_per_mtok, 0, source="config"),
+        **_HERE,
+        quality_prior=entry.quality_prior,
+        api="embeddings",
+        space=made.space,
+    )
+    return EmbedderExpert(card, made.encode)
 
 
 def _calculator_card(expert_id: str) -> ExpertCard:

@@ -20,6 +20,7 @@ from gateway.booking import Booking, kept_of
 from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.deciding import Decider
+from gateway.embedding.spaces import Spaces, embeds, searched
 from gateway.errors import LedgerError, api_error
 from gateway.execution.execution import Execution
 from gateway.execution.traffic import Terms, Traffic
@@ -51,6 +52,8 @@ class Answer:
     first: Event | None = None
     dropped_params: tuple[str, ...] = ()
     """Fields that the expert which answers does not get to see."""
+    collections: tuple[str, ...] = ()
+    """Of a request for vectors: those that hold vectors of the same space."""
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All events, the one that was waited for included."""
@@ -72,6 +75,7 @@ class Service:
         settings: Settings,
         pool: Pool,
         decider: Decider,
+        spaces: Spaces,
         guards: GuardChain,
         cache: AnswerCache,
         traffic: Traffic,
@@ -84,6 +88,7 @@ class Service:
         self._settings = settings
         self._pool = pool
         self._decider = decider
+        self._spaces = spaces
         self._guards = guards
         self._cache = cache
         self._traffic = traffic
@@ -135,10 +140,12 @@ class Service:
         ask, trip, passed = begun.ask, begun.trip, begun.passed
         guarded = await self._guards.check(ask)
         with await self._cache.look_up(ask, begun.deadline) as lookup:
-            ask = guarded.ask
+            ask = await self._spaces.settled(guarded.ask) if embeds(ask) else guarded.ask
             trip.asked(ask)
             trip.admitted()
             decision = begun.decision or lookup.decision or await self._decider.decide(ask)
+            if embeds(ask):
+                ask, decision = await self._in_one_space(ask, decision)
             if begun.decision is None:
                 trip.decided(decision)
             text_mode = kept_of(self._settings.ledger, ask)
@@ -148,13 +155,28 @@ class Service:
                 ask, decision, booking, begun.deadline, passed
             )
             source = self._settled(begun, guarded, execution, booking, lookup)
-            answer = Answer(decision, booking, execution, source, lookup, passed)
+            answer = Answer(
+                decision,
+                booking,
+                execution,
+                source,
+                lookup,
+                passed,
+                collections=searched(ask, decision.expert),
+            )
             # Waiting for the first event, so that a failure before it can still change the status.
             answer.first = await anext(answer.source, None)
         if execution.answered_by is not None:
             card = self._pool.card(execution.answered_by)
             answer.dropped_params = dropped_params(ask.request, card)
         return answer
+
+    async def _in_one_space(self, ask: Ask, decision: Decision) -> tuple[Ask, Decision]:
+        """The same, or who must embed it if somebody else was meanwhile chosen for its place."""
+        kept = await self._spaces.kept(ask, decision.expert)
+        if decision.expert not in kept.built.values() and kept.built:
+            decision = await self._decider.decide(kept)
+        return kept, decision
 
     def _execution(
         self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass

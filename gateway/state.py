@@ -19,6 +19,7 @@ from gateway.bodies import Bodies, Hold
 from gateway.caching.cache import AnswerCache
 from gateway.closing import ClientLeftError, Closing
 from gateway.deciding import Decider
+from gateway.embedding.spaces import KnownSpaces
 from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
 from gateway.ledger.queries import LedgerReader
@@ -95,6 +96,7 @@ class Lasting(NamedTuple):
     closing: Closing
     scoring: Scoring
     shadows: ShadowWork
+    spaces: KnownSpaces
     adaptive: Adaptive
     rng: np.random.Generator
     line: Line | None

@@ -10,10 +10,10 @@ from typing import Self
 
 from experts.barred import barred, may_be_barred
 from experts.cards import ExpertCard, Privacy, strictest
-from experts.messages import ChatRequest
+from experts.messages import ChatRequest, RawInput
 from experts.params import refused_params
 from experts.record import record
-from routers.features import answers_wanted
+from routers.features import answers_wanted, estimate_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +286,20 @@ def _window_too_small(case: _Case, card: ExpertCard) -> str | None:
     window = card.context_tokens
     if window is None:
         return None
+    if case.request.task == "embed":
+        # Each text by itself.
+        needed = max(map(_tokens, case.request.raw), default=1.0)
+        if needed <= window:
+            return None
+        return f"a text needs about {needed:.0f} tokens, its context window holds {window}"
     needed = case.prompt_tokens + (case.request.max_tokens or 1)
     if needed <= window:
         return None
     return f"prompt and answer need about {needed:.0f} tokens, its context window holds {window}"
+
+
+def _tokens(given: RawInput) -> float:
+    return estimate_tokens(given) if isinstance(given, str) else len(given)
 
 
 def _too_dear(case: _Case, card: ExpertCard) -> str | None:

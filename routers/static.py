@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _VECTORS = "wordllama/weights/l2_supercat_256.safetensors"
 _TOKENS = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 FILES = PackagedFiles("wordllama", (_VECTORS, _TOKENS), "the encoder 'static'", "static")
-_WIDTH = 256
+WIDTH = 256
 _MOST_WORDS = 32_768
 # Longer ones are cut, so that what is remembered of them stays small.
 _LONGEST_WORD = 32
@@ -55,8 +55,8 @@ class StaticEncoder:
     name = "static"
 
     def __init__(self, dimensions: int = 64) -> None:
-        if not 1 <= dimensions <= _WIDTH:
-            raise RoutingError(f"static has 1 to {_WIDTH} dimensions, not {dimensions}")
+        if not 1 <= dimensions <= WIDTH:
+            raise RoutingError(f"static has 1 to {WIDTH} dimensions, not {dimensions}")
         self.dimensions = dimensions
         self._words = _words(dimensions)
         self._form = FormScale.of(())

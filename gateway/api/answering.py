@@ -192,6 +192,8 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
         **answer.lookup.headers,
         **answer.passed.headers(),
     }
+    if answer.collections:
+        headers["x-pointsman-collections"] = listed(answer.collections)
     if dropped := answer.dropped_params:
         headers["x-pointsman-dropped-params"] = listed(dropped)
     if debug:

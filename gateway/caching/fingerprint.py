@@ -50,12 +50,13 @@ def surroundings(ask: Ask, scope: Scope = "key") -> bytes | None:
 
 def _identity(ask: Ask, scope: Scope) -> list[Any]:
     request = ask.request
+    # A session decides who is asked only as long as nobody has answered yet; but always who embeds.
+    passing = {"cache"} if request.task == "embed" else {"cache", "session"}
     return [
         _owner(ask.key, scope),
         ask.wire,
         ask.model,
-        # A session decides who is asked only as long as nobody has answered yet.
-        ask.wishes.model_dump(mode="json", exclude={"session", "cache"}),
+        ask.wishes.model_dump(mode="json", exclude=passing),
         request.max_tokens,
         request.task,
         # Tokens are in no message.

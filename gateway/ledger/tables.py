@@ -324,3 +324,16 @@ Index("outcome_decision", outcome.c.decision_id)
 Index("shadow_decision_version", shadow_decision.c.router, shadow_decision.c.version)
 Index("shadow_call_decision", shadow_call.c.decision_id)
 Index("shadow_outcome_call", shadow_outcome.c.call_id)
+
+vector_space = Table(
+    "vector_space",
+    metadata,
+    Column("project", Name, primary_key=True),
+    Column("kind", String(20), primary_key=True),  # collection or session
+    Column("name", Name, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("expert_id", Name, nullable=False),
+    Column("space", Name, nullable=False),
+    Column("dimensions", Integer),  # as asked for; NULL: the embedder's own
+)
+"""Whose vectors an index holds: written with the first of them, and never again."""

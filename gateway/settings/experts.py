@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -69,6 +70,8 @@ class RemoteExpert(UrlExpert):
     api: Literal["chat", "completions", "embeddings"] = "chat"
     """What is behind the URL: a model that chats, that continues prompts, or that embeds."""
     prompt: PromptSettings | None = None
+    space: str = Field("", max_length=200)
+    """Of one that embeds: what its vectors can be compared within; its `model` if not said."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """What it calls the longest answer; what the client called it if not said."""
 
@@ -102,6 +105,21 @@ class CalculatorSettings(Frozen):
     id: ExpertId = "calculator"
 
 
+class EmbedderSettings(Frozen):
+    """An embedder that runs in the gateway's own process, on the CPU."""
+
+    kind: Literal["embedder"]
+    id: ExpertId
+    encoder: Literal["minilm", "static"] = "minilm"
+    """A packaged one: all-MiniLM-L6-v2 (extra `torch`), or WordLlama's table (extra `static`)."""
+    path: Path | None = None
+    """Instead: a folder of sentence-transformers (extra `torch`)."""
+    description: str = ""
+    quality_prior: float = Field(0.5, ge=0, le=1)
+    usd_per_mtok: float = Field(0, ge=0)
+    """What a million tokens are booked at."""
+
+
 def _kind(data: Any) -> str:
     if composed := composed_kind(data):
         return composed
@@ -118,6 +136,7 @@ SingleSettings = (
     | VllmExpert
     | AdapterExpert
     | CalculatorSettings
+    | EmbedderSettings
 )
 """Entries of experts that ask nobody else."""
 
@@ -128,6 +147,7 @@ ExpertSettings = Annotated[
     | Annotated[VllmExpert, Tag("vllm")]
     | Annotated[AdapterExpert, Tag("adapter")]
     | Annotated[CalculatorSettings, Tag("calculator")]
+    | Annotated[EmbedderSettings, Tag("embedder")]
     | Composition,
     Discriminator(_kind),
 ]

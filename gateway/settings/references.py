@@ -61,12 +61,20 @@ def _compositions(experts: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
                     ("experts", index, *place),
                     f"{name!r} is no expert's id{nearest(name, list(known))}",
                 )
-            elif experts[known[name]].get("api", "chat") != "chat":
-                yield ("experts", index, *place), f"{name!r} does not chat"
+            elif _not_a_child(experts[known[name]]):
+                yield ("experts", index, *place), f"{name!r} {_not_a_child(experts[known[name]])}"
             asks.setdefault(_id(entry) or "", set()).add(name)
     for name in asks:
         if name in known and _leads_to(name, name, asks):
             yield ("experts", known[name]), f"{name!r} would come to ask itself"
+
+
+def _not_a_child(entry: Mapping[str, Any]) -> str:
+    """Why no composition can ask it; "" if one can."""
+    api = "embeddings" if entry.get("kind") == "embedder" else entry.get("api", "chat")
+    if api == "embeddings":
+        return "embeds: vectors of several models can't be compared, so nothing combines them"
+    return "" if api == "chat" else "does not chat"
 
 
 def _leads_to(start: str, goal: str, asks: Mapping[str, set[str]]) -> bool:

@@ -21,6 +21,8 @@ class RoutingSettings(Frozen):
     """Who answers when the router itself fails; the first expert if not said."""
     embeddings_expert: str | None = None
     """Who embeds under `auto`; the cheapest of those that do if not said."""
+    embeddings_router: Name | None = None
+    """Who chooses among embedders where a request says what its vectors are for."""
     policy: str = "balanced"
     policies: dict[Name, PolicyOfAKind] = Field(default_factory=dict)
     epsilon: float = Field(0.02, ge=0, le=1)

@@ -1,0 +1,1 @@
+"""Who embeds what: one vector space per index."""
