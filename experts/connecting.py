@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -44,6 +45,21 @@ class Turn:
 def tls() -> ssl.SSLContext:
     """Shared by all experts: reading the certificates takes longer than all else together."""
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def new_client(
+    headers: Mapping[str, str], connect_s: float, transport: httpx2.AsyncBaseTransport | None
+) -> httpx2.AsyncClient:
+    """A client that waits as long as its caller, with as many connections as are asked for."""
+    return httpx2.AsyncClient(
+        headers=headers,
+        timeout=httpx2.Timeout(None, connect=connect_s),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+        transport=transport,
+        verify=tls(),
+        # A proxy from the environment would see prompts and keys that no one sent its way.
+        trust_env=False,
+    )
 
 
 def is_plain(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import anyio
@@ -15,7 +16,7 @@ from experts.barred import barred
 from experts.base import Call
 from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
-from experts.connecting import Turn, is_plain, tls
+from experts.connecting import Turn, is_plain, new_client
 from experts.depth import load_json
 from experts.dialect import Dialect
 from experts.errors import (
@@ -91,9 +92,8 @@ class HttpExpert:
         self._model = model
         self._dialect = dialect
         self._max_answer_bytes = options.get("max_answer_bytes", MAX_EVENT_BYTES)
-        self._replicas = Replicas(
-            [url.rstrip("/") for url in urls], options.get("balance"), options.get("rules")
-        )
+        places = [url.rstrip("/") for url in urls]
+        self._replicas = Replicas(places, options.get("balance"), options.get("rules"))
         self.malformed = 0
         # By endpoint: one that is dead must not keep the turns of the others. Transports that are
         # not httpx's own don't tell when they are connected.
@@ -108,15 +108,14 @@ class HttpExpert:
                 one.url: PlainEndpoint(card.expert_id, one.url, dialect.path, headers, connect_s)
                 for one in self._replicas.endpoints
             }
-        self._client = httpx2.AsyncClient(
-            headers=headers,
-            timeout=httpx2.Timeout(None, connect=connect_s),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            transport=options.get("transport"),
-            verify=tls(),
-            # A proxy from the environment would see prompts and keys that no one sent its way.
-            trust_env=False,
-        )
+        self._new_client = partial(new_client, headers, connect_s, options.get("transport"))
+        # A gateway whose experts are all next door starts without it.
+        self._made = None if self._plain else self._new_client()
+
+    @property
+    def _client(self) -> httpx2.AsyncClient:
+        self._made = self._made or self._new_client()
+        return self._made
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -147,7 +146,8 @@ class HttpExpert:
         return sum(one.in_service and one not in used for one in endpoints) > 1
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
         for endpoint in self._plain.values():
             await endpoint.aclose()
 

@@ -17,7 +17,7 @@ _FIT = re.compile(r"[\x20-\x7e]*")
 class Frozen(BaseModel):
     """Immutable, and a misspelt key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Mark:

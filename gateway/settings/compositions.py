@@ -343,5 +343,3 @@ Child = Annotated[Annotated[ExpertId, Tag("id")] | Composition, Discriminator(_c
 """An expert's id, or a composition written in place."""
 
 DeferSettings.model_rebuild(_types_namespace={"Child": Child})
-for _model in KINDS.values():
-    _model.model_rebuild()

@@ -18,6 +18,7 @@ from gateway.responses.store import SCHEMA as RESPONSES
 _FOR_OTHER_WORK = {
     "alembic",
     "eval.comparison",
+    "httpcore2",
     "jinja2",
     "matplotlib",
     "pandas",
@@ -25,6 +26,7 @@ _FOR_OTHER_WORK = {
     "scipy",
     "sklearn",
     "torch",
+    "truststore",
 }
 _START = """
 import gc, json, sys
