@@ -8,40 +8,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
 _END = b"\r\n\r\n"
 _MOST_BYTES = 4096
 
 
-class KnownHead(NamedTuple):
+class KnownHead:
     """A head that was parsed.
 
-    Attributes:
+    Args:
         before: Its bytes up to the digits of its length.
         after: Those behind them, up to the body.
+
+    Attributes:
         raw: Its headers as they came, names in lower case.
         headers: The same as text; the first of several that share a name.
     """
 
-    before: bytes
-    after: bytes
-    raw: Sequence[tuple[bytes, bytes]]
-    headers: Mapping[str, str]
+    __slots__ = ("_form", "_size", "headers", "raw")
+
+    def __init__(
+        self,
+        before: bytes,
+        after: bytes,
+        raw: Sequence[tuple[bytes, bytes]],
+        headers: Mapping[str, str],
+    ) -> None:
+        self._size = len(before) + len(after)
+        self._form = before.replace(b"%", b"%%") + b"%d" + after.replace(b"%", b"%%")
+        self.raw = raw
+        self.headers = headers
 
     def body_of(self, data: bytes, most: int) -> bytes | None:
         """The body of a whole message with this head, at most so long; None if it is none."""
-        if not data.startswith(self.before):
-            return None
-        at, after = len(self.before), self.after
-        stop = data.find(b"\r", at, at + 10)
-        start = stop + len(after)
-        length = len(data) - start
-        # Any other way to write the same number is for the parser.
-        if length > most or data[at:stop] != b"%d" % length or not data.startswith(after, stop):
-            return None
-        return data[start:]
+        rest = len(data) - self._size
+        # Those digits are as many as the rest's, or one fewer.
+        length = rest - len(str(rest))
+        head = self._form % length
+        if len(head) + length < len(data):
+            length += 1
+            head = self._form % length
+        if data.startswith(head) and len(head) + length == len(data) and length <= most:
+            return data[len(head) :]
+        return None
 
 
 def template_of(

@@ -10,6 +10,8 @@ _AT_ONCE = 4096
 
 
 _chance: list[str] = []
+_stamp = 0, ""
+"""The last millisecond, and its digits: many marks share them."""
 # A child must not hand out what its parent does.
 os.register_at_fork(after_in_child=_chance.clear)
 
@@ -26,7 +28,13 @@ def new_mark() -> str:
         chance = _chance.pop()
     except IndexError:
         chance = _fetched()
-    return f"{time.time_ns() // 1_000_000:012x}{chance}"
+    global _stamp
+    milliseconds = time.time_ns() // 1_000_000
+    before, digits = _stamp
+    if milliseconds != before:
+        digits = f"{milliseconds:012x}"
+        _stamp = milliseconds, digits
+    return digits + chance
 
 
 def _fetched() -> str:

@@ -23,7 +23,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""
     gateway = gateway_of(request)
-    behind = gateway.ledger.pending > gateway.settings.ledger.max_pending
+    behind = gateway.ledger.pressed
     status = "ledger_behind" if behind else "ready"
     code = 503 if behind else 200
     if is_public(request, request.app.state.admin_port):

@@ -61,7 +61,7 @@ class Lane:
         wheel: Looks after their clocks.
         quick: Requests under way that are plain so far, and looks after them.
         plans: What many requests have alike.
-        open: Whether anything comes this way at all.
+        open: Whether anything comes this way at all; not any more once it has a successor.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Lane:
     @property
     def pressed(self) -> bool:
         """Whether the ledger has so much to write that new requests have to wait."""
-        return self.ledger.pending > self.settings.ledger.max_pending
+        return self.ledger.pressed
 
     def admit(self, raw: bytes, headers: Mapping[str, str], host: str | None) -> Admitted | None:
         """A request from its body and headers; None: it is not for this path."""

@@ -23,6 +23,7 @@ from gateway.access.passes import FreePass
 from gateway.api.chat import CHAT
 from gateway.ask import HEADER_PREFIX, Ask
 from gateway.booking import kept_of
+from gateway.execution.silence import ENDLESS
 from gateway.fast.naming import ModelName
 from gateway.fast.plain_body import Plain
 from gateway.ledger.briefs import Asked, Certain, Tokens
@@ -35,6 +36,7 @@ from routers.records import Decision
 
 if TYPE_CHECKING:
     from gateway.fast.lane import Lane
+    from gateway.state import Gateway
 
 _PATH = "/v1/chat/completions"
 _MOST_PLANS = 1_000
@@ -53,11 +55,12 @@ class Plan:
         tally: Where those that came through are counted.
         name: Puts our name into their answers.
         expert, expert_id, endpoint, plain: Whom to call, and where.
+        wait_s: Longest wait for what comes first of an answer, if nobody else could be asked.
     """
 
     __slots__ = (
         "_answer_tokens", "_head", "_model", "_prices", "asked", "certain", "endpoint", "expert",
-        "expert_id", "name", "plain", "tally",
+        "expert_id", "name", "plain", "tally", "wait_s",
     )  # fmt: skip
 
     def __init__(self, lane: Lane, expert: HttpExpert, asked: Asked, decision: Decision) -> None:
@@ -68,6 +71,7 @@ class Plan:
         self.expert_id = card.expert_id
         self.asked = asked
         self.certain: Certain | None = None
+        self.wait_s = lane.first_wait_s(ENDLESS, stream=asked.stream)
         self.name = ModelName(self.expert_id)
         self._prices = card.prices
         self._answer_tokens = usual_answer(card)
@@ -151,7 +155,7 @@ class Plans:
         self._named: dict[tuple[Key, str, bool], Plan | None] = {}
         self._drawn: dict[tuple[Key, str, bool, str, str, str, tuple[str, ...]], Plan | None] = {}
 
-    def visit(self, head: KnownHead, host: str | None) -> Visit | None:
+    def visit(self, gateway: Gateway, head: KnownHead, host: str | None) -> Visit | None:
         """Whoever sends this head, if nothing about them has to be looked at again."""
         lane, headers = self._lane, head.headers
         if lane.traced or not lane.afterwards.idle or not _SPECIAL.isdisjoint(headers):
@@ -163,7 +167,7 @@ class Plans:
         passed = None if key is None else lane.admission.free(key)
         if key is None or passed is None:
             return None
-        return Visit(lane, head, generation, key, passed)
+        return Visit(gateway, lane, head, generation, key, passed)
 
     def named(self, key: Key, model: str, *, stream: bool) -> Plan | None:
         """For requests that name an expert; None: they name somebody else, or can't have a plan."""
@@ -229,31 +233,44 @@ class Visit:
     """A connection whose client repeats its head.
 
     Attributes:
-        lane: Of the configuration that it was looked at under.
+        gateway, lane: Of the configuration that it was looked at under.
         headers: The head's, by lower-case name.
         raw_headers: The same as they came.
         key: Whose it is.
         passed: Its way through the limits: there are none.
+        logged: Whether there is to be a line for each request.
     """
 
-    __slots__ = ("_generation", "_head", "headers", "key", "lane", "passed", "raw_headers")
+    __slots__ = (
+        "_generation", "_head", "gateway", "headers", "key", "lane", "logged", "passed",
+        "raw_headers",
+    )  # fmt: skip
 
     def __init__(
-        self, lane: Lane, head: KnownHead, generation: object, key: Key, passed: FreePass
+        self,
+        gateway: Gateway,
+        lane: Lane,
+        head: KnownHead,
+        generation: object,
+        key: Key,
+        passed: FreePass,
     ) -> None:
+        self.gateway = gateway
         self.lane = lane
         self.headers: Mapping[str, str] = head.headers
         self.raw_headers = head.raw
         self.key = key
         self.passed = passed
+        self.logged = lane.telemetry.access.on
         self._head = head
         self._generation = generation
 
-    def holds(self, lane: Lane, head: KnownHead) -> bool:
+    def holds(self, head: KnownHead) -> bool:
         """Whether it is still the same head, configuration and key."""
+        lane = self.lane
         return (
             (self._head is head or _is_same(self._head.raw, head.raw))
-            and self.lane is lane
+            and lane.open
             and self._generation is lane.keyring.generation
         )
 

@@ -42,40 +42,40 @@ class FastProtocol(PatientProtocol):
     def data_received(self, data: bytes) -> None:
         if self.phase == WAITING and not unfinished(self.cycle):
             template = self._template
-            if template is not None:
-                body = template.body_of(data, MAX_BODY_BYTES)
-                if body is not None and (
-                    self._is_quick(template, body) or self._repeated(template, body)
-                ):
+            body = None if template is None else template.body_of(data, MAX_BODY_BYTES)
+            if template is not None and body is not None:
+                if self._is_quick(template, body) or self._repeated(template, body):
                     return
             self._piece = data
         super().data_received(data)
 
     def _is_quick(self, head: KnownHead, body: bytes) -> bool:
         """Take a request if there is nothing special about it."""
-        gateway = self._gateway()
-        lane = None if gateway is None else gateway.lane
-        if gateway is None or lane is None or not lane.open:
-            return False
         visit = self._visit
         try:
-            if visit is None or not visit.holds(lane, head):
-                host = self.client[0] if self.client else None
-                visit = self._visit = lane.plans.visit(head, host)
-            quick = None if visit is None else Quick.of(self, gateway, visit, body)
+            if visit is None or not visit.holds(head):
+                visit = self._visit = self._visit_of(head)
+            quick = None if visit is None else Quick.of(self, visit, body)
         except Exception:  # noqa: BLE001 - the parser would take a fault of ours for the client's
             _log.exception("the fast path failed; the ordinary one answers")
             return False
         if quick is None:
             return False
-        self._seat(quick, gateway)
+        self._seat(quick, quick.gateway)
         self.turn += 1
+        self.phase = ANSWER
         try:
             quick.begin()
         except Exception:  # noqa: BLE001 - see above
             quick.fault()
-        self.phase = ANSWER if unfinished(self.cycle) else WAITING
         return True
+
+    def _visit_of(self, head: KnownHead) -> Visit | None:
+        gateway = self._gateway()
+        lane = None if gateway is None else gateway.lane
+        if gateway is None or lane is None or not lane.open:
+            return None
+        return lane.plans.visit(gateway, head, self.client[0] if self.client else None)
 
     def client_of(self, quick: Quick) -> Seat:
         """Whoever stands in for a quick request that became an exchange."""

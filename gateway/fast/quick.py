@@ -27,7 +27,7 @@ from gateway.fast.plans import Plan, Visit
 from gateway.fast.unfolding import unfold
 from gateway.ids import new_mark
 from gateway.ledger.briefs import Certain, Closing, Opening
-from gateway.telemetry.tally import MOST, Seen
+from gateway.telemetry.tally import MOST
 from gateway.telemetry.trip import NO_HEADERS
 from routers.records import Decision
 
@@ -46,8 +46,7 @@ class Quick:
 
     Args:
         protocol: The connection it came over.
-        gateway: Who serves it.
-        visit: Whose it is.
+        visit: Whose it is, and who serves it.
         raw: Its body.
         plain: What that says.
         began: Seconds on `time.monotonic`, which is the event loop's clock too.
@@ -76,7 +75,6 @@ class Quick:
     def __init__(
         self,
         protocol: FastProtocol,
-        gateway: Gateway,
         visit: Visit,
         raw: bytes,
         plain: Plain,
@@ -85,7 +83,7 @@ class Quick:
         self._protocol = protocol
         self._stream = plain.stream
         self._text = plain.text
-        self.gateway = gateway
+        self.gateway = visit.gateway
         self.visit = visit
         self.raw = raw
         self.began = began
@@ -103,36 +101,30 @@ class Quick:
         self.admit_s = self.decide_s = self.ledger_s = 0.0
 
     @classmethod
-    def of(cls, protocol: FastProtocol, gateway: Gateway, visit: Visit, raw: bytes) -> Quick | None:
+    def of(cls, protocol: FastProtocol, visit: Visit, raw: bytes) -> Quick | None:
         """A request, if it is plain and may be answered now; nothing is counted before `begin`."""
         began, lane = monotonic(), visit.lane
-        plain = None if len(raw) > lane.max_body_bytes or lane.pressed else read_plain(raw)
+        plain = None if len(raw) > lane.max_body_bytes or lane.ledger.pressed else read_plain(raw)
         if plain is None:
             return None
         model = plain.body["model"]
         plan = lane.plans.named(visit.key, model, stream=plain.stream)
-        if plan is None and not lane.is_drawn(model, stream=plain.stream):
-            return None
-        quick = cls(protocol, gateway, visit, raw, plain, began)
-        if plan is None:
+        if plan is not None:
+            ticket = lane.traffic.admit_now(plan.expert_id)
+            if ticket is None:
+                return None
+            quick = cls(protocol, visit, raw, plain, began)
+            quick.ticket, quick.plan, quick.decision = ticket, plan, plan.certain
+            quick.usd = plan.expected_usd(plain)
+            quick._payload = plan.payload(plain.body)
+        elif lane.is_drawn(model, stream=plain.stream):
+            quick = cls(protocol, visit, raw, plain, began)
             # A router weighs the request as a whole.
             quick.ask = parse_chat(plain.body, visit.headers, visit.key)
-        elif not quick._names(plan, plain):
+        else:
             return None
         quick.admit_s = monotonic() - began
         return quick
-
-    def _names(self, plan: Plan, plain: Plain) -> bool:
-        """Prepare the call of an expert that was named; False if it is out of service."""
-        ticket = self.visit.lane.traffic.admit_now(plan.expert_id)
-        if ticket is None:
-            return False
-        self.ticket = ticket
-        self.plan = plan
-        self.decision = plan.certain
-        self.usd = plan.expected_usd(plain)
-        self._payload = plan.payload(plain.body)
-        return True
 
     def begin(self) -> None:
         """Have it decided, put on record and asked."""
@@ -194,8 +186,12 @@ class Quick:
     def _ask(self, plan: Plan) -> None:
         lane = self.visit.lane
         lane.metrics.running[plan.expert_id] += 1
-        wait_s = lane.first_wait_s(self.patience, stream=self._stream)
-        self._due = min(self.deadline, self.asked_at + wait_s)
+        patience, wait_s = self.patience, plan.wait_s
+        if patience is not ENDLESS:
+            wait_s = lane.first_wait_s(patience, stream=self._stream)
+        due = self.asked_at + wait_s
+        if due < self._due:
+            self._due = due
         self.sent = True
         self.call = plan.plain.send(self._payload, NO_HEADERS, self)
         self._payload = b""
@@ -248,9 +244,9 @@ class Quick:
 
     def _end(self, answer: Answer, body: bytes) -> None:
         """The answer is all that a client counts on: close the books, pass it on."""
-        plan, lane, protocol = self.plan, self.visit.lane, self._protocol
+        plan, visit, protocol = self.plan, self.visit, self._protocol
         assert plan is not None  # noqa: S101 - it was asked
-        now = monotonic()
+        lane, now = visit.lane, monotonic()
         call_s, total_s = now - self.asked_at, now - self.began
         tokens, cost = answer.tokens, plan.cost_nanousd(answer.tokens)
         passed = plan.name.put(body, answer.data)
@@ -262,10 +258,10 @@ class Quick:
         self.response_complete = True
         self._settle(plan, call_s, cost)
         seen = plan.tally.seen
-        seen.append(Seen(self.decide_s, call_s, total_s, tokens, cost))
+        seen.append((self.decide_s, call_s, total_s, tokens, cost))
         if len(seen) >= MOST:
             plan.tally.add_up()
-        if lane.telemetry.access.on:
+        if visit.logged:
             lane.telemetry.access.write_brief(closing)
         timing = (self.admit_s, self.decide_s, self.ledger_s, call_s, total_s - call_s)
         lines = lane.default_lines(protocol.server_state.default_headers)

@@ -89,23 +89,28 @@ class Ledger:
         """Rows that are not on disk yet."""
         return self._waiting.rows
 
+    @property
+    def pressed(self) -> bool:
+        """Whether so much waits that new requests have to."""
+        return self._waiting.rows > self._max_pending
+
     def lag_s(self) -> float:
         """Age of the oldest row that is not on disk, at most; 0 when all are."""
         return time.monotonic() - self._written_to if self.pending else 0.0
 
     def open(self, opening: Opening) -> None:
         """Queue what is announced; on the event loop only. `commit_then` waits for the disk."""
+        if self._closing:
+            raise LedgerError("the ledger is closed")
         self._waiting.briefs.openings.append(opening)
-        self._briefed()
+        if not self._awake.is_set():
+            self._awake.set()
 
     def shut(self, closing: Closing) -> None:
         """Queue how it ended; on the event loop only."""
-        self._waiting.briefs.closings.append(closing)
-        self._briefed()
-
-    def _briefed(self) -> None:
         if self._closing:
             raise LedgerError("the ledger is closed")
+        self._waiting.briefs.closings.append(closing)
         if not self._awake.is_set():
             self._awake.set()
 
@@ -145,7 +150,7 @@ class Ledger:
 
     async def admit(self) -> None:
         """Wait while too much is waiting to be written."""
-        while self.pending > self._max_pending:
+        while self.pressed:
             await self._written((), first=True)
 
     async def flush(self) -> None:

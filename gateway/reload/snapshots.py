@@ -69,6 +69,8 @@ class Snapshots:
         old, self.current = self.current, new
         self._live.append(new)
         self._state.gateway = new.gateway
+        if old.gateway.lane is not None:
+            old.gateway.lane.open = False
         old.gateway.uses.when_idle(lambda: self._retire(old))
 
     def _retire(self, old: Snapshot) -> None:

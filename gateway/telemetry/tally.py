@@ -19,22 +19,9 @@ MOST = 500
 """Requests that are noted before they are added up."""
 
 
-class Seen(NamedTuple):
-    """One request: seconds, tokens, nano-dollars.
-
-    Attributes:
-        decide_s: Duration of the decision.
-        call_s: Duration of the call.
-        total_s: From request to closed books.
-        tokens: As `gateway.ledger.briefs.Tokens`.
-        cost_nanousd: None for nobody knows.
-    """
-
-    decide_s: float
-    call_s: float
-    total_s: float
-    tokens: tuple[int, int, int, int, int]
-    cost_nanousd: int | None
+Seen = tuple[float, float, float, tuple[int, int, int, int, int], int | None]
+"""One request: seconds of the decision, of the call, and from request to closed books; tokens as
+`gateway.ledger.briefs.Tokens`; nano-dollars, None for nobody knows."""
 
 
 class Kind(NamedTuple):
@@ -87,14 +74,14 @@ class Tally:
 
     def _add_tokens(self, seen: list[Seen]) -> None:
         tokens, expert = self._metrics.tokens, self._kind.expert
-        sums = [sum(column) for column in zip(*(each.tokens for each in seen), strict=True)]
+        sums = [sum(column) for column in zip(*(each[3] for each in seen), strict=True)]
         for name, amount in zip(_TOKENS, sums, strict=True):
             if amount or name in ("input", "output"):
                 tokens.add((expert, name), amount)
 
     def _add_costs(self, seen: list[Seen]) -> None:
         metrics, key = self._metrics, self._kind.key
-        costs = [each.cost_nanousd for each in seen]
+        costs = [each[4] for each in seen]
         usd = sum(cost or 0 for cost in costs) / NANO_PER_USD
         if usd:
             metrics.cost.add((self._kind.expert,), usd)

@@ -33,7 +33,7 @@ from gateway.fast.whole import read_whole
 from gateway.ledger import tables
 from gateway.protocol import REFUSED
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Kind, Seen
+from gateway.telemetry.tally import Kind
 from routers.eligible import Constraints
 from routers.explicit import explicit_decision, usual_answer
 from routers.features import estimate_tokens
@@ -379,7 +379,7 @@ def test_what_is_added_up_together_is_what_would_have_been_counted_one_by_one() 
         # On the bounds of buckets too.
         decide_s, call_s, total_s = chance.choice([0.0, 0.001, 0.005, 0.01, 0.3, 5.0, 500.0], 3)
         tokens = (number, number % 3, 0, 2, 1)
-        seen = Seen(decide_s, call_s, total_s, tokens, [None, 0, 1500][number % 3])
+        seen = (decide_s, call_s, total_s, tokens, [None, 0, 1500][number % 3])
         for metrics in (together, apart):
             metrics.tally(kind).seen.append(seen)
         apart.tally(kind).add_up()
