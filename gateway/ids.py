@@ -10,7 +10,7 @@ _AT_ONCE = 4096
 
 
 _chance: list[str] = []
-_stamp = 0, ""
+_latest = [(0, "")]
 """The last millisecond, and its digits: many marks share them."""
 # A child must not hand out what its parent does.
 os.register_at_fork(after_in_child=_chance.clear)
@@ -28,12 +28,11 @@ def new_mark() -> str:
         chance = _chance.pop()
     except IndexError:
         chance = _fetched()
-    global _stamp
     milliseconds = time.time_ns() // 1_000_000
-    before, digits = _stamp
+    before, digits = _latest[0]
     if milliseconds != before:
         digits = f"{milliseconds:012x}"
-        _stamp = milliseconds, digits
+        _latest[0] = milliseconds, digits
     return digits + chance
 
 

@@ -43,11 +43,13 @@ class FastProtocol(PatientProtocol):
         if self.phase == WAITING and not unfinished(self.cycle):
             template = self._template
             body = None if template is None else template.body_of(data, MAX_BODY_BYTES)
-            if template is not None and body is not None:
-                if self._is_quick(template, body) or self._repeated(template, body):
-                    return
+            if template is not None and body is not None and self._takes_body(template, body):
+                return
             self._piece = data
         super().data_received(data)
+
+    def _takes_body(self, head: KnownHead, body: bytes) -> bool:
+        return self._is_quick(head, body) or self._repeated(head, body)
 
     def _is_quick(self, head: KnownHead, body: bytes) -> bool:
         """Take a request if there is nothing special about it."""

@@ -34,7 +34,6 @@ from routers.records import Decision
 if TYPE_CHECKING:
     from gateway.fast.exchange import Exchange
     from gateway.fast.protocol import FastProtocol
-    from gateway.state import Gateway
 
 _log = logging.getLogger(__name__)
 _JSON = "application/json"
@@ -195,6 +194,15 @@ class Quick:
         self.sent = True
         self.call = plan.plain.send(self._payload, NO_HEADERS, self)
         self._payload = b""
+        if self._stream:
+            # Not before it is sent; what a stream needs is there before its first token comes.
+            self._protocol.loop.call_soon(self._expect_stream)
+
+    def _expect_stream(self) -> None:
+        try:
+            self.unfold()
+        except Exception:  # noqa: BLE001 - the event loop would only log it
+            self.fault()
 
     # What comes from the expert.
 
