@@ -28,8 +28,9 @@ help:
 demo: $(STAMP)
 	$(BIN)/pointsman demo --out $(OUT)
 
+# Two at a time: many wait, for a clock or for a process. What a file sets up stays with the file.
 test: $(DEV_STAMP)
-	$(BIN)/pytest -m "not slow and not vllm"
+	$(BIN)/pytest -m "not slow and not vllm" --numprocesses 2 --dist loadfile
 
 # What takes over five seconds each: statistics on real outcomes, processes that are killed, soaks.
 test-slow: $(DEV_STAMP)

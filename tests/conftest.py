@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -120,9 +121,18 @@ def serving(folder: Path) -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Brought up to date once: that takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.db"
+    with opened(f"sqlite:///{path}"):
+        return path
+
+
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, empty_ledger: Path) -> Iterator[Serve]:
     """Start gateways over given experts; settings sections as keyword arguments."""
+    shutil.copy(empty_ledger, tmp_path)
     with serving(tmp_path) as start:
         yield start
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from benchmarks.gateways import SCENARIOS, Scenario, build
-from benchmarks.running import free_ports
+from tests.journeys.test_serve import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 PACE = "first=2000us every=500us tokens=100"
@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     program = build("provider", tmp_path_factory.mktemp("provider"))
-    port = free_ports(1)[0]
+    port = free_port()
     with subprocess.Popen([program, str(port)]) as process:
         with httpx2.Client(transport=httpx2.HTTPTransport(retries=20)) as asking:
             asking.get(f"http://127.0.0.1:{port}/health")
