@@ -61,6 +61,7 @@ class Door(NamedTuple):
         why: Of an engine that is down: the reason.
         wait_s: Seconds that waking is expected to take, of one that sleeps.
         ready_at: When one that wakes is expected to be awake, monotonic seconds; else 0.
+        missing: Its experts that it can't answer for though it is awake, and why.
     """
 
     open: bool
@@ -69,6 +70,7 @@ class Door(NamedTuple):
     why: str
     wait_s: float
     ready_at: float
+    missing: Mapping[str, str] = {}
 
 
 class _Fault(NamedTuple):
@@ -329,7 +331,8 @@ class Steward:
         rising = status in _RISING
         ready_at = self._ready_at.get(name, 0.0) if rising else 0.0
         wait_s = 0.0 if is_open or rising else self.wake_s(name)
-        return Door(is_open, status.value, state.level, why, wait_s, ready_at)
+        missing = dict(state.faults) if is_open else {}
+        return Door(is_open, status.value, state.level, why, wait_s, ready_at, missing)
 
 
 def footprints(memory: Mapping[str, float], wake_s: float) -> dict[str, Footprint]:

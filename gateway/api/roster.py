@@ -85,7 +85,9 @@ async def _moved(request: Request, do: Do, expert_id: str) -> Response:
         message = f"{expert_id} runs on no engine of this gateway, so it can't {do}"
         raise ApiError(409, message, code="not_ours")
     try:
-        outcome = await line.order(do, line.residents.engine_of(expert_id))
+        # An adapter comes and goes by itself, but sleeps with its engine.
+        alone = do in ("start", "stop")
+        outcome = await line.order(do, expert_id if alone else line.residents.engine_of(expert_id))
     except LineError as error:
         raise ApiError(503, str(error), code="engines_away") from error
     if outcome.fault:

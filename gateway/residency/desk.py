@@ -20,7 +20,7 @@ from experts.engines.load import EngineLoad
 from experts.engines.states import EngineState, EngineStatus
 from experts.errors import EngineMoveError, EngineStartError
 from experts.residency.steward import Order, Steward
-from gateway.residency.words import MOST_BYTES, News, Outcome, Told, Wanted, line_of, read_line
+from gateway.residency.words import MOST_BYTES, Do, News, Outcome, Told, Wanted, line_of, read_line
 
 _log = logging.getLogger(__name__)
 _THREADS = 32
@@ -257,6 +257,9 @@ class Desk:
         if do == "show":
             return await self._loop.run_in_executor(self._threads, self._shown, engines, number)
         states = {state.expert_id: state for state in engines.states()}
+        if engine not in states:
+            await self._move_adapter(engines, do, engine)
+            return Outcome(number)
         status = states[engine].status
         if status is EngineStatus.STOPPED and do in ("sleep", "wake"):
             raise EngineMoveError(f"{engine} is stopped: start it first")
@@ -270,6 +273,16 @@ class Desk:
         else:
             await self._woken(engine, status)
         return Outcome(number)
+
+    async def _move_adapter(self, engines: Engines, do: Do, adapter: str) -> None:
+        """Load or unload it; neither takes memory, so the steward need not be asked."""
+        home = next(state for state in engines.states() if adapter in state.serves)
+        if home.status is not EngineStatus.READY:
+            raise EngineMoveError(
+                f"{home.expert_id} is {home.status.value}: wake or start it first"
+            )
+        move = engines.stop if do == "stop" else engines.start
+        await self._loop.run_in_executor(self._threads, move, adapter)
 
     async def _carry_out_by_hand(self, order: Order) -> None:
         engines = self._engines

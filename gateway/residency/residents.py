@@ -88,10 +88,11 @@ class Residents:
     def try_enter(self, expert_id: str) -> bool:
         """Begin a call if that may be now; `leave` ends it."""
         door = self._doors[self._engine_of[expert_id]]
-        if door.stands.open:
+        may = door.stands.open and expert_id not in door.stands.missing
+        if may:
             door.calls += 1
             self.tell(False)
-        return door.stands.open
+        return may
 
     async def enter(self, expert_id: str, within_s: float) -> None:
         """Begin a call as soon as its engine is awake; `leave` ends it.
@@ -103,6 +104,8 @@ class Residents:
         if self.try_enter(expert_id):
             return
         door = self._doors[self._engine_of[expert_id]]
+        if (why := door.stands.missing.get(expert_id)) is not None:
+            raise ExpertOutOfServiceError(expert_id, why, retry_after_s=_STOPPED_S)
         if door.stands.status == EngineStatus.STOPPED:
             raise ExpertOutOfServiceError(expert_id, door.why(), retry_after_s=_STOPPED_S)
         if len(door.turns) >= self._queue:
@@ -180,7 +183,7 @@ class Residents:
     def retry_s(self, expert_id: str) -> float:
         """Seconds until one that is `out` may well be asked again."""
         status = self._doors[self._engine_of[expert_id]].stands.status
-        return _STOPPED_S if status == EngineStatus.STOPPED else _DOWN_S
+        return _DOWN_S if status == EngineStatus.DOWN else _STOPPED_S
 
     def waiting(self, expert_id: str) -> int:
         """How many requests of this process wait for its engine."""
@@ -201,13 +204,18 @@ class Residents:
         self.barred = frozenset(
             expert
             for expert, engine in self._engine_of.items()
-            if engine in shut or engine in self._planned
+            if engine in shut
+            or engine in self._planned
+            or expert in self._doors[engine].stands.missing
         )
-        self.out = {
+        out = {
             expert: self._doors[engine].why()
             for expert, engine in self._engine_of.items()
             if self._doors[engine].stands.status in _OUT
         }
+        for door in self._doors.values():
+            out |= {each: why for each, why in door.stands.missing.items() if each in self}
+        self.out = out
         self.tell(True)
 
     def lost(self) -> None:

@@ -6,14 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from experts.engines.vllm import VllmSpec
+from experts.fake_http import serving
+from experts.fake_vllm import FakeVllm
 from gateway.checking import find_faults
 from gateway.local import Endpoint, local_engines
 from gateway.local_specs import spec_of
 from gateway.pool import build_experts
 from gateway.reload.changes import needs_restart
+from gateway.running import background_server, make_app
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
 from gateway.settings.local import VllmExpert
@@ -112,9 +116,6 @@ def test_what_a_server_is_started_with_needs_a_restart(
 
 
 def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:
-    from experts.fake_http import serving
-    from experts.fake_vllm import FakeVllm
-
     with serving(FakeVllm("there", "sesame")) as fake:
         entry: dict[str, Any] = {"id": "here", "kind": "vllm", "base_url": fake.url}
         entry |= {"model": "there", "api_key": "sesame", "adapters": {"law": "/adapters/law"}}
@@ -124,3 +125,39 @@ def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:
             assert endpoints["here"].base_url == fake.url
             assert endpoints["here"].api_key == "sesame"
             assert fake.adapters == {"law": "/adapters/law"}
+
+
+def test_adapters_come_and_go_by_themselves(tmp_path: Path) -> None:
+    """An adapter that its server lacks is out of service, with the reason; the rest serves."""
+    with serving(FakeVllm("tiny")) as fake:
+        fake.broken.add("/adapters/bad")
+        entry: dict[str, Any] = {"id": "tiny", "kind": "vllm", "base_url": fake.url}
+        entry["adapters"] = {"law": "/adapters/law", "bad": "/adapters/bad"}
+        ledger = {"url": f"sqlite:///{tmp_path}/ledger.db"}
+        settings = Settings.model_validate(
+            {"experts": [entry], "data_dir": tmp_path, "ledger": ledger}
+        )
+        with (
+            local_engines(settings) as endpoints,
+            background_server(make_app(settings, endpoints)) as url,
+            httpx2.Client(base_url=url, timeout=30, trust_env=False) as client,
+        ):
+
+            def ask(model: str) -> httpx2.Response:
+                body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+                return client.post("/v1/chat/completions", json=body)
+
+            assert ask("law").json()["choices"][0]["message"]["content"] == "law says hello"
+            assert ask("bad").status_code == 503
+            assert "No adapter found" in ask("bad").json()["error"]["message"]
+            client.post("/admin/experts/law/stop").raise_for_status()
+            assert fake.adapters == {}
+            assert ask("law").status_code == 503
+            assert "it is stopped" in ask("law").json()["error"]["message"]
+            assert ask("tiny").status_code == 200
+            client.post("/admin/experts/law/start").raise_for_status()
+            assert ask("law").status_code == 200
+            client.post("/admin/experts/tiny/stop").raise_for_status()
+            refused = client.post("/admin/experts/law/start")
+            assert refused.status_code == 409
+            assert "wake or start it first" in refused.json()["error"]["message"]

@@ -19,11 +19,15 @@ from experts.engines.supervisor import Supervisor
 from experts.fake_provider import fake_provider
 from gateway.local import Endpoint
 from gateway.local_specs import engine_entries, spec_of
+from gateway.residency.desk import desk_for
+from gateway.residency.first import steward_of
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from tests.vllm.tiny_llama import make_adapter, make_model
 
 PATIENCE_S = 300
+_TRIES = 100
+"""Until a gateway has heard of what became of an engine."""
 ON_TWO_CORES = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -68,6 +72,23 @@ class Rig:
     def ask(self, model: str, **body: Any) -> httpx2.Response:
         return self.client.post("/v1/chat/completions", json=asked(model, **body))
 
+    def expect_out(self, model: str) -> None:
+        """Requests that name an expert are told to come again, as soon as it is known here."""
+        for _ in range(_TRIES):
+            answer = self.ask(model)
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"]
+                return
+        raise AssertionError(answer.text)
+
+    def expect_back(self, model: str) -> None:
+        """Requests reach it again, as soon as it is known here."""
+        for _ in range(_TRIES):
+            answer = self.ask(model)
+            if answer.headers.get("x-pointsman-expert") == model:
+                return
+        raise AssertionError(answer.text)
+
     def text(self, model: str) -> str:
         """What an expert says when nothing is left to chance."""
         answer = self.ask(model)
@@ -94,10 +115,18 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         settings = _settings(folder, python, provider.url)
         specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
         timing = Timing(backoff=Backoff(first_s=0.0), drain_s=PATIENCE_S)
+        desk = stack.enter_context(desk_for(steward_of(settings.residency)))
+
+        def told(state: EngineState) -> None:
+            desk.told(state)
+            changes.put(state)
+
         supervisor = stack.enter_context(
-            Supervisor(specs, folder / "logs", on_change=changes.put, timing=timing)
+            Supervisor(specs, folder / "logs", on_change=told, timing=timing, drain=desk.drain)
         )
-        endpoint = Endpoint(supervisor.base_url("tiny"), None, supervisor.api_key("tiny"))
+        stack.enter_context(desk.looking_after(supervisor))
+        url, key = supervisor.base_url("tiny"), supervisor.api_key("tiny")
+        endpoint = Endpoint(url, None, key, "tiny", str(desk.path))
         endpoints = dict.fromkeys(supervisor.state("tiny").serves, endpoint)
         url = stack.enter_context(background_server(make_app(settings, endpoints, seed=0)))
         client = stack.enter_context(
