@@ -185,6 +185,9 @@ class Steward:
 
     def step(self, at: float) -> list[Order]:
         """What to begin now; call it whenever anything happened, and at `due_at`."""
+        if not self._room_is_being_made():
+            # Whoever was to make room did not: it is planned anew who does.
+            self._rising = {name for name in self._rising if self._fits(name)}
         view = self._view(at)
         moves = self._planner.plan(at, view)
         self._held = set(moves.drain)
@@ -302,6 +305,10 @@ class Steward:
             self._rises(name, at, self.wake_s(name))
             orders.append(order)
         return orders
+
+    def _room_is_being_made(self) -> bool:
+        draining = any(each.status is EngineStatus.DRAINING for each in self._states.values())
+        return draining or any(order.move == "sleep" for order in self._moves.values())
 
     def _fits(self, name: str) -> bool:
         """Whether there is room for it just now, those that still fall asleep taken in."""

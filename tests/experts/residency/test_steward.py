@@ -37,6 +37,7 @@ class Engines:
         self.processes = [Process(self, number) for number in range(2)]
         self.woken: list[tuple[float, str]] = []
         self.fails: set[str] = set()
+        self.breaks: set[str] = set()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._due = 0.0
         self._order = itertools.count()
@@ -89,6 +90,13 @@ class Engines:
 
     def asleep(self, order: Order) -> None:
         assert not any(process.calls.get(order.engine) for process in self.processes)
+        if order.engine in self.breaks:
+            # It breaks down on the way, once, and is started again.
+            self.breaks.remove(order.engine)
+            self.put(order.engine, EngineStatus.DOWN)
+            self.steward.done(order, self.now, "it is down")
+            self.after(1.0, lambda: self.put(order.engine, EngineStatus.READY))
+            return
         self.put(order.engine, EngineStatus.ASLEEP, level=order.level)
         self.steward.done(order, self.now)
 
@@ -240,6 +248,19 @@ def test_whoever_fails_to_wake_is_left_alone_for_a_while_and_room_is_not_made_fo
     engines.fails = set()
     engines.run(until=200)
     assert engines.status("b") == "ready"
+
+
+def test_if_whoever_was_to_make_room_breaks_down_instead_somebody_makes_it_all_the_same() -> None:
+    engines = Engines(SIX, 1.0)
+    engines.processes[0].ask("a", 0.1)
+    engines.run(until=20)
+    for _ in range(5):
+        engines.processes[0].ask("b", 0.1)
+    engines.breaks = {"a"}
+    engines.run(until=engines.now + 60)
+    assert engines.breaks == set()
+    assert engines.status("b") == "ready"
+    assert len(engines.processes[0].waited) == 6
 
 
 def test_who_was_stopped_is_not_woken_for_requests_but_started_by_hand() -> None:
