@@ -111,10 +111,9 @@ def _replay(experts: tuple[str, ...], train: Side, test: Side, learn: bool, seed
 
 
 def _choose(experts: tuple[str, ...], train: Side, seed: int) -> _Way:
-    """By cross-validation on the training side: routing or cascades, whichever is better.
+    """By cross-validation on the training side: routing, unless another's gain is beyond chance.
 
-    Anything between them only if its gain over the better one is beyond chance: of several ways
-    that are equally good, one is the best by luck, and is then worse on other requests.
+    Of several ways that are equally good one is the best by luck, and then worse on other requests.
     """
     rows = len(train.table)
     prices = np.array(PRICES) / train.table.cost_usd_NA.mean(axis=0).max()
@@ -139,7 +138,7 @@ def _choose(experts: tuple[str, ...], train: Side, seed: int) -> _Way:
         )
         for way, parts in points.items()
     }  # fmt: skip
-    plain = max((_Way(1), _Way(0)), key=lambda way: area[way][0])
+    plain = _Way(1)
     best = max(area, key=lambda way: area[way][0])
     gain, drawn_B = area[best][0] - area[plain][0], area[best][1] - area[plain][1]
     return best if gain > _BEYOND_CHANCE * float(drawn_B.std()) else plain

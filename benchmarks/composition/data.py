@@ -11,6 +11,7 @@ import numpy as np
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.world import World, make_world
 from eval.intervals import percentile_interval
+from eval.prices import read_prices
 from eval.sources import read_outcomes
 from experts.cards import Prices
 from routers.estimators.folds import group_folds, others
@@ -41,6 +42,15 @@ _MMLU_PRO = (
     "Phi-3-mini-4k-instruct", "Qwen1.5-72B-Chat", "gemini-1.5-flash-002", "gemini-1.5-pro-002",
     "mathstral-7B",
 )  # fmt: skip
+_LLMROUTER = (
+    "codegemma-7b", "gemma-2-9b-it", "llama-3.1-8b-instruct", "llama-3.1-nemotron-51b-instruct",
+    "llama-3.3-nemotron-super-49b-v1", "mistral-7b-instruct-v0.3", "qwen2.5-7b-instruct",
+)  # fmt: skip
+_SEVEN_B = (
+    "HuggingFaceH4/zephyr-7b-beta", "cognitivecomputations/dolphin-2.6-mistral-7b",
+    "cognitivecomputations/dolphin-2.9-llama3-8b", "itpossible/Chinese-Mistral-7B-v0.1",
+    "meta-llama/Meta-Llama-3-8B", "meta-math/MetaMath-Mistral-7B", "mistralai/Mistral-7B-v0.1",
+)  # fmt: skip
 _MOT = (
     "gpt-4[cot2]", "gpt-4[greedy_cot1]", "gpt-4[pot1]", "llama-2-13b[pot1]", "llama-2-13b[pot2]",
 )  # fmt: skip
@@ -60,6 +70,9 @@ class Named:
         tasks: Only these; None: all.
         calls: Whether answers are calls of tools.
         wrong_alike: See `make_world`.
+        listed: Whether the file holds neither costs nor the length of answers, so that a request
+            costs what its prompt does by the price list.
+        most: Only so many rows, drawn; None: all.
     """
 
     file: str
@@ -67,6 +80,8 @@ class Named:
     tasks: tuple[str, ...] | None = None
     calls: bool = False
     wrong_alike: float | None = None
+    listed: bool = False
+    most: int | None = None
 
 
 SETS = {
@@ -78,6 +93,8 @@ SETS = {
     "mot": Named("mot_cascade", _MOT),
     "mmlu_pro": Named("mmlu_pro", _MMLU_PRO, wrong_alike=0.5),
     "date": Named("mot_cascade", _DATE, ("date",)),
+    "llmrouter": Named("llmrouter", _LLMROUTER, wrong_alike=0.5, listed=True),
+    "routerdc7b": Named("routerdc7b", _SEVEN_B, wrong_alike=0.5, listed=True, most=6000),
 }
 
 Part = tuple[OutcomeTable, DraftTable]
@@ -140,7 +157,12 @@ def recorded(named: Named, *, prompt_once: bool = False) -> Recorded:
     drafts = read_drafts(path, table)
     if named.file == "mot_cascade":
         table = _priced(table, drafts, prompt_once=prompt_once)
+    if named.listed:
+        table = _by_prompt(table)
     wanted = [named.tasks is None or task in named.tasks for task in table.tasks]
+    if named.most:
+        drawn = set(np.random.default_rng(0).permutation(len(table))[: named.most].tolist())
+        wanted = [row in drawn for row in range(len(table))]
     dev = [row for row, split in enumerate(splits) if split == "dev" and wanted[row]]
     shared = {table.groups[row] for row in dev}
     train = [
@@ -163,6 +185,13 @@ def _priced(table: OutcomeTable, drafts: DraftTable, *, prompt_once: bool) -> Ou
         cost_NA[:, column] = (read_N * price.input + written_N * price.output) / 1e6
     tokens_NA = table.output_tokens_NA * drafts.samples_NA
     return replace(table, cost_usd_NA=cost_NA, output_tokens_NA=tokens_NA)
+
+
+def _by_prompt(table: OutcomeTable) -> OutcomeTable:
+    prices = read_prices(DATA / "prices.csv")
+    input_A = np.array([prices[expert].input if expert in prices else np.nan
+                        for expert in table.experts])  # fmt: skip
+    return replace(table, cost_usd_NA=table.prompt_tokens_NA * input_A / 1e6)
 
 
 def with_interval(value: float, drawn_B: Floats) -> Spread:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.composition.data import Spread, with_interval
-from eval.batches import make_batch
+from eval.batches import Batch, make_batch
+from eval.compositions.caution import Caution
 from eval.compositions.offered import offered
 from eval.compositions.virtual import with_compositions
-from eval.compositions.world import World
+from eval.compositions.world import World, rehearsed
 from eval.intervals import ClusterBootstrap
 from eval.prices import fit_prices
 from routers.fit import encode_table, fit_router
@@ -25,7 +26,16 @@ WEIGHTS = (0.03, 0.1, 0.3)
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """One price of quality; utilities are quality − weight · cost / the dearest expert's cost."""
+    """One price of quality; utilities are quality − weight · cost / the dearest expert's cost.
+
+    Attributes:
+        fixed_utility: Of the best fixed choice on the training rows.
+        single_utility: Of a router over single experts.
+        router_utility: Of the router over all, with caution.
+        plain_utility: Of the same without.
+        over_fixed: The router's gain over the fixed choice.
+        over_singles: Over the router of single experts.
+    """
 
     name: str
     rows: str
@@ -35,6 +45,7 @@ class Picked:
     fixed_utility: Spread
     single_utility: Spread
     router_utility: Spread
+    plain_utility: Spread
     over_fixed: Spread
     over_singles: Spread
     shares: str
@@ -57,12 +68,12 @@ def measured(name: str, what: str, worlds: Sequence[World], seed: int = 0) -> li
         counts: Counter[str] = sum((part[place][2] for part in parts), Counter())
         total = sum(counts.values())
         shares = ", ".join(f"{kind} {100 * n / total:.0f} %" for kind, n in counts.most_common())
-        single = [with_interval(float(mean[row]), drawn[:, row]) for row in range(3)]
+        single = [with_interval(float(mean[row]), drawn[:, row]) for row in range(4)]
         found.append(
             Picked(
                 name, what, len(groups), weight,
                 "; ".join(dict.fromkeys(part[place][1] for part in parts)),
-                single[0], single[1], single[2],
+                single[0], single[1], single[2], single[3],
                 with_interval(float(mean[2] - mean[0]), drawn[:, 2] - drawn[:, 0]),
                 with_interval(float(mean[2] - mean[1]), drawn[:, 2] - drawn[:, 1]),
                 shares,
@@ -77,41 +88,63 @@ def _of_world(world: World, seed: int) -> list[tuple[Floats, str, Counter[str]]]
     scale = float(world.train.table.cost_usd_NA.mean(axis=0).max())
     both = _Decider(train, test, seed, scale)
     alone = _Decider(world.train.table, world.test.table, seed, scale)
+    rows = np.arange(len(test))
     found = []
     for weight in WEIGHTS:
-        known_A = (train.score_NA - weight * train.cost_usd_NA / scale).mean(axis=0)
-        fixed = int(known_A.argmax())
-        utility_NA = test.score_NA - weight * test.cost_usd_NA / scale
-        picked = both.columns(weight)
-        rows = np.arange(len(test))
-        values = np.stack([utility_NA[:, fixed], alone.utility(weight), utility_NA[rows, picked]])
-        kinds = Counter(_kind(test.experts[column]) for column in picked)
-        found.append((values, test.experts[fixed], kinds))
+        known_NA, utility_NA = (_utility(table, weight, scale) for table in (train, test))
+        composed_A = np.array([_kind(name) != "single" for name in train.experts])
+        caution = Caution.fit(both.expected(both.known, weight), known_NA, composed_A)
+        expected_NA = both.expected(both.new, weight)
+        picked_N = caution.columns(expected_NA, composed_A)
+        single_N = alone.expected(alone.new, weight).argmax(axis=1)
+        values = np.stack(
+            [
+                utility_NA[:, caution.fixed],
+                _utility(world.test.table, weight, scale)[rows, single_N],
+                utility_NA[rows, picked_N],
+                utility_NA[rows, expected_NA.argmax(axis=1)],
+            ]
+        )
+        kinds = Counter(_kind(test.experts[column]) for column in picked_N)
+        found.append((values, test.experts[caution.fixed], kinds))
     return found
 
 
+def _utility(table: OutcomeTable, weight: float, scale: float) -> Floats:
+    utility_NA: Floats = table.score_NA - weight * table.cost_usd_NA / scale
+    return utility_NA
+
+
 class _Decider:
-    """The shipped router, learned from one table, on another."""
+    """The shipped router, learned from one table.
+
+    Attributes:
+        known: What it expects of that table's rows, by fits that had not seen them.
+        new: What it expects of another's.
+    """
 
     def __init__(self, train: OutcomeTable, test: OutcomeTable, seed: int, scale: float) -> None:
         encoded = encode_table(Recipe.read(DEFAULT).encoder, train, seed)
         router = fit_router("r", DEFAULT, train, seed=seed, encoded=encoded)
-        features = encoded.featurizer.transform(test.prompts)
-        estimates = router.estimator.predict(features)
         prices = fit_prices(train)
-        self._batch = make_batch(router, features.prompt_tokens_N, estimates, prices)
-        self._test, self._scale = test, scale
+        unseen_NA = rehearsed(router, encoded, train, DEFAULT, seed)
+        features = encoded.featurizer.transform(test.prompts)
+        self.known, self.new = (
+            make_batch(router, each.prompt_tokens_N, estimates, prices)
+            for each, estimates in (
+                (
+                    encoded.features,
+                    replace(router.estimator.predict(encoded.features), quality_NA=unseen_NA),
+                ),
+                (features, router.estimator.predict(features)),
+            )
+        )
+        self._scale = scale
 
-    def columns(self, weight: float) -> np.ndarray:
-        """Whom it chooses."""
-        return self._batch.greedy(weight * self._batch.cost_scale_usd / self._scale)
-
-    def utility(self, weight: float) -> Floats:
-        """What its choices are worth."""
-        rows, columns = np.arange(len(self._test)), self.columns(weight)
-        cost_N = self._test.cost_usd_NA[rows, columns]
-        worth_N: Floats = self._test.score_NA[rows, columns] - weight * cost_N / self._scale
-        return worth_N
+    def expected(self, batch: Batch, weight: float) -> Floats:
+        """Utility of each choice, shape (N, A)."""
+        expected_NA: Floats = batch.quality_NA - weight * batch.cost_NA / self._scale
+        return expected_NA
 
 
 def _kind(name: str) -> str:

@@ -105,7 +105,7 @@ def make_world(
     with threadpool_limits(limits=1):
         encoded = encode_table(Recipe.read(estimator).encoder, table, seed)
         router = fit_router("before", estimator, table, seed=seed, encoded=encoded)
-        ante = _rehearsed(router, encoded, table, estimator, seed), router.estimate(other.prompts)
+        ante = rehearsed(router, encoded, table, estimator, seed), router.estimate(other.prompts)
         rng = np.random.default_rng(seed)
         same: list[Floats | None] = []
         if drafts.has_answers and other_drafts.has_answers:
@@ -162,7 +162,7 @@ def complete(
     return pool.take(rows), drafts.take(rows.tolist(), columns)
 
 
-def _rehearsed(
+def rehearsed(
     router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
 ) -> Floats:
     """Qualities expected of the training rows by fits that had not seen their group."""
