@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import pytest
+from typer.testing import CliRunner, Result
 
 from experts.base import Expert
 from experts.engines.states import EngineStatus
 from experts.fake_provider import FakeProvider, Reply, fake_provider
+from gateway.cli.main import app
 from gateway.local import Endpoint
 from tests.conftest import Serve, Served
 from tests.gateway.residency.pretended import FakeEngines, owner
@@ -92,3 +96,26 @@ def test_a_client_that_leaves_while_it_waits_is_taken_out(serve: Serve, remote: 
                 portal.call(anyio.sleep, 0.2)
             assert line.residents.waiting("b") == 0
             assert engines.states()[0].status is EngineStatus.READY
+
+
+def test_the_command_line_moves_engines_and_shows_them(
+    serve: Serve, remote: Remote, tmp_path: Path
+) -> None:
+    config = tmp_path / "pointsman.yaml"
+    config.write_text(
+        'experts: [{id: a, base_url: "http://127.0.0.1:9/v1"}, {kind: calculator, id: sums}]'
+    )
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, ["experts", *words, "--config", str(config)])
+
+    with gateway(serve, remote) as (served, _, _):
+        at = ("--url", served.url)
+        assert run("wake", "a", *at).stdout.startswith("a is ready")
+        rows = json.loads(run("list", *at, "--json").stdout)
+        assert [row.get("engine", {}).get("tier") for row in rows] == ["awake", None]
+        assert "ready" in run("list", *at).stdout
+        assert run("stop", "a", *at).stdout == "a is stopped\n"
+        refused = run("sleep", "a", *at)
+        assert refused.exit_code != 0
+        assert "a is stopped: start it first" in str(refused.exception)
