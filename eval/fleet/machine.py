@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,18 +34,19 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class MachinePrice:
-    """What a machine that served one expert cost per token.
+    """What one expert's tokens cost on a machine that it had to itself or shared.
 
     Attributes:
-        hours: How long the machine was paid for.
-        usd: What that cost.
+        hours: Its part of the hours that were paid for.
+        usd: What these cost.
         calls: How many it answered.
-        busy_share: Share of the time in which it answered at least one, in [0, 1].
-        at_once: Calls under way on average while it was busy.
-        tokens_per_s: Tokens written per second while it was busy.
+        busy_share: What its calls took of all the machine's time, in [0, 1].
+        at_once: Calls of its own under way on average while there was one.
+        tokens_per_s: Tokens written per second of that time.
         busy: Prices if only the time in which it answered is paid for: what another token costs.
-        whole: Prices at which the tokens pay for all hours, idle ones included.
-        reconciled: What all tokens cost at `whole`, over `usd`; 1 but for rounding.
+        whole: Prices at which the tokens pay for its hours, idle ones and those in which experts
+            were moved included.
+        reconciled: What its tokens cost at `whole`, over `usd`; 1 but for rounding.
     """
 
     hours: float
@@ -58,51 +60,80 @@ class MachinePrice:
     reconciled: float
 
 
-def machine_price(calls: Calls, usd_per_hour: float, hours: float) -> MachinePrice:
-    r"""Share the price of a machine out over the tokens that it read and wrote.
+def machine_prices(
+    calls: Mapping[str, Calls], usd_per_hour: float, hours: float
+) -> dict[str, MachinePrice]:
+    r"""Share the price of a machine out over the tokens that its experts read and wrote.
 
-    While k calls are under way each takes 1/k of the machine, so that the shares s of all calls add
-    up to the busy time, whatever batch they ran in. What a token of either kind takes follows from
+    While k calls are under way, of whichever expert, each takes 1/k of the machine, so that the
+    shares s of all calls add up to the busy time, whatever batch they ran in. Idle time is borne in
+    proportion. What a token of either kind takes of an expert's shares follows from
 
     .. math:: \min_{a, b \ge 0} \sum_i (s_i - a\,\mathrm{input}_i - b\,\mathrm{output}_i)^2
 
-    and both are scaled by one factor until they pay for the hours. Cached prompt tokens take next
-    to nothing and are free.
+    and both are scaled by one factor until they pay for its part of the hours. Cached prompt tokens
+    take next to nothing and are free.
 
     Args:
-        calls: All that the machine did in that time.
+        calls: All that the machine did in that time, by expert.
         usd_per_hour: What an hour of it costs, > 0.
         hours: How long it was paid for, > 0 and not less than it was busy.
 
     Raises:
-        ComparisonError: No call used a token, or the calls took longer than the hours given.
+        ComparisonError: No call of an expert used a token, or the calls took longer than the hours
+            given.
     """
-    if not calls.start_N.size or not (calls.input_N.sum() + calls.output_N.sum()) > 0:
-        raise ComparisonError("no call with a known number of tokens ended in that time")
-    share_N, busy_s = machine_shares(calls.start_N, calls.end_N)
+    for expert, each in calls.items():
+        if not (each.input_N.sum() + each.output_N.sum()) > 0:
+            raise ComparisonError(
+                f"no call of {expert} with a known number of tokens was made in that time"
+            )
+    share_N, busy_s = machine_shares(
+        np.concatenate([each.start_N for each in calls.values()]),
+        np.concatenate([each.end_N for each in calls.values()]),
+    )
     if busy_s > hours * _PER_HOUR * 1.001:
         raise ComparisonError(
             f"the calls took {busy_s / _PER_HOUR:.3g} hours of a machine that is said to have been "
             f"paid for {hours:.3g}"
         )
+    ends = np.cumsum([len(each.start_N) for each in calls.values()])
+    shares = dict(zip(calls, np.split(share_N, ends[:-1]), strict=True))
+    # Where nothing took measurable time, they bear the hours alike.
+    parts = {
+        expert: float(shares[expert].sum()) / busy_s if busy_s else 1 / len(calls)
+        for expert in calls
+    }
+    return {
+        expert: _priced(each, shares[expert], usd_per_hour, hours, parts[expert])
+        for expert, each in calls.items()
+    }
+
+
+def _priced(
+    calls: Calls, share_N: Floats, usd_per_hour: float, hours: float, part: float
+) -> MachinePrice:
+    """One expert's prices, of the `part` of the hours that it bears."""
     tokens_N2 = np.stack([calls.input_N, calls.output_N], axis=1)
     seconds_2 = _per_token(share_N, tokens_N2)
     taken_s = float((tokens_N2 @ seconds_2).sum())
-    usd = usd_per_hour * hours
+    usd = usd_per_hour * hours * part
+    busy_s = float(share_N.sum())
     busy_usd = usd_per_hour * busy_s / _PER_HOUR
-    measured = f"{len(share_N)} calls in {hours:.4g} machine hours at ${usd_per_hour:g}"
+    _, own_s = machine_shares(calls.start_N, calls.end_N)
+    measured = f"{len(share_N)} calls in {hours * part:.4g} machine hours at ${usd_per_hour:g}"
     whole = _prices(seconds_2 * usd / taken_s, f"measured: {measured}, idle time included")
     paid = float((tokens_N2 @ [whole.input, whole.output]).sum()) / _PER_MILLION
     return MachinePrice(
-        hours=hours,
+        hours=hours * part,
         usd=usd,
         calls=len(share_N),
         busy_share=busy_s / (hours * _PER_HOUR),
-        at_once=float((calls.end_N - calls.start_N).sum()) / busy_s if busy_s else 0.0,
-        tokens_per_s=float(calls.output_N.sum()) / busy_s if busy_s else 0.0,
+        at_once=float((calls.end_N - calls.start_N).sum()) / own_s if own_s else 0.0,
+        tokens_per_s=float(calls.output_N.sum()) / own_s if own_s else 0.0,
         busy=_prices(seconds_2 * busy_usd / taken_s, f"measured: {measured}, busy time only"),
         whole=whole,
-        reconciled=paid / usd,
+        reconciled=paid / usd if usd else 1.0,
     )
 
 

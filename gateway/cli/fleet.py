@@ -202,10 +202,12 @@ def residency(
 
 @commands.command()
 def price(
-    expert: Annotated[str, typer.Option(help="Whose machine it is.")],
-    usd_per_hour: Annotated[float, typer.Option(min=1e-9, help="What an hour of it costs.")],
+    expert: Annotated[str, typer.Option(help="A,B: all that the machine serves.")],
     since: Annotated[str, typer.Option(help="First day or moment, e.g. 2026-11-01 (UTC).")],
     until: Annotated[str, typer.Option(help="First day or moment that no longer counts.")],
+    usd_per_hour: Annotated[
+        float | None, typer.Option(min=1e-9, help="What an hour of it costs; default: configured.")
+    ] = None,
     ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Correct what these calls have cost in the ledger.")
@@ -213,29 +215,37 @@ def price(
     config: Config = None,
     json: AsJson = False,
 ) -> None:
-    """What a local expert's tokens cost, from its machine's hours and the calls it answered."""
-    from gateway.cli.machine import priced
+    """What local experts' tokens cost, from their machine's hours and the calls they answered."""
+    from gateway.cli.machine import declared_usd_per_hour, priced
 
     settings = load_settings(config)
     span = day(since, 0.0), day(until, 0.0)
-    told = priced(ledger or settings.ledger_url, expert, usd_per_hour, span, apply=apply)
+    experts = list(dict.fromkeys(name for name in expert.split(",") if name))
+    hourly = declared_usd_per_hour(settings, experts) if usd_per_hour is None else usd_per_hour
+    told = priced(ledger or settings.ledger_url, experts, hourly, span, apply=apply)
     if json:
         show_json(told)
         return
-    out.print(
-        f"{told['calls']:,} calls in {told['hours']:.4g} hours for ${told['usd']:.4g}: busy "
-        f"{told['busy_share']:.1%} of the time, {told['at_once']:.2f} calls at once, "
-        f"{told['tokens_per_s']:.1f} tokens/s"
-    )
-    rows = [
-        [name, f"{each['input']:.4g}", f"{each['output']:.4g}"]
-        for name, each in (("all hours", told["whole"]), ("busy time", told["busy"]))
-    ]
-    headings = {"paid by": "left", "$/Mtok in": "right", "$/Mtok out": "right"}
-    show_table(f"prices of {expert}", headings, rows)
-    out.print(f"its tokens at the first pay for {told['reconciled']:.2%} of the machine")
-    if apply:
-        out.print(f"{told['corrected']:,} attempts were corrected; budgets keep what they paid")
+    _show_prices(told)
+
+
+def _show_prices(told: dict[str, Any]) -> None:
+    out.print(f"{told['hours']:.4g} machine hours for ${told['usd']:.4g}")
+    rows = []
+    for name, one in told["experts"].items():
+        out.print(
+            f"{name}: {one['calls']:,} calls took {one['busy_share']:.1%} of the time, "
+            f"{one['at_once']:.2f} at once, {one['tokens_per_s']:.1f} tokens/s"
+        )
+        for paid_by, prices in (("all hours", one["whole"]), ("busy time", one["busy"])):
+            rows.append([name, paid_by, f"{prices['input']:.4g}", f"{prices['output']:.4g}"])
+    headings = {"expert": "left", "paid by": "left", "$/Mtok in": "right", "$/Mtok out": "right"}
+    show_table("prices", headings, rows)
+    paid = sum(one["reconciled"] * one["usd"] for one in told["experts"].values())
+    out.print(f"the tokens at the first pay for {paid / told['usd']:.2%} of the machine")
+    corrected = [one["corrected"] for one in told["experts"].values() if "corrected" in one]
+    if corrected:
+        out.print(f"{sum(corrected):,} attempts were corrected; budgets keep what they paid")
 
 
 def capacities_of(text: str) -> dict[str, int]:

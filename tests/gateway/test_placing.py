@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from experts.engines.vllm import VllmSpec
+from gateway.cli.machine import declared_usd_per_hour
+from gateway.errors import ConfigError
 from gateway.local_specs import spec_of
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
@@ -59,3 +61,11 @@ def test_what_can_not_be_placed_is_refused_when_it_is_read(old: str, new: str, s
 def test_memory_without_devices_is_refused() -> None:
     with pytest.raises(FaultyConfigError, match="means nothing without `devices`"):
         specs("experts: [{id: a, kind: vllm, model: m, memory_gb: 3}]")
+
+
+def test_an_expert_pays_for_its_share_of_its_devices() -> None:
+    settings = read_configuration(TEXT, "config.yaml").settings
+    assert declared_usd_per_hour(settings, ["large"]) == pytest.approx(2 * 2.5 * 50 / 80)
+    assert declared_usd_per_hour(settings, ["small", "large"]) == pytest.approx(3.125 + 0.3)
+    with pytest.raises(ConfigError, match="what an hour of host's machine costs; give --usd-per"):
+        declared_usd_per_hour(settings, ["small", "host"])

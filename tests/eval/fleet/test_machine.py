@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.errors import ComparisonError
-from eval.fleet.machine import Calls, machine_price, machine_shares
+from eval.fleet.machine import Calls, MachinePrice, machine_prices, machine_shares
 from routers.records import Floats
 
 spans = st.lists(
@@ -20,6 +20,10 @@ spans = st.lists(
 
 def columns(rows: list[tuple[float, ...]]) -> list[Floats]:
     return [np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)]
+
+
+def machine_price(calls: Calls, usd_per_hour: float, hours: float) -> MachinePrice:
+    return machine_prices({"it": calls}, usd_per_hour, hours)["it"]
 
 
 def test_calls_at_once_share_the_machine() -> None:
@@ -89,5 +93,34 @@ def test_what_can_not_be_is_refused() -> None:
     with pytest.raises(ComparisonError, match=r"took 2 hours of a machine .* paid for 1"):
         machine_price(calls, 1.0, 1.0)
     nothing = Calls(*(np.zeros(0) for _ in range(4)))
-    with pytest.raises(ComparisonError, match="no call with a known number of tokens"):
+    with pytest.raises(ComparisonError, match="no call of it with a known number of tokens"):
         machine_price(nothing, 1.0, 1.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(spans, spans, st.integers(0, 1000))
+def test_experts_that_share_a_machine_pay_for_it_together(
+    first: list[tuple[float, ...]], second: list[tuple[float, ...]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    calls = {
+        name: Calls(*columns(rows), *rng.integers(1, 2000, (2, len(rows))).astype(np.float64))
+        for name, rows in (("a", first), ("b", second))
+    }
+    found = machine_prices(calls, 2.5, 1.0)
+    paid = sum(
+        (calls[name].input_N * each.whole.input + calls[name].output_N * each.whole.output).sum()
+        for name, each in found.items()
+    )
+    assert paid / 1e6 == pytest.approx(2.5, rel=1e-6)
+
+
+def test_who_shares_a_machine_pays_for_half_of_the_time_that_both_had_it() -> None:
+    both = {
+        "a": Calls(*(np.array([value]) for value in (0.0, 10.0, 0.0, 100.0))),
+        "b": Calls(*(np.array([value]) for value in (5.0, 15.0, 0.0, 400.0))),
+    }
+    found = machine_prices(both, 3.6, 30 / 3600)
+    assert [each.usd for each in found.values()] == pytest.approx([0.015, 0.015])
+    assert [each.busy_share for each in found.values()] == pytest.approx([0.25, 0.25])
+    assert found["a"].whole.output == pytest.approx(4 * found["b"].whole.output)

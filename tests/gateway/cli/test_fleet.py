@@ -142,7 +142,8 @@ def test_a_machines_hours_become_a_price_that_the_ledger_pays_back(tmp_path: Pat
     expert = EXPERTS[0]
     words = ("price", "--expert", expert, "--usd-per-hour", "2.5", *span, "--ledger", url)
     told = json.loads(run(*words, "--apply", "--json").stdout)
-    assert told["hours"] == pytest.approx(1.0)
+    assert (told["hours"], told["usd"]) == pytest.approx((1.0, 2.5))
+    told = told["experts"][expert]
     assert told["reconciled"] == pytest.approx(1.0, abs=0.02)
     assert told["corrected"] == told["calls"] > 5
     with opened(url) as engine:
@@ -151,6 +152,8 @@ def test_a_machines_hours_become_a_price_that_the_ledger_pays_back(tmp_path: Pat
     assert spent[expert] == pytest.approx(2.5, rel=0.02)
     assert "idle time included" in told["whole"]["source"]
     shown = run(*words)
-    assert "its tokens at the first pay for 100.00% of the machine" in shown.stdout
+    assert "the tokens at the first pay for 100.00% of the machine" in shown.stdout
+    unsaid = run(*words[:3], *span, "--ledger", url)
+    assert f"what an hour of {expert}'s machine costs; give" in str(unsaid.exception)
     backwards = run(*words[:5], "--since", span[3], "--until", span[1], "--ledger", url)
     assert "--until must be after --since" in str(backwards.exception)
