@@ -15,6 +15,7 @@ from experts.engines.keeper import Listener
 from experts.engines.llama import LlamaSpec
 from experts.engines.states import ENDED, EngineState
 from experts.engines.supervisor import Supervisor
+from experts.nvml import check_devices
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
 from gateway.local_specs import engine_entries, spec_of
 from gateway.residency.desk import desk_for
@@ -52,9 +53,11 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
     Those that take turns in memory start if they fit, the most asked first.
 
     Raises:
-        ExpertConfigError: A package is not installed; the message has the command that does.
+        ExpertConfigError: A package is not installed; the message has the command that does. Or a
+            declared device is not there.
         EngineStartError: An engine did not come up; the message has the end of its log.
     """
+    check_devices([one.device() for one in settings.devices])
     specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
     if not specs:
         yield {}

@@ -43,7 +43,8 @@ def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
         path = packaged_model(entry.package, settings.data_dir / "packaged")
         context = PACKAGED[entry.package].context_tokens
         return LlamaSpec(entry.id, path, entry.threads, context, entry.slots, takes_turns)
-    devices = placed_on(settings.devices, settings.experts).get(entry.id, ())
+    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    devices = placed.get(entry.id, ())
     return VllmSpec(
         entry.id,
         entry.model,
@@ -83,9 +84,11 @@ def _sharing(entry: VllmExpert, devices: Sequence[Device]) -> Iterator[str]:
     """What tells its server how much of how many devices it may take."""
     if entry.tensor_parallel > 1:
         yield f"--tensor-parallel-size={entry.tensor_parallel}"
+    if entry.replicas > 1:
+        yield f"--data-parallel-size={entry.replicas}"
     if devices and entry.memory_gb is not None:
         # Of the same share of each, and all of them are equally large.
-        share = entry.memory_gb / len(devices) / devices[0].memory_gb
+        share = entry.memory_gb / entry.tensor_parallel / devices[0].memory_gb
         # Rounded down, so that what fits by its figures fits by its shares.
         yield f"--gpu-memory-utilization={math.floor(share * 1e4) / 1e4:g}"
 

@@ -44,7 +44,7 @@ from gateway.settings.experts import (
 from gateway.settings.guards import PiiGuardSettings, RegexGuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
-from gateway.settings.load import load_settings
+from gateway.settings.load import load_settings, read_configuration
 from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.outcomes import (
@@ -178,6 +178,32 @@ def test_every_shipped_configuration_loads(path: Path) -> None:
 
 def test_the_written_out_default_is_the_default() -> None:
     assert load_settings(ROOT / "config/local.yaml") == Settings()
+
+
+def configurations_in(name: str) -> list[str]:
+    """Every block of a document that is a configuration, those within commands too."""
+    text = read(name)
+    return [
+        *re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL),
+        *re.findall(r"<<'YAML'\n(.*?)^YAML$", text, re.MULTILINE | re.DOTALL),
+    ]
+
+
+@pytest.mark.parametrize("name", ["docs/local-experts.md", "docs/engines.md"])
+def test_every_configuration_of_local_experts_loads(name: str) -> None:
+    blocks = configurations_in(name)
+    assert len(blocks) >= 2
+    for block in blocks:
+        assert read_configuration(block, name).settings.experts
+
+
+def test_a_bare_machine_is_ten_lines_from_three_routed_experts() -> None:
+    text = read("docs/local-experts.md")
+    (lines,) = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(lines.splitlines()) <= 10
+    (block,) = re.findall(r"<<'YAML'\n(.*?)^YAML$", lines, re.MULTILINE | re.DOTALL)
+    experts = read_configuration(block, "fleet.yaml").settings.experts
+    assert [expert.kind for expert in experts] == ["vllm"] * 3
 
 
 def test_every_threat_is_answered_by_a_test_that_exists() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from experts.cards import Prices
 from experts.finetune import TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
 from gateway.cli import engines
@@ -21,8 +23,9 @@ from gateway.cli.progress import stages
 from gateway.errors import ConfigError
 from gateway.settings.children import named_children
 from gateway.settings.compositions import CompositionSettings
-from gateway.settings.experts import ExpertSettings, UrlExpert
+from gateway.settings.experts import CalculatorSettings, ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
+from gateway.settings.local import AdapterExpert, VllmExpert
 from routers.audition import Audition, AuditionRules
 from routers.audition import audition as hold_audition
 from routers.records import Floats, OutcomeTable
@@ -43,10 +46,14 @@ def list_(
         show_json([{**row, **_engine_of(running, row["expert"])} for row in rows])
         return
     columns = {"expert": "left", "kind": "left", "where": "left"}
+    columns |= {"$/Mtok in": "right", "out": "right", "prices of": "left"}
     if running:
         columns |= {"state": "left", "tier": "left", "under way": "right", "waiting": "right"}
         columns |= {"woke in": "right", "load": "left"}
-    shown = [{**row, **engines.standing(running.get(row["expert"]))} for row in rows]
+    shown = [
+        {**row, **_price_cells(row["prices"]), **engines.standing(running.get(row["expert"]))}
+        for row in rows
+    ]
     cells = [[row.get(heading, "") for heading in columns] for row in shown]
     show_table("experts", columns, cells)
 
@@ -57,15 +64,41 @@ def _engine_of(
     return {"engine": running[expert]} if expert in running else {}
 
 
-def _row(expert: ExpertSettings) -> dict[str, str]:
+def _price_cells(prices: Mapping[str, Any] | None) -> dict[str, str]:
+    if prices is None:
+        return {"prices of": "unknown"}
+    told = {"$/Mtok in": f"{prices['input']:g}", "out": f"{prices['output']:g}"}
+    return {**told, "prices of": prices["source"]}
+
+
+def _prices(expert: ExpertSettings) -> Prices | None:
+    """What is known before it is started: a packaged model's are measured then."""
+    from gateway.pool import prices_of
+
+    if isinstance(expert, UrlExpert):
+        return prices_of(expert, datetime.now(UTC))
+    if isinstance(expert, VllmExpert | AdapterExpert) and expert.prices:
+        return expert.prices.prices()
+    if isinstance(expert, CalculatorSettings):
+        return Prices(0, 0, source="runs in the gateway")
+    return None
+
+
+def _row(expert: ExpertSettings) -> dict[str, Any]:
     if isinstance(expert, UrlExpert):
         where = ", ".join(expert.urls)
+    elif isinstance(expert, VllmExpert):
+        where = expert.base_url or expert.model
+    elif isinstance(expert, AdapterExpert):
+        where = f"{expert.path} in {expert.engine}"
     elif isinstance(expert, CompositionSettings):
         names = dict.fromkeys(name for _, name in named_children(expert.model_dump()))
         where = f"asks {', '.join(names)}"
     else:
         where = getattr(expert, "package", "in the gateway")
-    return {"expert": expert.id, "kind": expert.kind, "where": where}
+    prices = _prices(expert)
+    told = asdict(prices) if prices else None
+    return {"expert": expert.id, "kind": expert.kind, "where": where, "prices": told}
 
 
 @commands.command()

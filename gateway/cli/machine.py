@@ -86,7 +86,8 @@ def _declared(settings: Settings, engine: str) -> float | None:
         return entry.usd_per_hour
     if not isinstance(entry, VllmExpert) or entry.memory_gb is None:
         return None
-    devices = placed_on(settings.devices, settings.experts).get(engine, ())
+    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    devices = placed.get(engine, ())
     each_gb = entry.memory_gb / entry.tensor_parallel
     parts = [
         None if one.usd_per_hour is None else one.usd_per_hour * each_gb / one.memory_gb

@@ -11,6 +11,9 @@ from experts.placement import Demand, Device, Placement, place
 from gateway.settings.base import Frozen
 from gateway.settings.faults import Place
 from gateway.settings.local import VllmExpert
+from gateway.settings.residency import ResidencySettings
+
+_TURNS = "those that take turns"
 
 
 class DeviceSettings(Frozen):
@@ -26,10 +29,14 @@ class DeviceSettings(Frozen):
         return Device(self.id, self.memory_gb, self.usd_per_hour)
 
 
-def placed_on(devices: Iterable[DeviceSettings], experts: Iterable[object]) -> Placement:
+def placed_on(
+    devices: Iterable[DeviceSettings], experts: Iterable[object], residency: ResidencySettings
+) -> Placement:
     """The devices of each server that the gateway runs on accelerators, by its expert.
 
-    Empty where no devices are declared: servers then see all that there are.
+    Empty where no devices are declared: servers then see all that there are. Those that take turns
+    in memory are placed as one, with all that they may hold together, so that any of them finds
+    room whoever else is awake.
 
     Raises:
         ExpertConfigError: They don't fit; the message names what does not.
@@ -37,16 +44,25 @@ def placed_on(devices: Iterable[DeviceSettings], experts: Iterable[object]) -> P
     inventory = [one.device() for one in devices]
     if not inventory:
         return {}
-    demands = [
-        Demand(each.id, each.memory_gb, each.tensor_parallel)
+    sized = {
+        each.id: Demand(
+            each.id, each.memory_gb * each.replicas, each.tensor_parallel * each.replicas
+        )
         for each in experts
         if isinstance(each, VllmExpert) and each.placeable and each.memory_gb is not None
-    ]
-    return place(demands, inventory)
+    }
+    turns = {name: demand for name, demand in sized.items() if name in residency.experts}
+    demands = [demand for name, demand in sized.items() if name not in turns]
+    if turns:
+        most = max(demand.devices for demand in turns.values())
+        demands.append(Demand(_TURNS, residency.memory_gb, most))
+    found = dict(place(demands, inventory))
+    together = found.pop(_TURNS, ())
+    return {**found, **{name: together[: demand.devices] for name, demand in turns.items()}}
 
 
 def unplaceable(
-    devices: Sequence[DeviceSettings], experts: Sequence[object]
+    devices: Sequence[DeviceSettings], experts: Sequence[object], residency: ResidencySettings
 ) -> Iterator[tuple[Place, str]]:
     """What keeps the servers from being placed, with where it is said."""
     ids = [one.id for one in devices]
@@ -61,6 +77,6 @@ def unplaceable(
         if not devices and each.memory_gb is not None:
             yield ("experts", index, "memory_gb"), "means nothing without `devices`"
     try:
-        placed_on(devices, experts)
+        placed_on(devices, experts, residency)
     except ExpertConfigError as error:
         yield ("devices",), str(error)

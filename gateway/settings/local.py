@@ -14,7 +14,12 @@ from gateway.settings.explain import nearest, refusal
 from gateway.settings.faults import Place
 from gateway.settings.upstream import url_fault
 
-_PLACING = frozenset({"--tensor-parallel-size", "-tp", "--gpu-memory-utilization"})
+_PLACING = frozenset(
+    {
+        *("--tensor-parallel-size", "-tp", "--data-parallel-size", "-dp"),
+        "--gpu-memory-utilization",
+    }
+)
 
 
 class PackagedExpert(Frozen):
@@ -61,9 +66,11 @@ class VllmExpert(CardSettings):
     device: Literal["gpu", "cpu"] = "gpu"
     """What it computes on; a CPU build frees nothing in its sleep."""
     memory_gb: float | None = Field(None, gt=0)
-    """What its server takes of the `devices`, over all that it computes on."""
+    """What each of its replicas takes of the `devices`, over all that it computes on."""
     tensor_parallel: int = Field(1, ge=1)
     """Over how many devices its weights are divided."""
+    replicas: int = Field(1, ge=1)
+    """Copies of the model, each on devices of its own; vLLM shares out by their queues."""
     lazy: bool = False
     """Start it when it is first woken."""
     optional: bool = False
@@ -111,7 +118,7 @@ class VllmExpert(CardSettings):
 
     @model_validator(mode="after")
     def _says_once_what_it_takes(self) -> Self:
-        said = ["tensor_parallel"] if self.tensor_parallel > 1 else []
+        said = [name for name in ("tensor_parallel", "replicas") if getattr(self, name) > 1]
         said += ["memory_gb"] if self.memory_gb is not None else []
         if said and not self.placeable:
             raise refusal([((said[0],), "is for a server of ours on accelerators")])

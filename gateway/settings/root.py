@@ -84,7 +84,7 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _servers_find_room(self) -> Settings:
-        problems = list(unplaceable(self.devices, self.experts))
+        problems = list(unplaceable(self.devices, self.experts, self.residency))
         if problems:
             raise refusal(problems)
         return self

@@ -42,6 +42,22 @@ def test_each_server_is_told_its_devices_and_its_share() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in found["host"].env
 
 
+def test_replicas_have_devices_of_their_own_in_one_server() -> None:
+    found = specs(TEXT.replace("memory_gb: 28", "memory_gb: 28, replicas: 2"))["middle"]
+    assert found.env["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert found.args == ("--data-parallel-size=2", "--gpu-memory-utilization=0.35")
+
+
+def test_those_that_take_turns_share_what_they_may_hold_together() -> None:
+    turns = "residency: {memory_gb: 24, experts: {small: {memory_gb: 18}, other: {memory_gb: 20}}}"
+    other = "  - {id: other, kind: vllm, model: /models/other, memory_gb: 20}"
+    found = specs(f"{TEXT}{other}\n{turns}\n")
+    assert found["small"].env["CUDA_VISIBLE_DEVICES"] == "2"
+    assert found["other"].env["CUDA_VISIBLE_DEVICES"] == "2"
+    with pytest.raises(FaultyConfigError, match="those that take turns takes 90 GB"):
+        specs(f"{TEXT}{other}\n{turns.replace('24', '90', 1)}\n")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

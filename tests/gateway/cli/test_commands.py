@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -143,12 +145,28 @@ def test_texts_are_forgotten_when_somebody_says_when(config: Path) -> None:
 
 def test_experts_are_listed_with_where_they_answer(config: Path, provider: FakeProvider) -> None:
     rows = json.loads(run("experts", "list", "--config", str(config), "--json").stdout)
+    prices = [row.pop("prices") for row in rows]
     assert rows == [
         {"expert": "small", "kind": "openai", "where": provider.url},
         {"expert": "calculator", "kind": "calculator", "where": "in the gateway"},
     ]
+    assert [(each["input"], each["output"], each["source"]) for each in prices] == [
+        (1.0, 2.0, "config"),
+        (0.0, 0.0, "runs in the gateway"),
+    ]
     shown = run("experts", "list", "--config", str(config)).stdout
     assert provider.url in shown
+
+
+def test_experts_are_listed_with_the_day_of_their_prices(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    entry = {"id": "gpt", "provider": "openai", "model": "gpt-4o-mini", "api_key": "x"}
+    config.write_text(json.dumps({"experts": [entry]}))
+    (row,) = json.loads(run("experts", "list", "--config", str(config), "--json").stdout)
+    today = datetime.now(UTC).date().isoformat()
+    assert re.fullmatch(
+        rf"genai-prices [\d.]+ as of {today}: .*gpt-4o-mini", row["prices"]["source"]
+    )
 
 
 def test_what_a_collection_has_is_not_asked_again(
