@@ -85,7 +85,7 @@ def select(
         With the quality and the cost that are to be expected of it on other requests.
 
     Raises:
-        TableError: Nothing keeps to the budget.
+        TableError: Nothing keeps to the budget, or there are fewer than two groups.
     """
     promising = _promising(logged, sets or expert_sets(logged, depth), goal)
     if not promising:
@@ -99,6 +99,8 @@ def select(
         for _ in range(_PARTITIONS)
         for held in group_folds(groups, _FOLDS, rng)
     ]
+    if not folds:
+        raise TableError("answers of fewer than two groups are known: none can be held out")
     ways = [way for experts in promising for way in _held_out(logged, experts, goal, folds)]
     if not ways:
         raise TableError(

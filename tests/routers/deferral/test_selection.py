@@ -75,3 +75,9 @@ def test_only_what_may_be_chosen_is() -> None:
 def test_a_budget_below_the_cheapest_expert_is_refused() -> None:
     with pytest.raises(TableError, match="no chain costs"):
         selected(world(60, 0), Goal(budget_usd=0.01))
+
+
+def test_where_nothing_can_be_held_out_nothing_is_chosen() -> None:
+    logged = world(60, 0)
+    with pytest.raises(TableError, match="none can be held out"):
+        select(logged, ["one"] * 60, Goal(budget_usd=2.0), np.random.default_rng(0))
