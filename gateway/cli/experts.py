@@ -20,6 +20,7 @@ from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import AsJson, Config
 from gateway.cli.progress import stages
+from gateway.cli.retrieval import retrieval
 from gateway.errors import ConfigError
 from gateway.settings.children import named_children
 from gateway.settings.compositions import CompositionSettings
@@ -31,6 +32,7 @@ from routers.audition import audition as hold_audition
 from routers.records import Floats, OutcomeTable
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)
+commands.command()(retrieval)
 engines.register(commands)
 
 
