@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from experts.errors import ExpertConfigError
@@ -67,19 +66,19 @@ def check_devices(devices: Sequence[Device]) -> None:
 @contextmanager
 def _driver() -> Iterator[Any]:
     try:
-        nvml = import_module("pynvml")
+        import pynvml
     except ModuleNotFoundError:
         yield None
         return
     try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
         yield None
         return
     try:
-        yield nvml
+        yield pynvml
     finally:
-        nvml.nvmlShutdown()
+        pynvml.nvmlShutdown()
 
 
 def _reading(nvml: Any, device_id: str) -> Reading | None:
