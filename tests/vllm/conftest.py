@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,20 +74,15 @@ class Rig:
 
     def expect_out(self, model: str) -> None:
         """Requests that name an expert are told to come again, as soon as it is known here."""
-        for _ in range(_TRIES):
-            answer = self.ask(model)
-            if answer.status_code == 503:
-                assert answer.headers["retry-after"]
-                return
-        raise AssertionError(answer.text)
+        assert self._tried(model, lambda answer: answer.status_code == 503).headers["retry-after"]
 
     def expect_back(self, model: str) -> None:
         """Requests reach it again, as soon as it is known here."""
-        for _ in range(_TRIES):
-            answer = self.ask(model)
-            if answer.headers.get("x-pointsman-expert") == model:
-                return
-        raise AssertionError(answer.text)
+        self._tried(model, lambda answer: answer.headers.get("x-pointsman-expert") == model)
+
+    def _tried(self, model: str, right: Callable[[httpx2.Response], bool]) -> httpx2.Response:
+        answers = (self.ask(model) for _ in range(_TRIES))
+        return next(answer for answer in answers if right(answer))
 
     def text(self, model: str) -> str:
         """What an expert says when nothing is left to chance."""
