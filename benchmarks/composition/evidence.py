@@ -23,7 +23,7 @@ from eval.compositions.world import World
 
 KEPT = ROOT / "benchmarks/results/compositions.json"
 _CROSSED = ("mot", "date")
-_WIDE = ("routerdc7b", "llmrouter", "mmlu_pro")
+_WIDE = ("routerdc7b", "llmrouter", "mmlu_pro", "routerbench")
 
 
 def main() -> None:
