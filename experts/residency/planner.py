@@ -59,7 +59,8 @@ class ResidencyPlanner:
     The demand for an expert is what waits for it, each request counting once more for every time
     that waking takes which it has waited, and what comes within the horizon at its recent rate. A
     sleeping one wakes when its demand exceeds that for those who make room by what moving costs in
-    requests, or when somebody has waited a whole window for it. Who makes room is idle and asked
+    requests, or when somebody has waited a whole window for it; one that is only likely to be asked
+    soon is fetched into free memory, and nobody makes room for it. Who makes room is idle and asked
     again last, as far as can be told: not if anybody waits for it, else by its rate (Belady's rule
     on expectations, never least-recently-used). Whoever woke stays for `stay` times what waking
     took, which bounds how often the same memory moves.
@@ -90,9 +91,9 @@ class ResidencyPlanner:
         memory: float,
         *,
         window_s: float = 30.0,
-        horizon_s: float = 10.0,
+        horizon_s: float = 3.0,
         half_life_s: float = 120.0,
-        stay: float = 0.3,
+        stay: float = 0.2,
     ) -> None:
         for name, footprint in footprints.items():
             if footprint.memory > memory:
@@ -185,6 +186,11 @@ class ResidencyPlanner:
         waiting = sum(1 + (at - time) / patience_s for time in times)
         return waiting + self.rate(expert, at) * self._horizon_s
 
+    def _comes_soon(self, expert: str, at: float) -> bool:
+        """Whether it is to be asked before it could be awake, or within the horizon from then."""
+        within_s = self._footprints[expert].wake_s + self._horizon_s
+        return self.rate(expert, at) * within_s >= 1
+
     def _overdue(self, expert: str, at: float, view: View) -> bool:
         times = view.waiting.get(expert, ())
         return bool(times) and at >= times[0] + self.window_s
@@ -196,7 +202,7 @@ class ResidencyPlanner:
             for name in self._footprints
             if name not in view.awake
             and name not in view.moving
-            and self._demand(name, at, view) >= 1
+            and (name in view.waiting or self._comes_soon(name, at))
         ]
 
         def urgency(name: str) -> tuple[float, float, str]:
@@ -218,6 +224,8 @@ class ResidencyPlanner:
         """Who makes room for `name`; None if it does not pay, or nobody may go yet."""
         if need <= 0:
             return []
+        if name not in view.waiting:
+            return None
         able = [
             each
             for each in view.awake

@@ -32,11 +32,11 @@ class ResidencySettings(Frozen):
     """By id; each runs on an engine of ours."""
     window_s: float = Field(30, gt=0)
     """Longest that a request should wait for others to gather behind it."""
-    horizon_s: float = Field(10, ge=0)
+    horizon_s: float = Field(3, ge=0)
     """How far ahead demand is reckoned."""
     half_life_s: float = Field(120, gt=0)
     """In which what was asked counts half."""
-    stay: float = Field(0.3, ge=0)
+    stay: float = Field(0.2, ge=0)
     """How often the time that waking took an expert stays awake at least."""
     wake_s: float = Field(30, gt=0)
     """What waking is taken to need until it was measured."""

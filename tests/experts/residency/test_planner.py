@@ -101,6 +101,14 @@ def test_what_is_likely_is_fetched_into_free_memory_before_it_is_asked() -> None
     assert made.plan(29.0, View({})).wake == ("a",)
 
 
+def test_nobody_makes_room_for_what_is_only_likely() -> None:
+    made = planner(room=1.0)
+    for at in range(30):
+        made.asked("a", float(at))
+    assert made.plan(29.0, View({"b": 0})) == Moves()
+    assert made.plan(29.0, View({"b": 0}, waiting={"a": [29.0]})).wake == ("a",)
+
+
 def test_an_expert_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="expert 'big' takes 3 of memory, there is 2"):
         ResidencyPlanner({"big": Footprint(3.0, 1.0)}, 2.0)
