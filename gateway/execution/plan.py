@@ -12,6 +12,9 @@ from experts.taxonomy import handling
 from gateway.execution.traffic import Traffic
 
 _NOT_CALLED = ("busy", "out_of_service")
+_EARLY_S = 0.002
+"""Timers count whole milliseconds: they may be so early, and who asks before a pause is over is not
+let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ class Plan:
         return max(backoff_s, wait_s + self._jitter_s()) if wait_s else backoff_s
 
     def _jitter_s(self) -> float:
-        return self._traffic.rules.backoff_s * float(self._traffic.rng.random())
+        return _EARLY_S + self._traffic.rules.backoff_s * float(self._traffic.rng.random())
 
     def _window_wanted(self, failures: Sequence[ExpertCallError]) -> int:
         """Context window that was too small, in tokens; 0 if none was."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Engine
@@ -18,6 +19,7 @@ from gateway.ledger.bulk import Column, Names, driven, insert_columns
 from gateway.ledger.database import certain
 from gateway.ledger.inserts import Known, grouped, insert
 from gateway.ledger.rows import kept_text, prompt_digest
+from gateway.ledger.spool import Rows
 
 _ALIKE = (
     "key_name", "project", "wire", "model_asked", "stream", "expert_id", "price_id",
@@ -76,22 +78,32 @@ _CLOSE = (
 )
 
 
-def write_briefs(engine: Engine, briefs: Briefs, known: Known) -> None:
-    """Insert the rows of these briefs, in a transaction of their own.
+def write_briefs(engine: Engine, briefs: Briefs, known: Known, beside: Iterable[Rows] = ()) -> None:
+    """Insert the rows of these briefs and those beside them, in one transaction.
 
     Prices that are known already are left out, those that are new come to them.
+
+    Args:
+        engine: SQLite.
+        briefs: Their rows certainly refer to rows that are there, so alone they are not checked.
+        known: What is there for good.
+        beside: What waited with them. How a request ended must not come to the disk behind what the
+            same client asked next.
 
     Raises:
         DBAPIError: As if SQLAlchemy had run the statements. It does not, since that takes longer
             than they do.
     """
     prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
-    groups = grouped({id(price): price for price in prices}.values())
-    once = known.fresh(groups)
-    with certain(engine).begin() as connection:
-        insert(connection, groups)
+    first = grouped({id(price): price for price in prices}.values())
+    last = grouped(chain.from_iterable(beside))
+    once = [*known.fresh(first), *known.fresh(last)]
+    checked = engine if any(last.values()) else certain(engine)
+    with checked.begin() as connection:
+        insert(connection, first)
         with driven(connection) as cursor:
             _insert(cursor, briefs)
+        insert(connection, last)
     known.add(once)
 
 

@@ -210,7 +210,9 @@ class Ledger:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             entries, briefs = batch
-            if briefs and not self._written_at_once(briefs):
+            if briefs and self._written_at_once(entries, briefs):
+                entries = []
+            elif briefs:
                 entries = [*self._entries_of(briefs), *entries]
             if entries:
                 self._deliver(entries)
@@ -239,16 +241,16 @@ class Ledger:
         self._taken = time.monotonic()
         return self._waiting.take(_MAX_BATCH_ROWS)
 
-    def _written_at_once(self, briefs: Briefs) -> bool:
-        """Write them the quick way; False: nothing of them is written."""
+    def _written_at_once(self, entries: Sequence[Entry], briefs: Briefs) -> bool:
+        """Write all of it the quick way; False: nothing of it is written."""
         if not self._staged or self._put_aside_rows:
             return False
         try:
-            write_briefs(self._writing, briefs, self._known)
+            write_briefs(self._writing, briefs, self._known, [entry[0] for entry in entries])
         except DBAPIError:
             # Whatever it was, it is found out row by row.
             return False
-        self._settle((), None, briefs.rows)
+        self._settle(entries, None, briefs.rows)
         return True
 
     def _entries_of(self, briefs: Briefs) -> list[Entry]:

@@ -175,6 +175,17 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
     assert 3 <= step.wait_s < 3.1
 
 
+@pytest.mark.parametrize("failed", [True, False], ids=["again", "at first"])
+def test_a_timer_may_be_early_by_a_millisecond_without_breaking_a_pause(failed: bool) -> None:
+    case = Case("a", backoff_s=1e-9)
+    case.paused("a", 3)
+    failures = [ExpertRateLimitedError("a", "x", retry_after_s=3)] if failed else []
+    step = case.plan.next(failures, LEFT_S)
+    assert step is not None
+    case.clock.now += step.wait_s - 0.001
+    assert case.health.admit("a") is not None
+
+
 @pytest.mark.parametrize(
     ("left_s", "max_wait_s"), [(2.9, 10), (60, 2)], ids=["no time", "too long"]
 )
