@@ -21,6 +21,7 @@ from gateway.settings.logging import LoggingSettings
 from gateway.telemetry.redaction import Redactor
 
 _STOP_S = 2.0
+_CLIENT = "httpx2"
 
 
 class Lines(QueueHandler):
@@ -131,6 +132,9 @@ class Logs:
         self._before = (list(root.handlers), root.level)
         root.handlers[:] = [self._lines]
         root.setLevel(self._level)
+        if self._level != "DEBUG":
+            # A line of each call and of each look at an engine; ours say more.
+            logging.getLogger(_CLIENT).setLevel(logging.WARNING)
         self._listener.start()
 
     def stop(self) -> None:
@@ -138,6 +142,7 @@ class Logs:
         root = logging.getLogger()
         root.handlers[:], level = self._before
         root.setLevel(level)
+        logging.getLogger(_CLIENT).setLevel(logging.NOTSET)
         last = threading.Thread(target=self._listener.stop, name="last-log-lines", daemon=True)
         last.start()
         last.join(_STOP_S)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import orjson
 import pytest
 
@@ -85,6 +86,15 @@ def test_the_level_is_kept_and_given_back() -> None:
         _log.error("this")
     assert [line["message"] for line in lines(stream)] == ["this"]
     assert logging.getLogger().level == before
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", False), ("debug", True)])
+def test_calls_of_the_http_client_have_lines_only_for_those_who_look_for_faults(
+    level: str, said: bool, provider: FakeProvider
+) -> None:
+    with logged(level=level) as stream, httpx2.Client(trust_env=False) as client:
+        client.get(f"{provider.url}/models")
+    assert ("httpx2" in {line["logger"] for line in lines(stream)}) is said
 
 
 def test_nobody_waits_for_a_pipe_that_is_not_read() -> None:
