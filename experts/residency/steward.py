@@ -118,6 +118,7 @@ class Steward:
         self._rose_at: dict[str, float] = {}
         self._ready_at: dict[str, float] = {}
         self._faults: dict[str, _Fault] = {}
+        self._broken: set[str] = set()
         self._told: dict[str, Door] = {}
         self._shut_at: dict[str, int] = {}
         self.number = 0
@@ -129,6 +130,10 @@ class Steward:
         name = state.expert_id
         self._states[name] = state
         status = state.status
+        if status is EngineStatus.DOWN:
+            self._broken.add(name)
+        elif status is not EngineStatus.STARTING:
+            self._broken.discard(name)
         if status is EngineStatus.READY:
             self._wished.pop(name, None)
             rose_at = self._rose_at.pop(name, None)
@@ -332,6 +337,9 @@ class Steward:
         name, status, why = state.expert_id, state.status, state.last_error
         if status is EngineStatus.ASLEEP and self._barred(name, at):
             status, why = EngineStatus.DOWN, self._faults[name].why
+        elif status is EngineStatus.STARTING and name in self._broken:
+            # Nobody waits for one that broke down: whoever can asks another until it is back.
+            status = EngineStatus.DOWN
         falling = name in self._moves and self._moves[name].move == "sleep"
         is_open = status is EngineStatus.READY and not falling and name not in self._held
         why = why.splitlines()[0] if status is EngineStatus.DOWN and why else ""

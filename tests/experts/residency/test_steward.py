@@ -293,3 +293,16 @@ def test_waking_is_expected_to_take_what_it_took_from_that_depth() -> None:
         assert steward.wake_s("a") == seconds
     steward.changed(EngineState("b", "", EngineStatus.ASLEEP, level=ENDED), 0.0)
     assert steward.wake_s("b") == 30.0
+
+
+def test_who_broke_down_is_out_until_it_answers_again_but_nobody_is_who_starts() -> None:
+    steward = Steward(ResidencyPlanner({}, 1.0), {}, 1.0)
+    told = []
+    for status in (
+        *(EngineStatus.STARTING, EngineStatus.READY, EngineStatus.DOWN, EngineStatus.STARTING),
+        *(EngineStatus.READY, EngineStatus.STOPPED, EngineStatus.STARTING),
+    ):
+        why = "ended" if status is EngineStatus.DOWN else ""
+        steward.changed(EngineState("a", "", status, last_error=why), 0.0)
+        told.append(steward.news(0.0)["a"].status)
+    assert told == ["starting", "ready", "down", "down", "ready", "stopped", "starting"]
