@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import httpx2
@@ -20,6 +20,12 @@ Url = Annotated[str | None, typer.Option(help="The gateway that runs; default: a
 Expert = Annotated[str, typer.Argument(help="Id of the expert.")]
 _MOVES_S = 900.0
 """A large model takes minutes to start."""
+_MOVES = {
+    "start": "Start the engine of an expert that was stopped.",
+    "sleep": "Send an expert to sleep when its calls are over; it wakes when it is asked.",
+    "wake": "Wake an expert now; others make room for it.",
+    "stop": "End the engine of an expert when its calls are over; only `start` brings it back.",
+}
 
 
 class EngineCommandError(GatewayError):
@@ -28,52 +34,21 @@ class EngineCommandError(GatewayError):
 
 def register(commands: typer.Typer) -> None:
     """Add the commands."""
-    for command in (start, sleep, wake, stop):
-        commands.command()(command)
+    for do, says in _MOVES.items():
+        commands.command(do, help=says)(_command(do))
 
 
-def start(
-    expert: Expert,
-    url: Url = None,
-    key: ApiKey = None,
-    config: Config = None,
-    json: AsJson = False,
-) -> None:
-    """Start the engine of an expert that was stopped."""
-    _move("start", expert, _base(url, config), key, json=json)
+def _command(do: str) -> Callable[..., None]:
+    def command(
+        expert: Expert,
+        url: Url = None,
+        key: ApiKey = None,
+        config: Config = None,
+        json: AsJson = False,
+    ) -> None:
+        _move(do, expert, _base(url, config), key, json=json)
 
-
-def sleep(
-    expert: Expert,
-    url: Url = None,
-    key: ApiKey = None,
-    config: Config = None,
-    json: AsJson = False,
-) -> None:
-    """Send an expert to sleep when its calls are over; it wakes when it is asked."""
-    _move("sleep", expert, _base(url, config), key, json=json)
-
-
-def wake(
-    expert: Expert,
-    url: Url = None,
-    key: ApiKey = None,
-    config: Config = None,
-    json: AsJson = False,
-) -> None:
-    """Wake an expert now; others make room for it."""
-    _move("wake", expert, _base(url, config), key, json=json)
-
-
-def stop(
-    expert: Expert,
-    url: Url = None,
-    key: ApiKey = None,
-    config: Config = None,
-    json: AsJson = False,
-) -> None:
-    """End the engine of an expert when its calls are over; only `start` brings it back."""
-    _move("stop", expert, _base(url, config), key, json=json)
+    return command
 
 
 def engines_now(url: str | None, settings: Settings, key: str | None) -> dict[str, dict[str, Any]]:
