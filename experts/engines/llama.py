@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ import httpx2
 from experts.connecting import tls
 from experts.engines.load import EngineLoad, read_load
 from experts.engines.process import ServerProcess
+from experts.engines.readiness import await_token
 from experts.errors import EngineMoveError
 
 _CHILD = Path(__file__).with_name("llama_child.py")
-_POLL_S = 0.05
-_PROBE_TIMEOUT_S = 30.0
 _LOAD_TIMEOUT_S = 2.0
 
 
@@ -95,18 +93,11 @@ class LlamaEngine:
     def wait_ready(self, timeout_s: float) -> None:
         """Block until the model has written a token.
 
-        A server can say that it is healthy and still fail every request, so nothing less counts.
-
         Raises:
             EngineStartError: It ended, or did not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + timeout_s
-        while not self._writes_a_token(min(_PROBE_TIMEOUT_S, timeout_s)):
-            code = self.wait_exit(_POLL_S)
-            if code is not None:
-                raise self.process.start_error(f"ended with exit code {code}")
-            if time.monotonic() >= deadline:
-                raise self.process.start_error(f"gave no answer within {timeout_s:g} s")
+        failure = self.process.start_error
+        await_token(self._writes_a_token, self.wait_exit, failure, timeout_s)
 
     def wait_exit(self, timeout_s: float | None = None) -> int | None:
         """Block until the process ends; its exit code, or None if it still runs or never ran."""

@@ -6,22 +6,21 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from experts.engines.load import EngineLoad
 from experts.engines.process import ServerProcess
+from experts.engines.readiness import await_token
 from experts.engines.vllm_api import VllmApi
 from experts.errors import EngineMoveError, EngineStartError
 
 _CHILD = Path(__file__).with_name("group_child.py")
 _SIDE = Path(__file__).with_name("vllm_side")
-_POLL_S = 0.1
-_TOKEN_S = 30.0
 _END_S = 15.0
 """More than the child allows the server to end by itself."""
 
@@ -133,13 +132,8 @@ class VllmEngine:
         Raises:
             EngineStartError: It ended, is too old, or did not answer in time.
         """
-        deadline = time.monotonic() + timeout_s
-        while not self._api.writes_a_token(self._name, min(_TOKEN_S, timeout_s)):
-            code = self.wait_exit(_POLL_S)
-            if code is not None:
-                raise self._start_error(f"ended with exit code {code}")
-            if time.monotonic() >= deadline:
-                raise self._start_error(f"gave no answer within {timeout_s:g} s")
+        writes = partial(self._api.writes_a_token, self._name)
+        await_token(writes, self.wait_exit, self._start_error, timeout_s)
         self._api.check_version()
         self._load_adapters()
 
