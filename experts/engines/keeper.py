@@ -197,7 +197,7 @@ class Keeper:
         before = self.state
         self._wanted.set()
         try:
-            self._launch()
+            self._launch(wakes=before.wakes + (before.status is EngineStatus.ASLEEP))
         except EngineStartError as error:
             if before.status in (EngineStatus.STARTING, EngineStatus.DOWN):
                 self._note_down(str(error))
@@ -208,7 +208,7 @@ class Keeper:
 
     def _wake_alive(self) -> None:
         begun = self._timing.clock()
-        self._change(status=EngineStatus.WAKING)
+        self._change(status=EngineStatus.WAKING, wakes=self.state.wakes + 1)
         try:
             self.engine.wake()
             self.engine.wait_ready(self.engine.spec.ready_s)

@@ -34,6 +34,7 @@ class EngineState:
         base_url: Where it answers; the same over restarts.
         status: What it is doing.
         restarts: How often it was started again.
+        wakes: How often it was woken.
         last_error: Why it was last down, "" if it never was.
         serves: All experts that it answers for: its own, and one for each adapter.
         pid: Its process, None while it has none or if it is not ours.
@@ -49,6 +50,7 @@ class EngineState:
     base_url: str
     status: EngineStatus = EngineStatus.STARTING
     restarts: int = 0
+    wakes: int = 0
     last_error: str = ""
     serves: tuple[str, ...] = ()
     pid: int | None = None

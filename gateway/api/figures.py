@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.described.operation import ADMIN, Text, described
 from gateway.state import gateway_of
+from gateway.telemetry.engines import engine_figures
 from gateway.telemetry.metrics import CONTENT_TYPE
 
 api = APIRouter()
@@ -14,4 +15,7 @@ api = APIRouter()
 @api.get("/metrics", **described(Text("text/plain"), ADMIN))
 async def metrics(request: Request) -> Response:
     """Prometheus's text format; it names neither keys nor prompts."""
-    return Response(await gateway_of(request).telemetry.metrics.text(), media_type=CONTENT_TYPE)
+    gateway = gateway_of(request)
+    line = gateway.lasting.line
+    engines = engine_figures(await line.shown() if line else {})
+    return Response(await gateway.telemetry.metrics.text(engines), media_type=CONTENT_TYPE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
 
@@ -15,13 +14,12 @@ from gateway.api.described.admin import ExpertMoved, ExpertStates
 from gateway.api.described.operation import ADMIN, described
 from gateway.errors import ApiError
 from gateway.reload.snapshots import Snapshots
-from gateway.residency.line import Line, LineError
+from gateway.residency.line import LineError
 from gateway.residency.words import Do
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter(prefix="/admin/experts")
 _MOVES = (*ADMIN, 409)
-_SHOWN_S = 5.0
 _TIERS = ("awake", "host memory", "dropped", "disk")
 """Where its weights are, by the level of its sleep."""
 
@@ -36,7 +34,8 @@ async def list_experts(request: Request) -> Response:
     gateway_of(request).keyring.check_admin(request)
     snapshots: Snapshots = request.app.state.snapshots
     current = snapshots.current.gateway
-    engines = await _shown(current.lasting.line)
+    line = current.lasting.line
+    engines = await line.shown() if line else {}
     told = [
         _about(current, name, expert, engines)
         for name, expert in sorted(current.pool.experts.items())
@@ -93,20 +92,9 @@ async def _moved(request: Request, do: Do, expert_id: str) -> Response:
     if outcome.fault:
         status = 409 if outcome.fault == "conflict" else 503
         raise ApiError(status, outcome.message, code=f"move_{outcome.fault}")
-    engines = await _shown(line)
+    engines = await line.shown()
     about = {"id": expert_id, "engine": _engine(gateway, expert_id, engines)}
     return Response(orjson.dumps(about), media_type="application/json")
-
-
-async def _shown(line: Line | None) -> Mapping[str, Mapping[str, Any]]:
-    """Engine to how it is, as far as its owner says."""
-    if line is None:
-        return {}
-    try:
-        with anyio.fail_after(_SHOWN_S):
-            return (await line.order("show")).shown
-    except (LineError, TimeoutError):
-        return {}
 
 
 def _engine(
@@ -120,7 +108,7 @@ def _engine(
     if shown is None:
         return None
     state = shown["state"]
-    kept = ("status", "level", "restarts", "last_error", "start_s", "sleep_s", "wake_s")
+    kept = ("status", "level", "restarts", "wakes", "last_error", "start_s", "sleep_s", "wake_s")
     return {
         "name": name,
         **{field: state[field] for field in kept},

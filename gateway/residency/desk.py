@@ -25,6 +25,7 @@ from gateway.residency.words import MOST_BYTES, Do, News, Outcome, Told, Wanted,
 _log = logging.getLogger(__name__)
 _THREADS = 32
 _CLOSE_S = 5.0
+_LOAD_S = 2.0
 _SOCKET = "engines.sock"
 
 
@@ -255,7 +256,7 @@ class Desk:
         if engines is None:
             raise EngineMoveError("the engines are not ready to be moved yet")
         if do == "show":
-            return await self._loop.run_in_executor(self._threads, self._shown, engines, number)
+            return Outcome(number, shown=await self._shown(engines))
         states = {state.expert_id: state for state in engines.states()}
         if engine not in states:
             await self._move_adapter(engines, do, engine)
@@ -308,19 +309,26 @@ class Desk:
         finally:
             self._wishes.remove(wish)
 
-    def _shown(self, engines: Engines, number: int) -> Outcome:
-        shown: dict[str, dict[str, Any]] = {}
-        for state in engines.states():
-            name, load = state.expert_id, None
-            if state.status is EngineStatus.READY:
-                load = engines.load(name)
-            shown[name] = {
+    async def _shown(self, engines: Engines) -> dict[str, dict[str, Any]]:
+        states = {state.expert_id: state for state in engines.states()}
+        asked = {
+            name: self._loop.run_in_executor(self._threads, engines.load, name)
+            for name, state in states.items()
+            if state.status in (EngineStatus.READY, EngineStatus.DRAINING)
+        }
+        if asked:
+            # One that hangs must not hide how the others are.
+            await asyncio.wait(asked.values(), timeout=_LOAD_S)
+        loads = {name: load.result() for name, load in asked.items() if load.done()}
+        return {
+            name: {
                 "state": asdict(state),
                 "calls": self._steward.calls(name),
                 "waiting": self._steward.waiting(name),
-                "load": None if load is None else asdict(load),
+                "load": asdict(load) if (load := loads.get(name)) else None,
             }
-        return Outcome(number, shown=shown)
+            for name, state in states.items()
+        }
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 _GATHER_S = 0.02
 """By so much a report that nobody waits for is put off, so that one tells of many calls."""
 _AGAIN_S = 0.2
+_SHOWN_S = 5.0
 
 
 def open_line(settings: Settings, endpoints: Endpoints) -> Line | None:
@@ -115,6 +118,14 @@ class Line:
             return await answer
         finally:
             self._orders.pop(number, None)
+
+    async def shown(self) -> Mapping[str, Mapping[str, Any]]:
+        """Engine to how it is, see `Outcome`; nothing if its owner does not say."""
+        try:
+            with anyio.fail_after(_SHOWN_S):
+                return (await self.order("show")).shown
+        except (LineError, TimeoutError):
+            return {}
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():

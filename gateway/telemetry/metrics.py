@@ -201,10 +201,14 @@ class Metrics:
             await anyio.to_thread.run_sync(_leave, self._frozen(), self._shared)
             await anyio.sleep(COPY_EVERY_S)
 
-    async def text(self) -> bytes:
-        """Everything in Prometheus's text format."""
+    async def text(self, whole: Iterable[Metric] = ()) -> bytes:
+        """Everything in Prometheus's text format.
+
+        Args:
+            whole: What no other process has figures of.
+        """
         # Thousands of series take tens of milliseconds to write out.
-        return await anyio.to_thread.run_sync(_text, self._frozen(), self._shared)
+        return await anyio.to_thread.run_sync(_text, self._frozen(), self._shared, whole)
 
     def _frozen(self) -> list[Frozen]:
         for tally in self._tallies.values():
@@ -230,10 +234,13 @@ def _families(figures: Sequence[Frozen]) -> Iterator[Metric]:
     yield from ProcessCollector(registry=None).collect()
 
 
-def _text(figures: Sequence[Frozen], shared: SharedFigures | None) -> bytes:
+def _text(
+    figures: Sequence[Frozen], shared: SharedFigures | None, whole: Iterable[Metric]
+) -> bytes:
     families = _families(figures)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Page(families if shared is None else shared.merged(families)))
+    registry.register(_Page(whole))
     return generate_latest(registry)
 
 

@@ -46,6 +46,7 @@ class EngineJson(Open):
     level: int
     tier: str
     restarts: int
+    wakes: int
     last_error: str
     start_s: float | None
     sleep_s: float | None

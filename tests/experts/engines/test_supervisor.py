@@ -154,7 +154,7 @@ def test_a_sleeper_drains_first_and_says_what_its_moves_took() -> None:
         supervisor.sleep("a", ENDED)
         assert (engine.running, supervisor.state("a").level) == (False, ENDED)
         supervisor.wake("a")
-        assert (engine.running, engine.starts) == (True, 2)
+        assert (engine.running, engine.starts, supervisor.state("a").wakes) == (True, 2, 2)
     assert [stage.changes.get().status for _ in range(4)] == [
         READY,
         EngineStatus.DRAINING,
@@ -185,7 +185,7 @@ def test_one_without_levels_sleeps_by_ending_and_nobody_restarts_it() -> None:
         assert not stage.engines["a"].running
         supervisor.wake("a")
         state = supervisor.state("a")
-        assert (state.status, state.level, state.restarts) == (READY, 0, 0)
+        assert (state.status, state.level, state.restarts, state.wakes) == (READY, 0, 0, 1)
         stage.engines["a"].die()
         stage.expect(DOWN)
         assert stage.expect(READY).restarts == 1

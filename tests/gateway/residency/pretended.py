@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from experts.engines.load import EngineLoad
 from experts.engines.states import ENDED, EngineState, EngineStatus
@@ -24,6 +25,7 @@ class FakeEngines:
         self.desk = desk
         self.moves: list[str] = []
         self.broken: set[str] = set()
+        self.loads: dict[str, Callable[[], EngineLoad]] = {}
         self._lock = threading.Lock()
         self._states = {
             name: EngineState(name, "", EngineStatus.ASLEEP, serves=(name,), level=ENDED)
@@ -34,7 +36,7 @@ class FakeEngines:
         return tuple(self._states.values())
 
     def load(self, expert_id: str) -> EngineLoad | None:
-        return None
+        return self.loads[expert_id]() if expert_id in self.loads else None
 
     def wake(self, expert_id: str) -> None:
         self._rise(expert_id)
@@ -50,8 +52,13 @@ class FakeEngines:
 
     def put(self, name: str, status: EngineStatus, error: str = "") -> None:
         with self._lock:
-            self._states[name] = state = EngineState(
-                name, "", status, last_error=error, level=ENDED if status != "ready" else 0
+            before = self._states[name]
+            self._states[name] = state = replace(
+                before,
+                status=status,
+                last_error=error,
+                level=ENDED if status != "ready" else 0,
+                wakes=before.wakes + (status == "waking"),
             )
             awake = [n for n, s in self._states.items() if s.status not in ("asleep", "stopped")]
             assert len(awake) <= 1, awake

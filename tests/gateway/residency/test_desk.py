@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from experts.engines.load import EngineLoad
 from experts.engines.states import EngineStatus
 from experts.errors import (
     ExpertBusyError,
     ExpertOutOfServiceError,
 )
+from gateway.residency import desk
 from gateway.residency.first import fitting
 from gateway.residency.line import Line, LineError
 from gateway.residency.residents import Residents
@@ -141,6 +144,28 @@ async def test_sleepers_cost_their_wake_and_a_broken_down_one_is_out() -> None:
             engines.put("a", EngineStatus.DOWN, "ended with exit code -9\nlog")
             await anyio.sleep(0.05)
             assert residents.out == {"a": "its engine is down: ended with exit code -9"}
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_hangs_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "_LOAD_S", 0.05)
+    let_go = threading.Event()
+
+    def hang() -> EngineLoad:
+        let_go.wait(10)
+        return EngineLoad(1, 0)
+
+    with owner() as engines:
+        async with worker(engines.desk.path) as residents:
+            await call(residents, "a")
+            engines.loads["a"] = hang
+            shown = await residents.line.shown()  # type: ignore[attr-defined]
+            assert (shown["a"]["state"]["status"], shown["a"]["load"]) == ("ready", None)
+            assert shown["b"]["state"]["status"] == "asleep"
+            let_go.set()
+            engines.loads["a"] = lambda: EngineLoad(1, 0)
+            shown = await residents.line.shown()  # type: ignore[attr-defined]
+            assert shown["a"]["load"]["running"] == 1
 
 
 @pytest.mark.anyio

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner, Result
 
 from experts.base import Expert
-from experts.engines.states import EngineStatus
+from experts.engines.load import EngineLoad
+from experts.engines.states import ENDED, EngineStatus
 from experts.fake_provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
 from gateway.local import Endpoint
@@ -49,6 +51,31 @@ def test_a_request_wakes_its_expert_and_those_that_wait_begin_together(
         states = {each["id"]: each["engine"]["status"] for each in told}
         assert states == {"a": "asleep", "b": "ready"}
         assert served.verified().faults == ()
+
+
+def test_prometheus_hears_how_the_engines_are(serve: Serve, remote: Remote) -> None:
+    with gateway(serve, remote) as (served, engines, _):
+        assert served.ask("a").status_code == 200
+        assert served.ask("b").status_code == 200
+        engines.loads["b"] = lambda: EngineLoad(3, 2, 0.25, 30, 40)
+        families = text_string_to_metric_families(served.client.get("/metrics").text)
+        found = {
+            " ".join((sample.name, *sample.labels.values())): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name.startswith("pointsman_engine_")
+        }
+        told = {
+            **{"status a asleep": 1, "status b ready": 1},
+            **{"sleep_level a": ENDED, "sleep_level b": 0},
+            **{"wakes_total a": 1, "wakes_total b": 1},
+            **{"restarts_total a": 0, "restarts_total b": 0},
+            **{"requests_held a": 0, "requests_held b": 0},
+            **{"requests_running b": 3, "requests_waiting b": 2, "kv_cache_ratio b": 0.25},
+            "prefix_cache_hit_tokens_total b": 30,
+            "prefix_cache_query_tokens_total b": 40,
+        }
+        assert found == {f"pointsman_engine_{name}": value for name, value in told.items()}
 
 
 def test_waiting_is_weighed_against_quality_and_said(serve: Serve, remote: Remote) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import anyio
 from prometheus_client.parser import text_string_to_metric_families
 
+from experts.engines.states import EngineState, EngineStatus
+from gateway.telemetry.engines import engine_figures
 from gateway.telemetry.metrics import Metrics
 
 OTHER = """
@@ -54,6 +57,17 @@ def test_one_process_answers_for_all_that_run(tmp_path: Path) -> None:
         other.stdin.close()
     assert samples(anyio.run(metrics.text), "pointsman_requests_total") == {ours: 2.0}
     assert list(tmp_path.glob(f"{theirs}*")) == []
+
+
+def test_engines_are_told_of_once_whoever_answers(tmp_path: Path) -> None:
+    metrics = Metrics()
+    metrics.share(tmp_path)
+    state = asdict(EngineState("tiny", "", EngineStatus.READY, restarts=2))
+    engines = {"tiny": {"state": state, "waiting": 0, "load": None}}
+    text = anyio.run(metrics.text, engine_figures(engines)).decode()
+    told = [line for line in text.splitlines() if line.startswith("pointsman_engine_")]
+    assert 'pointsman_engine_restarts_total{engine="tiny"} 2.0' in told
+    assert not any("worker" in line for line in told)
 
 
 def test_one_process_alone_has_no_such_label() -> None:
