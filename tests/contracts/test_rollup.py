@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import func, select, update
 
 from experts.cards import Prices
 from gateway.ids import now
 from gateway.ledger import tables
-from gateway.ledger.database import open_database
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, reprice
 from gateway.ledger.rollup import by_expert, days_due, summed, total
@@ -18,17 +15,10 @@ from gateway.ledger.store import Ledger
 from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
 from gateway.settings.ledger import LedgerSettings
-from tests.contracts.test_ledger import CHEAP, UNPRICED, a_decision, booked, score
+from tests.contracts.booked import CHEAP, UNPRICED, a_decision, booked, score
 from tests.gateway.raw import until
 
 _DAY_S = 86_400
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    opened = Ledger(open_database(url))
-    yield opened
-    opened.close()
 
 
 def rows_alone(ledger: Ledger) -> tuple[object, object]:

@@ -11,12 +11,13 @@ import anyio
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.errors import ExpertCallError
-from experts.fakes import ScriptedExpert
-from experts.messages import ChatRequest, Event, Message
+from experts.errors import ExpertCallError, ExpertProtocolError, ExpertUnavailableError
+from experts.fakes import ScriptedExpert, says
+from experts.messages import ChatRequest, Event, Message, Usage
 from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.booking import Booking
+from gateway.errors import ApiError, api_error
 from gateway.execution.delivered import Delivered
 from gateway.execution.execution import Execution
 from gateway.execution.reserve import UNLIMITED, Reservation
@@ -28,6 +29,9 @@ from gateway.settings.root import Settings
 from routers.eligible import Constraints
 from routers.records import Decision, Preference
 from routers.router import untrained_router
+
+ANSWER = says("The capital is Lima.", Usage(input=10, output=6))
+WHOLE = "The capital is Lima."
 
 
 class Book:
@@ -163,3 +167,44 @@ def composed_of(expert: Expert, name: str = "composed") -> Expert:
             return None
 
     return Composed()
+
+
+def down(name: str, status: int = 503) -> list[Any]:
+    return [ExpertUnavailableError(name, "down", status=status)]
+
+
+class Purse:
+    """Allows calls until it is empty, and bounds their answers."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        self.open = 0
+        self.paid: list[int | None] = []
+
+    async def cover(self, card: ExpertCard, request: ChatRequest) -> Coin:
+        if not self.calls:
+            raise ApiError(429, "the budget is spent", code="budget_exceeded")
+        self.calls -= 1
+        self.open += 1
+        return Coin(self, ChatRequest(request.messages, 7, request.stream, request.params))
+
+
+class Coin:
+    """One call's worth of a purse."""
+
+    def __init__(self, purse: Purse, request: ChatRequest) -> None:
+        self.request = request
+        self._purse = purse
+
+    def spent(self, cost_nanousd: int | None, usage: Usage | None) -> None:
+        self._purse.open -= 1
+        self._purse.paid.append(cost_nanousd)
+
+
+def cut_after(words: int, name: str) -> list[Any]:
+    return [*ANSWER[:words], ExpertProtocolError(name, "cut")]
+
+
+def status_of(run: Run) -> int:
+    assert run.error is not None
+    return api_error(run.error).status

@@ -1,0 +1,101 @@
+"""A second expert, asked when the first is slow to speak."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from experts.fakes import Ending, Hold, Sleep
+from experts.messages import Usage
+from tests.gateway.execution.bench import (
+    ANSWER,
+    WHOLE,
+    Bench,
+    down,
+    scripted,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+HEDGED = {"hedge_after_s": 0.03}
+
+
+async def test_the_second_expert_answers_when_the_first_is_silent() -> None:
+    slow = scripted("a", [Hold(), *ANSWER])
+    run = await Bench(slow, scripted("b", ANSWER, rank=1), execution=HEDGED).run()
+    assert (run.text, run.execution.answered_by) == (WHOLE, "b")
+    assert run.book.attempts() == [("a", "cancelled", None), ("b", "ok", None)]
+    assert slow.calls[0].ending is Ending.CLOSED
+    assert run.booking.cost_complete
+    assert run.booking.usage == Usage(input=10, output=6)
+
+
+async def test_the_first_expert_answers_if_it_is_faster_after_all() -> None:
+    hold, asked = Hold(), Hold()
+    first, second = scripted("a", [hold, *ANSWER]), scripted("b", [asked], rank=1)
+    bench = Bench(first, second, execution=HEDGED)
+
+    async def release() -> None:
+        await asked.reached.wait()
+        hold.release.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(release)
+        run = await bench.run()
+    assert run.execution.answered_by == "a"
+    assert run.book.attempts() == [("a", "ok", None), ("b", "cancelled", None)]
+
+
+async def test_nobody_is_hedged_who_speaks_in_time() -> None:
+    second = scripted("b", ANSWER, rank=1)
+    run = await Bench(scripted("a", ANSWER), second, execution=HEDGED).run()
+    assert (run.execution.answered_by, second.calls) == ("a", [])
+
+
+async def test_a_hedge_that_fails_is_no_loss() -> None:
+    hold, asked = Hold(), Hold()
+    asked.release.set()
+    second = scripted("b", [asked, *down("b")], rank=1)
+
+    async def release() -> None:
+        await asked.reached.wait()
+        hold.release.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(release)
+        run = await Bench(scripted("a", [hold, *ANSWER]), second, execution=HEDGED).run()
+    assert run.book.attempts() == [("a", "ok", None), ("b", "failed", "unavailable")]
+
+
+async def test_when_both_calls_fail_a_third_expert_is_asked() -> None:
+    asked = Hold()
+    asked.release.set()
+    first = scripted("a", [Sleep(0.1), *down("a")])
+    second = scripted("b", [asked, *down("b")], rank=1)
+    run = await Bench(first, second, scripted("c", ANSWER, rank=2), execution=HEDGED).run()
+    assert run.execution.answered_by == "c"
+    assert run.booking.attempts == 3
+
+
+async def test_a_client_that_leaves_stops_both_calls() -> None:
+    asked = Hold()
+    first, second = scripted("a", [Hold()]), scripted("b", [asked], rank=1)
+    bench = Bench(first, second, execution=HEDGED)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run)
+        await asked.reached.wait()
+        tasks.cancel_scope.cancel()
+    assert [expert.calls[0].ending for expert in (first, second)] == [Ending.CLOSED] * 2
+
+
+async def test_a_hedge_needs_a_retry_from_the_budget() -> None:
+    hold, second = Hold(), scripted("b", ANSWER, rank=1)
+    rules = {**HEDGED, "retry_ratio": 0, "retries_per_s": 0}
+    bench = Bench(scripted("a", [hold, *ANSWER]), second, execution=rules)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run)
+        await hold.reached.wait()
+        await anyio.sleep(0.1)
+        hold.release.set()
+    assert second.calls == []
