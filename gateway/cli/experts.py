@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from experts.cards import Prices
-from experts.finetune import TuneRules, read_examples
+from experts.finetune import PREFERENCES, SFT, TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
 from gateway.cli import engines
 from gateway.cli.chat import ApiKey
@@ -202,24 +202,37 @@ def _as_json(held: Audition) -> dict[str, Any]:
 @commands.command()
 def tune(
     base: Annotated[Path, typer.Option(help="Directory of a model and its tokenizer.")],
-    sft: Annotated[Path, typer.Option(help="Rows of `ledger export --sft`.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory for the adapter.")],
+    sft: Annotated[Path | None, typer.Option(help="Rows of `ledger export --sft`.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option("--preferences", help="Rows of `ledger export --preferences`.")
+    ] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At the start.")] = 2e-4,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="At the start; default 2e-4, of pairs 1e-5.")
+    ] = None,
     epochs: Annotated[float, typer.Option(min=0, help="Times each example is seen.")] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 4,
     max_length: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 1024,
+    beta: Annotated[float, typer.Option(min=0.001, help="How hard pairs hold to the base.")] = 0.1,
+    held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Part that judges.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
     json: AsJson = False,
 ) -> None:
-    """Fine-tune a LoRA adapter on the log's best answers; needs the extra `rl`.
+    """Fine-tune a LoRA adapter on the log's best answers or on pairs; needs the extra `rl`.
 
     Serve it beside its base (vLLM: --enable-lora), configure it as an expert, collect answers of
     it, and let `routers admit` say what it is worth.
     """
-    rules = TuneRules(rank, learning_rate, epochs, batch, max_length, seed)
+    rules = TuneRules(rank, learning_rate, epochs, batch, max_length, beta, held_out, seed)
+    if sft is not None and pairs is None:
+        data, lesson = sft, SFT
+    elif pairs is not None and sft is None:
+        data, lesson = pairs, PREFERENCES
+    else:
+        raise ConfigError("experts tune needs one of --sft FILE and --preferences FILE")
     with stages() as progress:
-        tuned = tune_adapter(base, read_examples(sft), out_dir, rules, progress)
+        tuned = tune_adapter(base, read_examples(data, lesson), out_dir, rules, progress, lesson)
     if json:
         show_json({**asdict(tuned), "adapter": str(tuned.adapter)})
         return
@@ -228,3 +241,8 @@ def tune(
         f"{tuned.losses[-1]:.3f}, licences {', '.join(tuned.licences)}",
         soft_wrap=True,
     )
+    if judged := tuned.judged:
+        told = f"held out: {judged.examples}, loss {judged.loss_before:.3f} to {judged.loss:.3f}"
+        if judged.margin is not None:
+            told += f", margin {judged.margin:+.3f}, right way {judged.right_way:.0%}"
+        out.print(told, soft_wrap=True)
