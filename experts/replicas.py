@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from experts.breaker import Breaker, BreakerRules
+from experts.engines.load import EngineLoad
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest
 from experts.taxonomy import PAUSING, handling
@@ -20,14 +21,14 @@ _MAX_PREFIX_CHARS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How calls are spread over endpoints; loads are calls under way.
+    """How calls are spread over endpoints, by `Endpoint.busy`.
 
     Attributes:
         session_margin: A session stays with the endpoint that has its prompt cached while that
-            endpoint's load is at most this much above the lowest: what a cold cache is worth.
+            endpoint is at most this much busier than the idlest: what a cold cache is worth.
         prefix_margin: The same for conversations that only begin alike.
         prefix_chars: A beginning (up to the first question) shorter than this is not worth it.
-        headroom: No endpoint is preferred for its cache beyond this multiple of the mean load,
+        headroom: No endpoint is preferred for its cache beyond this multiple of the mean,
             unless it is within the margin, >= 1.
     """
 
@@ -42,17 +43,31 @@ class Endpoint:
 
     Attributes:
         url: Its base URL, `/v1` included.
-        load: Calls under way.
+        load: Calls of ours under way.
+        others: Requests of others under way there, as it said last.
+        waiting: Requests that it had accepted and not begun then, ours among them.
         salt: What tells it apart in hashes.
     """
 
-    __slots__ = ("breaker", "load", "salt", "url")
+    __slots__ = ("breaker", "load", "others", "salt", "url", "waiting")
 
     def __init__(self, url: str, breaker: Breaker | None) -> None:
         self.url = url
         self.load = 0
+        self.others = 0
+        self.waiting = 0
         self.salt = blake2b(url.encode(), digest_size=16).digest()
         self.breaker = breaker
+
+    @property
+    def busy(self) -> int:
+        """Requests under way; those that wait count twice, since a new one would wait as well."""
+        return self.load + self.others + self.waiting
+
+    def told(self, load: EngineLoad) -> None:
+        """It says how busy it is."""
+        self.others = max(0, load.under_way - self.load)
+        self.waiting = load.waiting
 
     @property
     def in_service(self) -> bool:
@@ -117,8 +132,7 @@ class Replicas:
 
     In this order: the endpoint that answered this session before, the one that conversations
     beginning like this one go to (rendezvous hashing, so that an endpoint more or less moves only
-    its own share), the one with the least load. The first two are left when they are too busy, see
-    `Balance`.
+    its own share), the idlest one. The first two are left when they are too busy, see `Balance`.
 
     Source: Thaler & Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998
     (rendezvous hashing); Mirrokni, Thorup & Zadimoghaddam, "Consistent Hashing with Bounded
@@ -177,30 +191,30 @@ class Replicas:
     def _chosen(
         self, ready: Sequence[Endpoint], request: ChatRequest, session: str | None
     ) -> Endpoint:
-        lowest = min(one.load for one in ready)
+        lowest = min(one.busy for one in ready)
         if session is not None:
             kept = self._sessions.get(session)
             allowed = lowest + self._balance.session_margin
-            if kept is not None and kept in ready and kept.load <= allowed:
+            if kept is not None and kept in ready and kept.busy <= allowed:
                 return kept
         key = session or prefix_of(request)
         if session is None and len(key) < self._balance.prefix_chars:
-            return self._least_loaded(ready, lowest)
+            return self._idlest(ready, lowest)
         return self._preferred(ready, key, lowest)
 
     def _preferred(self, ready: Sequence[Endpoint], key: str, lowest: int) -> Endpoint:
         """The first in the key's own order of endpoints that is not too busy; one always is not."""
-        mean = (1 + sum(one.load for one in ready)) / len(ready)
+        mean = (1 + sum(one.busy for one in ready)) / len(ready)
         most = max(
             math.ceil(self._balance.headroom * mean) - 1, lowest + self._balance.prefix_margin
         )
-        open_ = [one for one in ready if one.load <= most]
+        open_ = [one for one in ready if one.busy <= most]
         digest = blake2b(key.encode(), digest_size=16).digest()
         # The built-in hash differs from process to process; workers must agree.
         return max(open_, key=lambda one: blake2b(one.salt + digest, digest_size=8).digest())
 
-    def _least_loaded(self, ready: Sequence[Endpoint], lowest: int) -> Endpoint:
-        idle = [one for one in ready if one.load == lowest]
+    def _idlest(self, ready: Sequence[Endpoint], lowest: int) -> Endpoint:
+        idle = [one for one in ready if one.busy == lowest]
         self._turn += 1
         return idle[self._turn % len(idle)]
 

@@ -45,6 +45,7 @@ from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.api.reference import DescribedApp
+from gateway.asking_load import watch_load
 from gateway.begun import CLIENT_LEFT
 from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
@@ -288,6 +289,7 @@ def create_app(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch_routers, snapshots)
             tasks.start_soon(watch_keys, snapshots)
+            tasks.start_soon(watch_load, snapshots)
             tasks.start_soon(gateway.telemetry.watch_loop)
             tasks.start_soon(gateway.telemetry.metrics.leave_copies)
             if gateway.lasting.line is not None:

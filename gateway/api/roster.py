@@ -142,6 +142,12 @@ def _endpoints(expert: Expert) -> list[dict[str, Any]]:
     if not isinstance(expert, HttpExpert):
         return []
     return [
-        {"url": each.url, "in_flight": each.load, "wait_s": round(each.wait_s, 3)}
+        {
+            "url": each.url,
+            "in_flight": each.load,
+            "others": each.others,
+            "waiting": each.waiting,
+            "wait_s": round(each.wait_s, 3),
+        }
         for each in expert.endpoints
     ]

@@ -75,6 +75,8 @@ class BalanceSettings(Frozen):
     prefix_margin: int = Field(2, ge=0)
     prefix_chars: int = Field(512, ge=1)
     headroom: float = Field(1.25, ge=1)
+    load_s: float = Field(1, gt=0)
+    """How often endpoints that tell their load are asked for it."""
 
     def balance(self) -> Balance:
         return Balance(self.session_margin, self.prefix_margin, self.prefix_chars, self.headroom)

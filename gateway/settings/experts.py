@@ -31,6 +31,8 @@ class UrlExpert(CardSettings):
     base_url: str = ""
     base_urls: tuple[str, ...] = ()
     """Instead of `base_url`: several endpoints that serve the same model."""
+    tells_load: bool = False
+    """Whether its endpoints say at `/metrics` how busy they are, as vLLM and llama.cpp do."""
     allow_link_local: bool = False
     """Let its URL be a link-local address or a cloud's metadata service."""
     model: str = ""

@@ -25,6 +25,7 @@ class Provider:
         max_tokens_field: What it calls the longest answer; None: what the client called it.
         hosted: Whether its models are large hosted ones, which call tools and follow schemas.
         local: Whether it usually runs on the operator's machines.
+        tells_load: Whether its servers say at `/metrics` how busy they are.
     """
 
     base_url: str | None = None
@@ -35,6 +36,7 @@ class Provider:
     max_tokens_field: str | None = None
     hosted: bool = True
     local: bool = False
+    tells_load: bool = False
 
     @property
     def asks(self) -> frozenset[str]:
@@ -103,7 +105,7 @@ PROVIDERS: dict[str, Provider] = {
         local=True,
     ),
     "lm_studio": Provider("http://localhost:1234/v1", hosted=False, local=True),
-    "vllm": Provider(hosted=False, local=True),
+    "vllm": Provider(hosted=False, local=True, tells_load=True),
 }
 _PLACEMENT = ("region", "resource")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
@@ -138,6 +140,8 @@ def preset(entry: Mapping[str, Any]) -> dict[str, Any]:
         filled.setdefault("structured_output", True)
     if provider.local:
         filled.setdefault("local", True)
+    if provider.tells_load:
+        filled.setdefault("tells_load", True)
     if provider.max_tokens_field and provider.kind == "openai":
         filled.setdefault("max_tokens_field", provider.max_tokens_field)
     return filled

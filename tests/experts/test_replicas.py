@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.breaker import BreakerRules
+from experts.engines.load import EngineLoad
 from experts.errors import (
     ExpertConnectionError,
     ExpertRateLimitedError,
@@ -96,6 +97,27 @@ def test_a_session_stays_until_that_costs_more_than_a_cold_cache() -> None:
     assert moved is not stays
     stays.load = 0
     assert picked(replicas, asked(), "s").endpoint is moved, "its cache is there now"
+
+
+def test_what_others_ask_of_an_endpoint_counts_and_who_waits_counts_twice() -> None:
+    replicas = Replicas(URLS[:2], Balance(session_margin=3, prefix_margin=3))
+    first, second = replicas.endpoints
+    ours = picked(replicas, asked(), "s")
+    first, second = (first, second) if ours.endpoint is first else (second, first)
+    first.told(EngineLoad(running=3, waiting=0))
+    assert (first.load, first.others, first.busy) == (1, 2, 3), "one of the three is ours"
+    assert home(replicas, asked()) == second.url
+    assert home(replicas, asked(), "s") == first.url, "its cache is worth three requests"
+    first.told(EngineLoad(running=3, waiting=1))
+    assert first.busy == 5
+    assert home(replicas, asked(), "s") == second.url
+    alike = [long_beginning(chr(65 + i)) for i in range(20)]
+    assert {home(replicas, request) for request in alike} == {second.url}
+    second.told(EngineLoad(running=2, waiting=0))
+    assert {home(replicas, request) for request in alike} == {first.url, second.url}
+    ours.end(None)
+    first.told(EngineLoad(running=0, waiting=0))
+    assert (first.busy, home(replicas, asked())) == (0, first.url)
 
 
 def test_sessions_are_forgotten_in_the_end() -> None:

@@ -31,10 +31,12 @@ class Promotion(Open):
 
 
 class Endpoint(Open):
-    """One of an expert's URLs."""
+    """One of an expert's URLs; of one that tells its load, what it said last."""
 
     url: str
     in_flight: int
+    others: int
+    waiting: int
     wait_s: float
 
 

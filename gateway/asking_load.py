@@ -1,0 +1,54 @@
+"""Hears from the endpoints of experts that have several how busy they are, beside the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import anyio
+import httpx2
+
+from experts.connecting import tls
+from experts.engines.load import read_load
+from experts.http_expert import HttpExpert
+from experts.replicas import Endpoint
+from gateway.reload.snapshots import Snapshots
+from gateway.settings.base import secret
+from gateway.settings.experts import UrlExpert
+from gateway.state import Gateway
+
+_ANSWER_S = 1.0
+
+
+async def watch_load(snapshots: Snapshots) -> None:
+    """Ask them all at once, every so often, for ever."""
+    # A proxy from the environment has no business between us.
+    async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False, verify=tls()) as client:
+        while True:
+            gateway = snapshots.current.gateway
+            with anyio.move_on_after(_ANSWER_S):
+                async with anyio.create_task_group() as tasks:
+                    for endpoint, headers in _asked(gateway):
+                        tasks.start_soon(_ask, client, endpoint, headers)
+            await anyio.sleep(gateway.settings.balance.load_s)
+
+
+def _asked(gateway: Gateway) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
+    for entry in gateway.settings.experts:
+        expert = gateway.pool.experts.get(entry.id)
+        if isinstance(entry, UrlExpert) and entry.tells_load and isinstance(expert, HttpExpert):
+            key = entry.api_key and secret(entry.api_key)
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            for endpoint in expert.endpoints if len(expert.endpoints) > 1 else ():
+                yield endpoint, headers
+
+
+async def _ask(client: httpx2.AsyncClient, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
+    """One that gives no answer may have too much to do for that: it is taken to be as before."""
+    try:
+        page = await client.get(f"{endpoint.url.removesuffix('/v1')}/metrics", headers=headers)
+    except (httpx2.HTTPError, OSError, AttributeError):
+        # The last is how a socket shows that it was gone at once, see `HttpExpert`.
+        return
+    load = read_load(page.text) if page.is_success else None
+    if load is not None:
+        endpoint.told(load)
