@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.calibration import Calibration
-from eval.intervals import Interval
+from eval.intervals import Interval, Spread
 from eval.oracles import RecallRow
 from eval.pairs import Pair
 from eval.robustness import Robustness
@@ -195,6 +195,33 @@ class MeasuredPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class AtPrice:
+    """One price of quality; utilities are quality − weight · cost / the dearest expert's cost.
+
+    Attributes:
+        weight: Quality points that one mean request to the dearest expert costs.
+        fixed: The best fixed choice, expert or composition, on the training rows.
+        fixed_utility: Its utility, as a figure with its 95 % interval like all that follow.
+        single_utility: Of a router over single experts.
+        router_utility: Of the router over all, with caution.
+        plain_utility: Of the same without.
+        over_fixed: The router's gain over the fixed choice, paired.
+        over_singles: Over the router of single experts, paired.
+        shares: What the router picks: kind to its share of the requests, the most frequent first.
+    """
+
+    weight: float
+    fixed: str
+    fixed_utility: Spread
+    single_utility: Spread
+    router_utility: Spread
+    plain_utility: Spread
+    over_fixed: Spread
+    over_singles: Spread
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Routers, baselines and single experts, judged by the same queries.
 
@@ -211,6 +238,8 @@ class Comparison:
         measured: Further points, measured elsewhere.
         seconds: Stage of the comparison to the seconds it took.
         pairs: Routers that were tested against each other.
+        at_prices: The recommended router over experts and compositions against the best fixed one
+            of them, where compositions were offered.
     """
 
     data: Mapping[str, Any]
@@ -224,6 +253,7 @@ class Comparison:
     measured: tuple[MeasuredPoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     pairs: tuple[Pair, ...] = ()
+    at_prices: tuple[AtPrice, ...] = ()
 
     @property
     def costs_known(self) -> bool:

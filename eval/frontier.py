@@ -105,9 +105,14 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
     found = {name: Dot.of(single.point) for name, single in comparison.singles.items()}
     dots = {name: dot for name, dot in found.items() if dot is not None}
     best = comparison.baselines["best_single"].expert
-    others = [dot for name, dot in dots.items() if name != best]
-    xs, ys = [dot.x for dot in others], [dot.y for dot in others]
-    ax.scatter(xs, ys, s=22, color=MUTED, alpha=0.75, lw=0, zorder=2, label="one expert alone")
+    composed = set(comparison.data.get("compositions", ())) - {best}
+    alone = [dot for name, dot in dots.items() if name not in composed | {best}]
+    fixed = [dot for name, dot in dots.items() if name in composed]
+    for kind, marker, what in ((alone, "o", "one expert alone"), (fixed, "s", "one composition")):
+        if kind:
+            xs, ys = [dot.x for dot in kind], [dot.y for dot in kind]
+            ax.scatter(xs, ys, s=22, marker=marker, color=MUTED, alpha=0.75, lw=0, zorder=2,
+                       label=what)  # fmt: skip
     labels += [Label(dot.x, dot.y, name, MUTED) for name, dot in dots.items() if name != best]
     if best is not None and best in dots:
         dot = dots[best]

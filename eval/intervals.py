@@ -24,6 +24,10 @@ class Interval:
         return [self.low, self.high]
 
 
+Spread = tuple[float, float, float]
+"""A figure, and the ends of its interval, NaN where it has none."""
+
+
 class ClusterBootstrap:
     """Draws groups with replacement; near-identical queries are drawn together.
 
@@ -98,3 +102,9 @@ def percentile_interval(replicates_B: Floats, level: float = 0.95) -> Interval |
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def with_interval(value: float, drawn_B: Floats) -> Spread:
+    """A figure with the 95 % interval of its bootstrap."""
+    interval = percentile_interval(drawn_B)
+    return (value, interval.low, interval.high) if interval else (value, np.nan, np.nan)

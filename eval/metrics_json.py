@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from eval.calibration import Calibration
@@ -26,6 +27,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "measured": [_measured_json(point) for point in comparison.measured],
         "seconds": comparison.seconds,
         "pairs": [_pair_json(pair) for pair in comparison.pairs],
+        "at_prices": [asdict(each) for each in comparison.at_prices],
     }
     return {name: _clean(value) for name, value in found.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eval.comparison import Comparison, RouterResult
+from eval.intervals import Interval
 from eval.pairs import Difference, Pair
 from eval.robustness import CHANGES
 from eval.wordings import (
@@ -75,6 +76,27 @@ def curve_table(comparison: Comparison) -> dict[str, Any]:
         for router in comparison.routers
     ]
     return {"columns": columns, "rows": rows}
+
+
+def price_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """The router over experts and compositions at each price of quality."""
+    return [
+        {
+            "weight": number(each.weight, 2),
+            "fixed": each.fixed,
+            "cells": [
+                _cell(show(figure[0]), ranged(Interval(*figure[1:])))
+                for figure, show, ranged in (
+                    (each.fixed_utility, percent, percent_range),
+                    (each.router_utility, percent, percent_range),
+                    (each.over_fixed, points, points_range),
+                    (each.over_singles, points, points_range),
+                )
+            ],
+            "shares": ", ".join(f"{kind} {percent(part, 0)}" for kind, part in each.shares.items()),
+        }
+        for each in comparison.at_prices
+    ]
 
 
 def pair_rows(comparison: Comparison) -> list[dict[str, str]]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.composition.data import Spread, with_interval
 from eval.compositions.offered import frontier
 from eval.compositions.world import Side, World
 from eval.curves import aiq
-from eval.intervals import ClusterBootstrap
+from eval.intervals import ClusterBootstrap, Spread, with_interval
 from routers.cascading.replay import Replay
 from routers.cascading.routing import CascadeRouting
 from routers.deferral.chain import search

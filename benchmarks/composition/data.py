@@ -10,12 +10,11 @@ import numpy as np
 
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.world import World, make_world
-from eval.intervals import percentile_interval
 from eval.prices import read_prices
 from eval.sources import read_outcomes
 from experts.cards import Prices
 from routers.estimators.folds import group_folds, others
-from routers.records import Floats, OutcomeTable
+from routers.records import OutcomeTable
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared/data"
@@ -98,8 +97,6 @@ SETS = {
 }
 
 Part = tuple[OutcomeTable, DraftTable]
-Spread = tuple[float, float, float]
-"""A figure, and its interval's ends."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,9 +189,3 @@ def _by_prompt(table: OutcomeTable) -> OutcomeTable:
     input_A = np.array([prices[expert].input if expert in prices else np.nan
                         for expert in table.experts])  # fmt: skip
     return replace(table, cost_usd_NA=table.prompt_tokens_NA * input_A / 1e6)
-
-
-def with_interval(value: float, drawn_B: Floats) -> Spread:
-    """A figure with the 95 % interval of its bootstrap."""
-    interval = percentile_interval(drawn_B)
-    return (value, interval.low, interval.high) if interval else (value, np.nan, np.nan)

@@ -17,9 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.composition import curves, gates, promises, topologies
-from benchmarks.composition.data import DATA, ROOT, SETS, Spread, recorded
+from benchmarks.composition import curves, gates, promises
+from benchmarks.composition.data import DATA, ROOT, SETS, recorded
+from eval.compositions.topologies import Offer, at_prices
 from eval.compositions.world import World
+from eval.intervals import Spread
 
 KEPT = ROOT / "benchmarks/results/compositions.json"
 _CROSSED = ("mot", "date")
@@ -52,7 +54,7 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
     wide = name in _WIDE
     if wide and "d" in parts:
         what = "all, 3 folds"
-        rows = [asdict(each) for each in topologies.measured(name, what, data.crossed(3))]
+        rows = _topologies(name, what, data.crossed(3))
         found.setdefault("d", {})[f"{name}, {what}"] = rows
         show_topologies(rows)
     # Without the length of answers, what is spent tells nothing.
@@ -74,9 +76,14 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
             show_budgets(budgets)
             show_risks(risks)
         if "d" in parts and not wide:
-            rows = [asdict(each) for each in topologies.measured(name, what, worlds)]
+            rows = _topologies(name, what, worlds)
             found.setdefault("d", {})[f"{name}, {what}"] = rows
             show_topologies(rows)
+
+
+def _topologies(name: str, what: str, worlds: Sequence[World]) -> list[dict[str, Any]]:
+    told = {"name": name, "rows": what, "count": sum(len(w.test.table) for w in worlds)}
+    return [{**told, **asdict(each)} for each in at_prices([Offer.of(w) for w in worlds])]
 
 
 def show_gates(rows: list[dict[str, Any]]) -> None:
@@ -161,7 +168,7 @@ def show_topologies(rows: list[dict[str, Any]]) -> None:
                 _spread(r[key])
                 for key in ("fixed_utility", "single_utility", "router_utility", "plain_utility",
                             "over_fixed", "over_singles")
-            ), r["shares"])
+            ), ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in r["shares"].items()))
             for r in rows
         ],
     )  # fmt: skip

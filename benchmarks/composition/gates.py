@@ -13,10 +13,10 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.composition.data import Named, Recorded, Spread, recorded, with_interval
+from benchmarks.composition.data import Named, Recorded, recorded
 from benchmarks.composition.stopping import Samples, Stopped, stopped_vote
 from eval.compositions.virtual import Cascaded
-from eval.intervals import ClusterBootstrap
+from eval.intervals import ClusterBootstrap, Spread, with_interval
 from routers.deferral.chain import Logged, as_good_as, search
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats

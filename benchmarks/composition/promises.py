@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.composition.data import Spread, with_interval
 from eval.compositions.world import Side, World
-from eval.intervals import ClusterBootstrap
+from eval.intervals import ClusterBootstrap, Spread, with_interval
 from routers.deferral.threshold import Threshold
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats

@@ -72,6 +72,8 @@ def read_drafts(path: Path, table: OutcomeTable) -> DraftTable:
     answers: list[list[str | None]] = [[None] * shape[1] for _ in range(shape[0])]
     numbers = {name: np.full(shape, np.nan) for name in _NUMBERS}
     present = [name for name in (_TEXT, *_NUMBERS) if name in found.column_names]
+    if not present:
+        return DraftTable(tuple(tuple(row) for row in answers), *numbers.values())
     columns = [found.column(name).to_pylist() for name in ("query_id", "model", *present)]
     for query, model, *values in zip(*columns, strict=True):
         row, column = row_of.get(str(query)), column_of.get(str(model))

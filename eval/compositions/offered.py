@@ -34,13 +34,14 @@ def offered(train: Side) -> list[Composition]:
         for share in _SHARES:
             threshold = Threshold.of_share(signal_N, share)
             found.append(Cascaded(Chain((first, last), (threshold,), np.nan, np.nan)))
+    best = train.table.experts[int(train.table.score_NA.mean(axis=0).argmax())]
     for voters in _panels(train):
         found.append(Picked(voters))
         if train.seen.same_NAA is not None:
             found.append(Voted(voters))
-            best = train.table.experts[int(train.table.score_NA.mean(axis=0).argmax())]
-            if best not in voters[:2]:
-                found.append(Agreed((voters[0], voters[1]), best))
+            others = [voter for voter in voters if voter != best]
+            if len(others) > 1:
+                found.append(Agreed((others[0], others[1]), best))
     return _worth_it(train, list({each.name: each for each in found}.values()))
 
 

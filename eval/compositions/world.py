@@ -117,7 +117,11 @@ def make_world(
             signals = [_known(each, table) for each in (ante[0], ante[1].quality_NA)]
             same += [simulated_agreement(t.score_NA, wrong_alike, rng) for t, _ in parts]
         else:
-            raise ComparisonError("the file holds neither the answers nor their samples' agreement")
+            raise ComparisonError(
+                "the file holds neither the experts' answers (column 'response') nor how many of "
+                "their samples agree (column 'agreement'), and how often wrong answers are alike "
+                "was not said"
+            )
     same = same or [None, None]
     usd = _expected_usd(table, other)
     quality = ante[0], _known(ante[1].quality_NA, table)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eval.compare import compare
+from eval.compositions.drafts import read_drafts
+from eval.compositions.topologies import Offer, at_prices
+from eval.compositions.world import make_world
 from eval.foreign import FORMS
-from eval.prices import read_prices
-from eval.splits import read_train_test
+from eval.pool import make_pool
+from eval.prices import fill_costs, read_prices
+from eval.splits import TrainTest, read_train_test
+from experts.cards import Prices
 from gateway.cli.options import AsJson
 from gateway.cli.progress import stages
 from gateway.cli.table import show_comparison
@@ -23,6 +30,23 @@ from routers.registry import estimator_class, estimator_names
 Form = Annotated[
     str,
     typer.Option("--format", help=f"Of the tables: auto, or {', '.join(FORMS)}."),
+]
+
+Compositions = Annotated[
+    str | None,
+    typer.Option(
+        help="Add cascades, votes and best-ofs of these experts (A,B,C or all), worked out from "
+        "their answers."
+    ),
+]
+WrongAlike = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="With --compositions, where no answers are recorded: in which part of cases two "
+        "wrong ones say the same.",
+    ),
 ]
 
 _ENCODING = 0.1
@@ -51,6 +75,8 @@ def evaluate(
         list[str] | None,
         typer.Option("--compare", help="A,B: test these two against each other; repeatable."),
     ] = None,
+    compositions: Compositions = None,
+    wrong_alike: WrongAlike = None,
     vectors: Folder = None,
     json: AsJson = False,
 ) -> None:
@@ -62,12 +88,18 @@ def evaluate(
     names, left_out = learned_routers() if routers == "all" else (routers.split(","), [])
     against = [pair_of(pair) for pair in compare_ or ()]
     names += [name for pair in against for name in pair if name not in names]
+    listed = read_prices(prices) if prices else {}
     with stages() as progress:
+        offer = None
+        if compositions:
+            progress("compositions", 0.0)
+            offer = _offer(tables, (train, test), compositions, listed, names[0], wrong_alike, seed)
+            tables = offer.as_tables(tables)
         comparison = compare(
             tables.train,
             tables.test,
             names,
-            prices=read_prices(prices) if prices else None,
+            prices=listed,
             seed=seed,
             data=tables.data,
             notes=(*tables.notes, *left_out),
@@ -76,8 +108,32 @@ def evaluate(
             against=against,
             store=vector_store(vectors, progress, _ENCODING),
         )
+        if offer:
+            found = at_prices([offer], estimator=comparison.recommended, seed=seed)
+            comparison = replace(comparison, at_prices=tuple(found))
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
     show_comparison(comparison, paths, json)
+
+
+def _offer(
+    tables: TrainTest,
+    paths: tuple[Path, Path],
+    experts: str,
+    prices: Mapping[str, Prices],
+    estimator: str,
+    wrong_alike: float | None,
+    seed: int,
+) -> Offer:
+    """The compositions that are worth offering, of all experts or of those named."""
+    train, test = (fill_costs(table, prices) for table in (tables.train, tables.test))
+    wanted = experts.split(",")
+    if experts == "all":
+        wanted = list(make_pool(train, test, prices).train.experts)
+    sides = [(table, read_drafts(p, table)) for p, table in zip(paths, (train, test), strict=True)]
+    world = make_world(
+        sides[0], sides[1], wanted, seed=seed, estimator=estimator, wrong_alike=wrong_alike
+    )
+    return Offer.of(world)
 
 
 def learned_routers() -> tuple[list[str], list[str]]:

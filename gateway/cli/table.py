@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from eval.comparison import Comparison, MeasuredPoint, Point
-from eval.intervals import Interval
+from eval.comparison import AtPrice, Comparison, MeasuredPoint, Point
+from eval.intervals import Interval, Spread
 from eval.metrics_json import to_json
 from gateway.cli.console import out, show_json, show_table
 
@@ -23,6 +23,16 @@ _COLUMNS = {
     "share of experts": "left",
 }
 
+_PRICE_COLUMNS = {
+    "weight": "right",
+    "best fixed way": "left",
+    "its utility": "right",
+    "router": "right",
+    "over fixed, in points": "right",
+    "over a router of experts": "right",
+    "picks": "left",
+}
+
 
 def show_comparison(comparison: Comparison, paths: Paths, json: bool = False) -> None:
     """Print what was found, where the report is, and the finding in one sentence."""
@@ -30,6 +40,9 @@ def show_comparison(comparison: Comparison, paths: Paths, json: bool = False) ->
         show_json(to_json(comparison))
         return
     show_table("Quality and cost on the held-out queries", _COLUMNS, list(_rows(comparison)))
+    if comparison.at_prices:
+        title = "The recommended router over experts and compositions, by what costs weigh"
+        show_table(title, _PRICE_COLUMNS, [_at_price(each) for each in comparison.at_prices])
     out.print(f"[bold]{comparison.headline}[/]", soft_wrap=True)
     for note in comparison.notes:
         out.print(f"  note: {note}", markup=False, soft_wrap=True)
@@ -64,6 +77,22 @@ def _row(name: str, point: Point) -> list[str]:
         _cost(point.cost_usd),
         _shares(point.share),
     ]
+
+
+def _at_price(each: AtPrice) -> list[str]:
+    return [
+        f"{each.weight:g}",
+        each.fixed,
+        _percent(each.fixed_utility[0]),
+        _percent(each.router_utility[0]),
+        _gain(each.over_fixed),
+        _gain(each.over_singles),
+        ", ".join(f"{kind} {part:.0%}" for kind, part in each.shares.items()),
+    ]
+
+
+def _gain(gain: Spread) -> str:
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * end for end in gain))
 
 
 def _measured(point: MeasuredPoint) -> list[str]:

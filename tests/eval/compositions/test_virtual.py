@@ -125,5 +125,5 @@ def test_simulated_agreement_has_right_ones_alike_and_wrong_ones_by_chance() -> 
 def test_a_file_without_answers_or_samples_is_refused() -> None:
     table, drafts = recorded(60)
     silent = replace(drafts, answers_NA=((None,) * 3,) * 60)
-    with pytest.raises(ComparisonError, match="neither the answers"):
+    with pytest.raises(ComparisonError, match="neither the experts' answers"):
         make_world((table, silent), (table, silent), EXPERTS, estimator="ridge+hashing")
