@@ -16,6 +16,7 @@ from gateway.local_specs import command_of, engine_entries
 from gateway.pool import prices_of
 from gateway.router_store import RouterStore
 from gateway.settings.base import secret
+from gateway.settings.cards import CalledSettings
 from gateway.settings.experts import UrlExpert
 from gateway.settings.faults import Fault, Place
 from gateway.settings.load import Configuration
@@ -130,10 +131,10 @@ def _server(settings: Settings) -> Iterator[Problem]:
 def _prices(settings: Settings) -> Iterator[Problem]:
     at = datetime.now(UTC)
     for index, entry in enumerate(settings.experts):
-        if not isinstance(entry, UrlExpert) or prices_of(entry, at) is not None:
+        if not isinstance(entry, CalledSettings) or prices_of(entry, at) is not None:
             continue
-        if entry.catalogue is None:
-            yield ("experts", index), "no prices: what it costs will be booked as unknown"
-        else:
+        if entry.catalogue is not None:
             problem = "the catalogue has no prices of it: its cost will be booked as unknown"
             yield ("experts", index, "catalogue"), problem
+        elif isinstance(entry, UrlExpert):
+            yield ("experts", index), "no prices: what it costs will be booked as unknown"

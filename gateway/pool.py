@@ -14,7 +14,7 @@ from experts.anthropic import AnthropicExpert
 from experts.anthropic_wire import Habits
 from experts.base import Expert
 from experts.calculator import CalculatorExpert
-from experts.cards import ExpertCard, Location, Prices, Privacy
+from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from experts.embedder import EmbedderExpert
 from experts.http_expert import HttpOptions
 from experts.openai_compatible import OpenAICompatibleExpert
@@ -24,6 +24,7 @@ from experts.tiers import with_egress
 from gateway.composing import Composer
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
+from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
@@ -117,9 +118,8 @@ def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Exper
 
 
 def _anthropic(entry: AnthropicSettings, common: Shared) -> Expert:
-    at = datetime.now(UTC)
     return AnthropicExpert(
-        replace(entry.card(prices_of(entry, at)), context_tokens=context_of(entry, at)),
+        _card(entry),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
@@ -127,6 +127,11 @@ def _anthropic(entry: AnthropicSettings, common: Shared) -> Expert:
         habits=Habits(entry.thinking, entry.json_by, entry.betas),
         **_options(entry, common),
     )
+
+
+def _card(entry: CalledSettings, prompt: FewShotPrompt | None = None) -> ExpertCard:
+    at = datetime.now(UTC)
+    return replace(entry.card(prices_of(entry, at), prompt), context_tokens=context_of(entry, at))
 
 
 def _options(entry: UrlExpert, common: Shared) -> HttpOptions:
@@ -139,11 +144,9 @@ def _options(entry: UrlExpert, common: Shared) -> HttpOptions:
 
 
 def _remote(entry: RemoteExpert, common: Shared) -> Expert:
-    at = datetime.now(UTC)
-    prompt = entry.prompt.prompt() if entry.prompt else None
-    card = entry.card(prices_of(entry, at), prompt)
+    card = _card(entry, entry.prompt.prompt() if entry.prompt else None)
     return OpenAICompatibleExpert(
-        replace(card, api=entry.api, context_tokens=context_of(entry, at), space=space_of(entry)),
+        replace(card, api=entry.api, space=space_of(entry)),
         entry.urls,
         entry.model or entry.id,
         api_key=secret(entry.api_key) if entry.api_key else None,
@@ -157,7 +160,7 @@ def space_of(entry: RemoteExpert) -> str:
     return (entry.space or entry.model or entry.id) if entry.api == "embeddings" else ""
 
 
-def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
+def prices_of(entry: CalledSettings, at: datetime) -> Prices | None:
     """The prices that the settings name or the catalogue knows, with the network's.
 
     None when neither does.
@@ -169,7 +172,7 @@ def prices_of(entry: UrlExpert, at: datetime) -> Prices | None:
     return None if prices is None else with_egress(prices, entry.egress_usd_per_gb)
 
 
-def context_of(entry: UrlExpert, at: datetime) -> int | None:
+def context_of(entry: CalledSettings, at: datetime) -> int | None:
     """The context window that the settings name or the catalogue knows; None when neither does."""
     if entry.context_tokens is not None or not entry.catalogue:
         return entry.context_tokens
@@ -195,9 +198,8 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
 
 
 def _in_vllm(entry: VllmExpert | AdapterExpert, common: Shared, endpoint: Endpoint) -> Expert:
-    prices = entry.prices.prices() if entry.prices else None
     return OpenAICompatibleExpert(
-        entry.card(prices),
+        _card(entry),
         endpoint.base_url,
         entry.served_as,
         api_key=endpoint.api_key,

@@ -17,7 +17,7 @@ from gateway.collecting import Prompt, read_prompts
 from gateway.errors import ConfigError
 from gateway.pool import prices_of
 from gateway.router_store import RouterStore
-from gateway.settings.experts import UrlExpert
+from gateway.settings.cards import CalledSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.assignment import Assignment, assign
@@ -84,7 +84,8 @@ def _promoted(settings: Settings, name: str) -> Router:
 
 def _prices(settings: Settings, experts: list[str]) -> dict[str, Prices | None]:
     at = datetime.now(UTC)
-    listed = {one.id: prices_of(one, at) for one in settings.experts if isinstance(one, UrlExpert)}
+    called = [one for one in settings.experts if isinstance(one, CalledSettings)]
+    listed = {one.id: prices_of(one, at) for one in called}
     return {name: listed.get(name) for name in experts}
 
 

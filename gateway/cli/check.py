@@ -14,6 +14,7 @@ from gateway.checking import find_faults, find_router_faults, find_warnings
 from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
 from gateway.pool import context_of, prices_of
+from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
@@ -81,15 +82,16 @@ def _summary(settings: Settings) -> dict[str, Any]:
 
 def _expert(entry: ExpertSettings) -> dict[str, Any]:
     remote = entry if isinstance(entry, UrlExpert) else None
+    called = entry if isinstance(entry, CalledSettings) else None
     at = datetime.now(UTC)
-    prices = prices_of(remote, at) if remote else None
+    prices = prices_of(called, at) if called else None
     return {
         "id": entry.id,
         "kind": entry.kind,
         "model": (remote.model or entry.id) if remote else None,
         "base_urls": list(remote.urls) if remote else [],
         "key": bool(remote and remote.api_key),
-        "context_tokens": context_of(remote, at) if remote else None,
+        "context_tokens": context_of(called, at) if called else None,
         "usd_per_mtok_input": prices and prices.input,
         "usd_per_mtok_output": prices and prices.output,
         "price_source": prices.source if prices else _unlisted(entry),
@@ -98,7 +100,7 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
 
 def _unlisted(entry: ExpertSettings) -> str:
     """Where prices come from that the file does not name."""
-    if isinstance(entry, UrlExpert):
+    if isinstance(entry, CalledSettings):
         return "unknown"
     composed = isinstance(entry, CompositionSettings)
     return "what its children cost" if composed else "measured or free"

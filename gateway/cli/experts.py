@@ -22,6 +22,7 @@ from gateway.cli.options import AsJson, Config
 from gateway.cli.progress import stages
 from gateway.cli.retrieval import retrieval
 from gateway.errors import ConfigError
+from gateway.settings.cards import CalledSettings
 from gateway.settings.children import named_children
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import CalculatorSettings, ExpertSettings, UrlExpert
@@ -77,10 +78,8 @@ def _prices(expert: ExpertSettings) -> Prices | None:
     """What is known before it is started: a packaged model's are measured then."""
     from gateway.pool import prices_of
 
-    if isinstance(expert, UrlExpert):
+    if isinstance(expert, CalledSettings):
         return prices_of(expert, datetime.now(UTC))
-    if isinstance(expert, VllmExpert | AdapterExpert) and expert.prices:
-        return expert.prices.prices()
     if isinstance(expert, CalculatorSettings):
         return Prices(0, 0, source="runs in the gateway")
     return None

@@ -16,9 +16,9 @@ from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
 from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
+from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.execution import ExecutionSettings
-from gateway.settings.experts import UrlExpert
 from gateway.settings.limits import LimitSettings
 from gateway.settings.root import Settings
 
@@ -115,7 +115,7 @@ def _purses(settings: Settings) -> Rules:
 
 
 def _slots(settings: Settings) -> dict[str, int]:
-    own = [entry for entry in settings.experts if isinstance(entry, UrlExpert)]
+    own = [entry for entry in settings.experts if isinstance(entry, CalledSettings)]
     return {entry.id: entry.max_concurrency for entry in own if entry.max_concurrency}
 
 
@@ -125,7 +125,7 @@ def _hedging(settings: Settings) -> dict[str, float]:
         if isinstance(entry, CompositionSettings):
             # It is silent for as long as its drafts take.
             continue
-        own = entry.hedge_after_s if isinstance(entry, UrlExpert) else None
+        own = entry.hedge_after_s if isinstance(entry, CalledSettings) else None
         if after_s := own or settings.execution.hedge_after_s:
             found[entry.id] = after_s
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from experts.base import Expert
 from gateway.local import Endpoints
 from gateway.pool import shared
-from gateway.settings.cards import CardSettings
+from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings
 from gateway.settings.faults import Place
@@ -55,4 +55,4 @@ def _engine(entry: ExpertSettings) -> Mapping[str, object]:
     """The part of an entry that its engine is started with."""
     if isinstance(entry, PackagedExpert):
         return entry.model_dump(include={"package", "threads", "slots"})
-    return entry.model_dump(exclude=set(CardSettings.model_fields))
+    return entry.model_dump(exclude=set(CalledSettings.model_fields))

@@ -85,3 +85,14 @@ class CardSettings(Frozen):
             rtt_s=self.rtt_ms / 1000,
             **fields,
         )
+
+
+class CalledSettings(CardSettings):
+    """What the entry of any expert that is called over HTTP may say, of our own servers too."""
+
+    catalogue: str | None = None
+    """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
+    hedge_after_s: float | None = Field(None, gt=0)
+    """In place of `execution.hedge_after_s`."""
+    max_concurrency: int | None = Field(None, ge=1)
+    """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from experts.anthropic import VERSION
 from gateway.settings.base import Frozen, Secret
-from gateway.settings.cards import CardSettings, PromptSettings
+from gateway.settings.cards import CalledSettings, PromptSettings
 from gateway.settings.children import composed_kind
 from gateway.settings.compositions import Composition
 from gateway.settings.expert_ids import ExpertId
@@ -19,7 +19,7 @@ from gateway.settings.providers import PROVIDERS, preset
 from gateway.settings.upstream import url_fault
 
 
-class UrlExpert(CardSettings):
+class UrlExpert(CalledSettings):
     """A model behind a URL, whatever wire format it speaks."""
 
     provider: str | None = None
@@ -37,13 +37,7 @@ class UrlExpert(CardSettings):
     """Let its URL be a link-local address or a cloud's metadata service."""
     model: str = ""
     api_key: Secret | None = Field(None, repr=False)
-    catalogue: str | None = None
-    """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
     connect_s: float = Field(5, gt=0)
-    hedge_after_s: float | None = Field(None, gt=0)
-    """In place of `execution.hedge_after_s`."""
-    max_concurrency: int | None = Field(None, ge=1)
-    """Calls it gets at once; further ones wait, see `execution.queue`. None: no limit."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.settings.base import Frozen, Secret
-from gateway.settings.cards import CardSettings
+from gateway.settings.cards import CalledSettings
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import nearest, refusal
 from gateway.settings.faults import Place
@@ -40,7 +40,7 @@ class PackagedExpert(Frozen):
         return data
 
 
-class VllmExpert(CardSettings):
+class VllmExpert(CalledSettings):
     """A model in a vLLM server: one that the gateway runs, or one that runs already."""
 
     kind: Literal["vllm"]
@@ -129,7 +129,7 @@ class VllmExpert(CardSettings):
         return self
 
 
-class AdapterExpert(CardSettings):
+class AdapterExpert(CalledSettings):
     """A LoRA adapter in the server of a `vllm` expert; `adapters` of that one is short for it."""
 
     kind: Literal["adapter"]
@@ -171,7 +171,7 @@ def _adapters_of(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if entry.get("kind") != "vllm" or not isinstance(adapters, Mapping):
         return
     # What the model can do its adapters can, too; what it is good at they say for themselves.
-    inherited = set(CardSettings.model_fields) - {"id", "description", "quality_prior"}
+    inherited = set(CalledSettings.model_fields) - {"id", "description", "quality_prior"}
     card = {name: value for name, value in {**_here(entry), **entry}.items() if name in inherited}
     for name, path in adapters.items():
         yield {**card, "kind": "adapter", "id": name, "engine": entry.get("id"), "path": path}

@@ -13,6 +13,7 @@ from experts.engines.vllm import VllmSpec
 from experts.fake_http import serving
 from experts.fake_vllm import FakeVllm
 from gateway.checking import find_faults
+from gateway.execution.traffic import Traffic
 from gateway.local import Endpoint, local_engines
 from gateway.local_specs import spec_of
 from gateway.pool import build_experts
@@ -75,6 +76,20 @@ def test_its_experts_ask_the_server_by_their_own_names() -> None:
     assert not experts["art"].card.tools, "its own entry says what it can do"
 
 
+def test_they_are_called_on_the_terms_of_any_model_behind_a_url() -> None:
+    entry: dict[str, Any] = {"id": "tiny", "kind": "vllm", "model": "m", "adapters": {"law": "p"}}
+    entry |= {"max_concurrency": 3, "hedge_after_s": 2, "catalogue": "openai/gpt-4o-mini"}
+    settings = Settings.model_validate({"experts": [entry]})
+    traffic = Traffic.of(settings)
+    endpoint = Endpoint("http://127.0.0.1:1/v1")
+    experts = build_experts(settings, dict.fromkeys(("tiny", "law"), endpoint))
+    for name in ("tiny", "law"):
+        assert traffic.slots.limits(name)
+        assert traffic.hedge_s[name] == 2
+        card = experts[name].card
+        assert (card.prices and card.prices.input, card.context_tokens) == (0.15, 128_000)
+
+
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
@@ -104,6 +119,7 @@ def test_a_program_that_is_not_there_is_a_fault_before_anything_starts() -> None
         ("law: /adapters/law", "law: /adapters/new", True),
         ("law: /adapters/law", "tax: /adapters/tax", True),
         ("description: paints", "description: draws", False),
+        ("context_tokens: 512", "max_concurrency: 2", False),
     ],
 )
 def test_what_a_server_is_started_with_needs_a_restart(
