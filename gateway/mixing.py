@@ -206,12 +206,17 @@ def templates(children: Children, entry: TemplatesSettings, expert_id: str) -> E
 def medprompt(children: Children, entry: MedpromptSettings, expert_id: str) -> Expert:
     """Medprompt."""
     (inner,) = children.children([entry.of], expert_id)
+    shares = [Share(inner.card, entry.runs + entry.direct)]
+    if entry.direct:
+        # Whether a scratch-pad is needed is told in a word.
+        shares.append(Share(inner.card, 1, writes=0))
     return Medprompt(
-        card_of(entry, expert_id, [Share(inner.card, entry.runs)], [Share(inner.card)]),
+        card_of(entry, expert_id, shares, [Share(inner.card)]),
         inner,
         None if entry.shelf is None else _shelf(entry.shelf, expert_id),
         shots=entry.shots,
         runs=entry.runs,
+        direct=entry.direct,
         temperature=entry.temperature,
         grouping=NUMERIC if entry.same == "numeric" else EXACT,
         at_once=entry.at_once,

@@ -1,13 +1,15 @@
 """Medprompt: examples with checked reasoning, options in several orders, and a vote.
 
 Source: Nori et al., "Can Generalist Foundation Models Outcompete Special-Purpose Tuning? Case Study
-in Medicine", 2023.
+in Medicine", 2023; `direct` is Medprompt+ of their code (promptbase), whose model says itself how
+much reasoning is worth.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from experts.base import Call, Expert
@@ -17,6 +19,7 @@ from experts.compose.base import (
     Composed,
     FanOut,
     Reply,
+    ask_or_fail,
     each_its_share,
     one_answer,
     said,
@@ -24,11 +27,14 @@ from experts.compose.base import (
     why_none,
 )
 from experts.compose.choices import Choices, choices_in, lettered, picked, rotated
-from experts.compose.grouping import EXACT, Grouping
+from experts.compose.grouping import EXACT, Grouping, final_part
 from experts.compose.sampling import sampled
 from experts.compose.shelves import Example, Shelf, with_turns
 from experts.compose.vote import Ballot
-from experts.messages import ChatRequest, Delta, Event, Finish
+from experts.messages import ChatRequest, Delta, Event, Finish, Message
+
+_SCRATCH_PAD = "Does answering this question require a scratch-pad? Reply with yes or no."
+_REASONING_COUNTS = {"yes": 2.0, "no": 0.5}
 
 
 class Run(NamedTuple):
@@ -37,10 +43,20 @@ class Run(NamedTuple):
     Attributes:
         request: What is asked.
         order: Which option stands under each letter; None: it has no options.
+        reasons: Whether its examples show their reasoning.
     """
 
     request: ChatRequest
     order: tuple[int, ...] | None
+    reasons: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Conclusion:
+    """An example without its reasoning."""
+
+    question: str
+    text: str
 
 
 class Medprompt(Composed):
@@ -51,12 +67,17 @@ class Medprompt(Composed):
     vote, their calls are cancelled. Of the answers that won, that to the original order is given as
     it is; if there is none, the option itself, since the reasoning speaks of other letters.
 
+    With `direct` runs it is Medprompt+: these see the examples without reasoning, and first of all
+    the expert is asked whether the question needs a scratch-pad. If so, answers of the other runs
+    count twice, if not, half.
+
     Args:
         card: Its card.
         inner: Who answers.
         shelf: Where examples with checked reasoning are kept; None: none are told.
         shots: Examples that are told.
         runs: How often the question is put, >= 1.
+        direct: How often beside that, after examples without reasoning, >= 0.
         temperature: Where the client sets none; None leaves it to the expert.
         grouping: Which answers are the same where there are no options.
         at_once: Most calls under way at the same time; None: all.
@@ -70,6 +91,7 @@ class Medprompt(Composed):
         *,
         shots: int = 5,
         runs: int = 5,
+        direct: int = 0,
         temperature: float | None = None,
         grouping: Grouping = EXACT,
         at_once: int | None = None,
@@ -79,6 +101,7 @@ class Medprompt(Composed):
         self._shelf = shelf
         self._shots = shots
         self._runs = runs
+        self._direct = direct
         self._temperature = temperature
         self._grouping = grouping
         self._at_once = at_once
@@ -89,8 +112,8 @@ class Medprompt(Composed):
         choices = choices_in(question) if _plain(request) else None
         shown = await self._shelf.near(question, self._shots) if self._shelf else ()
         runs = self._put(request, choices, shown)
+        ballot, groups = Ballot(await self._weights(request, runs, call)), list[int]()
         asks = [Asked(self._inner, run.request) for run in runs]
-        ballot, groups = Ballot([1.0] * len(runs)), list[int]()
         async with FanOut(call, each_its_share(call, asks), self._at_once) as replies:
             async for reply in replies:
                 ballot.add(reply)
@@ -111,15 +134,34 @@ class Medprompt(Composed):
         self, request: ChatRequest, choices: Choices | None, shown: Sequence[Example]
     ) -> list[Run]:
         """The question in each of its ways, after the examples."""
+        concluded = [_Conclusion(each.question, final_part(each.text).strip()) for each in shown]
         runs = []
-        for run in range(self._runs):
+        for run in range(self._runs + self._direct):
+            reasons = run < self._runs
             order = rotated(len(choices.spans), run) if choices else None
             put = request
             if choices is not None and order is not None:
                 put = _asking(request, choices.reordered(order))
-            again = sampled(with_turns(put, shown), run, self._temperature)
-            runs.append(Run(again, order))
+            told = with_turns(put, shown if reasons else concluded)
+            runs.append(Run(sampled(told, run, self._temperature), order, reasons))
         return runs
+
+    async def _weights(
+        self, request: ChatRequest, runs: Sequence[Run], call: Call
+    ) -> Sequence[float]:
+        """What the answer of each run counts."""
+        if not self._direct:
+            return [1.0] * len(runs)
+        asked = ChatRequest(
+            (Message("user", f"{request.question}\n\n{_SCRATCH_PAD}"),),
+            max_tokens=8,
+            params={"temperature": 0},
+        )
+        reply = await ask_or_fail(call, Asked(self._inner, asked))
+        found = re.search(r"\b(yes|no)\b", reply.text.casefold())
+        call.trace.append({"scratch_pad": found[1] if found else None})
+        counts = _REASONING_COUNTS[found[1]] if found else 1.0
+        return [counts if run.reasons else 1.0 for run in runs]
 
     async def _groups(
         self, came: Sequence[Reply], runs: Sequence[Run], choices: Choices | None

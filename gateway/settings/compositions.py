@@ -221,7 +221,7 @@ class TemplatesSettings(CompositionSettings):
     kind: Literal["templates"]
     of: Child
     shelf: Path
-    """What `pointsman shelves build --templates` wrote."""
+    """What `pointsman shelves build --distiller` wrote."""
     most: int = Field(3, ge=1)
     """Guidelines that are told."""
 
@@ -237,9 +237,17 @@ class MedpromptSettings(CompositionSettings):
     """Examples that are told."""
     runs: int = Field(5, ge=1, le=64)
     """How often the question is put."""
+    direct: int = Field(0, ge=0, le=64)
+    """How often beside that, after examples without reasoning (Medprompt+)."""
     temperature: float | None = Field(None, ge=0, le=2)
     same: Literal["exact", "numeric"] = "exact"
     at_once: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _examples_to_shorten(self) -> Self:
+        if self.direct and self.shelf is None:
+            raise refusal([(("direct",), "needs a shelf, whose examples lose their reasoning")])
+        return self
 
 
 class ModeSettings(CompositionSettings):

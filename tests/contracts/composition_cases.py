@@ -54,10 +54,10 @@ def _shelf() -> str:
 
 CASES: Mapping[str, Case] = {
     "cascade": Case({"cascade": ["a", "b"]}, {"a": 1, "b": 1}),
-    # Two of three that say the same are enough.
+    # Whether a scratch-pad is needed, then two of three that say the same.
     "medprompt": Case(
-        {"medprompt": {"of": "a", "runs": 3, "shelf": _shelf(), "at_once": 1}},
-        {"a": 2},
+        {"medprompt": {"of": "a", "runs": 2, "direct": 1, "shelf": _shelf(), "at_once": 1}},
+        {"a": 3},
         needs=_BOTH,
     ),
     # n · (L − 1) + 1.

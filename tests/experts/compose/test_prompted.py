@@ -159,6 +159,28 @@ def test_other_questions_are_voted_on_as_they_are() -> None:
     assert call.below.calls == 3
 
 
+@pytest.mark.parametrize(
+    ("needs", "won"),
+    [("Yes, it does.", "reasoned"), ("No", "direct"), ("Perhaps", "direct")],
+    ids=["twice", "half", "alike"],
+)
+def test_reasoning_counts_as_the_model_says_that_it_is_needed(needs: str, won: str) -> None:
+    """One run reasons against two that don't: 2 to 2 goes to who was asked first."""
+
+    def says(request: ChatRequest, times: int) -> str:
+        if "scratch-pad" in request.question:
+            return needs
+        return "reasoned" if "Add up" in request.messages[1].text else "direct"
+
+    one, shelf = Actor("one", says), Row(Told("2 + 2?", "Add up. Answer: 4"))
+    plus = Medprompt(card(one), one, shelf, runs=1, direct=2)
+    answer, call = asked(plus, question("3 + 3?"))
+    assert answer.text == won
+    assert call.below.calls == len(one.requests) == 4
+    assert [request.messages[1].text for request in one.requests[2:]] == ["4", "4"]
+    assert one.requests[0].max_tokens == 8
+
+
 def test_it_fails_as_its_expert_does() -> None:
     broken = ScriptedExpert(card(Actor("x", "")), [ExpertUnavailableError("x", "down")])
     with pytest.raises(ExpertUnavailableError, match="down"):
