@@ -87,6 +87,11 @@ SETS = {
     "routellm": Named(
         "routellm", ("gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"), ("gsm8k",)
     ),
+    "routellm_all": Named(
+        "routellm",
+        ("gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+        wrong_alike=0.5,
+    ),
     "routerbench": Named("routerbench_slice", _ROUTERBENCH),
     "bfcl": Named("bfcl", _BFCL, calls=True),
     "mot": Named("mot_cascade", _MOT),

@@ -25,7 +25,7 @@ from eval.intervals import Spread
 
 KEPT = ROOT / "benchmarks/results/compositions.json"
 _CROSSED = ("mot", "date")
-_WIDE = ("routerdc7b", "llmrouter", "mmlu_pro", "routerbench")
+_WIDE = ("routerdc7b", "llmrouter", "routellm_all", "mmlu_pro", "routerbench")
 
 
 def main() -> None:
