@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -52,9 +52,16 @@ def answer_key(prompt: str, answer: str, *, calls: bool = False) -> str:
 
 
 def same_answers(
-    prompts: Sequence[str], answers_NA: Sequence[Sequence[str | None]], *, calls: bool = False
+    prompts: Sequence[str],
+    answers_NA: Sequence[Sequence[str | None]],
+    key: Callable[[str, str], Hashable] = answer_key,
 ) -> Floats:
     """1 where two experts' answers say the same, 0 where not or where one is missing.
+
+    Args:
+        prompts: What was asked.
+        answers_NA: What was answered.
+        key: Of a prompt and an answer; equal for answers that say the same.
 
     Returns:
         Shape (N, A, A), 1 on the diagonal.
@@ -62,12 +69,9 @@ def same_answers(
     count = len(answers_NA[0]) if len(answers_NA) else 0
     same_NAA = np.zeros((len(prompts), count, count))
     for row, (prompt, answers) in enumerate(zip(prompts, answers_NA, strict=True)):
-        keys = [
-            None if answer is None else answer_key(prompt, answer, calls=calls)
-            for answer in answers
-        ]
-        known = np.array([key is not None for key in keys])
-        names = np.array([key or "" for key in keys], dtype=object)
+        known = np.array([answer is not None for answer in answers])
+        keys = [None if answer is None else key(prompt, answer) for answer in answers]
+        names = np.array(keys, dtype=object)
         same_NAA[row] = (names[:, None] == names[None, :]) & known[:, None] & known[None, :]
     same_NAA[:, np.arange(count), np.arange(count)] = 1.0
     return same_NAA

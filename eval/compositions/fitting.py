@@ -14,7 +14,7 @@ from routers.deferral.chain import Chain, Logged
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.selection import Goal, select
 from routers.deferral.threshold import Threshold
-from routers.records import OutcomeTable
+from routers.records import Floats, OutcomeTable
 
 _FEWEST = 40
 
@@ -71,24 +71,10 @@ def fit_cascade(
         raise ComparisonError(
             f"a risk is fitted for two experts in their order, got {len(experts)}"
         )
-    known, told = complete(table, drafts, experts)
-    if len(known) < _FEWEST:
-        raise ComparisonError(
-            f"{len(known)} queries were answered by all of {', '.join(experts)} at a known cost; "
-            f"{_FEWEST} are needed"
-        )
     rng = np.random.default_rng(seed)
-    scorer: CrossFittedScorer | None = None
-    if told.has_answers:
-        signal_NA, scorer = judged_answers(known, told, rng, judge)
-    elif not np.isnan(told.agreement_NA).any():
-        signal_NA = judged_samples(told)
-    else:
-        raise ComparisonError(
-            "the file holds neither the experts' answers (column 'response') nor how many of their "
-            "samples agree (column 'agreement'), so nothing tells a good draft from a bad one"
-        )
-    logged = Logged(known.experts, signal_NA, known.score_NA, known.cost_usd_NA)
+    graded = judged(table, drafts, experts, rng, judge)
+    known = graded.table
+    logged = Logged(known.experts, graded.signal_NA, known.score_NA, known.cost_usd_NA)
     if risk is not None:
         chain = _of_risk(logged, experts, risk)
     else:
@@ -97,7 +83,57 @@ def fit_cascade(
         )
         chain = select(logged, known.groups, goal, rng)
         _check_reached(chain, logged, quality)
-    return FittedCascade(chain, scorer, logged, "scorer" if scorer else "agreement")
+    return FittedCascade(chain, graded.scorer, logged, graded.by)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Graded answers, each with how right it looks.
+
+    Attributes:
+        table: Queries that all experts answered at a known cost.
+        drafts: What was answered there.
+        signal_NA: How right each answer looks, to a fit that had not seen it.
+        scorer: What judges answers; None where their samples' agreement does.
+    """
+
+    table: OutcomeTable
+    drafts: DraftTable
+    signal_NA: Floats
+    scorer: CrossFittedScorer | None
+
+    @property
+    def by(self) -> str:
+        """What a configuration calls the signal."""
+        return "scorer" if self.scorer else "agreement"
+
+
+def judged(
+    table: OutcomeTable,
+    drafts: DraftTable,
+    experts: Sequence[str],
+    rng: np.random.Generator,
+    judge: str = "tfidf",
+) -> Judged:
+    """Have the answers of some experts judged, by their texts or by how many samples agree.
+
+    Raises:
+        ComparisonError: Too few queries, or neither answers nor samples.
+    """
+    known, told = complete(table, drafts, experts)
+    if len(known) < _FEWEST:
+        raise ComparisonError(
+            f"{len(known)} queries were answered by all of {', '.join(experts)} at a known cost; "
+            f"{_FEWEST} are needed"
+        )
+    if told.has_answers:
+        return Judged(known, told, *judged_answers(known, told, rng, judge))
+    if not np.isnan(told.agreement_NA).any():
+        return Judged(known, told, judged_samples(told), None)
+    raise ComparisonError(
+        "the file holds neither the experts' answers (column 'response') nor how many of their "
+        "samples agree (column 'agreement'), so nothing tells a good draft from a bad one"
+    )
 
 
 def _of_risk(logged: Logged, experts: Sequence[str], risk: float) -> Chain:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from eval.compositions.answers import same_answers
+from eval.compositions.answers import answer_key, same_answers
 from eval.compositions.drafts import DraftTable
 from eval.errors import ComparisonError
 from eval.pool import with_experts
@@ -110,7 +111,8 @@ def make_world(
         same: list[Floats | None] = []
         if drafts.has_answers and other_drafts.has_answers:
             signals = _of_answers(parts, rng, judge)
-            same += [same_answers(t.prompts, d.answers_NA, calls=calls) for t, d in parts]
+            key = partial(answer_key, calls=calls)
+            same += [same_answers(t.prompts, d.answers_NA, key) for t, d in parts]
         elif not np.isnan(drafts.agreement_NA).any():
             signals = _of_samples(parts, rng)
         elif wrong_alike is not None:
@@ -123,7 +125,7 @@ def make_world(
                 "was not said"
             )
     same = same or [None, None]
-    usd = _expected_usd(table, other)
+    usd = expected_usd(table, other)
     quality = ante[0], _known(ante[1].quality_NA, table)
     sides = [
         Side(each, known, Seen(before, signal, alike), cost)
@@ -255,7 +257,7 @@ def _of_agreement(drafts: DraftTable, column: int) -> Floats:
     return np.column_stack([agreement_N, agreement_N == 1.0])
 
 
-def _expected_usd(table: OutcomeTable, other: OutcomeTable) -> list[Floats]:
+def expected_usd(table: OutcomeTable, other: OutcomeTable) -> list[Floats]:
     """Dollars of each expert by the length of the prompt, learned from the training side."""
     found = [np.empty(table.cost_usd_NA.shape), np.empty(other.cost_usd_NA.shape)]
     lengths = [np.log1p([len(prompt) for prompt in each.prompts]) for each in (table, other)]

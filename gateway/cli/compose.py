@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,10 @@ import yaml
 
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.fitting import FittedCascade, fit_cascade
+from eval.compositions.planned import FittedPlan, fit_plan
 from eval.prices import fill_costs, read_prices
 from eval.sources import read_outcomes, write_outcomes
+from experts.compose.grouping import exact_key, numeric_key
 from gateway.cli.console import out, say, show_json
 from gateway.cli.graded import parse_tags
 from gateway.cli.options import AsJson
@@ -21,10 +24,14 @@ from gateway.errors import ConfigError
 from gateway.learned_signals import save_scorer
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
+from gateway.planning import KIND
 from routers.deferral.chain import Logged
+from routers.recipe import DEFAULT
 from routers.records import OutcomeTable
+from routers.state_files import save_state
 
 _MOST = 0.5
+_KEYS: dict[str, Callable[[str], Hashable]] = {"exact": exact_key, "numeric": numeric_key}
 
 commands = typer.Typer(help="Compositions fitted to outcomes.", no_args_is_help=True)
 
@@ -34,14 +41,22 @@ def _group() -> None:
     """Compositions fitted to outcomes."""
 
 
+Data = Annotated[
+    Path | None, typer.Option(help="Outcome table with a column response, or agreement.")
+]
+OfLedger = Annotated[str | None, typer.Option(help="Database URL of a ledger.")]
+Tags = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
+Members = Annotated[str, typer.Option(help="Whom it may ask: A,B,C.")]
+PriceList = Annotated[Path | None, typer.Option(help="CSV of prices per model.")]
+Seed = Annotated[int, typer.Option(help="Source of all randomness.")]
+
+
 @commands.command()
 def fit(
-    experts: Annotated[str, typer.Option(help="Whom it may ask: A,B,C.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Outcome table with a column response, or agreement.")
-    ] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    experts: Members,
+    data: Data = None,
+    ledger: OfLedger = None,
+    tag: Tags = None,
     budget_usd: Annotated[
         float | None, typer.Option(min=0, help="Fit to mean dollars per request.")
     ] = None,
@@ -56,19 +71,13 @@ def fit(
     out_file: Annotated[
         Path, typer.Option("--out", help="Where what judges drafts is written.")
     ] = Path("scorer.safetensors"),
-    prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    prices: PriceList = None,
+    seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Fit a cascade to a budget, a quality or a risk, and print the entry that declares it."""
-    if (data is None) == (ledger is None):
-        raise ConfigError("compose fit needs one of --data FILE and --ledger URL")
-    wanted = experts.split(",")
-    if len(set(wanted)) < len(wanted) or len(wanted) < 2:
-        raise ConfigError(f"--experts {experts!r} must name two different experts or more")
-    table, drafts = _read(data) if data else _read_ledger(str(ledger), parse_tags(tag))
-    if prices:
-        table = fill_costs(table, read_prices(prices))
+    wanted = _members(experts)
+    table, drafts = _outcomes("compose fit", data, ledger, tag, prices)
     found = fit_cascade(
         table, drafts, wanted, budget_usd=budget_usd, quality=quality, risk=risk, seed=seed
     )
@@ -82,6 +91,103 @@ def fit(
     say(f"on {len(logged)} queries: quality {chain.quality:.3f}, ${chain.cost_usd:.6g} each")
     for expert, one in _singles(logged).items():
         say(f"  {expert} alone: {one['quality']:.3f}, ${one['cost_usd']:.6g}")
+    _show(entry)
+
+
+@commands.command()
+def plan(
+    experts: Members,
+    data: Data = None,
+    ledger: OfLedger = None,
+    tag: Tags = None,
+    usd_weight: Annotated[
+        float | None, typer.Option(min=0, help="Quality, in [0, 1], that a dollar has to bring.")
+    ] = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0, help="Or the mean dollars per request to spend.")
+    ] = None,
+    most_calls: Annotated[int, typer.Option(min=1, max=4, help="Answers to one request.")] = 3,
+    same: Annotated[str, typer.Option(help="When answers are the same: exact or numeric.")] = (
+        "exact"
+    ),
+    estimator: Annotated[
+        str, typer.Option(help="Of the router that says what to expect before anyone is asked.")
+    ] = DEFAULT,
+    name: Annotated[str, typer.Option(help="Id of the composition.")] = "planned",
+    out_file: Annotated[Path, typer.Option("--out", help="Where the rule is written.")] = Path(
+        "plan.safetensors"
+    ),
+    scorer: Annotated[Path, typer.Option(help="Where what judges answers is written.")] = Path(
+        "scorer.safetensors"
+    ),
+    prices: PriceList = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """Fit cascade routing, the `planner` of a `routed` entry, and print the entry."""
+    if same not in _KEYS:
+        raise ConfigError(f"--same {same!r} must be one of {', '.join(_KEYS)}")
+    wanted = _members(experts)
+    table, drafts = _outcomes("compose plan", data, ledger, tag, prices)
+    found = fit_plan(
+        table,
+        drafts,
+        wanted,
+        _KEYS[same],
+        usd_weight=usd_weight,
+        budget_usd=budget_usd,
+        depth=min(most_calls, len(wanted)),
+        estimator=estimator,
+        seed=seed,
+    )
+    save_state(KIND, found.rule.state(), out_file)
+    if found.scorer:
+        save_scorer(found.scorer, scorer)
+    planner = {"planner": str(out_file), "same": same}
+    _show_plan({"id": name, **_routed(found, scorer), **planner}, found, json)
+
+
+def _routed(found: FittedPlan, scorer: Path) -> dict[str, object]:
+    return {
+        "kind": "routed",
+        "children": list(found.rule.experts),
+        "judged": {"by": found.by, **({"scorer": str(scorer)} if found.scorer else {})},
+        "usd_weight": found.usd_weight,
+        "most_calls": found.rule.depth,
+    }
+
+
+def _show_plan(entry: dict[str, object], found: FittedPlan, json: bool) -> None:
+    ways = {"planned": found.planned, "routed": found.routed}
+    if json:
+        told = {way: {"quality": good, "cost_usd": usd} for way, (good, usd) in ways.items()}
+        show_json({"entry": entry, "queries": found.queries, **told})
+        return
+    say(f"on held-out folds of {found.queries} queries:")
+    for way, what in (("planned", "cascade routing"), ("routed", "choosing before any answer")):
+        quality, usd = ways[way]
+        say(f"  {what}: quality {quality:.3f}, ${usd:.6g} each")
+    _show(entry)
+
+
+def _members(experts: str) -> list[str]:
+    wanted = experts.split(",")
+    if len(set(wanted)) < len(wanted) or len(wanted) < 2:
+        raise ConfigError(f"--experts {experts!r} must name two different experts or more")
+    return wanted
+
+
+def _outcomes(
+    command: str, data: Path | None, ledger: str | None, tag: list[str] | None, prices: Path | None
+) -> tuple[OutcomeTable, DraftTable]:
+    """Graded answers with their texts, and costs by a price list where none were recorded."""
+    if (data is None) == (ledger is None):
+        raise ConfigError(f"{command} needs one of --data FILE and --ledger URL")
+    table, drafts = _read(data) if data else _read_ledger(str(ledger), parse_tags(tag))
+    return (fill_costs(table, read_prices(prices)) if prices else table), drafts
+
+
+def _show(entry: dict[str, object]) -> None:
     out.print(yaml.safe_dump({"experts": [entry]}, sort_keys=False), markup=False, end="")
 
 

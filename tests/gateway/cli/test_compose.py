@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import numpy as np
 import orjson
 import pytest
@@ -11,9 +12,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from eval.sources import write_outcomes
-from experts.cards import ExpertCard
+from experts.cards import ExpertCard, Prices
+from experts.compose.alone import answer_alone
 from experts.compose.cascade import Cascade
 from experts.fakes import ScriptedExpert, says
+from experts.messages import ChatRequest, Message
 from gateway.cli import compose
 from gateway.cli.main import app
 from gateway.composing import Composer
@@ -22,16 +25,15 @@ from gateway.settings.root import Settings
 from routers.errors import ArtifactError
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["compose", "fit", *words])
+def run(*words: str, command: str = "fit") -> Result:
+    return CliRunner().invoke(app, ["compose", command, *words])
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graded(count: int, path: Path) -> Path:
     """Who hedges is wrong."""
     rng = np.random.default_rng(0)
     rows = []
-    for number in range(80):
+    for number in range(count):
         for model, cost, good in (("small", 0.001, 0.6), ("large", 0.01, 0.95)):
             right = bool(rng.uniform() < good)
             words = "It is" if right else "Perhaps, I am not sure,"
@@ -40,7 +42,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "model": model, "score": float(right), "cost_usd": cost,
                 "response": f"{words} {number + right}.",
             })  # fmt: skip
-    return write_outcomes(rows, tmp_path_factory.mktemp("outcomes") / "graded.parquet")
+    return write_outcomes(rows, path)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return graded(80, tmp_path_factory.mktemp("outcomes") / "graded.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +105,39 @@ def test_wrong_wishes_are_refused_in_one_sentence(outcomes: Path) -> None:
     assert "one of --data" in str(run("--experts", "small,large").exception)
     data = ("--data", str(outcomes))
     assert "two different" in str(run(*data, "--experts", "small").exception)
+    pair = (*data, "--experts", "small,large")
+    assert "weight of a dollar and a budget" in str(run(*pair, command="plan").exception)
+    assert "exact, numeric" in str(run(*pair, "--same", "meaning", command="plan").exception)
     assert "one of a budget" in str(run(*data, "--experts", "small,large").exception)
+
+
+def test_a_plan_asks_on_where_an_answer_looks_wrong(tmp_path: Path) -> None:
+    table = graded(240, tmp_path / "graded.parquet")
+    files = "--out", str(tmp_path / "plan"), "--scorer", str(tmp_path / "judge")
+    told = ("--data", str(table), "--experts", "small,large", "--estimator", "knn+hashing")
+    found = run(*told, *files, "--usd-weight", "10", "--json", command="plan")
+    assert found.exit_code == 0, found.output
+    about = orjson.loads(found.stdout)
+    planned, routed = about["planned"], about["routed"]
+    assert planned["quality"] > routed["quality"] + 0.02
+    assert planned["cost_usd"] < 0.85 * routed["cost_usd"]
+    plain = [{"id": name, "kind": "calculator"} for name in ("small", "large")]
+    settings = Settings.model_validate({"experts": [*plain, about["entry"]]})
+    question = ChatRequest((Message("user", "How much is 7 + 1?"),))
+    for said, calls in (("It is 8.", 1), ("Perhaps, I am not sure, 7.", 2)):
+        experts = {
+            name: ScriptedExpert(
+                ExpertCard(name, prices=Prices(0, 0, request=usd), quality_prior=good), says(text)
+            )
+            for name, usd, good, text in (
+                ("small", 0.001, 0.6, said),
+                ("large", 0.01, 0.95, "It is 8."),
+            )
+        }
+        built = Composer(settings.experts, experts, lambda: 0.5).build()
+        completion, call = anyio.run(answer_alone, built["planned"], question)
+        assert completion.text == "It is 8."
+        assert call.below.calls == calls
 
 
 def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
