@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.token_counts import token_count
 
 FINISH = {
     "end_turn": "stop",
@@ -151,7 +152,8 @@ class MessageReader:
         self._usage |= {name: value for name, value in usage.items() if value is not None}
         if delta.get("stop_reason"):
             yield self._finish({n: v for n, v in delta.items() if v is not None})
-        yield usage_of(self._usage)
+        if (counted := usage_of(self._usage)) is not None:
+            yield counted
 
     def _finish(self, end: dict[str, Any]) -> Finish:
         if end["stop_reason"] == "tool_use" and self._calls == 0:
@@ -187,22 +189,22 @@ class _Block:
         self.signature = ""
 
 
-def usage_of(usage: Json) -> Usage:
-    """Anthropic's counts, which are disjoint but for thoughts among the output."""
-    output = _count(usage, "output_tokens")
-    details = usage.get("output_tokens_details") or {}
-    thought = min(_count(details, "thinking_tokens"), output)
-    return Usage(
-        _count(usage, "input_tokens"),
-        _count(usage, "cache_read_input_tokens"),
-        _count(usage, "cache_creation_input_tokens"),
-        output - thought,
-        thought,
-    )
+def usage_of(usage: Json) -> Usage | None:
+    """Anthropic's counts, which are disjoint but for thoughts among the output.
+
+    None if they can't be counts: a sound answer is not lost for that.
+    """
+    try:
+        output = token_count(usage, "output_tokens")
+        thought = token_count(usage.get("output_tokens_details") or {}, "thinking_tokens")
+        read, cached, written = (token_count(usage, name) for name in _READ)
+    except (TypeError, ValueError, AttributeError):
+        return None
+    thought = min(thought, output)
+    return Usage(read, cached, written, output - thought, thought)
 
 
-def _count(usage: Json, name: str) -> int:
-    return int(usage.get(name) or 0)
+_READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def _index(data: Json) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.token_counts import token_count
 from experts.tool_calls import ToolCallPieces
 
 _MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
@@ -83,17 +84,31 @@ class ChatReader:
 
 
 def usage_events(data: Json) -> Iterator[Usage]:
-    """The disjoint token counts that an answer or a chunk reports, if it does."""
+    """The disjoint token counts that an answer or a chunk reports, if it does.
+
+    A report of what can't be counts is none: a sound answer is not lost for it.
+    """
     usage = data.get("usage")
     if not usage:
         return
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    try:
+        counted = _disjoint(usage)
+    except (TypeError, ValueError, AttributeError):
+        return
+    yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
+
+
+def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:
+    prompt, completion = (
+        token_count(usage, "prompt_tokens"),
+        token_count(usage, "completion_tokens"),
+    )
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
     # Google counts hidden thought in the total alone, and bills it as output.
-    hidden = max(0, _count(usage, "total_tokens") - prompt - completion) if not reasoning else 0
-    counted = (prompt - cached, cached, 0, completion - reasoning, reasoning + hidden)
-    yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
+    total = 0 if reasoning else token_count(usage, "total_tokens")
+    hidden = max(0, total - prompt - completion)
+    return prompt - cached, cached, 0, completion - reasoning, reasoning + hidden
 
 
 def text_of(content: Any) -> str:
@@ -122,14 +137,10 @@ def finish_of(choice: Json, index: int, answer: Json) -> Finish:
     )
 
 
-def _count(usage: Json, name: str) -> int:
-    return int(usage.get(name) or 0)
-
-
 def _detail(usage: Json, group: str, name: str, at_most: int) -> int:
     # A part that exceeds its whole is a provider's slip; billing it would count tokens twice.
     details = usage.get(group)
-    return min(int(details.get(name) or 0), at_most) if details else 0
+    return min(token_count(details, name), at_most) if details else 0
 
 
 def _numbered(message: Json) -> list[Json]:

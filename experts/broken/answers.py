@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import orjson
 
@@ -71,6 +72,15 @@ def gzipped(scene: Scene) -> Acts:
     """A compressed body."""
     data = gzip.compress(scene.all)
     yield scene.head(len(data), content_encoding="gzip") + data
+
+
+@fault
+def absurd_counts(scene: Scene) -> Acts:
+    """The right answer, with more tokens than a 64-bit number holds."""
+    data = re.sub(
+        rb'((?:put|prompt|completion)_tokens":)[0-9]+', rb"\g<1>9223372036854775808", scene.all
+    )
+    yield scene.head(len(data)) + data
 
 
 @fault

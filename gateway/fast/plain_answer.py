@@ -8,6 +8,7 @@ import orjson
 
 from experts.messages import Json
 from experts.openai_reading import usage_events
+from experts.token_counts import MOST_TOKENS
 from gateway.fast.whole import is_standard
 from gateway.ledger.briefs import Tokens
 
@@ -54,7 +55,8 @@ def _usual(data: Any) -> Answer | None:
             type(text) is str
             and type(reason) is str
             and type(read) is type(written) is int
-            and usage["total_tokens"] == read + written
+            and usage["total_tokens"] == read + written <= MOST_TOKENS
+            and read >= 0 <= written
             and usage.keys() <= _USAGE
             and message["role"] == "assistant"
             and not message.get("tool_calls")

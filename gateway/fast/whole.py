@@ -47,8 +47,8 @@ def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None)
         ExpertCallError: It is an error, no JSON, or has no finished choice.
     """
     data = None if name is None else _parsed(raw)
-    if name is not None and data is not None and is_standard(data):
-        usage = next(usage_events(data), None)
+    usage = next(usage_events(data), None) if data is not None and is_standard(data) else None
+    if name is not None and data is not None and usage is not None:
         choices = data["choices"]
         seen = tuple(choice["message"].get("content") or "" for choice in choices)
         reason = choices[-1]["finish_reason"]

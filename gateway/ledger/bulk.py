@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 Names = tuple[str, ...]
 Column = Sequence[Any]
@@ -38,6 +38,9 @@ def driven(connection: Connection) -> Iterator[sqlite3.Cursor]:
         yield cursor
     except sqlite3.Error as error:
         raise DBAPIError.instance("rows", None, error, sqlite3.Error) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        # A number or a text that it can't even bind.
+        raise DataError("rows", None, error) from error
     finally:
         cursor.close()
 

@@ -42,6 +42,21 @@ def events(*pieces: bytes, choices: int = 1) -> list[Event]:
     return found + stream.end()
 
 
+@pytest.mark.parametrize("odd", [-1, 2**31, 2**63, 1e30, "many", [1], {"a": 1}])
+def test_counts_that_cannot_be_are_no_report_and_the_answer_is_sound(odd: Any) -> None:
+    pieces = [chunk("Hi"), chunk(finish="stop", usage=counted(odd, 3)), DONE]
+    assert events(*pieces) == [Delta("Hi"), Finish("stop")]
+    message = {
+        "type": "message",
+        "content": [{"type": "text", "text": "Hi"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5, "output_tokens": odd},
+    }
+    read = whole_answer("e", MessageReader("json"), orjson.dumps(message))
+    assert read[0] == Delta("Hi")
+    assert not any(isinstance(event, Usage) for event in read)
+
+
 HELLO: list[Event] = [Delta("Hel"), Delta("lo"), Finish("stop")]
 
 

@@ -48,7 +48,8 @@ class Row:
         begun: In a stream, some text was said before it broke.
         pause_s: What lies between the attempts at least.
         waits: It is noticed by a limit running out.
-        counted: The provider's token counts come through; else they are ours.
+        counted: The provider's token counts come through in a stream; else they are ours.
+        counted_whole: The same of an answer that is not streamed.
         code: The provider's own code, told to the client instead of ours.
         anthropic: Whether the same is expected of a provider of Anthropic's wire.
     """
@@ -60,6 +61,7 @@ class Row:
     pause_s: float = 0.0
     waits: bool = False
     counted: bool = True
+    counted_whole: bool = True
     code: str | None = None
     anthropic: bool = True
 
@@ -119,6 +121,7 @@ ROWS = [
     both("not_modified", "protocol"),
     # Odd, but an answer.
     Row("gzipped"),
+    Row("absurd_counts", counted=False, counted_whole=False),
     Row("unframed"),
     Row("closes"),
     Row("closes_unsaid"),

@@ -134,7 +134,8 @@ def judge_answer(cell: Cell, outcome: Outcome) -> None:
     heard = api.streamed(outcome.content) if cell.stream else api.whole(outcome.content)
     assert heard.error is None
     assert (heard.text, heard.finish) == (TEXT, "stop")
-    if cell.kind is None and cell.stream and not cell.row.counted:
+    counted = cell.row.counted if cell.stream else cell.row.counted_whole
+    if cell.kind is None and not counted:
         assert heard.tokens is not None
         assert heard.tokens[1] > 0
     else:

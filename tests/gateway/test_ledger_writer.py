@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import tables
@@ -73,6 +73,29 @@ def an_action(number: int) -> Row:
         "guard": "g", "side": "input", "action": "flag", "found": {},
     }  # fmt: skip
     return Row(tables.guard_action, values)
+
+
+@pytest.mark.parametrize("cannot_be_bound", [2**63, "\ud800"])
+def test_a_row_that_the_driver_cannot_even_bind_is_refused_and_the_others_are_written(
+    tmp_path: Path, cannot_be_bound: object
+) -> None:
+    ledger = Ledger(open_database(f"sqlite:///{tmp_path}/ledger.db"), strict=False)
+    before, sound, after = map(an_action, range(3))
+    broken = sound._replace(values={**sound.values, "guard": cannot_be_bound})
+
+    async def written() -> None:
+        for row in (before, broken, after):
+            ledger.append([row])
+        await ledger.flush()
+
+    try:
+        asyncio.run(asyncio.wait_for(written(), 20))
+        with ledger.engine.connect() as connection:
+            kept = connection.execute(select(tables.guard_action.c.action_id)).scalars().all()
+    finally:
+        ledger.close()
+    assert set(kept) == {"act-000000", "act-000002"}
+    assert ledger.lost_rows == 1
 
 
 def test_who_is_held_back_comes_in_when_there_is_room_and_not_when_all_is_written(
