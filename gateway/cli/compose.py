@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import yaml
 
+from eval.compositions.actions import FittedActions, fit_actions
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.fitting import FittedCascade, fit_cascade
 from eval.compositions.planned import FittedPlan, fit_plan
@@ -25,7 +26,7 @@ from gateway.learned_signals import save_scorer
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.planning import KIND
-from routers.deferral.chain import Logged
+from routers.deferral.chain import Chain, Logged
 from routers.recipe import DEFAULT
 from routers.records import OutcomeTable
 from routers.state_files import save_state
@@ -67,6 +68,10 @@ def fit(
         float | None,
         typer.Option(min=0, max=1, help="Fit A,B so that at most this share is kept and wrong."),
     ] = None,
+    worth_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Fit A,B to what a right answer is worth; the hopeless are kept."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Id of the composition.")] = "cascade",
     out_file: Annotated[
         Path, typer.Option("--out", help="Where what judges drafts is written.")
@@ -75,23 +80,21 @@ def fit(
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
-    """Fit a cascade to a budget, a quality or a risk, and print the entry that declares it."""
+    """Fit a cascade to a budget, a quality, a risk or a worth, and print the entry for it."""
     wanted = _members(experts)
     table, drafts = _outcomes("compose fit", data, ledger, tag, prices)
-    found = fit_cascade(
-        table, drafts, wanted, budget_usd=budget_usd, quality=quality, risk=risk, seed=seed
-    )
+    found: FittedCascade | FittedActions
+    if worth_usd is None:
+        found = fit_cascade(
+            table, drafts, wanted, budget_usd=budget_usd, quality=quality, risk=risk, seed=seed
+        )
+    elif (budget_usd, quality, risk) == (None, None, None):
+        found = fit_actions(table, drafts, wanted, worth_usd=worth_usd, seed=seed)
+    else:
+        raise ConfigError("--worth-usd is a goal of its own: leave out the other one")
     if found.scorer:
         save_scorer(found.scorer, out_file)
-    entry = _entry(name, found, out_file)
-    if json:
-        show_json(_about(entry, found))
-        return
-    chain, logged = found.chain, found.logged
-    say(f"on {len(logged)} queries: quality {chain.quality:.3f}, ${chain.cost_usd:.6g} each")
-    for expert, one in _singles(logged).items():
-        say(f"  {expert} alone: {one['quality']:.3f}, ${one['cost_usd']:.6g}")
-    _show(entry)
+    _show_cascade(_entry(name, found, out_file), found, json)
 
 
 @commands.command()
@@ -206,29 +209,41 @@ def _read_ledger(url: str, tags: dict[str, str]) -> tuple[OutcomeTable, DraftTab
         return _read(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet"))
 
 
-def _entry(name: str, found: FittedCascade, scorer: Path) -> dict[str, object]:
+def _entry(name: str, found: FittedCascade | FittedActions, scorer: Path) -> dict[str, object]:
     """The composition as an entry of `experts`."""
-    rules = []
-    for threshold in found.chain.thresholds:
+    children, rules = (
+        (found.experts, [{"actions": list(found.rule.actions)}])
+        if isinstance(found, FittedActions)
+        else (found.chain.experts, _thresholds(found.chain))
+    )
+    judged = {"by": found.by, **({"scorer": str(scorer)} if found.scorer else {})}
+    defer = [{**judged, **rule} for rule in rules]
+    return {"id": name, "kind": "cascade", "children": list(children), "defer": defer}
+
+
+def _thresholds(chain: Chain) -> list[dict[str, object]]:
+    rules: list[dict[str, object]] = []
+    for threshold in chain.thresholds:
         # A file can't say that some of those exactly there are deferred: most are, or none.
         most = threshold.tied >= _MOST
         accept_at = math.nextafter(threshold.at, math.inf) if most else threshold.at
-        rule: dict[str, object] = {"by": found.by, "accept_at": min(accept_at, 1.0)}
-        if found.scorer:
-            rule["scorer"] = str(scorer)
-        rules.append(rule)
-    children = list(found.chain.experts)
-    return {"id": name, "kind": "cascade", "children": children, "defer": rules}
+        rules.append({"accept_at": min(accept_at, 1.0)})
+    return rules
 
 
-def _about(entry: dict[str, object], found: FittedCascade) -> dict[str, object]:
-    return {
-        "entry": entry,
-        "quality": found.chain.quality,
-        "cost_usd": found.chain.cost_usd,
-        "queries": len(found.logged),
-        "experts": _singles(found.logged),
-    }
+def _show_cascade(
+    entry: dict[str, object], found: FittedCascade | FittedActions, json: bool
+) -> None:
+    worth = found.chain if isinstance(found, FittedCascade) else found
+    singles = _singles(found.logged)
+    if json:
+        about = {"quality": worth.quality, "cost_usd": worth.cost_usd, "experts": singles}
+        show_json({"entry": entry, "queries": len(found.logged), **about})
+        return
+    say(f"on {len(found.logged)} queries: quality {worth.quality:.3f}, ${worth.cost_usd:.6g} each")
+    for expert, one in singles.items():
+        say(f"  {expert} alone: {one['quality']:.3f}, ${one['cost_usd']:.6g}")
+    _show(entry)
 
 
 def _singles(logged: Logged) -> dict[str, dict[str, float]]:

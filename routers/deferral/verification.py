@@ -62,6 +62,14 @@ class MetaVerifier:
     hopeless: tuple[bool, ...]
     lift: float
 
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """`accept`, `defer` or `hopeless` for each of the bins, as a cascade's `actions` has it."""
+        return tuple(
+            "defer" if up else "hopeless" if lost else "accept"
+            for up, lost in zip(self.defer, self.hopeless, strict=True)
+        )
+
     def defers(self, share_N: Floats) -> npt.NDArray[np.bool_]:
         """Whether each draft is passed on, shape (N,)."""
         return np.array(self.defer)[bin_of(share_N, len(self.defer))]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from eval.compositions.actions import fit_actions
 from eval.compositions.drafts import DraftTable
 from eval.compositions.fitting import fit_cascade
 from eval.errors import ComparisonError
@@ -40,6 +43,27 @@ def test_a_risk_names_the_two_experts_in_their_order() -> None:
     assert kept_N.mean() > 0.3
     with pytest.raises(ComparisonError, match="two experts in their order"):
         fit_cascade(table, drafts, EXPERTS, risk=0.05)
+
+
+def test_drafts_that_nobody_would_better_are_given_up() -> None:
+    """Samples that all differ tell of questions that the dear expert can't answer either."""
+    table, _ = recorded(400)
+    rng = np.random.default_rng(5)
+    state_N = rng.choice(3, p=[0.5, 0.3, 0.2], size=len(table))
+    score_NA = np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])[state_N]
+    agreement_NA = np.tile(np.array([0.9, 0.5, 0.1])[state_N][:, None], (1, 3))
+    five = np.full((len(table), 3), 5.0)
+    silent = DraftTable(((None,) * 3,) * len(table), agreement_NA, five, five)
+    graded = replace(table, score_NA=score_NA)
+    found = fit_actions(graded, silent, ("small", "dear"), worth_usd=100.0)
+    actions = found.rule.actions
+    assert (actions[0], actions[4], actions[7]) == ("hopeless", "defer", "accept")
+    assert found.quality == pytest.approx(score_NA[:, 0].mean())
+    assert found.cost_usd == pytest.approx(1.0 + 10.0 * np.mean(state_N == 1))
+    cheap = fit_actions(graded, silent, ("small", "dear"), worth_usd=5.0)
+    assert cheap.cost_usd < 2.0, "ten dollars are more than the answer is worth"
+    with pytest.raises(ComparisonError, match="two experts in their order"):
+        fit_actions(table, silent, EXPERTS, worth_usd=1.0)
 
 
 def test_agreement_of_samples_serves_where_no_answer_is_recorded() -> None:

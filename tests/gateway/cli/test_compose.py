@@ -90,6 +90,21 @@ def test_the_entry_is_a_cascade_that_the_gateway_builds(
     assert unsure < accept_at <= sure
 
 
+def test_what_a_right_answer_is_worth_says_what_to_do_with_each_draft(
+    outcomes: Path, tmp_path: Path
+) -> None:
+    told = ("--data", str(outcomes), "--experts", "small,large", "--worth-usd", "1")
+    found = run(*told, "--out", str(tmp_path / "judge"), "--json")
+    about = orjson.loads(found.stdout)
+    (rule,) = about["entry"]["defer"]
+    assert len(rule["actions"]) == 8
+    assert set(rule["actions"]) >= {"accept", "defer"}
+    assert about["quality"] > about["experts"]["small"]["quality"] + 0.15
+    plain = [{"id": name, "kind": "calculator"} for name in ("small", "large")]
+    Settings.model_validate({"experts": [*plain, about["entry"]]})
+    assert "a goal of its own" in str(run(*told, "--risk", "0.1").exception)
+
+
 def test_without_json_it_prints_yaml(outcomes: Path, tmp_path: Path) -> None:
     out = tmp_path / "judge.safetensors"
     found = run("--data", str(outcomes), "--experts", "small,large", "--budget-usd", "0.02",
