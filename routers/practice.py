@@ -28,12 +28,14 @@ class Practice:
         score_NA: The score of each expert, in [0, 1]; NaN unobserved.
         paid_usd_NA: What it cost, at the prices of now; NaN unknown.
         propensity_NA: P(this expert was asked) when this was recorded, in (0, 1].
+        composed: Ids of those that are compositions.
     """
 
     queries: tuple[Candidates, ...]
     score_NA: Floats
     paid_usd_NA: Floats
     propensity_NA: Floats
+    composed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.queries:

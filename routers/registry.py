@@ -57,6 +57,7 @@ _ENCODERS: Mapping[str, str] = {
 _POLICIES: Mapping[str, str] = {
     "budget": "routers.policies.budget:BudgetPolicy",
     "capacity": "routers.policies.capacity:CapacityPolicy",
+    "cautious": "routers.policies.cautious:CautiousPolicy",
     "conformal": "routers.policies.conformal:ConformalPolicy",
     "floor": "routers.policies.floor:FloorPolicy",
     "greedy": "routers.policies.greedy:GreedyUtilityPolicy",

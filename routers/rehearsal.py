@@ -137,7 +137,8 @@ class Rehearsal:
             score_NA[:, place] = self.score_NA[:, column]
             propensity_NA[:, place] = self.propensity_NA[:, column]
             paid_NA[:, place] = self._paid(card, column)
-        return Practice(queries, score_NA, paid_NA, propensity_NA)
+        composed = frozenset(card.expert_id for card in cards if card.composed)
+        return Practice(queries, score_NA, paid_NA, propensity_NA, composed)
 
     def _paid(self, card: ExpertCard, column: int) -> Floats:
         """What the answers of one expert would cost now; as recorded where tokens are unknown."""

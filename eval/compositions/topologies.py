@@ -11,7 +11,6 @@ import numpy as np
 
 from eval.batches import Batch, make_batch
 from eval.comparison import AtPrice
-from eval.compositions.caution import Caution
 from eval.compositions.offered import offered
 from eval.compositions.virtual import Composition, with_compositions
 from eval.compositions.world import World, rehearsed
@@ -19,6 +18,7 @@ from eval.intervals import ClusterBootstrap, with_interval
 from eval.prices import fit_prices
 from eval.splits import TrainTest
 from routers.fit import encode_table, fit_router
+from routers.policies.cautious import Caution
 from routers.recipe import DEFAULT, Recipe
 from routers.records import Floats, OutcomeTable
 

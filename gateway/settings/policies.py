@@ -114,6 +114,13 @@ class ConformalPolicySettings(PolicySettings):
     cheap: str = ""
 
 
+class CautiousPolicySettings(PolicySettings):
+    """The usual expert, unless another one looks better by a margin that would have paid."""
+
+    kind: Literal["cautious"]
+    usual: str = ""
+
+
 class CapacityPolicySettings(PolicySettings):
     """No expert gets more than its share of the traffic."""
 
@@ -209,6 +216,7 @@ PolicyOfAKind = Annotated[
     | Annotated[PacerPolicySettings, Tag("pacer")]
     | Annotated[ThresholdPolicySettings, Tag("threshold")]
     | Annotated[ConformalPolicySettings, Tag("conformal")]
+    | Annotated[CautiousPolicySettings, Tag("cautious")]
     | Annotated[CapacityPolicySettings, Tag("capacity")]
     | Annotated[SoftmaxPolicySettings, Tag("softmax")]
     | Annotated[TopPPolicySettings, Tag("top_p")]

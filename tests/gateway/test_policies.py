@@ -273,6 +273,7 @@ def test_settings_of_every_kind_make_the_policy_of_that_kind() -> None:
     policies: dict[str, dict[str, Any]] = {
         "budget": {"usd_per_request": 0.1},
         "pacer": {"usd_per_request": 0.1, "most": 3},
+        "cautious": {"usual": "smollm2"},
         "capacity": {"shares": {"smollm2": 0.5}},
         "thompson": {"stderrs": 2},
         "top_p": {"mass": 0.5},

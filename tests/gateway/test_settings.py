@@ -74,9 +74,9 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
                 (
                     "{kind: flor}",
                     "c.yaml:2:26: routing.policies.p.kind: must be one of 'greedy', 'floor',"
-                    " 'budget', 'pacer', 'threshold', 'conformal', 'capacity', 'softmax', 'top_p',"
-                    " 'thompson', 'optimistic', 'pessimistic', 'modes', 'uniform', 'plugin'"
-                    " (got 'flor')",
+                    " 'budget', 'pacer', 'threshold', 'conformal', 'cautious', 'capacity',"
+                    " 'softmax', 'top_p', 'thompson', 'optimistic', 'pessimistic', 'modes',"
+                    " 'uniform', 'plugin' (got 'flor')",
                 ),
                 (
                     "{kind: floor, shere: 0.9}",

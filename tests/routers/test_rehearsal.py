@@ -23,7 +23,7 @@ ANYTHING = Preference()
 CARDS = (
     ExpertCard("a", prices=Prices(1, 2)),
     ExpertCard("b", prices=Prices(10, 20, request=0.001)),
-    ExpertCard("new", quality_prior=0.7),
+    ExpertCard("new", quality_prior=0.7, composed=True),
 )
 
 
@@ -98,6 +98,7 @@ def test_practice_is_at_the_prices_of_now_and_knows_new_experts_by_their_cards(
     np.testing.assert_allclose(practice.paid_usd_NA[known_N, 1], paid, rtol=1e-6)
     assert np.isnan(practice.score_NA[:, 2]).all()
     assert {query.quality_A[2] for query in practice.queries} == {0.7}
+    assert practice.composed == {"new"}
 
 
 def test_costs_whose_tokens_are_unknown_are_as_they_were_recorded(router: Router) -> None:
