@@ -19,6 +19,9 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
 }
 
+_CHECKS = "foreign_keys"
+"""What a connection to SQLite says of itself: whether it looks up what a row refers to."""
+
 # How long SQLite waits for other writers.
 _WAIT_MS, _HURRIED_MS = 30_000, 1_000
 # A server that is gone without a word is noticed within seconds, unless the URL says otherwise.
@@ -153,9 +156,12 @@ def _tune_sqlite(engine: Engine, synchronous: str) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         options = connection.get_execution_options()
-        # To be said outside of a transaction, and it stays with the connection.
         checks = "OFF" if options.get("certain", False) else "ON"
-        connection.exec_driver_sql(f"PRAGMA foreign_keys={checks}")
+        if connection.info.get(_CHECKS) != checks:
+            # To be said outside of a transaction. It stays with the connection, and SQLite compiles
+            # every statement anew after it, so it is not said twice.
+            connection.exec_driver_sql(f"PRAGMA foreign_keys={checks}")
+            connection.info[_CHECKS] = checks
         if options.get("reads", False):
             connection.exec_driver_sql("BEGIN")
             return

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger import tables
 from gateway.ledger.bulk import driven, insert_columns
-from gateway.ledger.database import open_database
+from gateway.ledger.database import certain, open_database
 from gateway.ledger.rows import Row
 from gateway.ledger.store import Ledger
 
@@ -65,6 +65,26 @@ def test_a_refusal_of_the_driver_is_told_as_sqlalchemy_tells_it(tmp_path: Path) 
     ):
         insert_columns(cursor, "guard_action", ("action_id",), [["act-1"]])
     engine.dispose()
+
+
+def test_references_are_looked_up_or_not_as_each_asks_and_it_is_said_when_that_changes(
+    tmp_path: Path,
+) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/ledger.db")
+    said: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # Each time SQLite compiles all statements anew, which took a third of the writer's time.
+        said.extend([statement] if "foreign_keys=" in statement else [])
+
+    looked_up = []
+    for asking in (certain(engine), certain(engine), engine, engine, certain(engine)):
+        with asking.begin() as connection:
+            looked_up.append(connection.exec_driver_sql("PRAGMA foreign_keys").scalar())
+    engine.dispose()
+    assert looked_up == [0, 0, 1, 1, 0]
+    assert [statement[-3:] for statement in said] == ["OFF", "=ON", "OFF"]
 
 
 def an_action(number: int) -> Row:
