@@ -60,7 +60,6 @@ def insert_columns(
     count = len(columns[0])
     # Few rows are not worth a statement of their own kind.
     shared = tuple(map(_is_shared, columns)) if count >= _TOGETHER[0] else (False,) * len(names)
-    once = [column[0] for column, same in zip(columns, shared, strict=True) if same]
     varying = [column for column, same in zip(columns, shared, strict=True) if not same]
     rows = list(zip(*varying, strict=True)) if varying else [()] * count
     done = 0
@@ -68,8 +67,9 @@ def insert_columns(
         statement = None
         while count - done >= together:
             statement = statement or _statement(table, names, shared, together, conflict)
-            these = rows[done : done + together]
-            cursor.execute(statement, (*once, *chain.from_iterable(these)))
+            first = [column[done] for column in columns]
+            others = rows[done + 1 : done + together]
+            cursor.execute(statement, (*first, *chain.from_iterable(others)))
             done += together
     if done < count:
         single = _statement(table, names, (False,) * len(names), 1, conflict)
@@ -86,15 +86,14 @@ def _is_shared(column: Column) -> bool:
 def _statement(
     table: str, names: Names, shared: tuple[bool, ...], together: int, conflict: str
 ) -> str:
-    """Values that all rows share come first, each once; then the others, row by row."""
-    first = sum(shared) + 1
-    rows = []
-    for _ in range(together):
-        marks, once = [], 1
-        for same in shared:
-            marks.append(f"?{once if same else first}")
-            once, first = once + same, first + (not same)
-        rows.append(f"({', '.join(marks)})")
+    """The first row says all of its values; the others say again only where they differ.
+
+    A number is a name to SQLite, and from Python 3.12 on the driver looks up the name of each value
+    that it binds, among all names: so only what comes again is numbered.
+    """
+    first = ", ".join("?" * len(names))
+    other = ", ".join(f"?{n}" if same else "?" for n, same in enumerate(shared, 1))
+    rows = f"({first})" + f", ({other})" * (together - 1)
     columns = ", ".join(f'"{name}"' for name in names)
     # Names are our own; values are always parameters.
-    return f'INSERT INTO "{table}" ({columns}) VALUES {", ".join(rows)}{conflict}'  # noqa: S608
+    return f'INSERT INTO "{table}" ({columns}) VALUES {rows}{conflict}'  # noqa: S608
