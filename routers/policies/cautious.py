@@ -115,7 +115,7 @@ class CautiousPolicy:
         return on_the_best(utility_A - margin_A, candidates, preference), utility_A
 
     def fit(self, practice: Practice, preference: Preference) -> Self:
-        known_A: Mask = ~np.isnan(practice.score_NA).all(axis=0)
+        known_A = np.any(~np.isnan(practice.score_NA), axis=0)
         fixed = practice.column(self.usual) if self.usual else None
         if not (known_A.any() if fixed is None else known_A[fixed]):
             raise TableError(f"no outcome of {self.usual or 'any expert'} is known")
