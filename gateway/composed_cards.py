@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experts.cards import ExpertCard
-from experts.compose.cards import Share, composed_card
+from experts.compose.cards import Made, Share, as_made, composed_card
 from gateway.settings.compositions import CompositionSettings
 
 
@@ -14,11 +14,13 @@ def card_of(
     expert_id: str,
     shares: Sequence[Share],
     least: Sequence[Share],
+    made: Mapping[str, Made],
 ) -> ExpertCard:
-    """See `experts.compose.cards.composed_card`."""
+    """See `experts.compose.cards.composed_card`; `made` are calls by composition, as logged."""
+    known = made.get(expert_id)
     return composed_card(
         expert_id,
-        shares,
+        shares if known is None else as_made(shares, known),
         least,
         description=entry.description,
         quality_prior=entry.quality_prior,

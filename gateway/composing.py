@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
 from experts.base import Expert
 from experts.cards import ExpertCard
 from experts.compose.best_of import BestOf, BySignal, Selector
-from experts.compose.cards import Share
+from experts.compose.cards import Made, Share
 from experts.compose.cascade import Cascade, Stage
 from experts.compose.judge import JudgedByExpert
 from experts.compose.lookahead import Lookahead
@@ -50,6 +51,7 @@ class Composer:
         experts: Those of them that are no compositions, by id.
         uniform: Draws from [0, 1), for rules that leave something to chance.
         code: Whether and where checks may run what a model wrote.
+        made: Calls that compositions made for their answers so far, by id.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Composer:
         experts: Mapping[str, Expert],
         uniform: Callable[[], float],
         code: CodeSettings | None = None,
+        made: Mapping[str, Made] = MappingProxyType({}),
     ) -> None:
         self._entries = {e.id: e for e in entries if isinstance(e, CompositionSettings)}
         self._built = dict(experts)
         self.uniform = uniform
+        self.made = made
         self.code = CodeSettings() if code is None else code
 
     def build(self) -> dict[str, Expert]:
@@ -118,7 +122,7 @@ def _cascade(composer: Composer, entry: CascadeSettings, expert_id: str) -> Expe
         for index, stage in enumerate(stages)
         for share in checks_of(stage.rule.signal, stage.expert.card, _DEFERRED**index)
     ]
-    card = card_of(entry, expert_id, [*shares, *checks], shares[:1])
+    card = card_of(entry, expert_id, [*shares, *checks], shares[:1], composer.made)
     return Cascade(card, stages, children[-1])
 
 
@@ -132,7 +136,7 @@ def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
     shares = [Share(child.card, entry.n) for child in children]
     least = [Share(child.card, 1) for child in children[: entry.min_successful]]
     return Vote(
-        card_of(entry, expert_id, shares, least),
+        card_of(entry, expert_id, shares, least, composer.made),
         mixing.voters_of(entry, children),
         grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
@@ -149,7 +153,7 @@ def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert
     shares = [Share(driver.card, _TURNS, reads=1, writes=_TURN_LENGTH)]
     shares += [Share(child.card, _ASKED / len(pool)) for child in pool]
     card = replace(
-        card_of(entry, expert_id, shares, shares[:1]),
+        card_of(entry, expert_id, shares, shares[:1], composer.made),
         # Its form of answer is its own, and what it asks is text.
         tools=False,
         structured_output=False,
@@ -188,7 +192,9 @@ def _best_of(composer: Composer, entry: BestOfSettings, expert_id: str) -> Exper
             shares += checks_of(signal, child.card, entry.n)
         selector = BySignal(signal)
     return BestOf(
-        card_of(entry, expert_id, shares, [Share(children[0].card, entry.min_successful)]),
+        card_of(
+            entry, expert_id, shares, [Share(children[0].card, entry.min_successful)], composer.made
+        ),
         drafters,
         selector,
         temperature=entry.temperature,
@@ -216,7 +222,7 @@ def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert
         rule = fitted_rule(entry.planner, children, expert_id)
         same = grouping_of(entry.same, ALIKE)
         chooser = Planned(rule, signal, same, entry.usd_weight)
-    card = card_of(entry, expert_id, shares, [Share(least.card)])
+    card = card_of(entry, expert_id, shares, [Share(least.card)], composer.made)
     return Routed(card, children, chooser, most)
 
 

@@ -22,6 +22,7 @@ from experts.packaged import PACKAGED
 from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
 from experts.tiers import with_egress
 from gateway.composing import Composer
+from gateway.ledger.calls import calls_known
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings
@@ -82,6 +83,8 @@ def build_experts(
 ) -> dict[str, Expert]:
     """One expert per entry; packaged ones talk to their engine's endpoint.
 
+    What a composition is expected to cost follows whom it asked so far, by the ledger.
+
     Args:
         settings: Which experts there are.
         endpoints: Where the engines of packaged ones listen, by expert id.
@@ -99,7 +102,9 @@ def build_experts(
     }
     # They hold nothing of their own, so they are made anew around whoever is kept.
     chance = np.random.default_rng().random
-    composed = Composer(settings.experts, single, chance, settings.outcomes.code).build()
+    named = [entry.id for entry in settings.experts if isinstance(entry, CompositionSettings)]
+    made = calls_known(settings.ledger_url, named)
+    composed = Composer(settings.experts, single, chance, settings.outcomes.code, made).build()
     return {entry.id: {**single, **composed}[entry.id] for entry in settings.experts}
 
 

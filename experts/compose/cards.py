@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,6 +26,39 @@ class Share(NamedTuple):
     calls: float = 1.0
     reads: float = 0.0
     writes: float = 1.0
+
+
+class Made(NamedTuple):
+    """Calls that a composition made.
+
+    Attributes:
+        answers: How many answers they were made for.
+        calls: Id of each child to the calls of it, for all of these answers.
+    """
+
+    answers: int
+    calls: Mapping[str, float]
+
+
+_DOUBT = 20
+"""How many answers a composition's shape counts for, beside those that it gave."""
+
+
+def as_made(shares: Sequence[Share], made: Made) -> list[Share]:
+    """`shares` with as many calls of each child as there were, at first as many as expected.
+
+    (calls made + 20 · expected) / (answers + 20); a child with several shares keeps their ratio.
+    """
+    expected: defaultdict[str, float] = defaultdict(float)
+    for share in shares:
+        expected[share.card.expert_id] += share.calls
+    found = []
+    for share in shares:
+        name = share.card.expert_id
+        known = made.calls.get(name, 0.0) + _DOUBT * expected[name]
+        part = share.calls / expected[name] if expected[name] else 0.0
+        found.append(share._replace(calls=part * known / (made.answers + _DOUBT)))
+    return found
 
 
 def expected_prices(shares: Iterable[Share]) -> Prices | None:

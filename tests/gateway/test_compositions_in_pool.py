@@ -12,10 +12,13 @@ import pytest
 import yaml
 
 from experts.cards import ExpertCard, Prices
+from experts.compose.cards import Made
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message, Usage
+from gateway.ledger.calls import calls_made
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
+from gateway.pool import build_experts
 from gateway.settings.children import named_children
 from gateway.settings.root import Settings
 from routers.candidates import Typical
@@ -169,3 +172,32 @@ def test_routers_learn_from_the_tokens_of_one_of_its_calls(serve: Serve) -> None
     assert (row["prompt_tokens"], row["completion_tokens"]) == (10, 5)
     spent = served.record(answer)["result"]["cost_nanousd"]
     assert row["cost_usd"] * 1e9 == pytest.approx(spent)
+
+
+def test_what_it_is_expected_to_cost_follows_whom_it_asked(serve: Serve) -> None:
+    small, large = scripted("small", 1), scripted("large", 10)
+    # One draft in five says nothing that can be right, and goes on.
+    small.scripts = tuple(says("no" if n % 5 == 4 else "yes", Usage(10, 5)) for n in range(20))
+    check = {"kind": "regex", "pattern": "yes"}
+    team = {"cascade": ["small", "large"], "defer": {"by": "check", "check": check}}
+    entry = {"id": "team", **team}
+    pool = pool_of({"small": small, "large": large}, entry)
+    assert pool["team"].card.prices == Prices(6.0, 6.0, source="expected of its children")
+    served = serve(pool)
+    for _ in range(20):
+        assert served.ask("team").status_code == 200
+    anyio.run(served.gateway.ledger.flush)
+    url = served.gateway.settings.ledger_url
+    with opened(url) as engine:
+        assert calls_made(engine, {"team"}) == {"team": Made(20, {"small": 20, "large": 4})}
+        assert calls_made(engine, {"other"}) == {}
+    prices = {"small": 1, "large": 10}
+    listed = [
+        {"id": name, "base_url": URL, "prices": {"input": usd, "output": usd}}
+        for name, usd in prices.items()
+    ]
+    settings = Settings.model_validate({"experts": [*listed, entry], "ledger": {"url": url}})
+    # Its shape, of half of the drafts, counts for twenty answers beside the twenty it gave.
+    expected = 1 + 0.35 * 10
+    again = build_experts(settings, {})["team"].card.prices
+    assert again == Prices(expected, expected, source="expected of its children")
