@@ -18,7 +18,7 @@ from experts.finetune import read_examples, tune
 from gateway.errors import ConfigError
 from tests.gateway.cli.test_admit import run
 
-_TINY = """
+TINY = """
 import sys
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -76,7 +76,7 @@ def test_loss_falls_and_the_adapter_can_be_loaded(tmp_path: Path) -> None:
     base, out, data = tmp_path / "base", tmp_path / "adapter", tmp_path / "sft.jsonl"
     ways = [f"way{number}" for number in range(12)]
     words = ["user assistant : lima peru oslo norway capital of ?", *ways]
-    python("-c", _TINY, str(base), " ".join(words))
+    python("-c", TINY, str(base), " ".join(words))
     rows = [
         *(example(f"{way} capital of peru ?", "lima") for way in ways),
         *(example(f"{way} capital of norway ?", "oslo", licence=None) for way in ways),
@@ -119,7 +119,7 @@ def test_a_planted_preference_is_learned_for_topics_never_seen(tmp_path: Path) -
     """Which of two answers is better follows from the wish; of three seeds each must learn it."""
     pytest.importorskip("trl")
     base, topics = tmp_path / "base", [f"topic{number}" for number in range(60)]
-    python("-c", _TINY, str(base), " ".join([_WORDS, *topics]))
+    python("-c", TINY, str(base), " ".join([_WORDS, *topics]))
     likes = {"briefly": "short", "fully": "long"}
     rows = [pair(topic, wish, likes) for topic in topics[:45] for wish in likes]
     new = [pair(topic, wish, likes) for topic in topics[45:] for wish in likes]

@@ -63,9 +63,9 @@ def test_reward_rises_and_its_weight_of_cost_moves_cost_against_accuracy(
 
 @contextmanager
 def transformers_serving(folder: Path) -> Iterator[str]:
-    """The policy in `folder` behind an OpenAI-compatible endpoint."""
+    """The model in `folder` behind an OpenAI-compatible endpoint, and others by their folders."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve"]
     command += ["--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=env)
