@@ -37,7 +37,7 @@ def render(gateway: Gateway) -> str:
         totals=totals,
         today=today,
         experts=[{**row, "share": row["requests"] / answered} for row in experts],
-        recent=gateway.reader.recent(),
+        recent=[{**row, "calls": _calls(gateway, row)} for row in gateway.reader.recent()],
         routers=gateway.serving.current,
         refused=gateway.serving.refused,
         in_flight=gateway.telemetry.metrics.in_flight,
@@ -45,6 +45,14 @@ def render(gateway: Gateway) -> str:
         ago=ago,
         dollars=dollars,
     )
+
+
+def _calls(gateway: Gateway, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whom a composition asked, and for how much; nothing where a model answered."""
+    expert = gateway.pool.experts.get(row["answered_by"])
+    if expert is None or not expert.card.composed:
+        return []
+    return gateway.reader.calls(row["decision_id"])
 
 
 def latest_comparison(gateway: Gateway) -> dict[str, Any] | None:

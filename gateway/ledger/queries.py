@@ -93,6 +93,14 @@ class LedgerReader:
             "replay": {"expert": again, "matches": again == decided.expert},
         }
 
+    def calls(self, decision_id: str) -> list[dict[str, Any]]:
+        """The attempts of one decision with what they cost, children inside their parents."""
+        found = self._all(
+            select(decision.c.request_id).where(decision.c.decision_id == decision_id)
+        )
+        corrections = [each for row in found for each in self._corrections(row.request_id)]
+        return _branches(corrected(self._attempts(decision_id), corrections), None)
+
     def _attempts(self, decision_id: str) -> list[dict[str, Any]]:
         joined = attempt.outerjoin(
             attempt_result, attempt.c.attempt_id == attempt_result.c.attempt_id

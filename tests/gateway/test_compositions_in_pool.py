@@ -15,6 +15,7 @@ from experts.cards import ExpertCard, Prices
 from experts.compose.cards import Made
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message, Usage
+from gateway.dashboard.money import dollars
 from gateway.ledger.calls import calls_made
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
@@ -201,3 +202,22 @@ def test_what_it_is_expected_to_cost_follows_whom_it_asked(serve: Serve) -> None
     expected = 1 + 0.35 * 10
     again = build_experts(settings, {})["team"].card.prices
     assert again == Prices(expected, expected, source="expected of its children")
+
+
+def test_the_dashboard_shows_whom_a_composition_asked_and_for_how_much(serve: Serve) -> None:
+    served = serve(a_pool())
+    answer = served.ask("team")
+    anyio.run(served.gateway.ledger.flush)
+    page = served.client.get("/").text
+    assert page.startswith("<!doctype html>")
+    shown = re.sub(r"<[^>]+>|\s+", " ", page[page.index('<ul class="calls">') :])
+    record = served.record(answer)
+    (team,) = record["cost"]["attempts"]
+    told = [team["expert"]]
+    for call in team["children"]:
+        if call["children"]:
+            told += [call["expert"], *(f"small {dollars(c['cost_usd'])}" for c in call["children"])]
+        else:
+            told.append(f"{call['expert']} {dollars(call['cost_usd'])}")
+    assert len(told) > 4
+    assert re.sub(r"\s+", " ", shown).strip().startswith(" ".join(told))
