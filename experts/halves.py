@@ -1,7 +1,8 @@
 """Characters that a provider cut in half.
 
-JSON writes a character beyond 65,535 as two escapes. Servers that count so cut an emoji between two
-chunks or at the length limit, and each half by itself is no text.
+JSON writes a character beyond 65,535 as two escapes, and UTF-8 all but ASCII's as several bytes.
+Servers that count so cut them between two chunks or at the length limit, and each part by itself is
+no text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 
 from experts.depth import load_json
+from experts.sse import BOM
 
 _ESCAPE = re.compile(
     rb"""\\\\                                                       # a backslash, escaped
@@ -23,12 +25,13 @@ _UNKNOWN = rb"\ufffd"
 
 
 def without_halves(text: bytes) -> bytes:
-    """JSON with the sign for an unknown character in place of every half of one."""
-    return _ESCAPE.sub(lambda found: _UNKNOWN if found["half"] else found[0], text)
+    """JSON with the sign for an unknown character in place of every part of one."""
+    escaped = _ESCAPE.sub(lambda found: _UNKNOWN if found["half"] else found[0], text)
+    return escaped.decode("utf-8", "replace").encode()
 
 
 def load_answer(text: bytes) -> Any:
-    """What a provider's JSON says, halves of characters aside.
+    """What a provider's JSON says, parts of characters and a byte order mark aside.
 
     Raises:
         orjson.JSONDecodeError: See `load_json`.
@@ -36,7 +39,7 @@ def load_answer(text: bytes) -> Any:
     try:
         return load_json(text)
     except orjson.JSONDecodeError:
-        mended = without_halves(text)
+        mended = without_halves(text).removeprefix(BOM)
         if mended == text:
             raise
         return load_json(mended)

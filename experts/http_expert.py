@@ -397,4 +397,4 @@ class HttpExpert:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{type(error).__name__}: {str(error) or 'the connection failed'}"

@@ -20,6 +20,10 @@ _MAX_UNPACKED = 16 * 1024 * 1024
 _GZIP_OR_ZLIB = 47
 
 
+class _HeadTooLongError(ValueError):
+    """Raised through the parser."""
+
+
 class Receiver(Protocol):
     """Takes one answer. Its methods never raise; after `on_end` or `on_broken` none is called."""
 
@@ -181,7 +185,12 @@ class Connection(asyncio.Protocol):
             self._piece, self._fresh_head = data, False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
+        except httptools.HttpParserUpgrade:
+            self._break("offered another protocol")
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, _HeadTooLongError):
+                self._break(str(error.__context__))
+                return
             _log.exception("reading an answer of %s failed", self._endpoint.expert_id)
             self._break("could not be read")
         except httptools.HttpParserError as error:
@@ -223,7 +232,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > _MAX_HEAD_BYTES:
-            raise ValueError("the head of the answer is too long")
+            raise _HeadTooLongError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes")
         self._raw.append((name.lower(), value))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 

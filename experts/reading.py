@@ -8,7 +8,7 @@ from experts.dialect import Reader
 from experts.errors import ExpertProtocolError
 from experts.halves import load_answer
 from experts.messages import Delta, Event, Finish, Json, Usage
-from experts.refusals import error_in_answer
+from experts.refusals import failure_in_answer
 from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
 
 LAST_EVENT = "message_stop"
@@ -100,8 +100,9 @@ class StreamReader:
         if data.get("type") == LAST_EVENT:
             self.done = True
             return
-        if data.get("error") and not self.finished:
-            raise error_in_answer(self._expert_id, data)
+        failure = None if self.finished else failure_in_answer(self._expert_id, data)
+        if failure is not None:
+            raise failure
         try:
             found = list(self._read(data))
         except (TypeError, ValueError, AttributeError):
@@ -141,8 +142,8 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
         raise ExpertProtocolError(expert_id, f"sent {what}") from error
     if not isinstance(data, dict):
         raise ExpertProtocolError(expert_id, "sent JSON that is no object")
-    if data.get("error"):
-        raise error_in_answer(expert_id, data)
+    if (failure := failure_in_answer(expert_id, data)) is not None:
+        raise failure
     try:
         events = list(read(data))
     except (TypeError, ValueError, AttributeError) as error:

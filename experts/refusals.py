@@ -52,8 +52,12 @@ _BY_STATUS: Mapping[int, type[ExpertCallError]] = {
     402: ExpertQuotaError,
     403: ExpertAuthError,
     404: ExpertNotFoundError,
+    405: ExpertNotFoundError,
     408: ExpertTimeoutError,
+    409: ExpertUnavailableError,
+    410: ExpertNotFoundError,
     413: ExpertContextError,
+    425: ExpertUnavailableError,
     429: ExpertRateLimitedError,
     504: ExpertTimeoutError,
 }
@@ -86,6 +90,22 @@ def refusal(
         code=code,
         retry_after_s=retry_after_s(headers),
     )
+
+
+FAILED_ENDS = frozenset({"error", "abort"})
+"""What OpenRouter, vLLM and SGLang give as `finish_reason` of an answer that they could not end."""
+
+
+def failure_in_answer(expert_id: str, data: Json) -> ExpertCallError | None:
+    """The failure that an answer or a chunk tells of, by an `error` object or by how it ended."""
+    if data.get("error"):
+        return error_in_answer(expert_id, data)
+    choices = data.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        end = choice.get("finish_reason") if isinstance(choice, dict) else None
+        if isinstance(end, str) and end in FAILED_ENDS:
+            return ExpertUnavailableError(expert_id, f"could not end its answer ({end})")
+    return None
 
 
 def error_in_answer(expert_id: str, data: Json) -> ExpertCallError:

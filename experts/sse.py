@@ -6,7 +6,7 @@ import orjson
 
 DONE = b"[DONE]"
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLongError(ValueError):
@@ -84,7 +84,7 @@ class SseDecoder:
     def _line(self, line: bytes, found: list[bytes]) -> None:
         if not self._begun:
             self._begun = True
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if line.startswith(b"data:"):
             if self._data and _whole(self._data):
                 self._end_event(found)
@@ -109,7 +109,7 @@ def is_stream(content_type: str, beginning: bytes) -> bool:
 
     Servers and the proxies before them send streams as text or JSON, and errors as streams.
     """
-    start = beginning[:16].removeprefix(_BOM).lstrip()
+    start = beginning[:16].removeprefix(BOM).lstrip()
     if start.startswith((b"{", b"[")):
         return False
     if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):

@@ -10,6 +10,7 @@ GatewayError
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,7 +92,9 @@ class AllExpertsFailedError(GatewayError):
     """
 
     def __init__(self, causes: tuple[ExpertCallError, ...], decision_id: str) -> None:
-        super().__init__("; ".join(str(cause) for cause in causes))
+        times = Counter(map(str, causes))
+        said = (f"{cause} ({n} times)" if n > 1 else cause for cause, n in times.items())
+        super().__init__("; ".join(said))
         self.causes = causes
         self.decision_id = decision_id
 

@@ -124,6 +124,31 @@ def no_blank_lines(scene: Scene) -> Pieces:
 
 
 @_of_stream
+def in_lines(scene: Scene) -> Pieces:
+    """JSON over several lines, each with the name of its field."""
+    for piece in scene.events:
+        yield piece.replace(b',"', b',\ndata: "')
+
+
+@_of_stream
+def bare_choices(scene: Scene) -> Pieces:
+    """Choices without an index, and none but those with text have a delta."""
+    for piece in scene.events:
+        yield piece.replace(b'"index":0,', b"").replace(b'"delta":{},', b"")
+
+
+@fault
+def failed_end(scene: Scene) -> Acts:
+    """A part of the answer, with a finish reason that says that there will be no more."""
+    yield scene.head()
+    if scene.streams:
+        yield chunk(scene.part)
+    end = scene.events[scene.ended - 1] if scene.streams else scene.all
+    yield chunk(end.replace(b'"finish_reason":"stop"', b'"finish_reason":"error"'))
+    yield LAST_CHUNK
+
+
+@_of_stream
 def no_space(scene: Scene) -> Pieces:
     """No space after the colon."""
     for piece in scene.events:

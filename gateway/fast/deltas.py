@@ -12,13 +12,16 @@ def fit_choice(choice: Json, *, begun: bool) -> Json:
     """`choice` itself if its delta is fit, else one that says the same.
 
     Clients add up all strings of a message, its role too if it is said twice, and fail at a
-    content that is a list of parts.
+    content that is a list of parts, and where index or delta are missing.
 
     Args:
         choice: Of one chunk.
         begun: An earlier chunk had one.
     """
-    delta = choice.get("delta") or {}
+    delta = choice.get("delta")
+    if delta is None or "index" not in choice:
+        delta = delta or {}
+        choice = {**choice, "index": 0, "delta": delta}
     parts = delta.get("content")
     if not isinstance(parts, list) and not (begun and "role" in delta):
         return choice

@@ -8,6 +8,7 @@ import orjson
 
 from experts.messages import Json
 from experts.openai_reading import usage_events
+from experts.refusals import FAILED_ENDS
 from experts.token_counts import MOST_TOKENS
 from gateway.fast.whole import is_standard
 from gateway.ledger.briefs import Tokens
@@ -54,6 +55,7 @@ def _usual(data: Any) -> Answer | None:
         if (
             type(text) is str
             and type(reason) is str
+            and reason not in FAILED_ENDS
             and type(read) is type(written) is int
             and usage["total_tokens"] == read + written <= MOST_TOKENS
             and read >= 0 <= written

@@ -225,7 +225,7 @@ class Relay:
             if not self._ending:
                 self._ending = True
                 self._clock.wait("usage", _GRACE_S)
-        elif stream.begun:
+        elif passed and stream.begun:
             self._clock.wait(_NEXT, self._next_s)
 
     # How it ends.

@@ -13,7 +13,7 @@ from experts.halves import without_halves
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.openai_reading import usage_events
 from experts.reading import StreamReader
-from experts.refusals import error_in_answer
+from experts.refusals import failure_in_answer
 from experts.sse import DONE, EventTooLongError, SseDecoder
 from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
@@ -170,10 +170,9 @@ class RawStream:
 
     def _take(self, payload: bytes, data: Json, out: list[bytes]) -> None:
         raw, follows = payload, bool(self._first)
+        if self._fails(data):
+            return
         if (usage := data.get("usage")) or data.get("error"):
-            if data.get("error") and not self.finished:
-                self.failure = error_in_answer(self._envelope.expert, data)
-                return
             if usage:
                 self.usage = next(usage_events(data), self.usage)
             data = {**data, "usage": None}
@@ -199,6 +198,11 @@ class RawStream:
         if text and follows:
             self._mould = mould_of(raw, passed, text) or self._mould
         out.append(b"data: %b\n\n" % passed)
+
+    def _fails(self, data: Json) -> bool:
+        if not self.finished:
+            self.failure = failure_in_answer(self._envelope.expert, data)
+        return self.failure is not None
 
     def _begin(self, data: Json, out: list[bytes]) -> None:
         self._first = data
@@ -287,7 +291,9 @@ class RawStream:
 
 
 def _read(payload: bytes) -> tuple[bytes, Json]:
-    """A chunk's bytes, mended where a character in them is half, and what they say."""
+    """A chunk's bytes on one line, mended where a character in them is half, and what they say."""
+    # Between `data:` lines stands white space of JSON; in a text it would be escaped.
+    payload = payload.replace(b"\n", b" ")
     try:
         return payload, orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -11,6 +11,7 @@ from experts.dialect import Reader
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.openai_reading import usage_events
 from experts.reading import StreamReader, whole_answer
+from experts.refusals import FAILED_ENDS
 from gateway.fast.naming import ModelName
 
 
@@ -100,7 +101,8 @@ def is_standard(data: Json) -> bool:
 
 
 def _is_standard_choice(choice: Any) -> bool:
-    if not isinstance(choice, dict) or not isinstance(choice.get("finish_reason"), str):
+    end = choice.get("finish_reason") if isinstance(choice, dict) else None
+    if not isinstance(end, str) or end in FAILED_ENDS:
         return False
     message = choice.get("message")
     if not isinstance(message, dict) or message.get("role") != "assistant":

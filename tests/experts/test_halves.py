@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import orjson
 import pytest
@@ -27,6 +28,16 @@ def test_every_half_and_nothing_else_is_replaced(text: str) -> None:
 def test_whole_characters_stay_as_they_are(text: str) -> None:
     for written in (json.dumps(text).encode(), orjson.dumps(text)):
         assert without_halves(written) == written
+
+
+@given(st.binary())
+def test_bytes_that_are_no_text_cost_their_characters_alone(raw: bytes) -> None:
+    plain = re.sub(rb'["\\\x00-\x1f]', b"", raw)
+    assert load_answer(b'"%b"' % plain) == plain.decode("utf-8", "replace")
+
+
+def test_a_byte_order_mark_is_no_part_of_an_answer() -> None:
+    assert load_answer(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
 
 
 def test_what_is_no_json_is_still_none() -> None:

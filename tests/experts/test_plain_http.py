@@ -217,6 +217,10 @@ async def test_without_a_length_the_end_of_the_connection_ends_the_body() -> Non
         ([OK + b"transfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n"], ExpertProtocolError),
         ([OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello"], ExpertProtocolError),
         ([OK + b"x: " + b"y" * 70_000 + b"\r\n\r\n"], ExpertConnectionError),
+        (
+            [b"HTTP/1.1 101 Go On\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"],
+            ExpertConnectionError,
+        ),
     ],
     ids=[
         "nothing",
@@ -227,6 +231,7 @@ async def test_without_a_length_the_end_of_the_connection_ends_the_body() -> Non
         "bad chunk",
         "not packed",
         "long head",
+        "another protocol",
     ],
 )
 async def test_what_breaks_is_told_once(pieces: list[bytes], kind: type[ExpertCallError]) -> None:
