@@ -29,6 +29,7 @@ from gateway.files import raise_file_limit
 from gateway.ledger.upkeep import upkeep
 from gateway.listeners import check_exposure, listen
 from gateway.local import Endpoints, dump_endpoints, parse_endpoints
+from gateway.machine_price import Renewal
 from gateway.patience import Patience
 from gateway.pool import build_experts
 from gateway.reload.board import Board
@@ -82,7 +83,7 @@ def serve_forever(
             sockets.append(admin)
         stack.enter_context(trainer_beside(path, enabled=configuration.settings.retrain.enabled))
         settings = configuration.settings
-        stack.enter_context(upkeep(settings.ledger_url, settings.ledger))
+        stack.enter_context(upkeep(settings.ledger_url, settings.ledger, Renewal(settings)))
         shared = launched(path, configuration, endpoints, overrides, admin_port)
         run = stack.enter_context(shared)
         redactor = stack.enter_context(_logging(configuration.settings))

@@ -1,4 +1,4 @@
-"""What a gateway does for its ledger beside its requests: forget old texts, sum up closed hours."""
+"""What a gateway does for its ledger beside its requests: forget texts, price machines, sum up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerError
@@ -15,6 +17,13 @@ from gateway.ledger.forget import days_by_wire, forget
 from gateway.ledger.rollup import summed
 from gateway.settings.ledger import LedgerSettings
 
+
+class Price(Protocol):
+    """Corrects what calls have cost; `ending` says that no more will come."""
+
+    def __call__(self, engine: Engine, *, ending: bool = False) -> None: ...
+
+
 _log = logging.getLogger(__name__)
 _EVERY_S = 3_600.0
 # Between batches, so that who writes for a client never waits for more than one.
@@ -22,10 +31,13 @@ _PAUSE_S = 0.05
 
 
 @contextmanager
-def upkeep(url: str, settings: LedgerSettings, every_s: float = _EVERY_S) -> Iterator[None]:
+def upkeep(
+    url: str, settings: LedgerSettings, price: Price | None = None, every_s: float = _EVERY_S
+) -> Iterator[None]:
     """Forget what is due and sum up what is closed, now and every hour, while the context is open.
 
-    In a thread with a connection of its own: no request waits for it.
+    In a thread with a connection of its own: no request waits for it. Calls are priced by what
+    their machines cost before they are summed up, and at the end those that were not yet.
     """
     days = days_by_wire(settings)
     ending = threading.Event()
@@ -33,13 +45,21 @@ def upkeep(url: str, settings: LedgerSettings, every_s: float = _EVERY_S) -> Ite
     def pause(_: int) -> None:
         ending.wait(_PAUSE_S)
 
+    def tend() -> None:
+        with opened(url) as engine:
+            if days and not ending.is_set():
+                forget(engine, days, pause_s=_PAUSE_S)
+            if price is not None:
+                price(engine, ending=ending.is_set())
+            if not ending.is_set():
+                summed(engine, progress=pause)
+
     def keep() -> None:
-        while not ending.is_set():
+        last = False
+        while not last:
+            last = ending.is_set()
             try:
-                with opened(url) as engine:
-                    if days:
-                        forget(engine, days, pause_s=_PAUSE_S)
-                    summed(engine, progress=pause)
+                tend()
             except (LedgerError, SQLAlchemyError) as error:
                 _log.warning("the ledger's upkeep failed, the next try is later: %s", error)
             ending.wait(every_s)

@@ -24,6 +24,8 @@ class DeviceSettings(Frozen):
     memory_gb: float = Field(gt=0)
     usd_per_hour: float | None = Field(None, ge=0)
     """What an hour of it costs."""
+    usd_per_kwh: float | None = Field(None, ge=0)
+    """What its energy costs on top, if that is not in `usd_per_hour` already."""
 
     def device(self) -> Device:
         return Device(self.id, self.memory_gb, self.usd_per_hour)

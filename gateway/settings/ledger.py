@@ -38,6 +38,9 @@ class LedgerSettings(Frozen):
     """After how many days prompts, answers and comments are blanked; None keeps them."""
     keep_text_days_by_route: Annotated[dict[Route, float], RESTART] = Field(default_factory=dict)
     """The same for single routes."""
+    price_machines_hours: Annotated[float | None, RESTART] = Field(24, ge=1)
+    """How often calls of our own experts are corrected to what their machine cost meanwhile, where
+    that is said; None: never, as where several gateways with machines of their own share a book."""
     max_pending: Annotated[int, RESTART] = Field(10_000, ge=1)
     """Rows waiting to be written before new requests have to wait."""
     spool_mb: Annotated[int, RESTART] = Field(256, ge=0)

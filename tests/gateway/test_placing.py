@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from experts.engines.vllm import VllmSpec
-from gateway.cli.machine import declared_usd_per_hour
 from gateway.errors import ConfigError
 from gateway.local_specs import spec_of
+from gateway.machine_price import declared_usd_per_hour
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
 from gateway.settings.local import VllmExpert
