@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/installed-dev
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/installed
 
-EXTRAS := local postgres guards otel valkey
+EXTRAS := local postgres guards otel valkey gpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 

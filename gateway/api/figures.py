@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.described.operation import ADMIN, Text, described
 from gateway.state import gateway_of
+from gateway.telemetry.devices import device_figures
 from gateway.telemetry.engines import engine_figures
 from gateway.telemetry.metrics import CONTENT_TYPE
 
@@ -18,4 +20,7 @@ async def metrics(request: Request) -> Response:
     gateway = gateway_of(request)
     line = gateway.lasting.line
     engines = engine_figures(await line.shown() if line else {})
-    return Response(await gateway.telemetry.metrics.text(engines), media_type=CONTENT_TYPE)
+    ids = [one.id for one in gateway.settings.devices]
+    devices = await anyio.to_thread.run_sync(device_figures, ids) if ids else []
+    text = await gateway.telemetry.metrics.text([*engines, *devices])
+    return Response(text, media_type=CONTENT_TYPE)
