@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 from experts.errors import ExpertConfigError
 
@@ -51,7 +52,9 @@ Placement = Mapping[str, tuple[Device, ...]]
 """Devices by the name of what was placed."""
 
 
-def place(demands: Sequence[Demand], devices: Sequence[Device]) -> Placement:
+def place(
+    demands: Sequence[Demand], devices: Sequence[Device], kept: Placement = MappingProxyType({})
+) -> Placement:
     """A place for everything at once: exact, by a search that begins with the largest.
 
     Each goes where the least room is left (best fit decreasing), and where that leads nowhere, to
@@ -61,6 +64,7 @@ def place(demands: Sequence[Demand], devices: Sequence[Device]) -> Placement:
     Args:
         demands: What is to be placed; names are unique.
         devices: Where; ids are unique.
+        kept: Where some of the demands are already, and stay.
 
     Raises:
         ExpertConfigError: Something finds no room; it is named, with what there is.
@@ -68,17 +72,23 @@ def place(demands: Sequence[Demand], devices: Sequence[Device]) -> Placement:
     for demand in demands:
         if not any(_seats(demand, {one: one.memory_gb for one in devices})):
             raise ExpertConfigError(f"{_said(demand)}; there is {_inventory(devices)}")
-    order = sorted(demands, key=lambda demand: (-demand.each_gb, -demand.devices, demand.name))
+    room = {one: one.memory_gb for one in devices}
+    for demand in demands:
+        for one in kept.get(demand.name, ()):
+            room[one] -= demand.each_gb
+    new = [demand for demand in demands if demand.name not in kept]
+    order = sorted(new, key=lambda demand: (-demand.each_gb, -demand.devices, demand.name))
     search = _Search(order)
-    found = search.rest(0, {one: one.memory_gb for one in devices})
+    found = search.rest(0, room)
     if found is None:
         why = "do not fit" if search.steps < _MOST_STEPS else "were not found room for"
         last = order[search.deepest]
         raise ExpertConfigError(
             f"{', '.join(demand.name for demand in demands)} {why} together on "
-            f"{_inventory(devices)}: {_said(last)}, and finds no room beside the larger ones"
+            f"{_inventory(devices)}: {_said(last)}, and finds no room beside "
+            f"{'those that run' if kept else 'the larger ones'}"
         )
-    return found
+    return {**kept, **found}
 
 
 class _Search:

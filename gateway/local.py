@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,11 +15,16 @@ from experts.engines.keeper import Listener
 from experts.engines.llama import LlamaSpec
 from experts.engines.states import ENDED, EngineState
 from experts.engines.supervisor import Supervisor
+from experts.errors import EngineMoveError, EngineStartError, ExpertConfigError
 from experts.nvml import check_devices
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
-from gateway.local_specs import engine_entries, spec_of
-from gateway.residency.desk import desk_for
+from gateway.errors import ConfigError
+from gateway.local_specs import adapters_of, engine_entries, spec_of
+from gateway.residency.desk import Desk, desk_for
 from gateway.residency.first import awake_first, start_together, steward_of
+from gateway.settings.devices import placed_on
+from gateway.settings.load import read_configuration
+from gateway.settings.local import VllmExpert
 from gateway.settings.root import Settings
 
 
@@ -58,10 +63,11 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
         EngineStartError: An engine did not come up; the message has the end of its log.
     """
     check_devices([one.device() for one in settings.devices])
-    specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
-    if not specs:
+    entries = engine_entries(settings)
+    if not entries:
         yield {}
         return
+    specs = [spec_of(entry, settings) for entry in entries]
     first = awake_first(settings)
     with ExitStack() as stack:
         desk = stack.enter_context(desk_for(steward_of(settings.residency)))
@@ -73,50 +79,145 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
 
         logs = settings.data_dir / "logs"
         supervisor = stack.enter_context(Supervisor(specs, logs, on_change=told, drain=desk.drain))
-        rates = {spec.expert_id: _rates(spec, supervisor, settings) for spec in specs}
+        fleet = EngineFleet(supervisor, desk, settings)
+        endpoints = fleet.endpoints()
         start_together(supervisor, first)
-        stack.enter_context(desk.looking_after(supervisor))
-        yield {
+        stack.enter_context(desk.looking_after(supervisor, fleet))
+        yield endpoints
+
+
+class EngineFleet:
+    """The engines of one gateway, which come and go with its configuration.
+
+    One thread at a time may change them.
+
+    Args:
+        supervisor: Runs them.
+        desk: Looks after them.
+        settings: What they were started for.
+    """
+
+    def __init__(self, supervisor: Supervisor, desk: Desk, settings: Settings) -> None:
+        self._supervisor = supervisor
+        self._desk = desk
+        self._data_dir = settings.data_dir
+        self._entries = {entry.id: entry for entry in engine_entries(settings)}
+        self._placed = placed_on(settings.devices, settings.experts, settings.residency)
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Where each expert is asked; packaged models that were never measured are."""
+        return {
             name: Endpoint(
-                supervisor.base_url(name),
-                rates[spec.expert_id],
-                supervisor.api_key(name),
+                self._supervisor.base_url(name),
+                rates,
+                api_key,
                 spec.expert_id,
-                str(desk.path),
+                str(self._desk.path),
             )
-            for spec in specs
+            for spec in self._supervisor.specs()
+            for rates in [_rates(spec, self._supervisor, self._data_dir)]
+            for api_key in [self._supervisor.api_key(spec.expert_id)]
             for name in spec.serves
         }
 
+    def gain(self, text: str) -> dict[str, Any]:
+        """Run what a configuration names beside what runs; expert to its endpoint, as plain data.
 
-def dump_endpoints(endpoints: Endpoints) -> str:
-    """Endpoints as text, for worker processes."""
-    return json.dumps({name: asdict(e) for name, e in endpoints.items()}, default=str)
+        Raises:
+            EngineStartError, EngineMoveError: Something finds no room, did not come up or could
+                not be loaded; nothing has changed then.
+        """
+        settings = _read(text)
+        new = [entry for entry in engine_entries(settings) if entry.id not in self._entries]
+        before = self._adapters()
+        try:
+            entries = {**self._entries, **{entry.id: entry for entry in new}}
+            placed = placed_on(settings.devices, entries.values(), settings.residency, self._placed)
+            specs = [spec_of(entry, settings, placed) for entry in new]
+            for name, adapters in _adapters_in(settings).items():
+                if name in before:
+                    self._supervisor.serve(name, {**adapters, **before[name]})
+            self._supervisor.add(specs)
+        except (ConfigError, ExpertConfigError, EngineStartError, EngineMoveError) as error:
+            for entry in new:
+                self._desk.gone(entry.id)
+            self._keep(before)
+            if isinstance(error, ConfigError | ExpertConfigError):
+                raise EngineMoveError(str(error)) from error
+            raise
+        self._entries, self._placed = entries, placed
+        return plain_endpoints(self.endpoints())
+
+    def lose(self, text: str) -> None:
+        """End what a configuration does not name, when its calls are done.
+
+        Raises:
+            EngineMoveError: The configuration's engines can't be told.
+        """
+        self._keep(_adapters_in(_read(text)))
+
+    def _adapters(self) -> dict[str, Mapping[str, str]]:
+        """Engine to the adapters that it is to have, of all that run."""
+        return {spec.expert_id: spec.adapters for spec in self._supervisor.specs()}
+
+    def _keep(self, wanted: Mapping[str, Mapping[str, str]]) -> None:
+        """End and unload what is not wanted: engine to its adapters."""
+        for name, adapters in self._adapters().items():
+            if name in wanted:
+                kept = {one: path for one, path in adapters.items() if one in wanted[name]}
+                self._supervisor.serve(name, kept)
+            else:
+                self._supervisor.remove(name)
+                self._desk.gone(name)
+                self._entries = {k: v for k, v in self._entries.items() if k != name}
+                self._placed = {k: v for k, v in self._placed.items() if k != name}
 
 
-def parse_endpoints(text: str) -> Endpoints:
-    """The inverse of `dump_endpoints`."""
-    data: dict[str, dict[str, Any]] = json.loads(text)
+def _read(text: str) -> Settings:
+    try:
+        return read_configuration(text, "reloaded").settings
+    except ConfigError as error:
+        raise EngineMoveError(str(error)) from error
+
+
+def _adapters_in(settings: Settings) -> dict[str, Mapping[str, str]]:
     return {
-        name: Endpoint(
-            e["base_url"], _parse_rates(e["rates"]), e["api_key"], e["engine"], e["desk"]
-        )
-        for name, e in data.items()
+        entry.id: adapters_of(entry, settings) if isinstance(entry, VllmExpert) else {}
+        for entry in engine_entries(settings)
     }
 
 
-def _parse_rates(data: Mapping[str, Any] | None) -> Rates | None:
-    if data is None:
+def plain_endpoints(endpoints: Endpoints) -> dict[str, dict[str, Any]]:
+    """Endpoints as JSON has them, for worker processes."""
+    return {
+        name: {**asdict(one), "rates": _plain_rates(one.rates)} for name, one in endpoints.items()
+    }
+
+
+def read_endpoints(plain: Mapping[str, Mapping[str, Any]]) -> Endpoints:
+    """The inverse of `plain_endpoints`."""
+    return {
+        name: Endpoint(**{**one, "rates": _read_rates(one["rates"])}) for name, one in plain.items()
+    }
+
+
+def _plain_rates(rates: Rates | None) -> dict[str, Any] | None:
+    if rates is None:
         return None
-    measured_on = date.fromisoformat(data["measured_on"])
-    return Rates(data["prompt_tokens_per_s"], data["output_tokens_per_s"], measured_on)
+    return {**asdict(rates), "measured_on": rates.measured_on.isoformat()}
 
 
-def _rates(spec: EngineSpec, supervisor: Supervisor, settings: Settings) -> Rates | None:
+def _read_rates(plain: Mapping[str, Any] | None) -> Rates | None:
+    if plain is None:
+        return None
+    return Rates(**{**plain, "measured_on": date.fromisoformat(plain["measured_on"])})
+
+
+def _rates(spec: EngineSpec, supervisor: Supervisor, data_dir: Path) -> Rates | None:
     """Measured once per model file and number of threads, then remembered."""
     if not isinstance(spec, LlamaSpec):
         return None
-    cache = settings.data_dir / "rates.json"
+    cache = data_dir / "rates.json"
     known = load_rates(cache, spec.model_path, spec.threads)
     if known is not None:
         return known

@@ -11,7 +11,7 @@ from experts.engines.base import EngineSpec
 from experts.engines.llama import LlamaSpec
 from experts.engines.vllm import VllmSpec
 from experts.packaged import PACKAGED, packaged_model
-from experts.placement import Device
+from experts.placement import Device, Placement
 from gateway.settings.base import secret
 from gateway.settings.devices import placed_on
 from gateway.settings.local import AdapterExpert, EngineExpert, PackagedExpert, VllmExpert
@@ -31,8 +31,13 @@ def engine_entries(settings: Settings) -> list[EngineExpert]:
     return [e for e in settings.experts if isinstance(e, PackagedExpert | VllmExpert)]
 
 
-def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
+def spec_of(entry: EngineExpert, settings: Settings, placed: Placement | None = None) -> EngineSpec:
     """How to serve an expert.
+
+    Args:
+        entry: What is said of it.
+        settings: The others.
+        placed: The devices of all servers; None: as if all were placed now.
 
     Raises:
         ExpertConfigError: Its package is not installed; the message has the command that does.
@@ -43,7 +48,8 @@ def spec_of(entry: EngineExpert, settings: Settings) -> EngineSpec:
         path = packaged_model(entry.package, settings.data_dir / "packaged")
         context = PACKAGED[entry.package].context_tokens
         return LlamaSpec(entry.id, path, entry.threads, context, entry.slots, takes_turns)
-    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    if placed is None:
+        placed = placed_on(settings.devices, settings.experts, settings.residency)
     devices = placed.get(entry.id, ())
     return VllmSpec(
         entry.id,

@@ -28,7 +28,7 @@ from gateway.fast.protocol import FastProtocol
 from gateway.files import raise_file_limit
 from gateway.ledger.upkeep import upkeep
 from gateway.listeners import check_exposure, listen
-from gateway.local import Endpoints, dump_endpoints, parse_endpoints
+from gateway.local import Endpoints, plain_endpoints
 from gateway.machine_price import Renewal
 from gateway.patience import Patience
 from gateway.pool import build_experts
@@ -109,12 +109,13 @@ def launched(
     """A directory with all that a process needs to serve, for as long as the context is open."""
     with TemporaryDirectory(prefix="pointsman-") as name:
         run = Path(name)
-        Board(run).publish(configuration.document.text, "start")
+        board = Board(run)
+        board.publish(configuration.document.text, "start")
+        board.place(plain_endpoints(endpoints))
         launch = {
             "config": str(path) if path else None,
             "server": dict(overrides),
             "admin_port": admin_port,
-            "endpoints": dump_endpoints(endpoints),
         }
         (run / _LAUNCH).write_text(json.dumps(launch), encoding="utf-8")
         yield run
@@ -153,8 +154,8 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
     """
     origin, admin_port = _origin(run), _launch(run)["admin_port"]
     settings = origin.configuration.settings
-    experts = build_experts(settings, origin.source.endpoints)
-    endpoints = origin.source.endpoints
+    endpoints = origin.source.endpoints(settings)
+    experts = build_experts(settings, endpoints)
     gateway = build_gateway(settings, experts, redactor=redactor, endpoints=endpoints)
     if settings.server.workers > 1:
         gateway.telemetry.metrics.share(run / "figures")
@@ -179,7 +180,7 @@ def _launch(run: Path) -> dict[str, Any]:
 def _origin(run: Path) -> Origin:
     launch, board = _launch(run), Board(run)
     path = Path(launch["config"]) if launch["config"] else None
-    source = Source(path, parse_endpoints(launch["endpoints"]), board, launch["server"])
+    source = Source(path, board, launch["server"])
     entry = board.current()
     return Origin(source, source.read(board.text(entry.number)), entry)
 

@@ -23,6 +23,11 @@ class EngineSpec(Protocol):
         ...
 
     @property
+    def adapters(self) -> Mapping[str, str]:
+        """Those of them that come and go while it runs, with what each is loaded from."""
+        ...
+
+    @property
     def lazy(self) -> bool:
         """Whether it is only started when somebody wakes it."""
         ...
@@ -129,6 +134,14 @@ class Engine(Protocol):
 
         Raises:
             EngineMoveError: It refused.
+        """
+        ...
+
+    def serve(self, adapters: Mapping[str, str], *, awake: bool) -> None:
+        """Answer for these adapters in place of those of its spec, at once or when it wakes.
+
+        Raises:
+            EngineMoveError: It can't load one; then nothing has changed.
         """
         ...
 

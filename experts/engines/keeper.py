@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,7 +71,6 @@ class Keeper:
 
     Args:
         engine: Whom to look after.
-        closing: Set when everything is to end.
         timing: Waits and clock.
         tell: Told every new state.
         drain: Told to keep calls away before the engine sleeps or stops.
@@ -80,7 +79,6 @@ class Keeper:
     def __init__(
         self,
         engine: Engine,
-        closing: threading.Event,
         timing: Timing,
         tell: Listener,
         drain: Drain | None,
@@ -88,7 +86,7 @@ class Keeper:
         self.engine = engine
         spec = engine.spec
         self.state = EngineState(spec.expert_id, engine.base_url, serves=spec.serves)
-        self._closing = closing
+        self._closing = threading.Event()
         self._timing = timing
         self._tell = tell
         self._drain = drain
@@ -145,6 +143,14 @@ class Keeper:
             self.engine.drop(expert_id)
             self._change(faults=dict(self.engine.faults))
 
+    def serve(self, adapters: Mapping[str, str]) -> None:
+        """Answer for these adapters and no others; see `Supervisor.serve`."""
+        with self._moving:
+            if dict(self.engine.spec.adapters) != dict(adapters):
+                self.engine.serve(adapters, awake=self.state.status is EngineStatus.READY)
+                serves, faults = self.engine.spec.serves, dict(self.engine.faults)
+                self._change(serves=serves, faults=faults)
+
     def stop(self) -> None:
         """End it and leave it so; see `Supervisor.stop`."""
         if self.state.status is EngineStatus.STARTING:
@@ -178,7 +184,8 @@ class Keeper:
             self._change(status=EngineStatus.ASLEEP, level=depth, pid=pid, sleep_s=sleep_s)
 
     def shut(self) -> None:
-        """End its process at once, for good; `closing` must be set."""
+        """End its process at once, for good."""
+        self._closing.set()
         self._wanted.set()
         self.engine.stop()
 

@@ -50,6 +50,11 @@ class LlamaSpec:
                 raise ValueError(f"engine {self.expert_id!r}: {name} must be at least 1")
 
     @property
+    def adapters(self) -> Mapping[str, str]:
+        """It takes none."""
+        return {}
+
+    @property
     def serves(self) -> tuple[str, ...]:
         """Its own expert and no other."""
         return (self.expert_id,)
@@ -131,6 +136,9 @@ class LlamaEngine:
 
     def drop(self, expert_id: str) -> None:
         """Nothing to do: it serves its own expert and no other."""
+
+    def serve(self, adapters: Mapping[str, str], *, awake: bool) -> None:
+        """Nothing to do: it takes no adapters."""
 
     def stop(self) -> None:
         """End the process. Calling it twice is fine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -47,25 +47,14 @@ class Supervisor:
         timing: Timing | None = None,
         drain: Drain | None = None,
     ) -> None:
-        self._closing = threading.Event()
-        tell = _one_at_a_time(on_change, threading.Lock())
-        self._keepers = [
-            Keeper(spec.engine(log_dir), self._closing, timing or Timing(), tell, drain)
-            for spec in specs
-        ]
-        self._by_expert = {
-            expert_id: keeper for keeper in self._keepers for expert_id in keeper.state.serves
-        }
+        self._log_dir = log_dir
+        self._timing = timing or Timing()
+        self._tell = _one_at_a_time(on_change, threading.Lock())
+        self._drain = drain
+        self._keepers = tuple(map(self._keeper_of, specs))
 
     def __enter__(self) -> Self:
-        try:
-            for keeper in self._keepers:
-                keeper.begin()
-            for keeper in self._keepers:
-                keeper.await_first_start()
-        except BaseException:
-            self.close()
-            raise
+        _begin(self._keepers)
         return self
 
     def __exit__(
@@ -75,6 +64,35 @@ class Supervisor:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def add(self, specs: Sequence[EngineSpec]) -> None:
+        """Run more engines; returns when all are ready, but for lazy ones.
+
+        Raises:
+            EngineStartError: One did not come up; none of them is left running then.
+        """
+        added = tuple(map(self._keeper_of, specs))
+        _begin(added)
+        self._keepers += added
+
+    def remove(self, expert_id: str) -> None:
+        """End an engine when its calls are done, and forget it."""
+        keeper = self._keeper(expert_id)
+        keeper.stop()
+        self._keepers = tuple(one for one in self._keepers if one is not keeper)
+        _end([keeper])
+
+    def serve(self, expert_id: str, adapters: Mapping[str, str]) -> None:
+        """Let an engine answer for these adapters and no others; one that rests does so once awake.
+
+        Args:
+            expert_id: Whose engine.
+            adapters: Expert id to what it is loaded from; of one that it has, that stays the same.
+
+        Raises:
+            EngineMoveError: One can't be loaded; then nothing has changed.
+        """
+        self._keeper(expert_id).serve(adapters)
 
     def start(self, expert_id: str) -> None:
         """Make an engine ready, also one that was stopped; load an adapter that it lacks.
@@ -145,22 +163,45 @@ class Supervisor:
         """The engines' states now, in the order of their specs."""
         return tuple(keeper.state for keeper in self._keepers)
 
+    def specs(self) -> tuple[EngineSpec, ...]:
+        """What is served now, in the order of the states."""
+        return tuple(keeper.engine.spec for keeper in self._keepers)
+
     def close(self) -> None:
         """End every engine and thread, without waiting for calls; calling it twice is fine."""
-        self._closing.set()
-        for keeper in self._keepers:
-            keeper.shut()
-        for keeper in self._keepers:
-            keeper.join()
+        _end(self._keepers)
+
+    def _keeper_of(self, spec: EngineSpec) -> Keeper:
+        return Keeper(spec.engine(self._log_dir), self._timing, self._tell, self._drain)
 
     def _keeper(self, expert_id: str) -> Keeper:
+        by_expert = {name: keeper for keeper in self._keepers for name in keeper.state.serves}
         try:
-            return self._by_expert[expert_id]
+            return by_expert[expert_id]
         except KeyError:
-            known = ", ".join(self._by_expert) or "none"
+            known = ", ".join(by_expert) or "none"
             raise EngineMoveError(
                 f"no local engine serves {expert_id!r}; there are: {known}"
             ) from None
+
+
+def _begin(keepers: Sequence[Keeper]) -> None:
+    """Start these together; none is left if one does not come up."""
+    try:
+        for keeper in keepers:
+            keeper.begin()
+        for keeper in keepers:
+            keeper.await_first_start()
+    except BaseException:
+        _end(keepers)
+        raise
+
+
+def _end(keepers: Sequence[Keeper]) -> None:
+    for keeper in keepers:
+        keeper.shut()
+    for keeper in keepers:
+        keeper.join()
 
 
 def _one_at_a_time(listener: Listener | None, lock: threading.Lock) -> Listener:

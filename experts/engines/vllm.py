@@ -7,7 +7,8 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -37,7 +38,8 @@ class VllmSpec:
         args: Options of `vllm serve`, as they are.
         env: The whole environment of the server.
         adapters: LoRA adapters, expert id to folder, each an expert of its own.
-        max_loras: How many of them may be used in one batch; as many as there are if None.
+        max_loras: How many of them may be used in one batch; as many as there are at first if None.
+            One of ours without either never takes any.
         sleeps: It may be put to sleep at levels 1 and 2.
         device: What it computes on. A CPU build takes the commands to sleep, and frees nothing.
         lazy: It is only started when somebody wakes it.
@@ -68,6 +70,11 @@ class VllmSpec:
                 f"engine {self.expert_id!r}: needs a model to serve or the base_url of a server "
                 "that runs"
             )
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether a process of ours is started so that adapters can be loaded."""
+        return bool(self.adapters or self.max_loras)
 
     @property
     def serves(self) -> tuple[str, ...]:
@@ -105,6 +112,7 @@ class VllmEngine:
         self._api = VllmApi(spec.expert_id, root, api_key)
         self._name = spec.expert_id if process else spec.model or spec.expert_id
         self._faults: dict[str, str] = {}
+        self._loaded: set[str] = set()
         self._dropped: set[str] = set()
         self._level = 0
         self._let_go = threading.Event()
@@ -122,6 +130,7 @@ class VllmEngine:
     def start(self) -> None:
         """Start the process; it is not ready before `wait_ready` returns."""
         self._let_go.clear()
+        self._loaded.clear()
         self._level = 0
         if self._process:
             self._process.start(self._command(self._process.port), self._env())
@@ -178,6 +187,8 @@ class VllmEngine:
             EngineMoveError: It refused.
         """
         self._api.wake(self._level)
+        if self._level > 1:
+            self._loaded.clear()
 
     def take(self, expert_id: str) -> None:
         """Load an adapter; one that it has is replaced.
@@ -186,6 +197,7 @@ class VllmEngine:
             EngineMoveError: It can't be read, does not fit, or there are too many.
         """
         self._api.load_adapter(expert_id, self.spec.adapters[expert_id])
+        self._loaded.add(expert_id)
         self._dropped.discard(expert_id)
         self._faults.pop(expert_id, None)
 
@@ -195,9 +207,31 @@ class VllmEngine:
         Raises:
             EngineMoveError: It refused.
         """
-        if expert_id not in self.faults:
-            self._api.unload_adapter(expert_id)
+        if expert_id in self._loaded:
+            self._unload(expert_id)
         self._dropped.add(expert_id)
+
+    def serve(self, adapters: Mapping[str, str], *, awake: bool) -> None:
+        """Answer for these adapters in place of those of its spec, at once or when it wakes.
+
+        Raises:
+            EngineMoveError: It can't load one; then nothing has changed.
+        """
+        before = self.spec
+        # A process of ours that starts again takes no more memory for them than it took at first.
+        most = before.max_loras or len(before.adapters) or None
+        self.spec = replace(before, adapters=adapters, max_loras=most)
+        if awake:
+            try:
+                for name in sorted(adapters.keys() - before.adapters.keys()):
+                    self.take(name)
+            except EngineMoveError:
+                self.spec = before
+                raise
+            finally:
+                self._unload_others()
+        self._dropped &= adapters.keys()
+        self._faults = {name: why for name, why in self._faults.items() if name in adapters}
 
     def stop(self) -> None:
         """End the process and all of its own; a server that is not ours is let go of."""
@@ -214,15 +248,23 @@ class VllmEngine:
 
     def _load_adapters(self) -> None:
         """Load what it has lost or never had; one that fails is missing, and that is all."""
-        if self._level == 1:
-            return
+        self._unload_others()
         self._faults = {}
-        for name in self.spec.adapters:
+        for name in sorted(self.spec.adapters.keys() - self._loaded - self._dropped):
             try:
-                if name not in self._dropped:
-                    self.take(name)
+                self.take(name)
             except EngineMoveError as error:
                 self._faults[name] = f"{self.spec.adapters[name]}: {error}"
+
+    def _unload_others(self) -> None:
+        for name in self._loaded - self.spec.adapters.keys():
+            # One that it has forgotten is gone as well.
+            with suppress(EngineMoveError):
+                self._unload(name)
+
+    def _unload(self, expert_id: str) -> None:
+        self._loaded.discard(expert_id)
+        self._api.unload_adapter(expert_id)
 
     def _start_error(self, what: str) -> EngineStartError:
         if self._process:
@@ -237,8 +279,7 @@ class VllmEngine:
         options.append("--disable-uvicorn-access-log")
         if spec.sleeps and spec.device == "gpu":
             options.append("--enable-sleep-mode")
-        if spec.adapters:
-            most = spec.max_loras or len(spec.adapters)
+        if most := spec.max_loras or len(spec.adapters):
             options += ["--enable-lora", "--max-loras", str(most)]
         # By path and with -P: whatever lies in the working directory can't get in between.
         child = [sys.executable, "-P", str(_CHILD)]
@@ -251,6 +292,6 @@ class VllmEngine:
             "PYTHONPATH": f"{_SIDE}:{path}" if path else str(_SIDE),
             # Adapters come and go, and it is moved, by routes that only who knows the key reaches.
             "VLLM_SERVER_DEV_MODE": "1" if self.spec.sleeps else "0",
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True" if self.spec.adapters else "False",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True" if self.spec.takes_adapters else "False",
         }
         return {**self.spec.env, **ours}

@@ -146,6 +146,14 @@ class Steward:
         elif status in _RISING and name not in self._rose_at:
             self._rises(name, at, state.start_s)
 
+    def gone(self, engine: str) -> None:
+        """An engine is there no more."""
+        for known in (self._states, self._moves, self._rose_at, self._ready_at, self._faults):
+            known.pop(engine, None)
+        for name in (self._rising, self._broken, self._held):
+            name.discard(engine)
+        self._wished.pop(engine, None)
+
     def heard(self, process: int, report: Report) -> None:
         """A process says how it stands."""
         self._reports[process] = report

@@ -1,7 +1,8 @@
 """What the processes of one `pointsman serve` agree on: which configuration is in force.
 
 A directory that only its user may read: every text that was in force, a pointer to the current one,
-replaced in one step, and a note of each process on what it has loaded.
+replaced in one step, where the engines of ours answer, and a note of each process on what it has
+loaded.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gateway.errors import ConfigError
 from gateway.ids import now
 from gateway.settings.document import digest_of
 
 _POINTER = "current.json"
+_ENDPOINTS = "endpoints.json"
 _MAX_HISTORY = 20
 
 
@@ -51,6 +53,12 @@ class Board:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         (directory / "notes").mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def alone(self) -> TextIO:
+        """Wait until no other process puts a text in force; closing what is given lets the next."""
+        file = (self._directory / "alone").open("w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
 
     def current(self) -> Entry:
         """What is in force."""
@@ -86,6 +94,16 @@ class Board:
             before = entries[-2]
             reason = f"rollback to {before.number}"
             return self._put(entries[:-2], self.text(before.number), reason, number + 1)
+
+    def place(self, endpoints: Mapping[str, Any]) -> None:
+        """Say where the experts on engines of ours are asked."""
+        self._replace(Path(_ENDPOINTS), endpoints)
+
+    def endpoints(self) -> dict[str, Any]:
+        """What was said last."""
+        text = (self._directory / _ENDPOINTS).read_text(encoding="utf-8")
+        endpoints: dict[str, Any] = json.loads(text)
+        return endpoints
 
     def note(self, note: Note) -> None:
         """Say what this process has loaded."""

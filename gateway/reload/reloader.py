@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from experts.base import Expert
 from gateway.checking import find_faults, find_warnings
 from gateway.errors import ConfigError, GatewayError
 from gateway.ids import now
-from gateway.local import Endpoints
+from gateway.local import Endpoints, read_endpoints
 from gateway.pool import build_experts
 from gateway.reload.board import Board, Entry, Note
 from gateway.reload.changes import needs_restart, unchanged_experts
 from gateway.reload.snapshots import Snapshot, Snapshots
+from gateway.residency.line import Line, LineError, homes
 from gateway.settings.document import digest_of
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import Configuration, read_configuration, read_text
+from gateway.settings.local import ServedHere
 from gateway.settings.root import Settings
 from gateway.state import Gateway
 
@@ -39,19 +42,24 @@ class Source:
 
     Attributes:
         path: The file; None for the defaults, which can't be reloaded.
-        endpoints: The engines that were started for packaged experts.
         board: What all its processes share.
         server: Settings that the command line overrides.
     """
 
     path: Path | None
-    endpoints: Endpoints
     board: Board
     server: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return str(self.path) if self.path else "defaults"
+
+    def endpoints(self, settings: Settings) -> Endpoints:
+        """Where experts on engines of ours are asked."""
+        placed = read_endpoints(self.board.endpoints())
+        # Those that are about to end are still there.
+        named = {e.id for e in settings.experts if isinstance(e, ServedHere)}
+        return {name: endpoint for name, endpoint in placed.items() if name in named}
 
     def read(self, text: str, name: str | None = None) -> Configuration:
         """Raises FaultyConfigError for a text that can't be served."""
@@ -81,6 +89,11 @@ class Reloader:
     def snapshots(self) -> Snapshots:
         return self._snapshots
 
+    @property
+    def _line(self) -> Line | None:
+        """To whoever owns the engines, if this gateway was started with some."""
+        return self._snapshots.current.gateway.lasting.line
+
     async def reload(self) -> Snapshot:
         """Serve what the file says now; the same text changes nothing.
 
@@ -95,9 +108,7 @@ class Reloader:
             text = await anyio.to_thread.run_sync(read_text, path)
             if digest_of(text) == self._snapshots.current.configuration.document.digest:
                 return self._snapshots.current
-            new = await anyio.to_thread.run_sync(self._built, text)
-            publish = self._source.board.publish
-            return await self._swap(new, await anyio.to_thread.run_sync(publish, text, "reload"))
+            return await self._serve(text, partial(self._source.board.publish, text, "reload"))
 
     async def roll_back(self) -> Snapshot:
         """Serve what served before; the file stays as it is.
@@ -111,9 +122,10 @@ class Reloader:
             before = board.history()
             if not before:
                 raise ConfigError("there is no earlier configuration to go back to")
-            new = await anyio.to_thread.run_sync(self._built, board.text(before[-1].number))
             number = self._snapshots.current.number
-            return await self._swap(new, await anyio.to_thread.run_sync(board.roll_back, number))
+            return await self._serve(
+                board.text(before[-1].number), partial(board.roll_back, number)
+            )
 
     def validate(self, text: str) -> tuple[Configuration, list[str]]:
         """Check a text as a reload would; also says what only a restart could change.
@@ -123,7 +135,7 @@ class Reloader:
         """
         configuration = self._source.read(text, "posted")
         old = self._snapshots.current.gateway.settings
-        problems = needs_restart(old, configuration.settings, self._source.endpoints)
+        problems = needs_restart(old, configuration.settings, engines=self._line is not None)
         return configuration, [str(configuration.document.fault(*problem)) for problem in problems]
 
     async def watch(self) -> None:
@@ -158,7 +170,8 @@ class Reloader:
             return
         try:
             text = await anyio.to_thread.run_sync(board.text, entry.number)
-            new = await anyio.to_thread.run_sync(self._built, text)
+            configuration = await anyio.to_thread.run_sync(self._checked, text)
+            new = await anyio.to_thread.run_sync(self._built, configuration)
         except (GatewayError, OSError) as error:
             self._refused = entry.number
             _log.error("configuration %d is not served here:\n%s", entry.number, error)
@@ -166,14 +179,45 @@ class Reloader:
             return
         await self._swap(new, entry)
 
-    def _built(self, text: str) -> tuple[Configuration, Gateway]:
+    async def _serve(self, text: str, publish: Callable[[], Entry]) -> Snapshot:
+        """Put a text in force, with all the engines that it wants, or leave everything as it is."""
+        configuration = await anyio.to_thread.run_sync(self._checked, text)
+        if self._line is None:
+            return await self._put_in_force(configuration, publish)
+        alone = self._source.board.alone
+        with await anyio.to_thread.run_sync(alone, abandon_on_cancel=True):
+            self._source.board.place(await _gained(self._line, text))
+            try:
+                return await self._put_in_force(configuration, publish)
+            finally:
+                await self._lose_others(self._line)
+
+    async def _put_in_force(
+        self, configuration: Configuration, publish: Callable[[], Entry]
+    ) -> Snapshot:
+        new = await anyio.to_thread.run_sync(self._built, configuration)
+        return await self._swap(new, await anyio.to_thread.run_sync(publish))
+
+    async def _lose_others(self, line: Line) -> None:
+        """End engines that what is now in force does not want: the one before, if that failed."""
+        board = self._source.board
+        try:
+            await line.order("lose", text=board.text(board.current().number))
+        except LineError as error:
+            _log.error("engines that nobody wants any more go on: %s", error)
+
+    def _checked(self, text: str) -> Configuration:
         configuration = self._source.read(text)
-        old, settings = self._snapshots.current.gateway, configuration.settings
-        problems = needs_restart(old.settings, settings, self._source.endpoints)
+        old = self._snapshots.current.gateway.settings
+        problems = needs_restart(old, configuration.settings, engines=self._line is not None)
         if faults := [configuration.document.fault(*problem) for problem in problems]:
             raise FaultyConfigError(faults)
+        return configuration
+
+    def _built(self, configuration: Configuration) -> tuple[Configuration, Gateway]:
+        old, settings = self._snapshots.current.gateway, configuration.settings
         kept = unchanged_experts(old, settings)
-        experts = build_experts(settings, self._source.endpoints, kept)
+        experts = build_experts(settings, self._source.endpoints(settings), kept)
         for warning in find_warnings(configuration):
             _log.warning("%s", warning)
         return configuration, self._rebuild(old, settings, experts)
@@ -181,6 +225,9 @@ class Reloader:
     async def _swap(self, new: tuple[Configuration, Gateway], entry: Entry) -> Snapshot:
         configuration, gateway = new
         if entry.number != self._snapshots.current.number:
+            if self._line is not None:
+                endpoints = self._source.endpoints(configuration.settings)
+                self._line.residents.move_in(homes(endpoints))
             self._snapshots.swap(
                 Snapshot(gateway, configuration, entry.number, now(), entry.reason)
             )
@@ -191,6 +238,21 @@ class Reloader:
         current = self._snapshots.current
         digest = current.configuration.document.digest
         self._source.board.note(Note(os.getpid(), current.number, digest, now(), error))
+
+
+async def _gained(line: Line, text: str) -> Mapping[str, Any]:
+    """Have all run that a text names; expert to its endpoint.
+
+    Raises:
+        ConfigError: Something of it does not run.
+    """
+    try:
+        outcome = await line.order("gain", text=text)
+    except LineError as error:
+        raise ConfigError(f"the engines can't be changed: {error}") from error
+    if outcome.fault:
+        raise ConfigError(outcome.message)
+    return outcome.shown
 
 
 def _stamp(path: Path | None) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -40,6 +40,18 @@ class Engines(Protocol):
     def load(self, expert_id: str) -> EngineLoad | None: ...
 
 
+class Fleet(Protocol):
+    """Who has engines come and go; both raise as `Engines` do."""
+
+    def gain(self, text: str) -> Mapping[str, Any]:
+        """Run what a configuration names beside what runs; expert to where it is asked."""
+        ...
+
+    def lose(self, text: str) -> None:
+        """End what a configuration does not name, when its calls are done."""
+        ...
+
+
 class Desk:
     """Serves a socket from a thread of its own.
 
@@ -59,6 +71,8 @@ class Desk:
         self._clock = clock
         self._loop = asyncio.new_event_loop()
         self._engines: Engines | None = None
+        self._fleet: Fleet | None = None
+        self._fitting = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, "engines")
         self._processes: dict[int, asyncio.StreamWriter] = {}
         self._numbers = itertools.count(1)
@@ -73,6 +87,10 @@ class Desk:
     def told(self, state: EngineState) -> None:
         """An engine is in another state."""
         self._loop.call_soon_threadsafe(self._changed, state)
+
+    def gone(self, engine: str) -> None:
+        """There is no such engine any more."""
+        self._loop.call_soon_threadsafe(self._steward.gone, engine)
 
     def drain(self, engine: str, patience_s: float) -> None:
         """Return when no process makes calls of it any more, or patience is over."""
@@ -103,8 +121,14 @@ class Desk:
             self._threads.shutdown()
 
     @contextmanager
-    def looking_after(self, engines: Engines) -> Iterator[None]:
-        """For as long as the context is open, these engines move as the steward orders."""
+    def looking_after(self, engines: Engines, fleet: Fleet | None = None) -> Iterator[None]:
+        """For as long as the context is open, these engines move as the steward orders.
+
+        Args:
+            engines: Who they are.
+            fleet: Has them come and go; None: they stay the same.
+        """
+        self._fleet = fleet
 
         async def take(engines: Engines | None) -> None:
             self._engines = engines
@@ -251,10 +275,12 @@ class Desk:
         writer.write(line_of(outcome))
 
     async def _outcome(self, wanted: Wanted) -> Outcome:
-        number, do, engine = wanted
+        number, do, engine, text = wanted
         engines = self._engines
         if engines is None:
             raise EngineMoveError("the engines are not ready to be moved yet")
+        if do in ("gain", "lose"):
+            return await self._fitted(number, do, text)
         if do == "show":
             return Outcome(number, shown=await self._shown(engines))
         states = {state.expert_id: state for state in engines.states()}
@@ -274,6 +300,25 @@ class Desk:
         else:
             await self._woken(engine, status)
         return Outcome(number)
+
+    async def _fitted(self, number: int, do: Do, text: str) -> Outcome:
+        if self._fleet is None:
+            raise EngineMoveError("these engines do not come and go; restart the gateway")
+        if do == "gain":
+            async with self._fitting:
+                gained = self._loop.run_in_executor(self._threads, self._fleet.gain, text)
+                return Outcome(number, shown=await gained)
+        # Calls may go on for long, and nobody waits for their end.
+        self._begin(self._lose(self._fleet, text))
+        return Outcome(number)
+
+    async def _lose(self, fleet: Fleet, text: str) -> None:
+        try:
+            # Before whatever is gained later.
+            async with self._fitting:
+                await self._loop.run_in_executor(self._threads, fleet.lose, text)
+        except (EngineStartError, EngineMoveError) as error:
+            _log.error("what is no longer configured goes on: %s", error)
 
     async def _move_adapter(self, engines: Engines, do: Do, adapter: str) -> None:
         """Load or unload it; neither takes memory, so the steward need not be asked."""

@@ -41,13 +41,18 @@ def open_line(settings: Settings, endpoints: Endpoints) -> Line | None:
     (desk,) = desks
     residency = settings.residency
     residents = Residents(
-        {name: endpoint.engine or name for name, endpoint in endpoints.items()},
+        homes(endpoints),
         residency.experts,
         queue=residency.queue,
         wait_s=residency.wait_s,
         down_s=settings.execution.max_wait_s,
     )
     return Line(Path(desk), residents)
+
+
+def homes(endpoints: Endpoints) -> dict[str, str]:
+    """Expert to the engine that answers for it."""
+    return {name: endpoint.engine or name for name, endpoint in endpoints.items()}
 
 
 class LineError(Exception):
@@ -102,8 +107,8 @@ class Line:
                 self._cut()
             await anyio.sleep(_AGAIN_S)
 
-    async def order(self, do: Do, engine: str = "") -> Outcome:
-        """Have something done with an engine; returns when it is, or can't be.
+    async def order(self, do: Do, engine: str = "", text: str = "") -> Outcome:
+        """Have something done, see `Wanted`; returns when it is, or can't be.
 
         Raises:
             LineError: There is no connection, or it ended before there was an answer.
@@ -114,7 +119,7 @@ class Line:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._orders[number] = answer
         try:
-            self._writer.write(line_of(Wanted(number, do, engine)))
+            self._writer.write(line_of(Wanted(number, do, engine, text)))
             return await answer
         finally:
             self._orders.pop(number, None)

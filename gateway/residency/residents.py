@@ -55,17 +55,26 @@ class Residents:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine_of = engine_of
+        self._homes = dict(engine_of)
         self._planned = frozenset(planned)
         self._queue, self._wait_s, self._down_s = queue, wait_s, down_s
         self._clock = clock
         self._doors = {name: _Door() for name in engine_of.values()}
         self._asked: dict[str, float] = {}
-        self._seen = 0
+        self._news = News(0, {})
         self._resting: dict[str, Door] = {}
         self.load_of = load_of
         self.tell: Callable[[bool], None] = lambda _at_once: None
         self.barred: frozenset[str] = frozenset(engine_of)
         self.out: Mapping[str, str] = _NOBODY
+
+    def move_in(self, engine_of: Mapping[str, str]) -> None:
+        """From now on these live here, and nobody else; calls under way still `leave`."""
+        self._engine_of = engine_of
+        self._homes |= engine_of
+        for name in engine_of.values():
+            self._doors.setdefault(name, _Door())
+        self.heard(self._news)
 
     @property
     def engines(self) -> Collection[str]:
@@ -144,7 +153,7 @@ class Residents:
 
     def leave(self, expert_id: str) -> None:
         """A call that entered is over."""
-        self._doors[self._engine_of[expert_id]].calls -= 1
+        self._doors[self._homes[expert_id]].calls -= 1
         self.tell(False)
 
     # Decisions.
@@ -182,18 +191,18 @@ class Residents:
 
     def retry_s(self, expert_id: str) -> float:
         """Seconds until one that is `out` may well be asked again."""
-        status = self._doors[self._engine_of[expert_id]].stands.status
+        status = self._doors[self._homes[expert_id]].stands.status
         return _DOWN_S if status == EngineStatus.DOWN else _STOPPED_S
 
     def waiting(self, expert_id: str) -> int:
         """How many requests of this process wait for its engine."""
-        return len(self._doors[self._engine_of[expert_id]].turns)
+        return len(self._doors[self._homes[expert_id]].turns)
 
     # What is told.
 
     def heard(self, news: News) -> None:
         """The engines stand otherwise now: whoever waits for one that woke begins, all at once."""
-        self._seen = news.number
+        self._news = news
         for name, stands in news.doors.items():
             if (door := self._doors.get(name)) is not None:
                 door.change(stands)
@@ -222,6 +231,7 @@ class Residents:
         """Nobody tells us any more how the engines stand: nobody begins until somebody does."""
         for door in self._doors.values():
             door.stands = door.stands._replace(open=False)
+        self._news = News(0, {})
         self.barred = frozenset(self._engine_of)
 
     def report(self) -> tuple[Report, Mapping[str, float]]:
@@ -229,7 +239,9 @@ class Residents:
         asked, self._asked = self._asked, {}
         calls = {name: count for name in self._doors if (count := self._calls(name))}
         waits = {name: list(door.turns.values()) for name, door in self._doors.items()}
-        report = Report(self._seen, calls, {name: times for name, times in waits.items() if times})
+        report = Report(
+            self._news.number, calls, {name: times for name, times in waits.items() if times}
+        )
         return report, asked
 
     @property
@@ -241,7 +253,7 @@ class Residents:
         entered = self._doors[engine].calls
         if engine in self._planned:
             return entered
-        experts = [expert for expert, other in self._engine_of.items() if other == engine]
+        experts = [expert for expert, other in self._homes.items() if other == engine]
         return max(entered, sum(self.load_of(expert) for expert in experts))
 
     def _left_s(self, stands: Door) -> float:

@@ -13,18 +13,27 @@ import orjson
 
 from experts.residency.steward import Door, Report
 
-Do = Literal["start", "sleep", "wake", "stop", "show"]
-"""What the operator can want of an engine; `show` wants to know how busy they are."""
+Do = Literal["start", "sleep", "wake", "stop", "show", "gain", "lose"]
+"""What the operator can want of an engine; `show` wants to know how busy they are. `gain` wants all
+that a configuration names to run, `lose` nothing else."""
 MOST_BYTES = 16 * 1024 * 1024
 """Of a line; a report names each request that waits."""
 
 
 class Wanted(NamedTuple):
-    """An order of the operator."""
+    """An order of the operator.
+
+    Attributes:
+        number: Its own.
+        do: What is to be done.
+        engine: With whom.
+        text: Of the configuration, to gain or lose by.
+    """
 
     number: int
     do: Do
     engine: str = ""
+    text: str = ""
 
 
 class Outcome(NamedTuple):
@@ -34,7 +43,7 @@ class Outcome(NamedTuple):
         number: Whose.
         fault: "" if it was carried out; `conflict` if it can't be as things are, else `failed`.
         message: Why not.
-        shown: Engine to what there is to know of it.
+        shown: Engine to what there is to know of it; what was gained: expert to its endpoint.
     """
 
     number: int

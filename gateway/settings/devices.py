@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -32,13 +33,22 @@ class DeviceSettings(Frozen):
 
 
 def placed_on(
-    devices: Iterable[DeviceSettings], experts: Iterable[object], residency: ResidencySettings
+    devices: Iterable[DeviceSettings],
+    experts: Iterable[object],
+    residency: ResidencySettings,
+    kept: Placement = MappingProxyType({}),
 ) -> Placement:
     """The devices of each server that the gateway runs on accelerators, by its expert.
 
     Empty where no devices are declared: servers then see all that there are. Those that take turns
     in memory are placed as one, with all that they may hold together, so that any of them finds
     room whoever else is awake.
+
+    Args:
+        devices: What there is.
+        experts: All entries; those of servers count.
+        residency: Who takes turns.
+        kept: Where some of the servers run already, and stay.
 
     Raises:
         ExpertConfigError: They don't fit; the message names what does not.
@@ -58,7 +68,10 @@ def placed_on(
     if turns:
         most = max(demand.devices for demand in turns.values())
         demands.append(Demand(_TURNS, residency.memory_gb, most))
-    found = dict(place(demands, inventory))
+    seats = {name: places for name, places in kept.items() if name not in turns}
+    if running := [kept[name] for name in turns if name in kept]:
+        seats[_TURNS] = max(running, key=len)
+    found = dict(place(demands, inventory, seats))
     together = found.pop(_TURNS, ())
     return {**found, **{name: together[: demand.devices] for name, demand in turns.items()}}
 

@@ -149,6 +149,8 @@ class AdapterExpert(CalledSettings):
 
 EngineExpert = PackagedExpert | VllmExpert
 """Entries that an engine is started for."""
+ServedHere = EngineExpert | AdapterExpert
+"""Entries of all experts that engines of ours answer for."""
 
 
 def with_adapters(experts: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from experts.pricing import Rates, prices_from_rates
 from gateway.cli.endpoint import running_gateway
-from gateway.local import Endpoint, dump_endpoints, parse_endpoints
+from gateway.local import Endpoint, plain_endpoints, read_endpoints
 from gateway.pool import build_experts
 from gateway.settings.root import Settings
 
@@ -19,7 +20,7 @@ RATES = Rates(140.0, 70.0, date(2026, 1, 2))
 
 def test_endpoints_survive_the_way_to_a_worker() -> None:
     endpoints = {"a": Endpoint("http://127.0.0.1:1/v1", RATES)}
-    assert parse_endpoints(dump_endpoints(endpoints)) == endpoints
+    assert read_endpoints(json.loads(json.dumps(plain_endpoints(endpoints)))) == endpoints
 
 
 def test_a_packaged_expert_is_priced_by_its_speed_and_hour() -> None:

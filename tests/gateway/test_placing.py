@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from experts.engines.vllm import VllmSpec
+from experts.errors import ExpertConfigError
 from gateway.errors import ConfigError
 from gateway.local_specs import spec_of
 from gateway.machine_price import declared_usd_per_hour
+from gateway.settings.devices import placed_on
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
 from gateway.settings.local import VllmExpert
@@ -56,6 +58,22 @@ def test_those_that_take_turns_share_what_they_may_hold_together() -> None:
     assert found["other"].env["CUDA_VISIBLE_DEVICES"] == "2"
     with pytest.raises(FaultyConfigError, match="those that take turns takes 90 GB"):
         specs(f"{TEXT}{other}\n{turns.replace('24', '90', 1)}\n")
+
+
+def test_who_comes_later_drives_nobody_from_its_devices() -> None:
+    settings = read_configuration(TEXT, "config.yaml").settings
+    devices, residency = settings.devices, settings.residency
+    first = placed_on(devices, settings.experts, residency)
+
+    def later(memory_gb: float) -> VllmExpert:
+        return VllmExpert(kind="vllm", id="new", model="m", memory_gb=memory_gb)
+
+    found = placed_on(devices, [*settings.experts, later(30)], residency, first)
+    assert {name: found[name] for name in first} == first
+    [device] = found["new"]
+    assert device not in (*first["small"], *first["middle"]), "they have no room beside them"
+    with pytest.raises(ExpertConfigError, match=r"new takes 31 GB, and .* beside those that run"):
+        placed_on(devices, [*settings.experts, later(31)], residency, first)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_a_program_that_is_not_there_is_a_fault_before_anything_starts() -> None
     [
         ("model: /models/tiny", "model: /models/other", True),
         ("law: /adapters/law", "law: /adapters/new", True),
-        ("law: /adapters/law", "tax: /adapters/tax", True),
+        ("law: /adapters/law", "tax: /adapters/tax", False),
+        ("{law: /adapters/law}", "{}\n    ready_s: 5", True),
         ("description: paints", "description: draws", False),
         ("context_tokens: 512", "max_concurrency: 2", False),
     ],
@@ -125,10 +126,18 @@ def test_a_program_that_is_not_there_is_a_fault_before_anything_starts() -> None
 def test_what_a_server_is_started_with_needs_a_restart(
     before: str, after: str, refused: bool
 ) -> None:
-    endpoints = dict.fromkeys(("tiny", "law", "art"), Endpoint("http://127.0.0.1:1/v1"))
     changed = settings_of(TEXT.replace(before, after))
-    problems = list(needs_restart(settings_of(), changed, endpoints))
+    problems = list(needs_restart(settings_of(), changed, engines=True))
     assert bool(problems) is refused
+
+
+def test_a_server_without_room_for_adapters_takes_none_later() -> None:
+    for room, fits in (("", False), (", max_loras: 1", True)):
+        entry = f"id: tiny, kind: vllm, model: m{room}"
+        old = settings_of(f"experts: [{{{entry}}}]")
+        new = settings_of(f"experts: [{{{entry}, adapters: {{law: p}}}}]")
+        problems = [why for _, why in needs_restart(old, new, engines=True)]
+        assert ["takes none" in why for why in problems] == [True] * (not fits)
 
 
 def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from experts.fake_vllm import FakeVllm
 async def serve(args: argparse.Namespace) -> None:
     server = FakeVllm(args.served_model_name, os.environ["VLLM_API_KEY"])
     server.version = args.version
+    server.pace_s = args.pace
     listener = await asyncio.start_server(server.handle, args.host, args.port)
     async with listener:
         await listener.serve_forever()
@@ -26,6 +27,7 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     parser.add_argument("--port", type=int)
     parser.add_argument("--version", default="0.32.0")
+    parser.add_argument("--pace", type=float, default=0.0)
     args, _ = parser.parse_known_args()
     # vLLM computes in a process of its own; this one stays behind if nobody ends it.
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"

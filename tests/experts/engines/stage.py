@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class FakeSpec:
     failing_starts: Sequence[int] = ()
     levels: frozenset[int] = frozenset()
     lazy: bool = False
-    adapters: tuple[str, ...] = ()
+    adapters: Mapping[str, str] = field(default_factory=dict)
     optional: bool = False
     ready_s: float = 1.0
 
@@ -98,6 +98,9 @@ class FakeEngine:
 
     def take(self, expert_id: str) -> None:
         self.faults.pop(expert_id)
+
+    def serve(self, adapters: Mapping[str, str], *, awake: bool) -> None:
+        self.spec = replace(self.spec, adapters=adapters)
 
     def drop(self, expert_id: str) -> None:
         self.faults[expert_id] = "dropped"

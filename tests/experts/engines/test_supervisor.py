@@ -129,7 +129,7 @@ def test_waits_grow_up_to_a_bound(failures: int, first_s: float, most_s: float) 
 
 
 def test_a_sleeper_drains_first_and_says_what_its_moves_took() -> None:
-    stage = Stage("a", levels=frozenset({1, 2}), adapters=("a-law",))
+    stage = Stage("a", levels=frozenset({1, 2}), adapters={"a-law": "path"})
     drained: list[tuple[str, float]] = []
 
     def drain(expert_id: str, patience_s: float) -> None:
@@ -300,3 +300,22 @@ def test_a_real_engine_killed_outright_answers_again_at_the_same_place(
         answer = httpx2.post(url, json=body, timeout=60).json()
         assert answer["choices"][0]["text"] == " Paris"
         assert state.pid not in (killed, None)
+
+
+def test_engines_come_and_go_while_others_run() -> None:
+    stage, more = Stage("a"), Stage("b", "c")
+    with stage.supervisor() as supervisor:
+        supervisor.add(more.specs)
+        assert [state.status for state in supervisor.states()] == [READY] * 3
+        supervisor.remove("b")
+        assert more.engines["b"].closed
+        assert [state.expert_id for state in supervisor.states()] == ["a", "c"]
+        broken = Stage("d", "e", failing_starts=(1,))
+        with pytest.raises(EngineStartError, match="start 1 failed"):
+            supervisor.add(broken.specs)
+        assert all(engine.closed for engine in broken.engines.values())
+        assert [state.expert_id for state in supervisor.states()] == ["a", "c"]
+        more.engines["c"].die()
+        stage.expect(DOWN)
+        assert stage.expect(READY).restarts == 1, "whoever came later is looked after too"
+    assert more.engines["c"].closed

@@ -266,3 +266,30 @@ def test_ended_is_deeper_than_any_level(fake: FakeVllm, tmp_path: Path) -> None:
         assert fake.level == 0
         supervisor.wake("any")
         assert supervisor.state("any").status is EngineStatus.READY
+
+
+def test_other_adapters_take_their_place_awake_or_when_it_wakes(
+    fake: FakeVllm, tmp_path: Path
+) -> None:
+    fake.broken.add("/bad")
+    two = {"law": "/law", "art": "/art"}
+    with Supervisor(
+        [attached(fake, sleeps=True, adapters={"law": "/law"})], tmp_path
+    ) as supervisor:
+        supervisor.serve("any", two)
+        assert fake.adapters == two
+        assert supervisor.state("art").serves == ("any", "law", "art")
+        with pytest.raises(EngineMoveError, match="No adapter found for /bad"):
+            supervisor.serve("any", {"art": "/art", "tax": "/tax", "bad": "/bad"})
+        assert fake.adapters == two, "all of them or none"
+        assert supervisor.state("any").serves == ("any", "law", "art")
+        supervisor.sleep("any", 1)
+        supervisor.serve("any", {"tax": "/tax"})
+        assert fake.adapters == two
+        supervisor.wake("any")
+        assert fake.adapters == {"tax": "/tax"}
+        [spec] = supervisor.specs()
+        assert isinstance(spec, VllmSpec)
+        assert spec.max_loras == 1, "a restart takes no more memory than the first start"
+        with pytest.raises(EngineMoveError, match="no local engine serves 'law'"):
+            supervisor.start("law")

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from experts.fake_provider import FakeProvider
+from gateway.local import local_engines
 from gateway.reload.snapshots import Snapshots
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
@@ -20,13 +21,14 @@ from gateway.state import Gateway
 
 @dataclass(slots=True)
 class Running:
-    """A gateway with a configuration file that can be rewritten."""
+    """A gateway with a configuration file that can be rewritten; `another` is one beside it."""
 
     path: Path
     app: FastAPI
     client: httpx2.Client
     url: str
     settings: dict[str, Any]
+    another: Callable[[], Running]
 
     @property
     def snapshots(self) -> Snapshots:
@@ -75,11 +77,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
             settings = {"ledger": ledger, "data_dir": str(tmp_path / "data"), **sections}
             path.write_text(json.dumps(settings, indent=1))
             configuration = load_configuration(path)
-            shared = stack.enter_context(launched(path, configuration, {}, {}, None))
-            app = serving_app(shared)
-            url = stack.enter_context(background_server(app))
-            client = stack.enter_context(httpx2.Client(base_url=url, timeout=30, trust_env=False))
-            return Running(path, app, client, url, settings)
+            engines = stack.enter_context(local_engines(configuration.settings))
+            shared = stack.enter_context(launched(path, configuration, engines, {}, None))
+
+            def worker() -> Running:
+                app = serving_app(shared)
+                url = stack.enter_context(background_server(app))
+                client = httpx2.Client(base_url=url, timeout=30, trust_env=False)
+                return Running(path, app, stack.enter_context(client), url, settings, worker)
+
+            return worker()
 
         yield run
 

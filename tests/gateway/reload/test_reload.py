@@ -92,7 +92,7 @@ def test_an_engine_that_does_not_run_can_not_be_added(
     packaged = {"kind": "packaged", "package": "smollm2-135m-instruct", "id": "small"}
     answer = running.reload(experts=[expert("a", provider.url), packaged])
     assert answer.status_code == 400
-    assert "its engine starts with the gateway" in answer.json()["error"]["message"]
+    assert "was started without engines; restart it" in answer.json()["error"]["message"]
 
 
 def test_unchanged_experts_go_on_as_they_are(running: Running, provider: FakeProvider) -> None:
