@@ -51,10 +51,26 @@ def long_form(data: Any) -> Any:
 
 
 def children_of(entry: Any) -> Iterator[tuple[Place, Any]]:
-    """Every child that a composition's entry names, with its place below the entry."""
+    """Every child that a composition's entry names, with its place below the entry as written."""
     data = long_form(entry)
     if composed_kind(data) is None or not isinstance(data, Mapping):
         return
+    for place, child in _named_in(data):
+        yield _as_written(entry, place), child
+
+
+def _as_written(entry: Mapping[str, Any], place: Place) -> Place:
+    """Where in an entry, short or long, a key of its long form stands."""
+    kind = composed_kind(entry) or ""
+    told = entry.get(kind)
+    if "kind" in entry:
+        return place
+    if isinstance(told, Mapping):
+        return (kind, *place) if place[0] in told else place
+    return (kind, *place[1:]) if place[0] == LISTED[kind] else place
+
+
+def _named_in(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     for name in _CHILDREN:
         told = data.get(name)
         if isinstance(told, Sequence) and not isinstance(told, str):

@@ -82,5 +82,8 @@ def read_configuration(
     except ValidationError as error:
         # Names are checked once all values are right; telling both at once saves a round.
         names = [document.fault(*problem) for problem in broken_references(document.data)]
-        raise FaultyConfigError([*faults_of(error, document, Settings), *names]) from error
+        # The settings find the same, but at places in their own form of what is written.
+        told = {fault.message for fault in names}
+        rest = (each for each in faults_of(error, document, Settings) if each.message not in told)
+        raise FaultyConfigError([*names, *rest]) from error
     return Configuration(settings, document, tuple(warnings))

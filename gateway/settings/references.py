@@ -1,4 +1,4 @@
-"""Names in one section that must exist in another."""
+"""What one section needs of another: names that must exist, and what must be allowed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ Problem = tuple[Place, str]
 
 
 def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Every name that is given twice or points to nothing.
+    """Every name that is given twice or points to nothing, and checks that may not run code.
 
     Args:
         data: The whole configuration; sections that have faults of their own are passed over.
     """
     yield from _repeated("keys", data.get("keys"))
     yield from _repeated("judges", data.get("judges"))
+    yield from _forbidden_code(data)
     experts = data.get("experts")
     if not isinstance(experts, Sequence) or not all(isinstance(e, Mapping) for e in experts):
         return
@@ -44,6 +45,30 @@ def _repeated(section: str, named: Any) -> Iterator[Problem]:
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:
             yield (section, index, "name"), f"the name {name!r} is given twice"
+
+
+def _forbidden_code(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Checks that would run what a model wrote where nothing may: they could never tell."""
+    outcomes = _mapping(data.get("outcomes"))
+    if _mapping(outcomes.get("code")).get("enabled"):
+        return
+    for section in ("experts", "outcomes"):
+        for place, check in _checks((section,), data.get(section)):
+            if check.get("kind") == "code":
+                yield place, "runs code, which `outcomes.code.enabled: true` allows"
+
+
+def _checks(place: Place, value: Any) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """All that stands under a key `check`, however deep."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "check" and isinstance(inner, Mapping):
+                yield (*place, key), inner
+            else:
+                yield from _checks((*place, key), inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _checks((*place, index), inner)
 
 
 def _compositions(experts: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:

@@ -106,8 +106,12 @@ def pool_of(
     children: Mapping[str, Expert],
     *entries: Mapping[str, Any],
     uniform: Callable[[], float] = float,
+    code: Mapping[str, Any] | None = None,
 ) -> dict[str, Expert]:
-    """Children and the compositions over them, by id."""
+    """Children and the compositions over them, by id; `code` as in `outcomes.code`."""
     listed = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in children]
-    settings = Settings.model_validate({"experts": [*listed, *entries]})
-    return {**children, **Composer(settings.experts, children, uniform).build()}
+    settings = Settings.model_validate(
+        {"experts": [*listed, *entries], "outcomes": {"code": code or {}}}
+    )
+    composer = Composer(settings.experts, children, uniform, settings.outcomes.code)
+    return {**children, **composer.build()}

@@ -113,6 +113,14 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
                 ),
             )
         ),
+        (
+            f"experts:\n- {EXPERT}\n- {{id: t, cascade: [a, aa]}}",
+            "c.yaml:3:24: experts[1].cascade[1]: 'aa' is no expert's id; did you mean `a`?",
+        ),
+        (
+            f"experts:\n- {EXPERT}\n- {{id: t, vote: {{of: {{cascade: [a, aa]}}, n: 3}}}}",
+            "c.yaml:3:36: experts[1].vote.of.cascade[1]: 'aa' is no expert's id; did you mean `a`?",
+        ),
         ("experts: [{id: a}]", "c.yaml:1:11: experts[0]: needs either `base_url` or `base_urls`"),
         ("server: {port: 99999}", "c.yaml:1:10: server.port: must be ≤ 65535 (got 99999)"),
         ("server: {port: .inf}", "c.yaml:1:10: server.port: must be a finite number (got inf)"),
