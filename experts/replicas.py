@@ -17,6 +17,7 @@ from experts.taxonomy import PAUSING, handling
 
 _SESSIONS = 10_000
 _MAX_PREFIX_CHARS = 2_000
+_SILENT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,14 @@ class Endpoint:
         salt: What tells it apart in hashes.
     """
 
-    __slots__ = ("breaker", "load", "others", "salt", "url", "waiting")
+    __slots__ = ("_silent", "breaker", "load", "others", "salt", "url", "waiting")
 
     def __init__(self, url: str, breaker: Breaker | None) -> None:
         self.url = url
         self.load = 0
         self.others = 0
         self.waiting = 0
+        self._silent = 0
         self.salt = blake2b(url.encode(), digest_size=16).digest()
         self.breaker = breaker
 
@@ -64,10 +66,15 @@ class Endpoint:
         """Requests under way; those that wait count twice, since a new one would wait as well."""
         return self.load + self.others + self.waiting
 
-    def told(self, load: EngineLoad) -> None:
-        """It says how busy it is."""
-        self.others = max(0, load.under_way - self.load)
-        self.waiting = load.waiting
+    def told(self, load: EngineLoad | None) -> None:
+        """It says how busy it is; None: it does not answer.
+
+        It may have too much to do for that, so what it said holds until it was silent five times.
+        """
+        self._silent = 0 if load else self._silent + 1
+        if load or self._silent == _SILENT:
+            self.others = max(0, load.under_way - self.load) if load else 0
+            self.waiting = load.waiting if load else 0
 
     @property
     def in_service(self) -> bool:

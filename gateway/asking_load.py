@@ -8,7 +8,7 @@ import anyio
 import httpx2
 
 from experts.connecting import tls
-from experts.engines.load import read_load
+from experts.engines.load import EngineLoad, read_load
 from experts.http_expert import HttpExpert
 from experts.replicas import Endpoint
 from gateway.reload.snapshots import Snapshots
@@ -17,6 +17,7 @@ from gateway.settings.experts import UrlExpert
 from gateway.state import Gateway
 
 _ANSWER_S = 1.0
+_NOTHING = EngineLoad(0, 0)
 
 
 async def watch_load(snapshots: Snapshots) -> None:
@@ -25,10 +26,9 @@ async def watch_load(snapshots: Snapshots) -> None:
     async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False, verify=tls()) as client:
         while True:
             gateway = snapshots.current.gateway
-            with anyio.move_on_after(_ANSWER_S):
-                async with anyio.create_task_group() as tasks:
-                    for endpoint, headers in _asked(gateway):
-                        tasks.start_soon(_ask, client, endpoint, headers)
+            async with anyio.create_task_group() as tasks:
+                for endpoint, headers in _asked(gateway):
+                    tasks.start_soon(_ask, client, endpoint, headers)
             await anyio.sleep(gateway.settings.balance.load_s)
 
 
@@ -43,12 +43,14 @@ def _asked(gateway: Gateway) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
 
 
 async def _ask(client: httpx2.AsyncClient, endpoint: Endpoint, headers: Mapping[str, str]) -> None:
-    """One that gives no answer may have too much to do for that: it is taken to be as before."""
-    try:
-        page = await client.get(f"{endpoint.url.removesuffix('/v1')}/metrics", headers=headers)
-    except (httpx2.HTTPError, OSError, AttributeError):
-        # The last is how a socket shows that it was gone at once, see `HttpExpert`.
-        return
-    load = read_load(page.text) if page.is_success else None
-    if load is not None:
-        endpoint.told(load)
+    load = None
+    with anyio.move_on_after(_ANSWER_S):
+        try:
+            page = await client.get(f"{endpoint.url.removesuffix('/v1')}/metrics", headers=headers)
+        except (httpx2.HTTPError, OSError, AttributeError):
+            # The last is how a socket shows that it was gone at once, see `HttpExpert`.
+            pass
+        else:
+            # One that answers and does not tell has nothing to be disfavoured for.
+            load = (read_load(page.text) if page.is_success else None) or _NOTHING
+    endpoint.told(load)
