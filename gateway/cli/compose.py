@@ -20,10 +20,10 @@ from eval.sources import read_outcomes, write_outcomes
 from experts.compose.grouping import exact_key, numeric_key
 from gateway.cli.console import out, say, show_json
 from gateway.cli.graded import parse_tags
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, Seed
 from gateway.errors import ConfigError
 from gateway.learned_signals import save_scorer
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.export import export_outcomes
 from gateway.planning import KIND
 from routers.deferral.chain import Chain, Logged
@@ -49,7 +49,6 @@ OfLedger = Annotated[str | None, typer.Option(help="Database URL of a ledger.")]
 Tags = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
 Members = Annotated[str, typer.Option(help="Whom it may ask: A,B,C.")]
 PriceList = Annotated[Path | None, typer.Option(help="CSV of prices per model.")]
-Seed = Annotated[int, typer.Option(help="Source of all randomness.")]
 
 
 @commands.command()
@@ -201,7 +200,7 @@ def _read(path: Path) -> tuple[OutcomeTable, DraftTable]:
 
 def _read_ledger(url: str, tags: dict[str, str]) -> tuple[OutcomeTable, DraftTable]:
     """Scored answers whose texts were kept; those of `collect` answer the same queries."""
-    with opened(url) as engine:
+    with existing(url) as engine:
         exported = export_outcomes(engine, tags=tags, answers=True)
     for reason, count in exported.left_out.items():
         say(f"left out: {count} scored answers {reason}")

@@ -9,9 +9,12 @@ import httpx2
 
 from experts.engines.states import EngineState
 from gateway.cli.console import say
+from gateway.errors import ConfigError
 from gateway.local import local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
+
+_REMOTE_S = 10.0
 
 
 def local_url(settings: Settings) -> str:
@@ -40,9 +43,18 @@ def running_gateway(settings: Settings, *, seed: int | None = None) -> Iterator[
 
 @contextmanager
 def some_gateway(url: str | None, settings: Settings) -> Iterator[str]:
-    """The gateway at `url`; or the one that serves these settings; or a new one."""
+    """The gateway at `url`; or the one that serves these settings; or a new one.
+
+    Raises:
+        ConfigError: There is none at `url`.
+    """
     if url is not None:
-        yield url.rstrip("/")
+        url = url.rstrip("/").removesuffix("/v1")
+        try:
+            httpx2.get(f"{url}/health/live", timeout=_REMOTE_S, trust_env=False)
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise ConfigError(f"no gateway answers at {url}: {error}") from error
+        yield url
     elif is_up(local_url(settings)):
         yield local_url(settings)
     else:

@@ -19,7 +19,7 @@ from eval.pool import make_pool
 from eval.prices import fill_costs, read_prices
 from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
-from gateway.cli.options import AsJson
+from gateway.cli.options import AsJson, Seed
 from gateway.cli.progress import stages
 from gateway.cli.table import show_comparison
 from gateway.cli.vectors import Folder, vector_store
@@ -66,7 +66,7 @@ def evaluate(
     ] = "all",
     report: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("out/evaluate"),
     prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Routers trained at a time; all cores by default.")
     ] = None,

@@ -18,7 +18,7 @@ from gateway.cli import engines
 from gateway.cli.chat import ApiKey
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.progress import stages
 from gateway.cli.retrieval import retrieval
 from gateway.errors import ConfigError
@@ -110,7 +110,7 @@ def audition(
     task: Annotated[str | None, typer.Option(help="Only queries of this task.")] = None,
     most: Annotated[int, typer.Option(min=1, help="Most experts to choose.")] = 3,
     doubt_weight: Annotated[float, typer.Option(min=0, help="Points a nat of doubt costs.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Which experts to take for a task, from 5 to 50 graded answers of each; adapters count too.
@@ -215,7 +215,7 @@ def tune(
     max_length: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 1024,
     beta: Annotated[float, typer.Option(min=0.001, help="How hard pairs hold to the base.")] = 0.1,
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Part that judges.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """Fine-tune a LoRA adapter on the log's best answers or on pairs; needs the extra `rl`.

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.errors import ConfigError
 from gateway.settings.load import load_settings
@@ -45,7 +45,7 @@ def design_(
         float, typer.Option(min=0, help="Quality worth giving up to save one unit of load.")
     ] = 0.0,
     require: Annotated[str, typer.Option(help="A,B: experts to host in any case.")] = "",
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write a configuration of the fleet.")
     ] = None,
@@ -180,10 +180,10 @@ def residency(
     """How many experts to keep awake, from who was asked one after another."""
     from eval.fleet.residency import advice
     from gateway.ledger.answered import experts_asked
-    from gateway.ledger.database import opened
+    from gateway.ledger.database import existing
 
     settings = load_settings(config)
-    with opened(ledger or settings.ledger_url) as engine:
+    with existing(ledger or settings.ledger_url) as engine:
         row = experts_asked(engine, day(since, 0.0), day(until, float("inf")), _MOST)
     found = advice(row, queue=queue, most_woken=most_woken)
     if json:

@@ -16,9 +16,14 @@ def expert_ids(url: str, key: str | None) -> list[str]:
     """The experts of a running gateway, sorted."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
     answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=10.0, trust_env=False)
-    if answer.status_code != 200:
-        raise ConfigError(f"{url} does not list its models: {answer.json()['error']['message']}")
-    about = [model["pointsman"] for model in answer.json()["data"]]
+    try:
+        said = answer.json()
+        why = None if answer.is_success else said["error"]["message"]
+        about = [] if why else [model["pointsman"] for model in said["data"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"what answers at {url} is no gateway of Pointsman") from error
+    if why:
+        raise ConfigError(f"{url} does not list its models: {why}")
     return sorted({each["expert"] for each in about if each["kind"] == "expert"})
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gateway.cli.console import say
 from gateway.errors import ConfigError
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.export import as_table, export_outcomes
 from routers.records import OutcomeTable
 
 
 def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:
     """The scored answers of a ledger as a table."""
-    with opened(url) as engine:
+    with existing(url) as engine:
         exported = export_outcomes(engine, tags=tags)
     for reason, count in exported.left_out.items():
         say(f"left out: {count} scored answers {reason}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.console import out, show_json
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.errors import ConfigError
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.judged import book, opinions, wins
 from gateway.settings.load import load_settings
 from gateway.settings.outcomes import JudgeSettings
@@ -35,7 +35,7 @@ def fit(
     ledger: Url = None,
     preferred: Annotated[str, typer.Option(help="Objective of the preferences.")] = "preferred",
     encoder: Annotated[str, typer.Option(help="What sees prompts: tfidf, hashing, …")] = "tfidf",
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -52,7 +52,7 @@ def fit(
     if pairs is not None:
         found = read_pairs(pairs)
     else:
-        with opened(ledger or settings.ledger_url) as engine:
+        with existing(ledger or settings.ledger_url) as engine:
             said = opinions(engine, f"judge:{name}")
             found = pairs_of(said, wins(engine, preferred), tuple(judge.objectives))
     if set(found.objectives) != set(judge.objectives):
@@ -94,7 +94,7 @@ def rescore(name: Name, ledger: Url = None, config: Config = None, json: AsJson 
     if judge.how == "pair":
         raise ConfigError(f"judges: {name} compares pairs, whose wins owe nothing to be taken out")
     source = f"judge:{name}"
-    with opened(ledger or settings.ledger_url) as engine:
+    with existing(ledger or settings.ledger_url) as engine:
         said = opinions(engine, source)
         if judge.objectives:
             gate = FittedGate.load(settings.data_dir / "judges" / name)

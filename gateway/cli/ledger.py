@@ -17,7 +17,7 @@ from gateway.cli.progress import filling
 from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError, LedgerError
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.export import count_scored, export_rows
 from gateway.ledger.forget import count_due, days_by_wire
 from gateway.ledger.forget import forget as forget_texts
@@ -38,7 +38,7 @@ Tag = Annotated[list[str] | None, typer.Option(help="name=value that requests ca
 @commands.command()
 def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
     """Requests, dollars and scores, in all and per expert."""
-    with opened(_url(ledger, config)) as engine:
+    with existing(_url(ledger, config)) as engine:
         reader, days = LedgerReader(engine), days_due(engine)
         if days < _MANY_DAYS:
             totals, experts = reader.summary()
@@ -108,7 +108,7 @@ def export(
 
         rules = ExampleRules(most, at_least, margin, frozenset(licence or ()))
         make = supervised if sft else preferences
-        with opened(_url(ledger, config)) as engine:
+        with existing(_url(ledger, config)) as engine:
             export_examples(
                 engine, out_file, lambda answers: make(answers, rules), objective, then, tag
             )
@@ -119,7 +119,7 @@ def export(
     left_out: dict[str, int] = {}
     wanted = parse_tags(tag)
     with (
-        opened(_url(ledger, config)) as engine,
+        existing(_url(ledger, config)) as engine,
         filling("scored answers", count_scored(engine, objective)) as progress,
     ):
         rows = export_rows(engine, left_out, objective=objective, tags=wanted, progress=progress)
@@ -132,7 +132,7 @@ def export(
 @commands.command()
 def verify(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
     """Prove that sums hold and nothing is missing; exit code 1 when something does not hold."""
-    with opened(_url(ledger, config)) as engine:
+    with existing(_url(ledger, config)) as engine:
         verdict = verify_ledger(engine)
     if json:
         show_json(asdict(verdict))
@@ -163,7 +163,7 @@ def forget(
     if not due:
         raise ConfigError("set ledger.keep_text_days or give --days: texts are kept for ever")
     with (
-        opened(ledger or settings.ledger_url) as engine,
+        existing(ledger or settings.ledger_url) as engine,
         filling("requests", count_due(engine, due)) as progress,
     ):
         done = forget_texts(engine, due, progress=progress)
@@ -200,7 +200,7 @@ def reprice(
         source=reason,
     )
     with (
-        opened(_url(ledger, config)) as engine,
+        existing(_url(ledger, config)) as engine,
         filling("attempts", count_attempts(engine, which)) as progress,
     ):
         done = correct(engine, which, prices, dry_run=dry_run, progress=progress)

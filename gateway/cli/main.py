@@ -7,7 +7,7 @@ import logging
 import sys
 from collections import UserDict
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -77,15 +77,26 @@ def _pointsman() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script; every failure of ours is one line and exit code 1."""
+    """Entry point of the console script; every failure of ours is one line and exit code 1.
+
+    So are those of the disk, which any command may meet.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
     except (GatewayError, ExpertError, RoutingError, EvalError) as error:
-        err.print(f"[bold red]pointsman:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"'{error.filename}': {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(why: str) -> NoReturn:
+    err.print(f"[bold red]pointsman:[/] {escape(why)}", soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import typer
 
 from eval.errors import OffPolicyError
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError
 from gateway.ledger.cards import latest_cards
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.history import history, latest_prices
 from gateway.policies import named_policies
 from gateway.router_store import RouterStore
@@ -52,7 +52,7 @@ def ope(
         str | None, typer.Option(help="As if all had asked for it; default: what each asked for.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for ope.html and ope.json.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -68,7 +68,7 @@ def ope(
     if not at:
         raise ConfigError(f"--router {router!r} must look like NAME@VERSION; see `routers list`")
     candidate = RouterStore(settings.data_dir / "routers").load(name, version)
-    with opened(ledger or settings.ledger_url) as engine:
+    with existing(ledger or settings.ledger_url) as engine:
         found = history(
             engine,
             served or name,

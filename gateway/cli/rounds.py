@@ -11,10 +11,10 @@ import typer
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from gateway.cli.console import out, say
-from gateway.cli.options import Config
+from gateway.cli.options import Config, Seed
 from gateway.cli.window import Since, day
 from gateway.errors import ConfigError
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def traces(
     from gateway.rounds.logged_traces import logged_traces
 
     url = ledger or load_settings(config).ledger_url
-    with opened(url) as engine:
+    with existing(url) as engine:
         start = day(since, 0.0)
         found = list(logged_traces(engine, expert, least_score=least_score, since=start))
     file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in found))
@@ -54,7 +54,7 @@ def train(
         Path | None, typer.Option(help="JSONL to imitate first: question, answers, transcript.")
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="POINTSMAN_KEY", help="API key.")] = None,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Imitate traces, then improve by reward; DIR/policy can be served by vLLM or transformers."""
     from gateway.rounds.endpoint_pool import EndpointPool

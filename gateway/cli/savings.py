@@ -9,11 +9,11 @@ import typer
 
 from eval.ope.asked import Asked
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.ledger.cards import latest_cards
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.history import history, latest_prices
 from gateway.ledger.shadows import shadow_totals
 from gateway.policies import named_policies
@@ -51,7 +51,7 @@ def savings(
     most: Annotated[
         int, typer.Option(min=100, help="Of more decisions, so many at random.")
     ] = _MOST,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -64,7 +64,7 @@ def savings(
     store = RouterStore(settings.data_dir / "routers")
     promoted = store.promoted(name)
     before = promoted.history[-1] if promoted and promoted.history else None
-    with opened(ledger or settings.ledger_url) as engine:
+    with existing(ledger or settings.ledger_url) as engine:
         found = history(
             engine,
             name,

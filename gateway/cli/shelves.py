@@ -15,12 +15,12 @@ from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import out, say, show_json
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.graded import parse_tags
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.progress import stages
 from gateway.distilling import distilled
 from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.answers import graded_answers
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.registry import make_encoder
@@ -41,7 +41,7 @@ def build(
     at_least: Annotated[float, typer.Option(min=0, max=1, help="Lowest good score.")] = 1.0,
     most: Annotated[int, typer.Option(min=1, help="Most questions.")] = 2000,
     encoder: Annotated[str, typer.Option(help="tfidf, static, minilm or hashing.")] = "tfidf",
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
     url: Url = None,
     key: ApiKey = None,
@@ -52,7 +52,7 @@ def build(
     settings = load_settings(config)
     rules = ExampleRules(most=1 if distiller is None else 3, at_least=at_least)
     left_out: dict[str, int] = {}
-    with opened(ledger or settings.ledger_url) as engine:
+    with existing(ledger or settings.ledger_url) as engine:
         answers = graded_answers(
             engine, left_out, objective=objective, second=then, tags=parse_tags(tag)
         )

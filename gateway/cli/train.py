@@ -14,7 +14,7 @@ from gateway.cli.endpoint import some_gateway
 from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.instructing import written_instructions
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, Seed
 from gateway.cli.progress import stages
 from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
@@ -43,7 +43,7 @@ def train(
         str, typer.Option(help="knn, ridge, ... or, with an encoder, knn+static.")
     ] = DEFAULT_ESTIMATOR,
     epsilon: Annotated[float, typer.Option(min=0, max=1, help="Share of exploration.")] = 0.02,
-    seed: Annotated[int, typer.Option(help="Source of all randomness.")] = 0,
+    seed: Seed = 0,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Write here instead.")] = None,
     promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
     config: Config = None,
@@ -59,16 +59,19 @@ def train(
 ) -> None:
     """Fit a router and publish it as a version; `routers promote` makes it serve."""
     if (data is None) == (ledger is None):
-        raise ConfigError("train needs one of --data FILE and --ledger URL")
+        raise ConfigError("train needs exactly one of --data FILE and --ledger URL")
     if promote and out_dir is not None:
         raise ConfigError("--promote and --out exclude each other: only published versions serve")
+    settings = load_settings(config)
+    store = RouterStore(settings.data_dir / "routers")
+    # A name that can't be one is told before the work.
+    store.home(router)
     table = (
         read_outcomes(data, form_of(form)).table
         if data
         else ledger_table(str(ledger), parse_tags(tag))
     )
     say(f"fitting {estimator!r} on {len(table)} queries and {len(table.experts)} experts")
-    settings = load_settings(config)
     instructions = _instructions(instructor, estimator, table, settings, url, key)
     with stages() as progress:
         fitted = fit_router(
@@ -81,7 +84,6 @@ def train(
             instructions=instructions,
             store=vector_store(vectors, progress),
         )
-    store = RouterStore(settings.data_dir / "routers")
     version = save_router(fitted, out_dir) if out_dir else store.publish(fitted)
     if promote:
         store.promote(router, version)

@@ -106,6 +106,20 @@ def opened(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
+@contextmanager
+def existing(url: str) -> Iterator[Engine]:
+    """`opened` for who only reads: a misspelt path is told, and no empty database made of it.
+
+    Raises:
+        LedgerError: There is none.
+    """
+    path = parse_database_url(url).database or ":memory:"
+    if url.startswith("sqlite") and path != ":memory:" and not Path(path).exists():
+        raise LedgerError(f"there is no ledger at {path}")
+    with opened(url) as engine:
+        yield engine
+
+
 def connect(url: str, *, durable: bool = True) -> Engine:
     """An engine for `url`, its schema as it is."""
     parsed = parse_database_url(url)

@@ -17,7 +17,7 @@ from experts.base import Expert
 from experts.cards import Prices
 from experts.fake_provider import FakeProvider, Reply
 from gateway.cli import progress
-from gateway.cli.main import app
+from gateway.cli.main import app, main
 from gateway.errors import ConfigError, GatewayError, LedgerError
 from gateway.ledger.database import opened
 from tests.conftest import Serve, Served
@@ -95,7 +95,7 @@ def test_why_there_is_no_answer_is_one_sentence(
 ) -> None:
     with pytest.raises(GatewayError, match="the model 'nobody' does not exist"):
         run("chat", "Hi", "--url", served.url, "--model", "nobody")
-    with pytest.raises(GatewayError, match=r"no answer from http://127\.0\.0\.1:9"):
+    with pytest.raises(GatewayError, match=r"no gateway answers at http://127\.0\.0\.1:9"):
         run("chat", "Hi", "--url", "http://127.0.0.1:9")
     provider.otherwise = Reply("one two three", cut_after=2)
     broken = serve(served.gateway.pool.experts, execution={"mid_stream": "error"})
@@ -267,3 +267,28 @@ def test_what_train_can_not_do_is_told(config: Path, tmp_path: Path) -> None:
     words = ["--data", "x", "--promote", "--out", str(tmp_path / "r"), "--config", str(config)]
     with pytest.raises(ConfigError, match="exclude each other"):
         run("train", *words)
+    named = ["--data", str(tmp_path / "x.jsonl"), "--router", "../evil"]
+    with pytest.raises(ConfigError, match="is no name of a router"):
+        run("train", *named, "--config", str(config))
+    assert run("train", "--data", "x", "--seed", "-1").exit_code == 2
+
+
+def test_a_misspelt_ledger_is_told_and_not_made(tmp_path: Path) -> None:
+    nowhere = f"sqlite:///{tmp_path}/ledgre.db"
+    for words in (["ledger", "stats"], ["savings"], ["train"]):
+        with pytest.raises(LedgerError, match=r"there is no ledger at .*ledgre\.db"):
+            run(*words, "--ledger", nowhere)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_disk_refuses_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with opened(url):
+        words = ["rounds", "traces", "--expert", "x", "--ledger", url, "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["pointsman", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"pointsman: '{tmp_path}': Is a directory\n"
