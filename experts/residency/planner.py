@@ -50,28 +50,25 @@ class Moves:
     drain: tuple[str, ...] = ()
 
 
-_LEAST_S = 0.1
-
-
 class ResidencyPlanner:
-    """Keeps awake whom the next minutes will ask, and moves only where that pays.
+    """Wakes whom requests wait for the most, and has whoever is asked least make room.
 
-    The demand for an expert is what waits for it, each request counting once more for every time
-    that waking takes which it has waited, and what comes within the horizon at its recent rate. A
-    sleeping one wakes when its demand exceeds that for those who make room by what moving costs in
-    requests, or when somebody has waited a whole window for it; one that is only likely to be asked
-    soon is fetched into free memory, and nobody makes room for it. Who makes room is idle and asked
-    again last, as far as can be told: not if anybody waits for it, else by its rate (Belady's rule
-    on expectations, never least-recently-used). Whoever woke stays for `stay` times what waking
-    took, which bounds how often the same memory moves.
+    Three decisions. Who wakes: of those that sleep and are waited for, the one whose requests have
+    the largest sum of squared waits, so that long waits are rare; one that is only likely to be
+    asked soon is fetched into free memory, and nobody makes room for it. Who makes room: of those
+    that are idle and waited for by nobody, whoever is asked again last as far as can be told, by
+    its rate (Belady's rule on expectations, never least-recently-used). When: at once, since to
+    keep an idle one that is asked often until more wait for another saves moves at the price of the
+    long waits; but after a whole window the busy make room as well, and get no more calls until
+    they are idle. Whoever woke stays for `stay` times what that took, which bounds how often the
+    same memory moves.
 
     Not safe for use from several threads.
 
     Args:
         footprints: Expert to what it takes.
         memory: Fast memory in the same unit, > 0.
-        window_s: Longest that a request should wait for others to gather behind it.
-        horizon_s: How far ahead demand is reckoned.
+        window_s: How long a request waits before busy experts make room for its own.
         half_life_s: In which what was asked counts half.
         stay: How often the time that waking took an expert stays at least.
 
@@ -81,8 +78,10 @@ class ResidencyPlanner:
     Raises:
         ValueError: An expert does not fit at all.
 
-    Source: the eviction by expected use of CoServe (Suo et al., 2025), the look-ahead by routing at
-    admission of Read-ME (Cai et al., 2024), on whole models.
+    Source: the order is that of the generalized c-mu rule (van Mieghem, 1995), for costs that grow
+    with the cube of the delay and a service that answers all who wait; eviction by expected use is
+    that of CoServe (Suo et al., 2025), the look-ahead by routing at admission that of Read-ME (Cai
+    et al., 2024), on whole models.
     """
 
     def __init__(
@@ -91,9 +90,8 @@ class ResidencyPlanner:
         memory: float,
         *,
         window_s: float = 30.0,
-        horizon_s: float = 3.0,
-        half_life_s: float = 120.0,
-        stay: float = 0.2,
+        half_life_s: float = 300.0,
+        stay: float = 0.1,
     ) -> None:
         for name, footprint in footprints.items():
             if footprint.memory > memory:
@@ -103,7 +101,6 @@ class ResidencyPlanner:
         self._footprints = dict(footprints)
         self._memory = memory
         self.window_s = window_s
-        self._horizon_s = horizon_s
         self._half_life_s = half_life_s
         self._stay = stay
         self._counts = dict.fromkeys(footprints, 0.0)
@@ -145,8 +142,7 @@ class ResidencyPlanner:
         room = self._memory - self._taken((*view.awake, *view.moving))
         for name in self._wanted(at, view):
             need = self._footprints[name].memory - room
-            overdue = self._overdue(name, at, view)
-            victims = self._victims(name, at, view, need, {*sleep, *drain}, overdue)
+            victims = self._victims(name, at, view, need, {*sleep, *drain})
             if victims is None:
                 continue
             busy = [victim for victim in victims if view.awake[victim] > 0]
@@ -180,16 +176,9 @@ class ResidencyPlanner:
             self._counts[expert] * 0.5 ** (passed / self._half_life_s) if passed < math.inf else 0
         )
 
-    def _demand(self, expert: str, at: float, view: View) -> float:
-        times = view.waiting.get(expert, ())
-        patience_s = max(self._footprints[expert].wake_s, _LEAST_S)
-        waiting = sum(1 + (at - time) / patience_s for time in times)
-        return waiting + self.rate(expert, at) * self._horizon_s
-
     def _comes_soon(self, expert: str, at: float) -> bool:
-        """Whether it is to be asked before it could be awake, or within the horizon from then."""
-        within_s = self._footprints[expert].wake_s + self._horizon_s
-        return self.rate(expert, at) * within_s >= 1
+        """Whether it is asked, by its rate, before it could be awake."""
+        return self.rate(expert, at) * self._footprints[expert].wake_s >= 1
 
     def _overdue(self, expert: str, at: float, view: View) -> bool:
         times = view.waiting.get(expert, ())
@@ -205,49 +194,38 @@ class ResidencyPlanner:
             and (name in view.waiting or self._comes_soon(name, at))
         ]
 
-        def urgency(name: str) -> tuple[float, float, str]:
-            overdue = self._overdue(name, at, view)
-            first = view.waiting[name][0] if overdue else math.inf
-            return (first, -self._demand(name, at, view), name)
+        def urgency(name: str) -> tuple[float, float, float, str]:
+            times = view.waiting.get(name, (math.inf,))
+            first = times[0] if self._overdue(name, at, view) else math.inf
+            waited = sum((at - time) ** 2 for time in view.waiting.get(name, ()))
+            return (first, -waited, times[0], name)
 
         return sorted(asleep, key=urgency)
 
     def _victims(
-        self,
-        name: str,
-        at: float,
-        view: View,
-        need: float,
-        taken: set[str],
-        overdue: bool,
+        self, name: str, at: float, view: View, need: float, taken: set[str]
     ) -> list[str] | None:
-        """Who makes room for `name`; None if it does not pay, or nobody may go yet."""
+        """Who makes room for `name`; None if nobody may yet."""
         if need <= 0:
             return []
         if name not in view.waiting:
             return None
+        overdue = self._overdue(name, at, view)
         able = [
             each
-            for each in view.awake
+            for each, calls in view.awake.items()
             if each not in taken
             and at >= self._stays_until(each)
-            and (overdue or view.awake[each] == 0)
+            and (overdue or (calls == 0 and each not in view.waiting))
         ]
         able.sort(key=lambda each: (view.awake[each] > 0, *self._next_use(each, at, view)))
         victims: list[str] = []
-        lost = 0.0
         for each in able:
             victims.append(each)
-            lost += self._demand(each, at, view)
             need -= self._footprints[each].memory
             if need <= 0:
-                break
-        if need > 0:
-            return None
-        # What waits is worth a move if the move, in requests, is less than what it serves sooner.
-        cost = sum(self.rate(each, at) for each in victims) * self._footprints[name].wake_s
-        pays = self._demand(name, at, view) - lost > cost
-        return victims if overdue or pays else None
+                return victims
+        return None
 
     def _next_use(self, name: str, at: float, view: View) -> tuple[int, float, str]:
         """Sorts whoever is asked again last to the front."""

@@ -51,7 +51,6 @@ def steward_of(residency: ResidencySettings) -> Steward:
         footprints(residency.memory, residency.wake_s),
         residency.memory_gb,
         window_s=residency.window_s,
-        horizon_s=residency.horizon_s,
         half_life_s=residency.half_life_s,
         stay=residency.stay,
     )

@@ -31,12 +31,10 @@ class ResidencySettings(Frozen):
     experts: dict[str, ResidentSettings] = Field(default_factory=dict)
     """By id; each runs on an engine of ours."""
     window_s: float = Field(30, gt=0)
-    """Longest that a request should wait for others to gather behind it."""
-    horizon_s: float = Field(3, ge=0)
-    """How far ahead demand is reckoned."""
-    half_life_s: float = Field(120, gt=0)
+    """How long a request waits before busy experts make room for its own."""
+    half_life_s: float = Field(300, gt=0)
     """In which what was asked counts half."""
-    stay: float = Field(0.2, ge=0)
+    stay: float = Field(0.1, ge=0)
     """How often the time that waking took an expert stays awake at least."""
     wake_s: float = Field(30, gt=0)
     """What waking is taken to need until it was measured."""

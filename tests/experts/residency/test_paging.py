@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import permutations, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.residency.grouped import grouped_faults
 from experts.residency.paging import (
     farthest,
     faults,
@@ -40,6 +42,13 @@ def fewest(row: tuple[str, ...], room: int) -> int:
 @given(rows, rooms)
 def test_knowing_the_future_is_the_optimum(row: list[str], room: int) -> None:
     assert faults(row, room, farthest(row)) == fewest(tuple(row), room)
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=6), rooms)
+def test_groups_of_any_order_are_served_at_their_best(row: list[str], room: int) -> None:
+    assert grouped_faults(row, room, 1) == faults(row, room, farthest(row))
+    orders = product(permutations(row[:3]), permutations(row[3:]))
+    assert grouped_faults(row, room, 3) == min(fewest(one + two, room) for one, two in orders)
 
 
 @given(rows, rooms)
