@@ -70,7 +70,7 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
     specs = [spec_of(entry, settings) for entry in entries]
     first = awake_first(settings)
     with ExitStack() as stack:
-        desk = stack.enter_context(desk_for(steward_of(settings.residency)))
+        desk = stack.enter_context(desk_for(steward_of(settings)))
 
         def told(state: EngineState) -> None:
             desk.told(state)

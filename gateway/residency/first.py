@@ -13,7 +13,7 @@ from experts.residency.steward import Steward, footprints
 from gateway.errors import LedgerError
 from gateway.ledger.answered import experts_asked
 from gateway.ledger.database import opened
-from gateway.settings.residency import ResidencySettings
+from gateway.settings.devices import turns_memory
 from gateway.settings.root import Settings
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def awake_first(settings: Settings) -> frozenset[str]:
     residency = settings.residency
     if not residency.experts:
         return frozenset()
-    return fitting(residency.memory, residency.memory_gb, _asked(settings))
+    return fitting(_memory(settings), residency.memory_gb, _asked(settings))
 
 
 def fitting(memory: Mapping[str, float], room: float, asked: Sequence[str]) -> frozenset[str]:
@@ -45,10 +45,11 @@ def fitting(memory: Mapping[str, float], room: float, asked: Sequence[str]) -> f
     return frozenset(found)
 
 
-def steward_of(residency: ResidencySettings) -> Steward:
+def steward_of(settings: Settings) -> Steward:
     """Who looks after the engines as the settings say."""
+    residency, memory = settings.residency, _memory(settings)
     planner = ResidencyPlanner(
-        footprints(residency.memory, residency.wake_s),
+        footprints(memory, residency.wake_s),
         residency.memory_gb,
         window_s=residency.window_s,
         half_life_s=residency.half_life_s,
@@ -56,7 +57,7 @@ def steward_of(residency: ResidencySettings) -> Steward:
     )
     return Steward(
         planner,
-        residency.memory,
+        memory,
         residency.memory_gb,
         host=residency.host_gb,
         wake_s=residency.wake_s,
@@ -74,6 +75,10 @@ def start_together(supervisor: Supervisor, names: Collection[str]) -> None:
     with ThreadPoolExecutor(len(names), "starting") as threads:
         for started in [threads.submit(supervisor.start, name) for name in names]:
             started.result()
+
+
+def _memory(settings: Settings) -> dict[str, float]:
+    return turns_memory(settings.devices, settings.experts, settings.residency)
 
 
 def _asked(settings: Settings) -> list[str]:

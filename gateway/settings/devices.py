@@ -76,6 +76,24 @@ def placed_on(
     return {**found, **{name: together[: demand.devices] for name, demand in turns.items()}}
 
 
+def turns_memory(
+    devices: Sequence[object], experts: Iterable[object], residency: ResidencySettings
+) -> dict[str, float]:
+    """What each of those that take turns counts for in `residency.memory_gb`.
+
+    On declared devices all of them begin with the same one, so that there is where room is scarce.
+    A server of fewer devices than the widest takes more of that one than its total would tell, and
+    counts as if it took as much of each.
+    """
+    wide = {
+        each.id: each.tensor_parallel * each.replicas
+        for each in experts
+        if devices and isinstance(each, VllmExpert) and each.placeable
+    }
+    most = max((wide.get(name, 1) for name in residency.experts), default=1)
+    return {name: gb * most / wide.get(name, most) for name, gb in residency.memory.items()}
+
+
 def unplaceable(
     devices: Sequence[DeviceSettings], experts: Sequence[object], residency: ResidencySettings
 ) -> Iterator[tuple[Place, str]]:
@@ -91,6 +109,13 @@ def unplaceable(
             yield ("experts", index, "memory_gb"), "is needed, since `devices` are declared"
         if not devices and each.memory_gb is not None:
             yield ("experts", index, "memory_gb"), "means nothing without `devices`"
+    for name, gb in turns_memory(devices, experts, residency).items():
+        if gb > residency.memory_gb:
+            yield (
+                ("residency", "experts", name, "memory_gb"),
+                f"is more than {name}'s devices have of `residency.memory_gb`, which is shared out "
+                "over as many as the widest of those that take turns has",
+            )
     try:
         placed_on(devices, experts, residency)
     except ExpertConfigError as error:

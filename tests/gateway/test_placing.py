@@ -9,7 +9,7 @@ from experts.errors import ExpertConfigError
 from gateway.errors import ConfigError
 from gateway.local_specs import spec_of
 from gateway.machine_price import declared_usd_per_hour
-from gateway.settings.devices import placed_on
+from gateway.settings.devices import placed_on, turns_memory
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
 from gateway.settings.local import VllmExpert
@@ -74,6 +74,26 @@ def test_who_comes_later_drives_nobody_from_its_devices() -> None:
     assert device not in (*first["small"], *first["middle"]), "they have no room beside them"
     with pytest.raises(ExpertConfigError, match=r"new takes 31 GB, and .* beside those that run"):
         placed_on(devices, [*settings.experts, later(31)], residency, first)
+
+
+def test_room_for_those_that_take_turns_is_counted_where_all_of_them_begin() -> None:
+    text = """
+devices: [{id: "0", memory_gb: 80}, {id: "1", memory_gb: 80}]
+experts:
+  - {id: wide, kind: vllm, model: m, memory_gb: 100, tensor_parallel: 2}
+  - {id: one, kind: vllm, model: m, memory_gb: 40}
+  - {id: two, kind: vllm, model: m, memory_gb: 50}
+residency:
+  memory_gb: 160
+  experts: {wide: {memory_gb: 100}, one: {memory_gb: 40}, two: {memory_gb: 50}}
+"""
+    read = read_configuration(text, "config.yaml").settings
+    found = turns_memory(read.devices, read.experts, read.residency)
+    # One and two would share device 0, where there is room for either beside nobody.
+    assert found == {"wide": 100, "one": 80, "two": 100}
+    assert turns_memory((), read.experts, read.residency) == read.residency.memory
+    with pytest.raises(FaultyConfigError, match="is more than two's devices have of"):
+        specs(text.replace("two: {memory_gb: 50}", "two: {memory_gb: 81}"))
 
 
 @pytest.mark.parametrize(

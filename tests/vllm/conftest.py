@@ -110,7 +110,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         settings = _settings(folder, python, provider.url)
         specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
         timing = Timing(backoff=Backoff(first_s=0.0), drain_s=PATIENCE_S)
-        desk = stack.enter_context(desk_for(steward_of(settings.residency)))
+        desk = stack.enter_context(desk_for(steward_of(settings)))
 
         def told(state: EngineState) -> None:
             desk.told(state)

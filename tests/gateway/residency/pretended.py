@@ -13,7 +13,7 @@ from experts.engines.states import ENDED, EngineState, EngineStatus
 from experts.errors import EngineMoveError, EngineStartError
 from gateway.residency.desk import Desk, desk_for
 from gateway.residency.first import steward_of
-from gateway.settings.residency import ResidencySettings
+from gateway.settings.root import Settings
 
 MOVE_S = 0.03
 
@@ -85,9 +85,9 @@ class FakeEngines:
 @contextmanager
 def owner(**residency: object) -> Iterator[FakeEngines]:
     experts = {"a": {"memory_gb": 1}, "b": {"memory_gb": 1}}
-    settings = ResidencySettings.model_validate(
-        {"memory_gb": 1, "experts": experts, "stay": 0.0, "wake_s": 0.1, **residency}
-    )
+    section = {"memory_gb": 1, "experts": experts, "stay": 0.0, "wake_s": 0.1, **residency}
+    packages = [{"kind": "packaged", "package": "gemma-3-270m", "id": name} for name in experts]
+    settings = Settings.model_validate({"experts": packages, "residency": section})
     with desk_for(steward_of(settings)) as desk:
         engines = FakeEngines(desk)
         with desk.looking_after(engines):
