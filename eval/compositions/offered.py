@@ -40,7 +40,8 @@ def offered(train: Side) -> list[Composition]:
         if train.seen.same_NAA is not None:
             found.append(Voted(voters))
             others = [voter for voter in voters if voter != best]
-            if len(others) > 1:
+            # In a pool of three the best is always a voter, and who else agrees is told by two.
+            if best not in voters[:2] or len(train.table.experts) == _VOTERS:
                 found.append(Agreed((others[0], others[1]), best))
     return _worth_it(train, list({each.name: each for each in found}.values()))
 
