@@ -129,7 +129,9 @@ def _of_offer(offer: Offer, estimator: str, seed: int) -> list[_Ways]:
     found = []
     for weight in WEIGHTS:
         known_NA, utility_NA = (_utility(table, weight, scale) for table in (offer.train, test))
-        caution = Caution.fit(both.expected(both.known, weight), known_NA, composed_A)
+        caution = Caution.fit(
+            both.expected(both.known, weight), known_NA, composed_A, groups=offer.train.groups
+        )
         expected_NA = both.expected(both.new, weight)
         picked_N = caution.columns(expected_NA, composed_A)
         single_N = alone.expected(alone.new, weight).argmax(axis=1)

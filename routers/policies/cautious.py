@@ -8,6 +8,7 @@ had not seen them. Margins without end are the fixed choice, and the router over
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
@@ -44,7 +45,13 @@ class Caution:
 
     @classmethod
     def fit(
-        cls, expected_NA: Floats, utility_NA: Floats, composed_A: Mask, fixed: int | None = None
+        cls,
+        expected_NA: Floats,
+        utility_NA: Floats,
+        composed_A: Mask,
+        *,
+        fixed: int | None = None,
+        groups: Sequence[str] | None = None,
     ) -> Self:
         """The margins that would have paid most; the fixed choice where no gain is beyond chance.
 
@@ -53,8 +60,10 @@ class Caution:
             utility_NA: What it was.
             composed_A: Which of the choices are compositions.
             fixed: Column of the fixed choice; None for the best one.
+            groups: Rows of one group are near-identical; None: no two are.
         """
         rows = np.arange(len(utility_NA))
+        group_N = rows if groups is None else np.unique(groups, return_inverse=True)[1]
         fixed = int(utility_NA.mean(axis=0).argmax()) if fixed is None else fixed
         stays = cls(fixed, WITHOUT_END, 0.0)
         best, most = stays, 0.0
@@ -62,9 +71,11 @@ class Caution:
             tried = cls(fixed, over_fixed, over_singles)
             columns_N = tried.columns(expected_NA, composed_A)
             gain_N = utility_NA[rows, columns_N] - utility_NA[:, fixed]
-            chance = float(gain_N.std()) / np.sqrt(len(rows))
-            if gain_N.mean() > max(most, chance):
-                best, most = tried, float(gain_N.mean())
+            mean = float(gain_N.mean())
+            # The standard error of a mean over groups that are drawn whole.
+            chance = float(np.linalg.norm(np.bincount(group_N, gain_N - mean))) / len(rows)
+            if mean > max(most, chance):
+                best, most = tried, mean
         return best
 
     def columns(self, expected_NA: Floats, composed_A: Mask) -> Columns:
@@ -130,7 +141,7 @@ class CautiousPolicy:
             np.where(known_A, expected_NA, -np.inf),
             np.where(known_A, came_NA, -np.inf),
             composed_A,
-            fixed,
+            fixed=fixed,
         )
         return replace(
             self,

@@ -49,6 +49,16 @@ def test_where_estimates_tell_nothing_the_best_fixed_choice_stays() -> None:
     assert (caution.columns(expected_NA, COMPOSED) == caution.fixed).all()
 
 
+def test_what_few_groups_gained_is_chance_however_many_rows_they_have() -> None:
+    gain_N = np.repeat([0.12, -0.1], 150)
+    utility_NA = np.stack([np.full(300, 0.5), 0.5 + gain_N], axis=1)
+    expected_NA = np.tile([0.5, 0.6], (300, 1))
+    groups = [str(row // 30) for row in range(300)]
+    alone = np.array([False, False])
+    assert Caution.fit(expected_NA, utility_NA, alone, fixed=0).over_fixed < 1
+    assert Caution.fit(expected_NA, utility_NA, alone, fixed=0, groups=groups).over_fixed > 1
+
+
 def test_sure_estimates_are_followed() -> None:
     caution = Caution.fit(*world(3000, 4, 0.0), COMPOSED)
     assert gain(caution, 5, 0.0) > 0.08
