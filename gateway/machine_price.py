@@ -125,9 +125,7 @@ def declared_usd_per_hour(settings: Settings, experts: Sequence[str]) -> float:
     Raises:
         ConfigError: It does not say so of one of them.
     """
-    owners = {
-        expert: machine for machine in reversed(machines(settings)) for expert in machine.experts
-    }
+    owners = {expert: machine for machine in machines(settings) for expert in machine.experts}
     for name in experts:
         if name not in owners:
             raise ConfigError(

@@ -18,16 +18,16 @@ from gateway.ledger.rollup import summed
 from gateway.settings.ledger import LedgerSettings
 
 
-class Price(Protocol):
-    """Corrects what calls have cost; `ending` says that no more will come."""
-
-    def __call__(self, engine: Engine, *, ending: bool = False) -> None: ...
-
-
 _log = logging.getLogger(__name__)
 _EVERY_S = 3_600.0
 # Between batches, so that who writes for a client never waits for more than one.
 _PAUSE_S = 0.05
+
+
+class Price(Protocol):
+    """Corrects what calls have cost; `ending` says that no more will come."""
+
+    def __call__(self, engine: Engine, *, ending: bool = False) -> None: ...
 
 
 @contextmanager
