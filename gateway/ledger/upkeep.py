@@ -17,7 +17,6 @@ from gateway.ledger.forget import days_by_wire, forget
 from gateway.ledger.rollup import summed
 from gateway.settings.ledger import LedgerSettings
 
-
 _log = logging.getLogger(__name__)
 _EVERY_S = 3_600.0
 # Between batches, so that who writes for a client never waits for more than one.
