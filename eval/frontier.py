@@ -105,9 +105,10 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
     found = {name: Dot.of(single.point) for name, single in comparison.singles.items()}
     dots = {name: dot for name, dot in found.items() if dot is not None}
     best = comparison.baselines["best_single"].expert
-    composed = set(comparison.data.get("compositions", ())) - {best}
-    alone = [dot for name, dot in dots.items() if name not in composed | {best}]
-    fixed = [dot for name, dot in dots.items() if name in composed]
+    composed = comparison.data.get("compositions", ())
+    others = {name: dot for name, dot in dots.items() if name != best}
+    alone = [dot for name, dot in others.items() if name not in composed]
+    fixed = [dot for name, dot in others.items() if name in composed]
     for kind, marker, what in ((alone, "o", "one expert alone"), (fixed, "s", "one composition")):
         if kind:
             xs, ys = [dot.x for dot in kind], [dot.y for dot in kind]
@@ -117,7 +118,8 @@ def _draw_singles(ax: Axes, comparison: Comparison, labels: list[Label]) -> _Spo
     if best is not None and best in dots:
         dot = dots[best]
         draw_bars(ax, dot, INK)
-        ax.scatter(dot.x, dot.y, s=130, marker="*", color=INK, zorder=6, label="best single expert")
+        what = "best composition" if best in composed else "best single expert"
+        ax.scatter(dot.x, dot.y, s=130, marker="*", color=INK, zorder=6, label=what)
         labels.append(Label(dot.x, dot.y, best, INK, bold=True, must=True))
     everyone = list(dots.values())
     mixed = _hull_line(np.array([dot.x for dot in everyone]), np.array([dot.y for dot in everyone]))
