@@ -77,8 +77,7 @@ _MOST_KNOWN = 1_000
 
 def insert(connection: Connection, groups: Groups) -> None:
     """Insert rows in the current transaction, parents before children."""
-    ordered = ((table, once) for table in _PARENTS_FIRST for once in (True, False))
-    kinds = [kind for kind in ordered if groups.get(kind)]
+    kinds = sorted((kind for kind, found in groups.items() if found), key=_parents_first)
     if connection.dialect.name != "sqlite":
         for kind in kinds:
             _insert(connection, *kind, groups[kind])
@@ -88,7 +87,12 @@ def insert(connection: Connection, groups: Groups) -> None:
             _insert_into_sqlite(cursor, *kind, groups[kind])
 
 
-_PARENTS_FIRST = tables.metadata.sorted_tables
+_PLACES = {table: place for place, table in enumerate(tables.metadata.sorted_tables)}
+
+
+def _parents_first(kind: tuple[Table, bool]) -> tuple[int, bool]:
+    table, once = kind
+    return _PLACES[table], not once
 
 
 def _insert_into_sqlite(
