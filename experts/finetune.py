@@ -92,7 +92,7 @@ PREFERENCES = Lesson(
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class HeldOut:
     """What held-out questions say of it.
 
     Attributes:
@@ -120,14 +120,14 @@ class Tuned:
         losses: Mean loss of each step, in nats: per token of answers to imitate, or per pair.
         examples: How many were learned from.
         licences: Of the answers learned from, sorted; "unknown" where a card says none.
-        judged: By questions that were not learned from; None if there were none to spare.
+        held_out: By questions that were not learned from; None if there were none to spare.
     """
 
     adapter: Path
     losses: tuple[float, ...]
     examples: int
     licences: tuple[str, ...]
-    judged: Judged | None
+    held_out: HeldOut | None
 
 
 def read_examples(path: Path, lesson: Lesson = SFT) -> list[dict[str, Any]]:
@@ -194,11 +194,11 @@ def tune(
         )
     before = trainer.evaluate() if trainer.eval_dataset else None
     trainer.train()
-    judged = _judged(before, trainer, rules) if before else None
+    held_out = _held_out(before, trainer, rules) if before else None
     trainer.save_model(str(out))
     losses = tuple(float(e["loss"]) for e in trainer.state.log_history if "loss" in e)
     licences = {each or "unknown" for row in learned for each in lesson.licences(row)}
-    tuned = Tuned(out, losses, len(trainer.train_dataset), tuple(sorted(licences)), judged)
+    tuned = Tuned(out, losses, len(trainer.train_dataset), tuple(sorted(licences)), held_out)
     about = {
         **asdict(tuned),
         "adapter": str(out),
@@ -225,10 +225,10 @@ def _question(row: Example) -> bytes:
     return orjson.dumps(row["prompt"], option=orjson.OPT_SORT_KEYS)
 
 
-def _judged(before: Mapping[str, float], trainer: Any, rules: TuneRules) -> Judged:
+def _held_out(before: Mapping[str, float], trainer: Any, rules: TuneRules) -> HeldOut:
     after = trainer.evaluate()
     margin = after.get("eval_rewards/margins")
-    return Judged(
+    return HeldOut(
         len(trainer.eval_dataset),
         loss_before=before["eval_loss"],
         loss=after["eval_loss"],

@@ -240,8 +240,8 @@ def tune(
         f"{tuned.losses[-1]:.3f}, licences {', '.join(tuned.licences)}",
         soft_wrap=True,
     )
-    if judged := tuned.judged:
-        told = f"held out: {judged.examples}, loss {judged.loss_before:.3f} to {judged.loss:.3f}"
-        if judged.margin is not None:
-            told += f", margin {judged.margin:+.3f}, right way {judged.right_way:.0%}"
+    if held := tuned.held_out:
+        told = f"held out: {held.examples}, loss {held.loss_before:.3f} to {held.loss:.3f}"
+        if held.margin is not None:
+            told += f", margin {held.margin:+.3f}, right way {held.right_way:.0%}"
         out.print(told, soft_wrap=True)

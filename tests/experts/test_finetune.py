@@ -87,12 +87,12 @@ def test_loss_falls_and_the_adapter_can_be_loaded(tmp_path: Path) -> None:
         *("--out", str(out), "--learning-rate", "0.02", "--epochs", "3", "--batch", "8", "--json"),
     )
     tuned = json.loads(told)
-    assert (tuned["examples"], tuned["judged"]["examples"]) == (66, 6)
+    assert (tuned["examples"], tuned["held_out"]["examples"]) == (66, 6)
     assert tuned["licences"] == ["apache-2.0", "unknown"]
     assert len(tuned["losses"]) == 27
     assert tuned["losses"][-1] < 0.7 * tuned["losses"][0]
-    assert tuned["judged"]["loss"] < 0.7 * tuned["judged"]["loss_before"]
-    assert tuned["judged"]["margin"] is None
+    assert tuned["held_out"]["loss"] < 0.7 * tuned["held_out"]["loss_before"]
+    assert tuned["held_out"]["margin"] is None
     about = json.loads((out / "pointsman.json").read_text())
     assert about["losses"] == tuned["losses"]
     said = python("-c", _ANSWERS, str(base), str(out))
@@ -130,10 +130,10 @@ def test_a_planted_preference_is_learned_for_topics_never_seen(tmp_path: Path) -
     assert len(seeds) == 3
     for each in seeds:
         tuned = each["tuned"]
-        assert (tuned["examples"], tuned["judged"]["examples"]) == (81, 9)
+        assert (tuned["examples"], tuned["held_out"]["examples"]) == (81, 9)
         assert tuned["licences"] == ["apache-2.0", "unknown"]
-        assert tuned["judged"]["loss_before"] == pytest.approx(math.log(2), abs=1e-4)
-        assert tuned["judged"]["margin"] > 5
+        assert tuned["held_out"]["loss_before"] == pytest.approx(math.log(2), abs=1e-4)
+        assert tuned["held_out"]["margin"] > 5
         before, after = np.array(each["before"]), np.array(each["after"])
         assert np.mean(after - before) > 5, "nats by which the chosen answer gained"
         assert np.mean(before > 0) == pytest.approx(0.5, abs=0.2)
