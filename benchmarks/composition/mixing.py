@@ -17,24 +17,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import anyio
 import numpy as np
 from rich.console import Console
-from typer.testing import CliRunner
 
-from eval.intervals import ClusterBootstrap, percentile_interval
-from gateway.cli.main import app
-from gateway.collecting import Collected, Collector, Prompt, read_prompts
+from benchmarks.composition.asking import asked, command, ledger_in, settings_in, with_interval
+from eval.intervals import ClusterBootstrap
+from gateway.collecting import Prompt, read_prompts
 from gateway.local import Endpoints, local_engines
 from gateway.running import background_server, make_app
-from gateway.settings.root import Settings
-from routers.records import Floats
 
 TASKS = ("facts", "opposites", "past_tense", "classification", "extraction", "logic")
-MODELS = (
-    {"kind": "packaged", "package": "smollm2-135m-instruct", "id": "smollm2"},
-    {"kind": "packaged", "package": "gemma-3-270m", "id": "gemma"},
-)
 MAX_TOKENS = 24
 
 
@@ -84,27 +76,17 @@ def _some(prompts: Sequence[Prompt], split: str, per_task: int) -> list[Prompt]:
     return [prompt for task in TASKS for prompt in of[task][:per_task]]
 
 
-def _settings(folder: Path, *more: Mapping[str, Any]) -> Settings:
-    return Settings.model_validate(
-        {
-            "experts": [*MODELS, *more],
-            "ledger": {"url": f"sqlite:///{folder}/ledger.db", "text": "full"},
-            "data_dir": str(folder),
-        }
-    )
-
-
 def _measured(
     folder: Path, learned: Sequence[Prompt], held_out: Sequence[Prompt]
 ) -> list[dict[str, Any]]:
     examples, guidelines = folder / "examples.shelf", folder / "guidelines.shelf"
-    with local_engines(_settings(folder)) as endpoints:
-        with background_server(make_app(_settings(folder), endpoints, seed=0)) as url:
-            _asked(url, learned, ["smollm2", "gemma"])
-            ledger = ("--ledger", f"sqlite:///{folder}/ledger.db")
-            _command("shelves", "build", "--out", str(examples), *ledger)
+    with local_engines(settings_in(folder)) as endpoints:
+        with background_server(make_app(settings_in(folder), endpoints, seed=0)) as url:
+            asked(url, learned, ["smollm2", "gemma"], MAX_TOKENS)
+            ledger = ("--ledger", ledger_in(folder))
+            command("shelves", "build", "--out", str(examples), *ledger)
             distil = ("--distiller", "smollm2", "--url", url)
-            _command("shelves", "build", "--out", str(guidelines), *ledger, *distil)
+            command("shelves", "build", "--out", str(guidelines), *ledger, *distil)
         made = compositions(examples, guidelines)
         rows = _answered(folder, endpoints, held_out, made)
     return [
@@ -125,9 +107,9 @@ def _answered(
 ) -> dict[str, dict[str, Any]]:
     entries = [{"id": name, **entry} for name, (_, entry) in made.items()]
     found = {}
-    with background_server(make_app(_settings(folder, *entries), endpoints, seed=0)) as url:
+    with background_server(make_app(settings_in(folder, *entries), endpoints, seed=0)) as url:
         for name in ("smollm2", "gemma", *made):
-            rows = {row["query_id"]: row for row in _asked(url, held_out, [name]).rows}
+            rows = {row["query_id"]: row for row in asked(url, held_out, [name], MAX_TOKENS).rows}
             answers = [rows.get(prompt.query_id) for prompt in held_out]
             found[name] = {
                 "scores": [answer["score"] if answer else 0.0 for answer in answers],
@@ -138,37 +120,16 @@ def _answered(
     return found
 
 
-def _asked(url: str, prompts: Sequence[Prompt], models: Sequence[str]) -> Collected:
-    collector = Collector(url, max_tokens=MAX_TOKENS, concurrency=1)
-    return anyio.run(collector.collect, prompts, models)
-
-
-def _command(*words: str) -> None:
-    result = CliRunner().invoke(app, list(words), catch_exceptions=False)
-    if result.exit_code:
-        raise RuntimeError(result.output)
-
-
 def _show(found: Sequence[Mapping[str, Any]], held_out: Sequence[Prompt]) -> None:
     boot = ClusterBootstrap([prompt.query_id for prompt in held_out], seed=0)
     out = Console(width=120)
     out.print(f"{len(held_out)} held-out prompts of {len(TASKS)} kinds")
     for row in found:
         scores_N, base_N = np.array(row["scores"]), np.array(row["base"])
-        share = _interval(boot, scores_N)
-        gain = "" if row["name"] == row["around"] else f"{_interval(boot, scores_N - base_N)}"
+        share = with_interval(boot, scores_N)
+        gain = "" if row["name"] == row["around"] else f"{with_interval(boot, scores_N - base_N)}"
         per_thousand = 1000 * row["usd"] / len(held_out)
         out.print(f"{row['name']:16} {share}  {gain:28} ${per_thousand:.4f} per 1,000")
-
-
-def _interval(boot: ClusterBootstrap, values_N: Floats) -> str:
-    interval = percentile_interval(boot.means(values_N[None], np.ones((1, len(values_N))))[:, 0])
-    mean = f"{100 * values_N.mean():+.1f}"
-    return (
-        mean
-        if interval is None
-        else f"{mean} ({100 * interval.low:+.1f}, {100 * interval.high:+.1f})"
-    )
 
 
 if __name__ == "__main__":
