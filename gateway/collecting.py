@@ -94,7 +94,7 @@ def _prompt(line: str, where: str) -> Prompt:
     try:
         check = parse_check(data["check"]) if data.get("check") else None
     except GraderConfigError as error:
-        raise ConfigError(f"{where}: check.{error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     return Prompt(data["query_id"], data["prompt"], data.get("task"), data.get("split"), check)
 
 

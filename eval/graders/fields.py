@@ -13,7 +13,9 @@ def refuse_unknown(fields: Fields, known: Collection[str]) -> None:
     """Raise for the first field that this kind of check does not have."""
     for name in fields:
         if name not in known:
-            raise GraderConfigError(name, f"unknown; this kind takes {', '.join(sorted(known))}")
+            raise GraderConfigError(
+                name, f"unknown; this kind has {', '.join(map(repr, sorted(known)))}"
+            )
 
 
 def required(fields: Fields, name: str) -> Any:

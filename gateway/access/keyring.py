@@ -139,7 +139,8 @@ class Keyring:
             return self._anonymous(headers, client_host)
         scheme, given = _given(headers)
         if not given:
-            raise _unauthorized("no API key: send `Authorization: Bearer <key>`", "missing_api_key")
+            how = "send one as bearer token in `Authorization`, or in `x-api-key`"
+            raise _unauthorized(f"no API key: {how}", "missing_api_key")
         if scheme == "basic" and "origin" in headers:
             # A browser that was once given the password adds it to requests of any site's pages.
             check_site({"origin": headers["origin"]}, self._sites)

@@ -76,7 +76,9 @@ def standing(engine: Mapping[str, Any] | None) -> dict[str, str]:
         "waiting": str(engine["waiting"]),
         "woke in": "" if wake_s is None else f"{wake_s:.1f} s",
         "load": ", ".join(
-            f"{name} {value:g}" for name, value in load.items() if isinstance(value, int | float)
+            f"{name} {value:g}"
+            for name, value in load.items()
+            if isinstance(value, int | float) and value
         ),
     }
 

@@ -21,7 +21,7 @@ from gateway.settings.logging import LoggingSettings
 from gateway.telemetry.redaction import Redactor
 
 _STOP_S = 2.0
-_CLIENT = "httpx2"
+_TALKATIVE = ("httpx2", "alembic")
 
 
 class Lines(QueueHandler):
@@ -133,8 +133,8 @@ class Logs:
         root.handlers[:] = [self._lines]
         root.setLevel(self._level)
         if self._level != "DEBUG":
-            # A line of each call and of each look at an engine; ours say more.
-            logging.getLogger(_CLIENT).setLevel(logging.WARNING)
+            # A line of each call, of each look at an engine, of each table of a new ledger.
+            _set_level(logging.WARNING)
         self._listener.start()
 
     def stop(self) -> None:
@@ -142,10 +142,15 @@ class Logs:
         root = logging.getLogger()
         root.handlers[:], level = self._before
         root.setLevel(level)
-        logging.getLogger(_CLIENT).setLevel(logging.NOTSET)
+        _set_level(logging.NOTSET)
         last = threading.Thread(target=self._listener.stop, name="last-log-lines", daemon=True)
         last.start()
         last.join(_STOP_S)
+
+
+def _set_level(level: int) -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(level)
 
 
 def dropped_lines() -> int:

@@ -18,6 +18,7 @@ from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.ledger.database import open_database
 from gateway.settings.access import Grant, KeySettings
+from gateway.telemetry.redaction import Redactor
 
 CHAT = "/v1/chat/completions"
 SECRET = "pm-s"
@@ -41,6 +42,14 @@ def refused(keyring: Keyring, headers: dict[str, str], path: str = CHAT) -> tupl
     with pytest.raises(ApiError) as raised:
         keyring.find(headers, "127.0.0.1", path)
     return raised.value.status, raised.value.code
+
+
+def test_what_is_said_to_who_brings_no_key_is_not_taken_for_a_secret() -> None:
+    keyring = ring(keys=(KeySettings(name="team", key="team-key-1"),))
+    for headers in ({}, bearer("wrong-key")):
+        with pytest.raises(ApiError) as raised:
+            keyring.find(headers, None, CHAT)
+        assert Redactor().text(raised.value.message) == raised.value.message
 
 
 def test_without_keys_this_machine_is_the_admin_and_strangers_are_not() -> None:
