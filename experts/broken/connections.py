@@ -169,6 +169,16 @@ def silent_in_middle(scene: Scene) -> Acts:
 
 
 @fault
+def comments_in_middle(scene: Scene) -> Acts:
+    """A part, then nothing but comments."""
+    yield scene.head()
+    yield chunk(scene.part)
+    while True:
+        yield 0.01
+        yield chunk(b": keep-alive\n\n" if scene.streams else b" ")
+
+
+@fault
 def silent_before_finish(scene: Scene) -> Acts:
     """All of the text, but not its finish."""
     data = b"".join(scene.events[: scene.ended - 1]) if scene.streams else scene.all[:-1]

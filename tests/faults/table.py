@@ -104,6 +104,7 @@ ROWS = [
     both("bad_chunk_size", "protocol", begun=True),
     both("too_long", "protocol", begun=True),
     both("silent_in_middle", "timeout", begun=True, waits=True),
+    both("comments_in_middle", "timeout", begun=True, waits=True),
     both("silent_before_finish", "timeout", begun=True, waits=True),
     both("huge_event", "protocol"),
     Row("too_short", "protocol", None),
