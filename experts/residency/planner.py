@@ -210,13 +210,19 @@ class ResidencyPlanner:
             return []
         if name not in view.waiting:
             return None
+        oldest = view.waiting[name][0]
         overdue = self._overdue(name, at, view)
+
+        def may_go(each: str) -> bool:
+            if not overdue:
+                return view.awake[each] == 0 and each not in view.waiting
+            # Nobody makes room for shorter waits than their own, else two could chase each other.
+            return each not in view.waiting or view.waiting[each][0] > oldest
+
         able = [
             each
-            for each, calls in view.awake.items()
-            if each not in taken
-            and at >= self._stays_until(each)
-            and (overdue or (calls == 0 and each not in view.waiting))
+            for each in view.awake
+            if each not in taken and at >= self._stays_until(each) and may_go(each)
         ]
         able.sort(key=lambda each: (view.awake[each] > 0, *self._next_use(each, at, view)))
         victims: list[str] = []

@@ -80,7 +80,7 @@ def test_it_takes_many_to_outweigh_one_who_waited_twice_as_long(others: int, fir
 
 def test_who_is_busy_or_waited_for_makes_room_only_when_a_window_is_over() -> None:
     made = planner()
-    view = View({"a": 1, "b": 0}, waiting={"b": [29.0], "c": [29.0]})
+    view = View({"a": 1, "b": 0}, waiting={"b": [29.5], "c": [29.0]})
     assert made.plan(30.0, view) == Moves()
     assert made.due_at(30.0, view) == pytest.approx(59.0)
     assert made.plan(59.0, view) == Moves(sleep=("b",), wake=("c",))
@@ -135,6 +135,14 @@ def test_it_fits_serves_all_and_moves_no_faster_than_it_may(
         times = [at for at, woken in found.woken if woken == name]
         assert all(after - before >= 16 - 1e-6 for before, after in pairwise(times)), name
         assert count == len(times)
+
+
+def test_who_has_just_woken_is_not_chased_away_before_it_answers() -> None:
+    slow = {name: Footprint(1.0, 30.0) for name in TWELVE}
+    made = ResidencyPlanner(slow, 4.0, stay=0.0, window_s=5.0)
+    found = simulate(a_row(5, 200, 0.3, 0.0), slow, Planned(made))
+    # Each that wakes answers somebody.
+    assert found.switches <= 200
 
 
 @settings(max_examples=30, deadline=None)
