@@ -28,7 +28,6 @@ from experts.residency.planner import Footprint, ResidencyPlanner
 from routers.records import Floats
 
 _EXPERTS, _ROOM = 12, 4
-_WAKE_S = 8.0
 _NEVER, _APART = 10**9, 5
 _DRAWN = (
     # How likely the same expert is asked again, and after how many requests others are favourites.
@@ -46,6 +45,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=Path, help="CSV with model and total_params_b")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rates", default="0.5,1,2", help="requests per second")
+    parser.add_argument("--wake-s", type=float, default=8.0, help="seconds that waking takes")
     parser.add_argument("--seeds", type=int, default=5, help="the first so many")
     args = parser.parse_args()
     rates = [float(rate) for rate in args.rates.split(",")]
@@ -58,19 +58,19 @@ def main() -> None:
     for name, drawn in rows.items():
         table.add_section()
         for rate in rates:
-            for told, mean in means(drawn, rate).items():
+            for told, mean in means(drawn, rate, args.wake_s).items():
                 shown = (f"{wait:.1f}" for wait in mean[1:])
                 table.add_row(name, f"{rate:g}", told, f"{mean[0]:.0f}", *shown)
         paged.add_row(name, *(f"{count}" for count in in_order(drawn[0])))
     Console(width=110).print(table, paged)
 
 
-def means(drawn: Sequence[Sequence[str]], rate: float) -> dict[str, Floats]:
+def means(drawn: Sequence[Sequence[str]], rate: float, wake_s: float) -> dict[str, Floats]:
     """Experts woken, mean wait, its 95th percentile and the longest, by who decides."""
     found: dict[str, list[tuple[float, ...]]] = {}
     for seed, row in enumerate(drawn):
         requests = timed(row, rate, np.random.default_rng(seed))
-        footprints = {expert: Footprint(1.0, _WAKE_S) for expert in sorted(set(row))}
+        footprints = {expert: Footprint(1.0, wake_s) for expert in sorted(set(row))}
         for told, manager in managers(footprints, requests).items():
             ran = simulate(requests, footprints, manager)
             waits = (float(np.mean(ran.waits_s)), ran.wait_s(0.95), max(ran.waits_s))
