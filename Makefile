@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/installed-dev
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/installed
 
-EXTRAS := local postgres guards otel valkey gpu ray
+EXTRAS := local postgres guards otel valkey gpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
@@ -85,7 +85,7 @@ $(STAMP): pyproject.toml requirements-models.txt | $(VENV)/bin/python
 $(DEV_STAMP): $(STAMP) constraints.txt
 	@echo "== installing what the tests need (once)"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
-	  --editable '.[local,guards,otel,postgres,static,torch,rl,ray,clients,dev]'
+	  --editable '.[local,guards,otel,postgres,static,torch,rl,clients,dev]'
 	@touch $@
 
 # torch by itself first: what vLLM asks for by the way would bring gigabytes for accelerators along.

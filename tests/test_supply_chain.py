@@ -14,7 +14,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = ("requirements.lock", "requirements-models.lock")
-SHIPPED = ("local", "postgres", "guards", "otel", "valkey", "gpu", "ray")
+SHIPPED = ("local", "postgres", "guards", "otel", "valkey", "gpu")
 _PINNED = re.compile(r"([A-Za-z0-9_.\[\],-]+)==([^ ;\\]+)")
 
 
