@@ -61,7 +61,8 @@ def test_a_demo_asks_learns_promotes_and_reports_what_the_ledger_proves(
     assert "640 requests for $" in steps["asked"]
     assert steps["answers"] == "320 of 320 requests"
     # Nobody here knows a kind of question that others don't: nothing that is learned gets through.
-    assert "utility -" in steps["refused"]
+    # By how much depends on how fast the answers came here.
+    assert float(steps["refused"].partition("at least ")[2].split()[0]) <= 0
     assert steps["verified"].startswith("sums, references")
     assert "The learning loop, gone through once" in paths.report.read_text()
     promoted = orjson.loads((tmp_path / "data/routers/default/promoted.json").read_bytes())
