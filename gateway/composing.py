@@ -11,7 +11,7 @@ from typing import Any
 from experts.base import Expert
 from experts.cards import ExpertCard
 from experts.compose.best_of import BestOf, BySignal, Selector
-from experts.compose.cards import Made, Share
+from experts.compose.cards import Made, Share, as_made, composed_card
 from experts.compose.cascade import Cascade, Stage
 from experts.compose.judge import JudgedByExpert
 from experts.compose.lookahead import Lookahead
@@ -21,7 +21,6 @@ from experts.compose.rounds.grammar import Words
 from experts.compose.routed import Chooser, Routed
 from experts.compose.vote import Vote
 from gateway import mixing
-from gateway.composed_cards import card_of
 from gateway.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
 from gateway.settings.compositions import (
     BestOfSettings,
@@ -65,7 +64,7 @@ class Composer:
         self._entries = {e.id: e for e in entries if isinstance(e, CompositionSettings)}
         self._built = dict(experts)
         self.uniform = uniform
-        self.made = made
+        self._made = made
         self.code = CodeSettings() if code is None else code
 
     def build(self) -> dict[str, Expert]:
@@ -98,6 +97,24 @@ class Composer:
         """The child in the role `name` of the composition `expert_id`."""
         return self.expert(child, f"{expert_id}/{name}")
 
+    def card(
+        self,
+        entry: CompositionSettings,
+        expert_id: str,
+        shares: Sequence[Share],
+        least: Sequence[Share],
+    ) -> ExpertCard:
+        """See `composed_card`; of what it asked for its answers so far, if that is known."""
+        made = self._made.get(expert_id)
+        return composed_card(
+            expert_id,
+            shares if made is None else as_made(shares, made),
+            least,
+            description=entry.description,
+            quality_prior=entry.quality_prior,
+            caps=entry.caps,
+        )
+
     def _composed(self, entry: CompositionSettings, expert_id: str) -> Expert:
         return BUILDERS[type(entry)](self, entry, expert_id)
 
@@ -122,7 +139,7 @@ def _cascade(composer: Composer, entry: CascadeSettings, expert_id: str) -> Expe
         for index, stage in enumerate(stages)
         for share in checks_of(stage.rule.signal, stage.expert.card, _DEFERRED**index)
     ]
-    card = card_of(entry, expert_id, [*shares, *checks], shares[:1], composer.made)
+    card = composer.card(entry, expert_id, [*shares, *checks], shares[:1])
     return Cascade(card, stages, children[-1])
 
 
@@ -136,7 +153,7 @@ def _vote(composer: Composer, entry: VoteSettings, expert_id: str) -> Expert:
     shares = [Share(child.card, entry.n) for child in children]
     least = [Share(child.card, 1) for child in children[: entry.min_successful]]
     return Vote(
-        card_of(entry, expert_id, shares, least, composer.made),
+        composer.card(entry, expert_id, shares, least),
         mixing.voters_of(entry, children),
         grouping_of(entry.same, entry.alike),
         temperature=entry.temperature,
@@ -153,7 +170,7 @@ def _rounds(composer: Composer, entry: RoundsSettings, expert_id: str) -> Expert
     shares = [Share(driver.card, _TURNS, reads=1, writes=_TURN_LENGTH)]
     shares += [Share(child.card, _ASKED / len(pool)) for child in pool]
     card = replace(
-        card_of(entry, expert_id, shares, shares[:1], composer.made),
+        composer.card(entry, expert_id, shares, shares[:1]),
         # Its form of answer is its own, and what it asks is text.
         tools=False,
         structured_output=False,
@@ -192,9 +209,7 @@ def _best_of(composer: Composer, entry: BestOfSettings, expert_id: str) -> Exper
             shares += checks_of(signal, child.card, entry.n)
         selector = BySignal(signal)
     return BestOf(
-        card_of(
-            entry, expert_id, shares, [Share(children[0].card, entry.min_successful)], composer.made
-        ),
+        composer.card(entry, expert_id, shares, [Share(children[0].card, entry.min_successful)]),
         drafters,
         selector,
         temperature=entry.temperature,
@@ -222,7 +237,7 @@ def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert
         rule = fitted_rule(entry.planner, children, expert_id)
         same = grouping_of(entry.same, ALIKE)
         chooser = Planned(rule, signal, same, entry.usd_weight)
-    card = card_of(entry, expert_id, shares, [Share(least.card)], composer.made)
+    card = composer.card(entry, expert_id, shares, [Share(least.card)])
     return Routed(card, children, chooser, most)
 
 

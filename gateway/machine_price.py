@@ -16,7 +16,7 @@ from experts.cards import NANO_PER_USD
 from experts.nvml import read_devices
 from gateway.errors import ConfigError
 from gateway.ids import now
-from gateway.ledger.database import opened
+from gateway.ledger.database import existing
 from gateway.ledger.machine_time import calls_of
 from gateway.ledger.reprice import Which, reprice
 from gateway.settings.devices import placed_on
@@ -57,7 +57,7 @@ def priced(
     if not since < until:
         raise ConfigError("--until must be after --since")
     hours = (until - since) / _PER_HOUR
-    with opened(url) as engine:
+    with existing(url) as engine:
         which = {expert: Which(expert, since, until) for expert in experts}
         calls = {expert: calls_of(engine, each) for expert, each in which.items()}
         found = machine_prices(calls, usd_per_hour, hours)
@@ -142,8 +142,8 @@ def _on_devices(settings: Settings) -> list[tuple[list[str], dict[str, float]]]:
     turns = [name for name in placed if name in settings.residency.experts]
     found = []
     for entry in settings.experts:
-        if isinstance(entry, VllmExpert) and entry.id in placed and entry.id not in turns:
-            assert entry.memory_gb is not None  # noqa: S101 - it was placed
+        # A server that is placed has its memory declared.
+        if isinstance(entry, VllmExpert) and entry.memory_gb and entry.id in placed.keys() - turns:
             each_gb = entry.memory_gb / entry.tensor_parallel
             shares = {one.device_id: each_gb / one.memory_gb for one in placed[entry.id]}
             found.append(([entry.id], shares))
@@ -182,9 +182,8 @@ class Renewal:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = now) -> None:
         hours = settings.ledger.price_machines_hours
+        self._machines = [] if hours is None else [one for one in machines(settings) if one.said]
         self._every_s = math.inf if hours is None else hours * _PER_HOUR
-        self._least_s = math.inf if hours is None else _LEAST_S
-        self._machines = [each for each in machines(settings) if each.said]
         self._clock = clock
         self._since = clock()
         self._energy_j = self._meters()
@@ -195,11 +194,16 @@ class Renewal:
                 ", ".join(unread),
             )
 
+    def due(self, *, ending: bool = False) -> bool:
+        """Whether anything is to be priced, now or because no more calls will come."""
+        served_s = self._until(ending=ending) - self._since
+        return bool(self._machines) and served_s >= (_LEAST_S if ending else self._every_s)
+
     def __call__(self, engine: Engine, *, ending: bool = False) -> None:
-        """Add corrections to the ledger if it is time to, or if no more calls will come."""
-        until = self._clock() - (0.0 if ending else _LAG_S)
-        if until - self._since < (self._least_s if ending else self._every_s):
+        """Add corrections to the ledger, if that is due."""
+        if not self.due(ending=ending):
             return
+        until = self._until(ending=ending)
         meters_j = self._meters()
         used_j = {
             name: energy_j - self._energy_j[name]
@@ -210,6 +214,9 @@ class Renewal:
         for machine in self._machines:
             _book(engine, machine, (self._since, until), machine.energy_kwh(used_j))
         self._since, self._energy_j = until, meters_j
+
+    def _until(self, *, ending: bool) -> float:
+        return self._clock() - (0.0 if ending else _LAG_S)
 
     def _meters(self) -> dict[str, float]:
         """What metered devices have used since their driver was loaded, as far as it tells."""

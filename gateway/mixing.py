@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.cards import Made, Share
+from experts.compose.cards import Share
 from experts.compose.grouping import EXACT, NUMERIC
 from experts.compose.medprompt import Medprompt
 from experts.compose.mixture import Chooser, Mixture, SequentialMixture, Team, syntheses
@@ -21,7 +21,6 @@ from experts.compose.peers import PrimaryWithPeers
 from experts.compose.shelves import Example, Templated
 from experts.compose.vote import ByExpectation, Voter, Weigher
 from experts.messages import ChatRequest
-from gateway.composed_cards import card_of
 from gateway.deferring import grouping_of
 from gateway.errors import ConfigError
 from gateway.settings.compositions import (
@@ -48,15 +47,21 @@ _BRIEF = 0.5
 
 
 class Children(Protocol):
-    """Who builds the children, see `gateway.composing.Composer`."""
-
-    made: Mapping[str, Made]
+    """Who builds the children and makes cards of them, see `gateway.composing.Composer`."""
 
     def children(
         self, children: Sequence[str | CompositionSettings], expert_id: str
     ) -> list[Expert]: ...
 
     def named(self, child: str | CompositionSettings, name: str, expert_id: str) -> Expert: ...
+
+    def card(
+        self,
+        entry: CompositionSettings,
+        expert_id: str,
+        shares: Sequence[Share],
+        least: Sequence[Share],
+    ) -> ExpertCard: ...
 
 
 class RouterChooser:
@@ -104,12 +109,11 @@ def mixture(children: Children, entry: MixtureSettings, expert_id: str) -> Exper
     shares = [*drafts, Share(last.card, 1, count if further else 0)]
     least = drafts[: entry.min_successful] or shares
     return Mixture(
-        card_of(
+        children.card(
             entry,
             expert_id,
             shares,
             [share._replace(calls=1, reads=0) for share in least],
-            children.made,
         ),
         Team(tuple(proposers), last),
         layers=entry.layers,
@@ -133,9 +137,7 @@ def self_moa(children: Children, entry: SelfMoaSettings, expert_id: str) -> Expe
         Share(proposer.card, entry.n),
         Share(last.card, syntheses(entry.n, window), min(entry.n, window)),
     ]
-    card = card_of(
-        entry, expert_id, shares, [Share(proposer.card, entry.min_successful)], children.made
-    )
+    card = children.card(entry, expert_id, shares, [Share(proposer.card, entry.min_successful)])
     if entry.window is None:
         return Mixture(
             card,
@@ -165,7 +167,7 @@ def peers(children: Children, entry: PeersSettings, expert_id: str) -> Expert:
         Share(primary.card, 1, reads=_BRIEF * len(others)),
     ]
     return PrimaryWithPeers(
-        card_of(entry, expert_id, shares, [Share(primary.card)], children.made),
+        children.card(entry, expert_id, shares, [Share(primary.card)]),
         Team(tuple(others), primary),
         draft_tokens=entry.draft_tokens,
         at_once=entry.at_once,
@@ -194,7 +196,7 @@ def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
     ]
     least = [Share(each.card, 1) for each in members[: entry.min_successful]]
     return Panel(
-        card_of(entry, expert_id, shares, least, children.made),
+        children.card(entry, expert_id, shares, least),
         voters_of(entry, members),
         judge,
         grouping_of(entry.same, entry.alike),
@@ -209,7 +211,7 @@ def templates(children: Children, entry: TemplatesSettings, expert_id: str) -> E
     """Thought templates."""
     (inner,) = children.children([entry.of], expert_id)
     shares = [Share(inner.card)]
-    card = card_of(entry, expert_id, shares, shares, children.made)
+    card = children.card(entry, expert_id, shares, shares)
     return Templated(card, inner, _shelf(entry.shelf, expert_id), entry.most)
 
 
@@ -221,7 +223,7 @@ def medprompt(children: Children, entry: MedpromptSettings, expert_id: str) -> E
         # Whether a scratch-pad is needed is told in a word.
         shares.append(Share(inner.card, 1, writes=0))
     return Medprompt(
-        card_of(entry, expert_id, shares, [Share(inner.card)], children.made),
+        children.card(entry, expert_id, shares, [Share(inner.card)]),
         inner,
         None if entry.shelf is None else _shelf(entry.shelf, expert_id),
         shots=entry.shots,
@@ -238,7 +240,7 @@ def mode(children: Children, entry: ModeSettings, expert_id: str) -> Expert:
     (inner,) = children.children([entry.of], expert_id)
     shares = [Share(inner.card)]
     told = INSTRUCTIONS[entry.how] if entry.instruction is None else entry.instruction
-    card = card_of(entry, expert_id, shares, shares, children.made)
+    card = children.card(entry, expert_id, shares, shares)
     return Mode(card, inner, told, entry.fields, entry.max_tokens)
 
 

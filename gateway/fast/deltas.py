@@ -21,7 +21,7 @@ def fit_choice(choice: Json, *, begun: bool) -> Json:
     delta = choice.get("delta")
     if delta is None or "index" not in choice:
         delta = delta or {}
-        choice = {**choice, "index": 0, "delta": delta}
+        choice = {"index": 0, **choice, "delta": delta}
     parts = delta.get("content")
     if not isinstance(parts, list) and not (begun and "role" in delta):
         return choice

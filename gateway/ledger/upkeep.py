@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -26,7 +26,13 @@ _PAUSE_S = 0.05
 class Price(Protocol):
     """Corrects what calls have cost; `ending` says that no more will come."""
 
-    def __call__(self, engine: Engine, *, ending: bool = False) -> None: ...
+    def due(self, *, ending: bool = False) -> bool:
+        """Whether it is time to."""
+        ...
+
+    def __call__(self, engine: Engine, *, ending: bool = False) -> None:
+        """Do it, if it is due."""
+        ...
 
 
 @contextmanager
@@ -46,22 +52,22 @@ def upkeep(
 
     def tend() -> None:
         with opened(url) as engine:
-            if days and not ending.is_set():
+            if days:
                 forget(engine, days, pause_s=_PAUSE_S)
             if price is not None:
-                price(engine, ending=ending.is_set())
-            if not ending.is_set():
-                summed(engine, progress=pause)
+                price(engine)
+            summed(engine, progress=pause)
+
+    def settle() -> None:
+        if price is not None and price.due(ending=True):
+            with opened(url) as engine:
+                price(engine, ending=True)
 
     def keep() -> None:
-        last = False
-        while not last:
-            last = ending.is_set()
-            try:
-                tend()
-            except (LedgerError, SQLAlchemyError) as error:
-                _log.warning("the ledger's upkeep failed, the next try is later: %s", error)
+        while not ending.is_set():
+            _tried(tend)
             ending.wait(every_s)
+        _tried(settle)
 
     thread = threading.Thread(target=keep, name="ledger-upkeep", daemon=True)
     thread.start()
@@ -70,3 +76,10 @@ def upkeep(
     finally:
         ending.set()
         thread.join(timeout=5)
+
+
+def _tried(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (LedgerError, SQLAlchemyError) as error:
+        _log.warning("the ledger's upkeep failed: %s", error)
