@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from routers.errors import RoutingError, TableError
-from routers.estimators import denoise
+from routers.errors import RoutingError
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.estimators.category import CategoryEstimator
 from routers.estimators.cluster import ClusterEstimator
-from routers.estimators.denoise import trusted_labels
 from routers.estimators.effort import EffortModel
 from routers.estimators.knn import KnnEstimator, _nearest
 from routers.estimators.observed import observed
@@ -24,50 +22,8 @@ from routers.estimators.prototype import PrototypeTable
 from routers.estimators.regions import Regions, k_means
 from routers.estimators.ridge import RidgeEstimator
 from routers.estimators.softmax import SoftmaxClassifier
-from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Vectors
-
-NAN = float("nan")
-
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def unit(vectors_ND: Floats) -> Vectors:
-    lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    unit_ND: Vectors = (vectors_ND / lengths_N1).astype(np.float32)
-    return unit_ND
-
-
-def features_of(vectors_ND: Vectors, prompt_tokens_N: Floats | None = None) -> FeatureBatch:
-    count = len(vectors_ND)
-    tokens_N = np.full(count, 10.0) if prompt_tokens_N is None else prompt_tokens_N
-    return FeatureBatch(("",) * count, vectors_ND, tokens_N)
-
-
-def table_of(
-    score_NA: Floats,
-    *,
-    tasks: tuple[str | None, ...] | None = None,
-    groups: tuple[str, ...] | None = None,
-    output_NA: Floats | None = None,
-    propensity_NA: Floats | None = None,
-) -> OutcomeTable:
-    ids = tuple(f"q{i:05d}" for i in range(len(score_NA)))
-    unknown_NA = np.full_like(score_NA, NAN)
-    return OutcomeTable(
-        query_ids=ids,
-        prompts=ids,
-        tasks=tasks or (None,) * len(ids),
-        groups=groups or ids,
-        experts=tuple("abcdef"[: score_NA.shape[1]]),
-        score_NA=score_NA,
-        prompt_tokens_NA=unknown_NA,
-        output_tokens_NA=unknown_NA if output_NA is None else output_NA,
-        cost_usd_NA=unknown_NA,
-        latency_s_NA=unknown_NA,
-        propensity_NA=np.ones_like(score_NA) if propensity_NA is None else propensity_NA,
-    )
+from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable
+from tests.routers.made_tables import NAN, features_of, rng, table_of, two_tasks, unit
 
 
 def test_neighbours_count_by_nearness_and_by_rarity() -> None:
@@ -170,86 +126,6 @@ def test_mixing_regions_mixes_their_rows() -> None:
     mean_NA, stderr_NA = prototypes.mix(np.array([[0.25, 0.75]]))
     np.testing.assert_allclose(mean_NA, [[0.25, 0.75]])
     np.testing.assert_allclose(stderr_NA, np.hypot(0.025, 0.075))
-
-
-def two_tasks(count: int = 120) -> tuple[FeatureBatch, OutcomeTable]:
-    """Expert a is right on one task, b on the other, c a little more than either on average."""
-    first_N = np.arange(count) % 2 == 0
-    noise_ND = rng().normal(0, 0.1, (count, 2))
-    vectors_ND = unit(np.where(first_N[:, None], [1.0, 0.0], [0.0, 1.0]) + noise_ND)
-    score_NA = np.column_stack([first_N, ~first_N, np.full(count, 0.6)]).astype(np.float64)
-    return features_of(vectors_ND), table_of(
-        score_NA, tasks=tuple("xy"[int(not first)] for first in first_N)
-    )
-
-
-def test_a_request_that_fits_no_task_goes_to_the_best_generalist() -> None:
-    features, table = two_tasks()
-    fitted = CategoryEstimator().fit(features, table, rng())
-    lost, first = unit(np.array([[1.0, 1.0], [1.0, 0.0]]))
-    quality_NA = fitted.predict(features_of(np.stack([lost, first]))).quality_NA
-    np.testing.assert_allclose(quality_NA[0], [0.5, 0.5, 0.6], atol=1e-9)
-    assert quality_NA[1].argmax() == 0
-
-
-def test_without_two_task_labels_the_cluster_estimator_is_recommended() -> None:
-    features, table = two_tasks()
-    unlabelled = table_of(table.score_NA)
-    with pytest.raises(TableError, match=r"this table has 0; use the cluster estimator"):
-        CategoryEstimator().fit(features, unlabelled, rng())
-
-
-def test_rows_without_a_label_still_count_for_the_generalist() -> None:
-    features, table = two_tasks()
-    score_NA = table.score_NA.copy()
-    score_NA[:40, 2] = 1.0
-    tasks = (None,) * 40 + table.tasks[40:]
-    always_lost = CategoryEstimator(most_entropy=0.0)
-    fitted = always_lost.fit(features, table_of(score_NA, tasks=tasks), rng())
-    pool_c = fitted.predict(features_of(unit(np.array([[1.0, 1.0]])))).quality_NA[0, 2]
-    assert pool_c == pytest.approx((40 * 1.0 + 80 * 0.6) / 120)
-
-
-def test_contradicted_labels_are_doubted_and_others_are_not() -> None:
-    truth_N = np.arange(400) % 4
-    vectors_ND = unit(np.eye(4)[truth_N] + rng().normal(0, 0.15, (400, 4))).astype(np.float64)
-    flipped_N = rng().random(400) < 0.2
-    labels_N = np.where(flipped_N, (truth_N + 1) % 4, truth_N)
-    trusted_N = trusted_labels(vectors_ND, labels_N, [str(i) for i in range(400)])
-    assert (~trusted_N[flipped_N]).mean() > 0.6
-    assert trusted_N[~flipped_N].mean() > 0.98
-
-
-def test_rows_of_one_group_do_not_vouch_for_each_other() -> None:
-    truth_N = np.arange(200) % 2
-    vectors_ND = unit(np.eye(2)[truth_N] + rng().normal(0, 0.1, (200, 2)))
-    vectors_ND[:20], labels_N = vectors_ND[0], truth_N.copy()
-    labels_N[:20] = 1 - truth_N[0]
-    apart = [str(i) for i in range(200)]
-    together = ["copies"] * 20 + apart[20:]
-    assert trusted_labels(vectors_ND.astype(np.float64), labels_N, apart)[:20].all()
-    assert not trusted_labels(vectors_ND.astype(np.float64), labels_N, together)[:20].any()
-
-
-def test_in_a_large_table_a_part_of_the_rows_votes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(denoise, "_MOST_VOTERS", 50)
-    truth_N = np.arange(201) % 2
-    vectors_ND = unit(np.eye(2)[truth_N] + rng().normal(0, 0.1, (201, 2)))
-    labels_N = truth_N.copy()
-    labels_N[7] = 0
-    groups = [str(i) for i in range(201)]
-    trusted_N = trusted_labels(vectors_ND.astype(np.float64), labels_N, groups)
-    assert np.flatnonzero(~trusted_N).tolist() == [7]
-
-
-def test_no_task_disappears_because_its_labels_are_doubted() -> None:
-    vectors_ND = unit(np.eye(2)[np.arange(100) % 2] + rng().normal(0, 0.1, (100, 2)))
-    labels_N = np.zeros(100, dtype=np.intp)
-    labels_N[:3] = 1
-    trusted_N = trusted_labels(
-        vectors_ND.astype(np.float64), labels_N, [str(i) for i in range(100)]
-    )
-    assert trusted_N[labels_N == 1].all()
 
 
 def test_class_probabilities_are_as_often_right_as_they_say() -> None:

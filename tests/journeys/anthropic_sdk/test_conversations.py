@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -10,14 +9,9 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from experts.anthropic import AnthropicExpert
-from experts.base import Expert
-from experts.cards import ExpertCard, Prices
-from experts.fake_anthropic import FakeAnthropic, Message, fake_anthropic
+from experts.fake_anthropic import FakeAnthropic, Message
 from experts.fake_provider import FakeProvider, Reply
 
-Serve = Callable[..., Any]
-Remote = Callable[..., Expert]
 KEY = "team-key-1"
 ASK: Any = [{"role": "user", "content": "Capital of Peru?"}]
 TOOL: Any = {
@@ -39,31 +33,6 @@ CALLS = (
 )
 TWO_CALLS = [("call_a", "weather", {"city": "Lima"}), ("call_b", "weather", {"city": "Oslo"})]
 PIXEL = "iVBORw0KGgo="
-
-
-@pytest.fixture
-def claude() -> Iterator[FakeAnthropic]:
-    with fake_anthropic() as running:
-        yield running
-
-
-@pytest.fixture
-def served(serve: Serve, remote: Remote, provider: FakeProvider, claude: FakeAnthropic) -> Any:
-    provider.otherwise = Reply("The capital is Lima.")
-    claude.otherwise = Message(({"type": "text", "text": "The capital is Lima."},))
-    card = ExpertCard("claude", prices=Prices(3, 15, cache_read=0.3, cache_write=3.75))
-    experts = {
-        "small": remote("small", provider.url),
-        "claude": AnthropicExpert(card, claude.url, "claude-x", api_key="upstream-key"),
-    }
-    return serve(experts, keys=[{"name": "team", "key": KEY}])
-
-
-@pytest.fixture
-def client(served: Any) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=served.url, api_key=KEY, max_retries=0) as made:
-        yield made
-
 
 both = pytest.mark.parametrize("model", ["small", "claude"])
 
@@ -331,99 +300,3 @@ def test_models_are_listed_in_anthropics_shape(client: anthropic.Anthropic) -> N
     assert {"auto", "small", "claude"} <= models.keys()
     assert models["claude"].type == "model"
     assert client.models.retrieve("auto:best").id == "auto:best"
-
-
-def test_errors_are_the_sdks_own(client: anthropic.Anthropic, served: Any) -> None:
-    with pytest.raises(anthropic.NotFoundError) as missing:
-        client.messages.create(model="nobody", max_tokens=9, messages=ASK)
-    assert missing.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
-    with pytest.raises(anthropic.BadRequestError) as bad:
-        client.messages.create(model="auto", max_tokens=9, messages=[])
-    assert bad.value.body["type"] == "error"  # type: ignore[index]
-    assert "messages" in str(bad.value)
-    with (
-        anthropic.Anthropic(base_url=served.url, api_key="wrong", max_retries=0) as stranger,
-        pytest.raises(anthropic.AuthenticationError) as unknown,
-    ):
-        stranger.messages.create(model="auto", max_tokens=9, messages=ASK)
-    assert unknown.value.body["error"]["type"] == "authentication_error"  # type: ignore[index]
-    with pytest.raises(anthropic.NotFoundError) as no_model:
-        client.models.retrieve("nobody")
-    assert no_model.value.body["type"] == "error"  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "raised", "code"),
-    [
-        (529, "overloaded_error", anthropic.InternalServerError, "overloaded_error"),
-        (429, "rate_limit_error", anthropic.RateLimitError, "rate_limit_error"),
-        (400, "invalid_request_error", anthropic.BadRequestError, "context_length_exceeded"),
-        (413, "request_too_large", anthropic.BadRequestError, "context_length_exceeded"),
-        (401, "authentication_error", anthropic.InternalServerError, "authentication_error"),
-    ],
-)
-def test_refusals_of_the_provider(
-    client: anthropic.Anthropic,
-    claude: FakeAnthropic,
-    status: int,
-    error: str,
-    raised: type[anthropic.APIStatusError],
-    code: str,
-) -> None:
-    said = {"type": error, "message": "prompt is too long: 210000 tokens > 200000 maximum"}
-    claude.otherwise = Message(status=status, error=said, headers={"retry-after": "7"})
-    with pytest.raises(raised) as caught:
-        client.messages.create(model="claude", max_tokens=9, messages=ASK)
-    body: Any = caught.value.body
-    assert body["error"]["code"] == code
-    assert body["request_id"] == caught.value.request_id
-    if status == 429:
-        assert int(caught.value.response.headers["retry-after"]) >= 7
-
-
-@pytest.mark.parametrize("broken", [{"cut_after": 5}, {"error_after": 5}], ids=["cut", "error"])
-def test_a_broken_stream_raises_in_the_sdk(
-    client: anthropic.Anthropic, claude: FakeAnthropic, broken: Any
-) -> None:
-    claude.otherwise = Message(
-        error={"type": "overloaded_error", "message": "Overloaded"}, **broken
-    )
-    stream = client.messages.create(model="claude", max_tokens=9, messages=ASK, stream=True)
-    with pytest.raises(anthropic.APIError):
-        list(stream)
-
-
-def test_an_unsigned_thought_of_another_expert_is_not_sent_to_anthropic(
-    client: anthropic.Anthropic, claude: FakeAnthropic, provider: FakeProvider
-) -> None:
-    thought: Any = {"type": "thinking", "thinking": "Hm.", "signature": ""}
-    signed: Any = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
-    said: Any = {"type": "text", "text": "Lima."}
-    history: Any = [
-        *ASK,
-        {"role": "assistant", "content": [thought, said]},
-        {"role": "user", "content": "Sure?"},
-        {"role": "assistant", "content": [signed, said]},
-        {"role": "user", "content": "And now?"},
-    ]
-    client.messages.create(model="claude", max_tokens=9, messages=history)
-    assert claude.bodies[-1]["messages"][1]["content"] == [said]
-    assert claude.bodies[-1]["messages"][3]["content"] == [signed, said]
-    client.messages.create(model="small", max_tokens=9, messages=history)
-    assert provider.bodies[-1]["messages"][3] == {"role": "assistant", "content": "Lima."}
-
-
-def test_a_server_of_this_wire_that_cannot_count_is_estimated(client: anthropic.Anthropic) -> None:
-    raw = client.messages.with_raw_response.count_tokens(model="claude", messages=ASK)
-    assert raw.headers["x-pointsman-estimated"] == "true"
-    assert 1 < raw.parse().input_tokens < 20
-
-
-def test_a_provider_that_fails_to_count_is_an_error(
-    client: anthropic.Anthropic, claude: FakeAnthropic
-) -> None:
-    claude.counts.append("many")  # type: ignore[arg-type]
-    with pytest.raises(anthropic.InternalServerError) as caught:
-        client.messages.count_tokens(model="claude", messages=ASK)
-    body: Any = caught.value.body
-    assert (body["type"], body["error"]["code"]) == ("error", "upstream_protocol")
