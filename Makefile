@@ -61,10 +61,10 @@ lint: $(DEV_STAMP)
 check-wheel: $(DEV_STAMP)
 	rm -rf dist
 	$(BIN)/python -m build --quiet --wheel --outdir dist
-	@for file in gateway/dashboard/templates/dashboard.html gateway/ledger/migrations/env.py \
+	@names=$$($(BIN)/python -m zipfile --list dist/*.whl); \
+	for file in gateway/dashboard/templates/dashboard.html gateway/ledger/migrations/env.py \
 	    gateway/demo/prompts.jsonl eval/templates/report.html.j2; do \
-	  $(BIN)/python -m zipfile --list dist/*.whl | grep -q "$$file" \
-	    || { echo "the wheel lacks $$file"; exit 1; }; \
+	  case "$$names" in *"$$file"*) ;; *) echo "the wheel lacks $$file"; exit 1;; esac; \
 	done
 
 check: lint test test-slow test-vllm check-wheel
