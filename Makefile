@@ -15,7 +15,7 @@ EXTRAS := local postgres guards otel valkey gpu
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow test-vllm vllm coverage lint check check-wheel serve lock sbom clean help
+.PHONY: demo test test-slow test-ray test-vllm vllm coverage lint check check-wheel serve lock sbom clean help
 
 help:
 	@echo "make demo   the main job on this machine: real models answer, routers learn, a report compares"
@@ -30,11 +30,15 @@ demo: $(STAMP)
 
 # Two at a time: many wait, for a clock or for a process. What a file sets up stays with the file.
 test: $(DEV_STAMP)
-	$(BIN)/pytest -m "not slow and not vllm" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow and not ray and not vllm" --numprocesses 2 --dist loadfile
 
 # What takes over five seconds each: statistics on real outcomes, processes that are killed, soaks.
 test-slow: $(DEV_STAMP)
 	$(BIN)/pytest -m slow
+
+# A real Ray cluster on this machine, started and stopped by the tests.
+test-ray: $(DEV_STAMP)
+	$(BIN)/pytest -m ray tests/ray
 
 # A real vLLM server on the CPU, in an environment of its own: a few gigabytes, some minutes.
 test-vllm: $(DEV_STAMP) $(VLLM_STAMP)
@@ -45,7 +49,7 @@ vllm: $(VLLM_STAMP)
 # Apart from `test`: to watch every line takes half as long again.
 coverage: $(DEV_STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not vllm"
+	$(BIN)/coverage run -m pytest -m "not ray and not vllm"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -67,7 +71,7 @@ check-wheel: $(DEV_STAMP)
 	  case "$$names" in *"$$file"*) ;; *) echo "the wheel lacks $$file"; exit 1;; esac; \
 	done
 
-check: lint test test-slow test-vllm check-wheel
+check: lint test test-slow test-ray test-vllm check-wheel
 
 $(VENV)/bin/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"
@@ -85,7 +89,7 @@ $(STAMP): pyproject.toml requirements-models.txt | $(VENV)/bin/python
 $(DEV_STAMP): $(STAMP) constraints.txt
 	@echo "== installing what the tests need (once)"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
-	  --editable '.[local,guards,otel,postgres,static,torch,rl,clients,dev]'
+	  --editable '.[local,guards,otel,postgres,static,torch,rl,ray,clients,dev]'
 	@touch $@
 
 # torch by itself first: what vLLM asks for by the way would bring gigabytes for accelerators along.
