@@ -9,7 +9,7 @@ from typing import NamedTuple
 import anyio
 import numpy as np
 from anyio.abc import TaskGroup
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
@@ -24,33 +24,16 @@ from gateway.access.shared import Shared
 from gateway.access.sharing import counts_alone
 from gateway.access.spending import Spending
 from gateway.access.watch import KeyWatch
-from gateway.api import (
-    admin,
-    budgets,
-    catalog,
-    chat,
-    completions,
-    config,
-    embeddings,
-    feedback,
-    figures,
-    health,
-    keys,
-    messages,
-    reference,
-    responses,
-    roster,
-)
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.api.reference import DescribedApp
+from gateway.api.routes import add_routes, no_route
 from gateway.asking_load import watch_load
 from gateway.begun import CLIENT_LEFT
 from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
 from gateway.closing import ClientLeftError, Closing, shutting_down
-from gateway.dashboard import pages
 from gateway.deciding import Decider
 from gateway.embedding.spaces import KnownSpaces, Spaces
 from gateway.errors import ApiError, GatewayError, api_error
@@ -62,7 +45,6 @@ from gateway.ledger.opening import open_ledger
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import card_row
 from gateway.ledger.store import Ledger
-from gateway.listeners import check_operator
 from gateway.local import NO_ENGINES, Endpoints
 from gateway.outcomes.afterwards import Afterwards, Scoring
 from gateway.pool import Pool
@@ -260,9 +242,6 @@ _OUR_OWN_TELEMETRY: TelemetryConfig = {
     "logs": False,
     "auto_configure": False,
 }
-_PUBLIC = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
-_OPERATOR = (admin, budgets, config, figures, keys, pages, reference, roster)
-"""Routes for the operator alone: not on a public listener, and not for pages of other sites."""
 
 
 class Origin(NamedTuple):
@@ -347,14 +326,6 @@ async def _join(line: Line, snapshots: Snapshots, tasks: TaskGroup) -> None:
     await line.connected()
 
 
-def add_routes(app: FastAPI) -> None:
-    """Every route there is."""
-    for module in _PUBLIC:
-        app.include_router(module.api)
-    for module in _OPERATOR:
-        app.include_router(module.api, dependencies=[Depends(_operator_only)])
-
-
 def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
     if origin is None:
         given = Configuration(gateway.settings, Document("given", "", {}, {}))
@@ -363,19 +334,21 @@ def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
     return Snapshot(gateway, configuration, entry.number, now(), entry.reason)
 
 
-async def _operator_only(request: Request) -> None:
-    check_operator(request, gateway_of(request).settings.server, request.app.state.admin_port)
-
-
 def _record_cards(ledger: Ledger, pool: Pool) -> None:
     ledger.append([card_row(card, now()) for card in pool.cards])
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        error = ApiError(error.status_code, str(error.detail), code="http_error")
+        error = _framework_error(request, error)
     front = MESSAGES if speaks_anthropic(request) else CHAT
     return failed(front, gateway_of(request).telemetry.clean(api_error(error)))
+
+
+def _framework_error(request: Request, error: HTTPException) -> ApiError:
+    if error.status_code in (404, 405):
+        return no_route(request)
+    return ApiError(error.status_code, str(error.detail), code="http_error")
 
 
 async def _gate_response(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from gateway.errors import ApiError, ConfigError
@@ -35,10 +36,11 @@ def check_operator(request: Request, server: ServerSettings, admin_port: int | N
         admin_port: The only local port that serves these routes; None: every one.
 
     Raises:
-        ApiError: 404 on the public listener, 403 for another site.
+        HTTPException: 404, on the public listener, as of any path that is none.
+        ApiError: 403, for another site.
     """
     if is_public(request, admin_port):
-        raise ApiError(404, "Not Found", code="http_error")
+        raise HTTPException(404)
     check_site(request.headers, site_names(server))
 
 

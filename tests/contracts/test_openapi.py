@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from experts.fake_anthropic import fake_anthropic
 from experts.fake_provider import fake_provider
 from gateway.api.reference import DescribedApp
-from gateway.app import add_routes
+from gateway.api.routes import add_routes
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
 

@@ -91,6 +91,24 @@ def test_operators_routes_do_not_exist_on_the_public_listener(serve: Serve) -> N
     assert served.ask().status_code == 200
 
 
+def test_what_is_not_served_is_named_with_what_is(serve: Serve) -> None:
+    here, public = serve(POOL).client, serve(POOL, admin_port=1).client
+    answer = here.post("/chat/completions", json={})
+    assert answer.status_code == 404
+    said = answer.json()["error"]
+    assert (said["code"], said["type"]) == ("no_such_route", "invalid_request_error")
+    assert "POST /chat/completions (was /v1/chat/completions meant?)" in said["message"]
+    assert "/v1/embeddings" in said["message"]
+    answer = here.put("/v1/responses/x", headers={"anthropic-version": "2023-06-01"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
+    assert answer.json()["type"] == "error"
+    assert "takes DELETE, GET" in answer.json()["error"]["message"]
+    # What is hidden has no methods and is not proposed either.
+    answers = [public.put("/admin/keys"), public.get("/admin/key")]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert not any("meant" in answer.text or "allow" in answer.headers for answer in answers)
+
+
 def test_on_a_loopback_address_operators_find_everything_on_the_one_listener(serve: Serve) -> None:
     served = serve(POOL)
     for path in OPERATORS:
@@ -107,7 +125,7 @@ def test_a_new_route_is_on_the_public_listener_only_if_its_path_says_so(serve: S
     assert len(routes) > 10
     for method, path in routes:
         answer = served.client.request(method, path.replace("{", "").replace("}", ""))
-        hidden = answer.status_code == 404 and answer.json()["error"]["code"] == "http_error"
+        hidden = answer.status_code == 404 and answer.json()["error"]["code"] == "no_such_route"
         assert hidden != path.startswith(("/v1/", "/health/")), path
 
 

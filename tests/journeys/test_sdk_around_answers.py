@@ -148,7 +148,7 @@ def test_refusals_of_our_own(served: Any, sdk: Any) -> None:
 def test_what_we_do_not_have_is_a_404_in_the_sdks_words(served: Any, sdk: Any) -> None:
     with sdk(served.url) as client, pytest.raises(errors_of(client).NotFoundError) as caught:
         client.post("/v1/batches" if sdk is anthropic_sdk else "/batches", cast_to=object, body={})
-    assert "Not Found" in str(caught.value)
+    assert "there is no POST /v1/batches" in str(caught.value)
 
 
 @both_experts

@@ -1,0 +1,76 @@
+"""Every route there is, and what is said where there is none."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from fastapi import Depends, FastAPI, Request
+from starlette.routing import Route
+
+from gateway.api import (
+    admin,
+    budgets,
+    catalog,
+    chat,
+    completions,
+    config,
+    embeddings,
+    feedback,
+    figures,
+    health,
+    keys,
+    messages,
+    reference,
+    responses,
+    roster,
+)
+from gateway.dashboard import pages
+from gateway.errors import ApiError
+from gateway.listeners import check_operator, is_public
+from gateway.state import gateway_of
+
+_PUBLIC = tuple(
+    module.api
+    for module in (chat, messages, responses, completions, embeddings, catalog, feedback, health)
+)
+_OPERATOR = tuple(
+    module.api for module in (admin, budgets, config, figures, keys, pages, reference, roster)
+)
+"""Routes for the operator alone: not on a public listener, and not for pages of other sites."""
+
+_LONGEST_PATH = 100
+
+
+def add_routes(app: FastAPI) -> None:
+    """Every route there is."""
+    for router in _PUBLIC:
+        app.include_router(router)
+    for router in _OPERATOR:
+        app.include_router(router, dependencies=[Depends(_operator_only)])
+
+
+def no_route(request: Request) -> ApiError:
+    """What is said of a path that is none, or of a method that its path does not take.
+
+    Where operators' routes are not served, they are no routes.
+    """
+    public = is_public(request, request.app.state.admin_port)
+    routers = _PUBLIC if public else (*_PUBLIC, *_OPERATOR)
+    routes = [each for router in routers for each in router.routes if isinstance(each, Route)]
+    path: str = request.scope["path"]
+    asked = f"{request.method} {path[:_LONGEST_PATH]}"
+    if taken := {m for each in routes if each.path_regex.match(path) for m in each.methods or ()}:
+        methods = ", ".join(sorted(taken))
+        message = f"there is no {asked}; this path takes {methods}"
+        allow = {"allow": methods}
+        return ApiError(405, message, code="method_not_allowed", headers=allow)
+    paths = sorted({each.path for each in routes})
+    near = get_close_matches(path[:_LONGEST_PATH], paths, n=1, cutoff=0.75)
+    meant = f" (was {near[0]} meant?)" if near else ""
+    served = ", ".join(name for name in paths if name.startswith("/v1/"))
+    message = f"there is no {asked}{meant}; served are {served}"
+    return ApiError(404, message, code="no_such_route")
+
+
+async def _operator_only(request: Request) -> None:
+    check_operator(request, gateway_of(request).settings.server, request.app.state.admin_port)
