@@ -8,22 +8,32 @@ off it, and the report says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eval.baselines import singles
 from eval.comparison import Comparison, MeasuredPoint, RouterResult
-from eval.crew import train_all
+from eval.crew import Crew, LocalCrew
 from eval.errors import ComparisonError
 from eval.field import make_field
 from eval.figures import measure_all
 from eval.intervals import ClusterBootstrap
+from eval.kept_fits import KeptFits
 from eval.pool import Pool, make_pool
 from eval.replay import COST_WEIGHTS
 from eval.results import Judged, baselines, paired, router_results, single_result
 from eval.robustness import change
-from eval.training import Bench, Failed, Sides, Stopwatch, Trained, encode_sides
+from eval.training import (
+    Bench,
+    Failed,
+    Sides,
+    Stopwatch,
+    Trained,
+    encode_sides,
+    train_router,
+)
 from eval.verdicts import headline, recommend
 from experts.cards import Prices
 from routers.errors import RoutingError
@@ -49,7 +59,8 @@ def compare(
     notes: Sequence[str] = (),
     measured: Sequence[MeasuredPoint] = (),
     replicates: int = 1000,
-    jobs: int = 1,
+    crew: Crew | None = None,
+    fits: Path | None = None,
     against: Sequence[tuple[str, str]] = (),
     store: VectorStore | None = None,
 ) -> Comparison:
@@ -67,8 +78,9 @@ def compare(
         notes: What a reader must know of the tables; see `TrainTest.notes`.
         measured: Points measured elsewhere to show beside the others.
         replicates: Draws of the bootstrap.
-        jobs: How many routers are trained at a time, each in a process of its own; see
-            `eval.crew.train_all`.
+        crew: Who trains the routers, one at a time in this process by default.
+        fits: Folder that keeps finished fits, so that a comparison that was stopped goes on where
+            it was; see `KeptFits`.
         against: Pairs of routers to test against each other; by default the recommended one
             against every other.
         store: Where the vectors of slow encoders are kept.
@@ -88,10 +100,10 @@ def compare(
     sides, failures = _encode_all(recipes, pool, seed, tell, store)
     clock.lap("encode")
     bench = Bench(pool, alone.best, alone.cost_A, cost_weights, seed, sides)
-    trained, more = _train_all(recipes, bench, jobs, tell)
-    failures += more
+    names = [name for name, recipe in recipes.items() if recipe.encoder in sides]
+    trained, told = _train_all(names, bench, crew or LocalCrew(), tell, fits)
     if not trained:
-        raise ComparisonError("; ".join(failures))
+        raise ComparisonError("; ".join((*failures, *told)))
     clock.lap("routers")
     tell("bootstrap", _TRAINED)
     field = make_field(pool, alone, trained, cost_weights)
@@ -115,7 +127,7 @@ def compare(
         },
         recommended=recommended,
         headline=headline(best),
-        notes=(*notes, *pool.notes, *failures),
+        notes=(*notes, *pool.notes, *failures, *told),
         measured=tuple(measured),
         seconds=clock.seconds,
         pairs=pairs,
@@ -162,16 +174,29 @@ def _encode_all(
 
 
 def _train_all(
-    recipes: Mapping[str, Recipe], bench: Bench, jobs: int, tell: Progress
+    names: Sequence[str], bench: Bench, crew: Crew, tell: Progress, fits: Path | None
 ) -> tuple[list[Trained], list[str]]:
-    encoders = {n: recipe.encoder for n, recipe in recipes.items() if recipe.encoder in bench.sides}
-    share = (_TRAINED - _ENCODED) / max(len(encoders), 1)
-    found = train_all(
-        encoders, bench, jobs, lambda name, done: tell(f"router {name}", _ENCODED + share * done)
-    )
-    trained = [each for each in found if isinstance(each, Trained)]
-    failed = [each for each in found if isinstance(each, Failed)]
-    return trained, [f"{_left_out([each.name])}: {each.reason}." for each in failed]
+    """The routers in the order of `names`, and what a reader must know of how they came about."""
+    kept = KeptFits(fits, bench) if fits else None
+    notes = []
+    found: dict[str, Trained | Failed] = {}
+    if kept:
+        found.update({name: known for name in names if (known := kept.read(name))})
+    if found:
+        notes.append(
+            f"{len(found)} of {len(names)} routers were trained by a run that was stopped."
+        )
+        tell(notes[0], _ENCODED)
+    todo = [name for name in names if name not in found]
+    for _, trained in crew.each(train_router, bench, todo):
+        found[trained.name] = trained
+        if kept and isinstance(trained, Trained):
+            kept.write(trained)
+        part = len(found) / len(names)
+        tell(f"router {trained.name}", _ENCODED + part * (_TRAINED - _ENCODED))
+    each = [found[name] for name in names]
+    notes += [f"{_left_out([bad.name])}: {bad.reason}." for bad in each if isinstance(bad, Failed)]
+    return [good for good in each if isinstance(good, Trained)], notes
 
 
 def _left_out(names: Sequence[str]) -> str:

@@ -1,65 +1,94 @@
-"""Trains the routers of a comparison, several at a time, each in one thread of one process."""
+"""Who does independent pieces of work: this machine's processes here, a cluster's elsewhere."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol, TypeVar
 
-from eval.training import Bench, Failed, Trained, train_router
+from eval.errors import CrewError
 
-Told = Callable[[str, int], None]
+Shared = TypeVar("Shared")
+Piece = TypeVar("Piece")
+Found = TypeVar("Found")
+
+
+class Crew(Protocol):
+    """Does pieces of work that need nothing from one another."""
+
+    def each(
+        self, work: Callable[[Shared, Piece], Found], shared: Shared, pieces: Sequence[Piece]
+    ) -> Iterator[tuple[int, Found]]:
+        """Do all pieces; what has not begun when the iterator is closed is never done.
+
+        Args:
+            work: A function of a module, so that other processes find it.
+            shared: What every piece is done with; sent to each process once.
+            pieces: One call of `work` each.
+
+        Yields:
+            The place of a piece and what came of it, as they are done.
+
+        Raises:
+            CrewError: Whoever did a piece died.
+        """
+        ...
+
+
+class LocalCrew:
+    """Processes of this machine.
+
+    With more than one job, a program that uses this must guard its main part with
+    `if __name__ == "__main__"`: the others are fresh processes, which share no memory and no
+    locks with this one.
+
+    Args:
+        jobs: How many pieces at a time, >= 1; a single one is done in this process.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        self._jobs = jobs
+
+    def each(
+        self, work: Callable[[Shared, Piece], Found], shared: Shared, pieces: Sequence[Piece]
+    ) -> Iterator[tuple[int, Found]]:
+        if self._jobs == 1 or len(pieces) < 2:
+            for place, piece in enumerate(pieces):
+                yield place, work(shared, piece)
+            return
+        processes = ProcessPoolExecutor(
+            min(self._jobs, len(pieces)),
+            multiprocessing.get_context("spawn"),
+            _hold,
+            (work, shared),
+        )
+        try:
+            futures = {processes.submit(_work, piece): at for at, piece in enumerate(pieces)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise CrewError(
+                "a working process was killed, as the system does when memory runs out; "
+                "with --jobs 1 less is needed at a time"
+            ) from error
+        finally:
+            processes.shutdown(cancel_futures=True)
 
 
 class _Held:
     """What a process of the crew was given when it started."""
 
-    bench: Bench | None = None
+    work: Callable[[Any, Any], Any] | None = None
+    shared: Any = None
 
 
-def train_all(
-    encoders: Mapping[str, str], bench: Bench, jobs: int, tell: Told
-) -> list[Trained | Failed]:
-    """Train every router; what is found does not depend on `jobs`.
-
-    With more than one job, a program that calls this must guard its main part with
-    `if __name__ == "__main__"`: the others are fresh processes, which share no memory and no
-    locks with this one.
-
-    Args:
-        encoders: Router to the encoder it looks through, in the order of the results.
-        bench: What with.
-        jobs: How many at a time, >= 1.
-        tell: Called with the name of a router and how many are done, when it begins (one job) or
-            is done (several).
-    """
-    if jobs == 1 or len(encoders) == 1:
-        found = []
-        for done, (name, encoder) in enumerate(encoders.items()):
-            tell(name, done)
-            found.append(train_router(name, encoder, bench))
-        return found
-    with ProcessPoolExecutor(
-        min(jobs, len(encoders)), multiprocessing.get_context("spawn"), _hold, (bench,)
-    ) as crew:
-        futures = {crew.submit(_work, name, encoders[name]): name for name in encoders}
-        return _gathered(futures, tell)
+def _hold(work: Callable[[Any, Any], Any], shared: Any) -> None:
+    _Held.work, _Held.shared = work, shared
 
 
-def _gathered(
-    futures: Mapping[Future[Trained | Failed], str], tell: Told
-) -> list[Trained | Failed]:
-    for done, future in enumerate(as_completed(futures), start=1):
-        future.result()
-        tell(futures[future], done)
-    return [future.result() for future in futures]
-
-
-def _hold(bench: Bench) -> None:
-    _Held.bench = bench
-
-
-def _work(name: str, encoder: str) -> Trained | Failed:
-    if _Held.bench is None:
+def _work(piece: Any) -> Any:
+    if _Held.work is None:
         raise RuntimeError("this process was given nothing to work with")
-    return train_router(name, encoder, _Held.bench)
+    return _Held.work(_Held.shared, piece)

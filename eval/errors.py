@@ -4,6 +4,7 @@ EvalError
 ├── SourceError          a file of outcomes or prices is malformed; `.path`, `.row`, `.column`
 ├── GraderConfigError    a check is malformed; `.field`
 ├── ComparisonError      tables that can't be compared: no shared experts, nothing observed
+├── CrewError            no cluster to work on, or work that was lost with it
 └── OffPolicyError       a log that can't tell what a candidate would have been worth
 """
 
@@ -49,6 +50,10 @@ class GraderConfigError(EvalError, ValueError):
 
 class ComparisonError(EvalError, ValueError):
     """Tables that can't be compared; the message says why and what to do."""
+
+
+class CrewError(EvalError):
+    """Work that others were to do can't be done; the message says why."""
 
 
 class OffPolicyError(EvalError, ValueError):

@@ -102,7 +102,9 @@ def _router_result(
         expert_calibration=_per_expert(estimates.quality_NA, test),
         recall=recall_table(test, columns_N),
         robustness=trained.robustness,
-        policies={each.name: _policy_point(each.traffic, judged) for each in trained.policies},
+        policies={
+            name: _policy_point(traffic, judged) for name, traffic in trained.policies.items()
+        },
     )
 
 

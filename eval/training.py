@@ -11,15 +11,16 @@ from threadpoolctl import threadpool_limits
 
 from eval.batches import make_batch
 from eval.operating import Fit, Setting, Sweep, choose_settings, sweep
-from eval.policy_points import PolicyPoint, policy_points, shown_policies
+from eval.policy_points import policy_points, shown_policies
 from eval.pool import Pool
-from eval.replay import cards_of, request_of
+from eval.replay import Traffic, cards_of, request_of
 from eval.robustness import Changed, Columns, Disturbed, Robustness, disturb, robustness
 from experts.cards import Prices
 from routers.eligible import Constraints
 from routers.errors import RoutingError
 from routers.features import Featurizer
 from routers.fit import Encoded, encode_table, fit_router
+from routers.recipe import Recipe
 from routers.records import FeatureBatch, Floats, Preference, State
 from routers.registry import encoder_class
 from routers.router import Router
@@ -109,7 +110,8 @@ class Trained:
         sweep: What it does on the test side.
         robustness: Of its decisions at the cost weight to run it at.
         seconds: Stage to the seconds it took.
-        policies: What it does on the test side under policies that find their own setting.
+        policies: What a policy that finds its own setting promises, to what it led to on the
+            test side.
     """
 
     name: str
@@ -119,7 +121,7 @@ class Trained:
     sweep: Sweep
     robustness: Robustness
     seconds: Mapping[str, float]
-    policies: tuple[PolicyPoint, ...] = ()
+    policies: Mapping[str, Traffic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,26 +132,25 @@ class Failed:
     reason: str
 
 
-def train_router(name: str, encoder: str, bench: Bench) -> Trained | Failed:
+def train_router(bench: Bench, name: str) -> Trained | Failed:
     """Train a router on the whole training side, choose its settings, replay it on the test.
 
     One thread does it all, so that other processes can do the same beside it, and so that the
     figures do not depend on how many do.
 
     Args:
-        name: What it is made of, as `Recipe.read` understands it.
-        encoder: The encoder that it looks through.
         bench: What with.
+        name: What it is made of, as `Recipe.read` understands it; its encoder is on the bench.
     """
     with threadpool_limits(limits=1):
         try:
-            return _train(name, encoder, bench)
+            return _train(bench, name)
         except (RoutingError, np.linalg.LinAlgError) as error:
             return Failed(name, str(error))
 
 
-def _train(name: str, encoder: str, bench: Bench) -> Trained:
-    pool, sides = bench.pool, bench.sides[encoder]
+def _train(bench: Bench, name: str) -> Trained:
+    pool, sides = bench.pool, bench.sides[Recipe.read(name).encoder]
     clock = Stopwatch()
     encoded = sides.encoded()
     clock.lap("load")
@@ -159,7 +160,8 @@ def _train(name: str, encoder: str, bench: Bench) -> Trained:
     found = sweep(router, pool.test, pool.prices, bench.cost_weights, estimates)
     clock.lap("replay")
     shown = shown_policies(pool.train, bench.best)
-    policies = policy_points(router, shown, pool.test, estimates, pool.prices)
+    points = policy_points(router, shown, pool.test, estimates, pool.prices)
+    policies = {each.name: each.traffic for each in points}
     clock.lap("policies")
     fit = Fit(name, router, pool.train, encoded)
     settings = choose_settings(fit, pool.prices, bench.cost_weights, bench.best, bench.seed)

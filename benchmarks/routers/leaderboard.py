@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.routers.board import ROOT, keep, of_data, read
 from eval.compare import compare
+from eval.crew import LocalCrew
 from eval.prices import read_prices
 from eval.splits import read_train_test
 from gateway.cli.evaluate import learned_routers
@@ -56,7 +57,7 @@ def _measure(file: Path, asked: argparse.Namespace) -> None:
         names,
         prices=read_prices(prices) if prices.exists() else None,
         data=tables.data,
-        jobs=asked.jobs,
+        crew=LocalCrew(asked.jobs),
         progress=lambda what, done: _say(f"{file.stem} {done:4.0%} {what}"),
     )
     words = f"python benchmarks/routers/leaderboard.py --only {file.stem}"

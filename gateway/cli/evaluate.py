@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from eval.compare import compare
 from eval.compositions.drafts import read_drafts
 from eval.compositions.topologies import Offer, at_prices
 from eval.compositions.world import make_world
+from eval.crew import LocalCrew
 from eval.foreign import FORMS
 from eval.pool import make_pool
 from eval.prices import fill_costs, read_prices
@@ -48,6 +50,9 @@ WrongAlike = Annotated[
         "wrong ones say the same.",
     ),
 ]
+
+_FITS = "finished-fits"
+"""Beside the report until it is written, so that what was killed goes on where it was."""
 
 _ENCODING = 0.1
 """Of all progress, the part that is shown for encoding."""
@@ -89,6 +94,7 @@ def evaluate(
     against = [pair_of(pair) for pair in compare_ or ()]
     names += [name for pair in against for name in pair if name not in names]
     listed = read_prices(prices) if prices else {}
+    fits = report / _FITS
     with stages() as progress:
         offer = None
         if compositions:
@@ -104,7 +110,8 @@ def evaluate(
             data=tables.data,
             notes=(*tables.notes, *left_out),
             progress=progress,
-            jobs=jobs or os.cpu_count() or 1,
+            crew=LocalCrew(jobs or os.cpu_count() or 1),
+            fits=fits,
             against=against,
             store=vector_store(vectors, progress, _ENCODING),
         )
@@ -112,6 +119,7 @@ def evaluate(
             found = at_prices([offer], estimator=comparison.recommended, seed=seed)
             comparison = replace(comparison, at_prices=tuple(found))
     paths = write_report(comparison, report, title=f"Routers on {test.stem}")
+    shutil.rmtree(fits, ignore_errors=True)
     show_comparison(comparison, paths, json)
 
 

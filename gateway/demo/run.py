@@ -16,6 +16,7 @@ import numpy as np
 
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
+from eval.crew import LocalCrew
 from eval.intervals import ClusterBootstrap, percentile_interval
 from eval.report import Paths, Step, write_report
 from eval.sources import write_outcomes
@@ -210,7 +211,7 @@ def _compare(tables: TrainTest, prices: Mapping[str, Prices | None]) -> Comparis
             data=tables.data,
             notes=tables.notes,
             progress=progress,
-            jobs=os.cpu_count() or 1,
+            crew=LocalCrew(os.cpu_count() or 1),
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
+from eval.crew import LocalCrew
 from eval.errors import ComparisonError
 from eval.metrics_json import to_json
 from experts.cards import Prices
@@ -120,7 +121,8 @@ def test_how_many_work_at_a_time_changes_nothing(make_world: MakeWorld) -> None:
     world = make_world(120)
     names = ["ridge", "knn+hashing", "category"]
     alone, together = (
-        compare(world.train, world.test, names, replicates=20, jobs=jobs) for jobs in (1, 2)
+        compare(world.train, world.test, names, replicates=20, crew=LocalCrew(jobs))
+        for jobs in (1, 2)
     )
     assert without_times(to_json(together)) == without_times(to_json(alone))
 

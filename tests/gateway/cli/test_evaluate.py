@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +101,23 @@ def test_without_answers_it_must_be_said_how_often_wrong_ones_are_alike(tmp_path
     refused = _evaluate(table, "--compositions", "small,large")
     assert isinstance(refused.exception, ComparisonError)
     assert "how often wrong answers are alike" in str(refused.exception)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    table, out = _recorded(tmp_path / "graded.parquet"), tmp_path / "out"
+    told = ["--train", table, "--test", table, "--report", out, "--jobs", "1"]
+    words = [*map(str, told), "--routers", "category,knn+hashing,stack+hashing"]
+    command = [sys.executable, "-m", "gateway.cli.main", "evaluate", *words]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as first:
+        while not list(out.glob("finished-fits/[!.]*")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.kill()
+    assert not (out / "metrics.json").exists()
+    found = CliRunner().invoke(app, ["evaluate", *words])
+    assert found.exit_code == 0, found.output
+    assert re.search(
+        r"note: [1-3] of 3 routers were trained by a run that was stopped", found.output
+    )
+    assert not (out / "finished-fits").exists()

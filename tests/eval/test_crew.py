@@ -1,0 +1,31 @@
+"""Processes that do pieces of work."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from eval.crew import LocalCrew
+from eval.errors import CrewError
+
+
+def _add(shared: int, piece: int) -> int:
+    return shared + piece
+
+
+def _die_of(shared: int, piece: int) -> int:
+    if piece == shared:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return piece
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_piece_is_done_and_told_by_its_place(jobs: int) -> None:
+    assert dict(LocalCrew(jobs).each(_add, 10, [1, 2, 3])) == {0: 11, 1: 12, 2: 13}
+
+
+def test_a_killed_process_is_one_sentence() -> None:
+    with pytest.raises(CrewError, match=r"working process was killed.*--jobs 1"):
+        dict(LocalCrew(2).each(_die_of, 1, [0, 1, 2]))
