@@ -97,7 +97,7 @@ def judge(
     pays = "no" if only == rival.expert else _pays(facts)
     return Verdict(
         pays=pays,
-        sentence=_sentence(name, pays, facts, rival.expert, only),
+        sentence=_sentence(name, facts, rival.expert, only),
         offers=tuple(offers),
         slices=slices(table, chosen, rival.traffic, bootstrap),
     )
@@ -136,7 +136,7 @@ def _only_expert(traffic: Traffic, table: OutcomeTable) -> str | None:
     return table.experts[top] if traffic.share_A[top] > 1 - 1e-9 else None
 
 
-def _sentence(name: str, pays: str, facts: _Facts, best: str, only: str | None) -> str:
+def _sentence(name: str, facts: _Facts, best: str, only: str | None) -> str:
     if only == best:
         return f"{name} sends everything to {best}, the best single expert: nothing is gained."
     claim = {

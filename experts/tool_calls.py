@@ -41,7 +41,7 @@ class ToolCallPieces:
         others = {name: piece[name] for name in piece if name not in _OWN}
         call = self._belongs_to(piece, body)
         if call is None:
-            call = self._begin(piece, kind)
+            call = self._begin(piece)
             first = {"id": call.id, "type": piece.get("type") or kind}
             body.setdefault("arguments" if kind == "function" else "input", "")
             yield {**others, "index": call.index, **first, kind: call.fresh(body)}
@@ -66,7 +66,7 @@ class ToolCallPieces:
         goes_on = body["name"] == open_call.name and not open_call.is_whole()
         return open_call if goes_on else None
 
-    def _begin(self, piece: dict[str, Any], kind: str) -> _OpenCall:
+    def _begin(self, piece: dict[str, Any]) -> _OpenCall:
         call = _OpenCall(len(self._calls), str(piece.get("id") or f"call_{uuid.uuid4().hex}"))
         self._calls.append(call)
         self._last = call

@@ -54,7 +54,6 @@ class ServingRouters:
     def __init__(self, store: RouterStore, default: str, epsilon: float) -> None:
         self._store = store
         self._default = default
-        self._epsilon = epsilon
         self._untrained = untrained_router(default, epsilon)
         self._loaded = _Loaded({default: self._untrained})
         self._refused: dict[str, str] = {}

@@ -6,7 +6,7 @@ made which had not seen the request, never by the score, and pays for every expe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -184,9 +184,3 @@ def with_compositions(side: Side, compositions: Sequence[Composition]) -> Outcom
         latency_s_NA=joined(table.latency_s_NA, unknown),
         propensity_NA=joined(table.propensity_NA, certain),
     )
-
-
-def mean_calls(composition: Composition, side: Side) -> Mapping[str, float]:
-    """How often each expert is asked per request: the weights of a composed card's prices."""
-    asked_A = composition.on(side).asked_NA.mean(axis=0)
-    return {e: float(x) for e, x in zip(side.table.experts, asked_A, strict=True) if x > 0}

@@ -16,8 +16,6 @@ from eval.ope.support import Support, bound, support
 from eval.ope.values import ESTIMATORS, Parts, Terms, dr
 from routers.records import Floats
 
-OBJECTIVES = ("quality", "cost", "utility")
-
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -74,7 +74,7 @@ def _ask(client: httpx2.Client, body: dict[str, Any]) -> str:
             decision_id = answer.headers["x-pointsman-decision-id"]
     except httpx2.TransportError as error:
         raise ChatError(f"no answer from {client.base_url}: {error}") from error
-    _say_who(client, decision_id, body)
+    _say_who(client, decision_id)
     return "".join(pieces)
 
 
@@ -87,7 +87,7 @@ def _chunks(answer: httpx2.Response) -> Any:
             yield chunk
 
 
-def _say_who(client: httpx2.Client, decision_id: str, body: dict[str, Any]) -> None:
+def _say_who(client: httpx2.Client, decision_id: str) -> None:
     record = client.get(f"/v1/decisions/{decision_id}").json()
     result = record.get("result") or {}
     tree = record["cost"]

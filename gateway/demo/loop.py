@@ -203,7 +203,7 @@ class _Clients:
             ThreadPoolExecutor(_CLIENTS) as threads,
         ):
             ids = list(threads.map(lambda row: self._one(client, row, phase), order))
-            self._await_grades(client)
+            self._await_grades()
         return ids
 
     def _one(self, client: httpx2.Client, row: int, phase: str) -> str:
@@ -220,7 +220,7 @@ class _Clients:
         answer.raise_for_status()
         return str(answer.headers["x-pointsman-decision-id"])
 
-    def _await_grades(self, client: httpx2.Client) -> None:
+    def _await_grades(self) -> None:
         until = time.monotonic() + _WAIT_S
         while time.monotonic() < until:
             work, grading = self._gateway.lasting.shadows, self._gateway.lasting.scoring.grading

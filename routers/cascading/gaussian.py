@@ -11,7 +11,13 @@ DRAWS = 128
 _TINY = 1e-12
 
 
-def expected_max(mean_NK: Floats, covariance_KK: Floats, draws_RK: Floats | None = None) -> Floats:
+def expected_max(
+    mean_NK: Floats,
+    covariance_KK: Floats,
+    scale_NK: Floats | None = None,
+    *,
+    draws_RK: Floats | None = None,
+) -> Floats:
     """E[max] of K jointly Gaussian variables with N different means, shape (N,).
 
     One variable is its mean, two are Clark's closed form, more are the mean over `draws_RK`.
@@ -19,21 +25,16 @@ def expected_max(mean_NK: Floats, covariance_KK: Floats, draws_RK: Floats | None
     Args:
         mean_NK: Means.
         covariance_KK: Covariance that all rows share, positive semi-definite.
+        scale_NK: Row n's noise is so many times that of the covariance; None: once.
         draws_RK: Standard normal draws, shape (R, K), the same for all who are compared; None
             makes 128 pairs of opposite ones.
 
     Source: Clark, "The Greatest of a Finite Set of Random Variables", 1961.
     """
-    return expected_max_scaled(mean_NK, covariance_KK, np.ones(mean_NK.shape), draws_RK)
-
-
-def expected_max_scaled(
-    mean_NK: Floats, covariance_KK: Floats, scale_NK: Floats, draws_RK: Floats | None = None
-) -> Floats:
-    """The same where row n's noise is `scale_NK[n]` times that of the covariance."""
     count = mean_NK.shape[1]
     if count == 1:
         return mean_NK[:, 0].copy()
+    scale_NK = np.ones(mean_NK.shape) if scale_NK is None else scale_NK
     if count == 2:
         return _clark(mean_NK, covariance_KK, scale_NK)
     draws_RK = normal_draws(count) if draws_RK is None else draws_RK

@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from routers.cascading.gaussian import expected_max_scaled, normal_draws
+from routers.cascading.gaussian import expected_max
 from routers.cascading.posterior import (
     LearnedPosterior,
     Mask,
@@ -124,8 +124,7 @@ class CascadeRouting:
         if members == ran:
             best_N: Floats = now.max(axis=1)
             return best_N
-        draws = normal_draws(len(members)) if len(members) > 2 else None
-        best = expected_max_scaled(now, self.noise[ran, members], _scale(now), draws)
+        best = expected_max(now, self.noise[ran, members], _scale(now))
         worth_N: Floats = best - self.optimism_DD[len(ran), len(members)]
         return worth_N
 

@@ -123,21 +123,6 @@ def undominated(chains: Sequence[Chain]) -> list[Chain]:
     return kept
 
 
-def within_budget(chains: Sequence[Chain], budget_usd: float) -> Chain:
-    """The best chain that costs no more than the budget where it was chosen.
-
-    Raises:
-        TableError: Even the cheapest costs more.
-    """
-    able = [chain for chain in chains if chain.cost_usd <= budget_usd * (1 + 1e-9)]
-    if not able:
-        least = min(chain.cost_usd for chain in chains)
-        raise TableError(
-            f"no chain costs ${budget_usd:.6g} a request or less; the cheapest costs ${least:.6g}"
-        )
-    return max(able, key=lambda each: (each.quality, -each.cost_usd))
-
-
 def as_good_as(chains: Sequence[Chain], quality: float) -> Chain | None:
     """The cheapest chain of at least that quality where it was chosen; None without any."""
     able = [chain for chain in chains if chain.quality >= quality - 1e-12]

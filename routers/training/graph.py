@@ -25,7 +25,6 @@ from routers.records import Floats, Vectors
 from routers.training.batches import Array, Rows, Weights, tensor, torch_for
 from routers.training.trainer import one_thread
 
-EDGE_FEATURES = 2
 _WIDE = 0.3
 _ROUNDS = (1, 2)
 # Of the mean over an expert's edges: how many silent ones it is shrunk by.

@@ -20,7 +20,6 @@ from experts.compose.deferral.base import Action, Measured, Signal
 from experts.compose.deferral.confidence import Confidence, certainty, confidence, dispersion
 from experts.compose.deferral.confidence import margin as margin_of
 from experts.compose.deferral.gates import Bernoulli, Bins, Threshold
-from experts.compose.deferral.learned import Learned
 from experts.compose.deferral.self_check import SelfCheck, verdict_of
 from experts.compose.deferral.verified import ExactArithmetic, Verified
 from experts.fakes import Script, ScriptedExpert, says
@@ -144,17 +143,6 @@ def test_verdicts_are_read(text: str, verdict: bool | None) -> None:
 def test_exact_arithmetic_knows_sums(question: str, answer: str, score: float | None) -> None:
     request = ChatRequest((Message("user", question),))
     assert measured(Verified((CALCULATOR,)), expert(says(answer)), request).score == score
-
-
-def test_a_learned_scorer_sees_question_and_answer() -> None:
-    seen: list[tuple[str, str]] = []
-
-    async def score(request: ChatRequest, reply: Any) -> float:
-        seen.append((request.question, reply.text))
-        return 0.25
-
-    assert measured(Learned(score), expert(says("42"))).score == 0.25
-    assert seen == [("What is 6 * 7?", "42")]
 
 
 def test_thresholds_accept_defer_and_give_up() -> None:

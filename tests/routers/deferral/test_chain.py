@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from routers.deferral.chain import Chain, Logged, as_good_as, search, within_budget
+from routers.deferral.chain import Chain, Logged, as_good_as, search
+from routers.deferral.selection import Goal
 from routers.deferral.threshold import Threshold
 from routers.errors import TableError
 
@@ -35,7 +36,8 @@ def test_the_planted_chain_is_found_and_holds_on_new_requests() -> None:
 @pytest.mark.parametrize("budget", [0.2, 1.0, 2.0])
 def test_budgets_are_met_where_it_was_searched(budget: float) -> None:
     logged = planted()
-    chain = within_budget(search(logged), budget)
+    chain = Goal(budget).pick(search(logged))
+    assert chain is not None
     score_N, cost_N = chain.replay(logged)
     assert cost_N.mean() <= budget + 1e-9
     assert cost_N.mean() == pytest.approx(chain.cost_usd)
@@ -43,8 +45,7 @@ def test_budgets_are_met_where_it_was_searched(budget: float) -> None:
 
 
 def test_no_chain_costs_less_than_the_cheapest() -> None:
-    with pytest.raises(TableError, match="no chain costs"):
-        within_budget(search(planted()), 0.01)
+    assert Goal(0.01).pick(search(planted())) is None
 
 
 def test_with_all_thresholds_on_the_grid_it_is_what_trying_everything_finds() -> None:
@@ -74,7 +75,9 @@ def test_it_is_never_worse_than_a_single_expert() -> None:
     for column in range(3):
         budget = float(logged.cost_usd_NA[:, column].mean())
         single = float(logged.score_NA[:, column].mean())
-        assert within_budget(chains, budget).quality >= single - 1e-12
+        best = Goal(budget).pick(chains)
+        assert best is not None
+        assert best.quality >= single - 1e-12
 
 
 def test_an_unknown_outcome_is_refused() -> None:

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from routers.deferral.chain import Chain, Logged, as_good_as, search, within_budget
+from routers.deferral.chain import Chain, Logged, as_good_as, search
 from routers.deferral.selection import Goal, select
 from routers.errors import TableError
 
@@ -49,8 +49,10 @@ def promised(chains: list[Chain]) -> float:
 
 def test_a_budget_buys_what_is_promised() -> None:
     few = [world(120, seed) for seed in WORLDS]
-    chains = [selected(logged, Goal(budget_usd=1.0)) for logged in few]
-    lucky = [within_budget(search(logged, depth=2), 1.0) for logged in few]
+    goal = Goal(budget_usd=1.0)
+    chains = [selected(logged, goal) for logged in few]
+    lucky = [chain for logged in few if (chain := goal.pick(search(logged, depth=2)))]
+    assert len(lucky) == len(few)
     assert promised(chains) == pytest.approx(kept(chains), abs=0.025)
     assert promised(lucky) > kept(lucky) + 0.04
     assert kept(chains) > kept(lucky) - 0.01

@@ -52,6 +52,22 @@ def test_all_and_nothing_are_ends_of_the_range() -> None:
     assert Threshold.of_share(signal_N, 0.0).deferred(signal_N).mean() == 0.0
 
 
+def test_with_a_calibrated_signal_no_other_set_of_as_many_drafts_is_better_to_defer() -> None:
+    """Deferring the least sure is optimal where the strong expert is as good everywhere."""
+    rng = np.random.default_rng(1)
+    signal_N = rng.uniform(size=20_000)
+    weak_N = (rng.uniform(size=20_000) < signal_N).astype(np.float64)
+    deferred_N = Threshold.of_share(signal_N, 0.4).deferred(signal_N)
+    best = (deferred_N * 0.9 + (1 - deferred_N) * weak_N).mean()
+    for _ in range(20):
+        # Others that defer as many: the same order, disturbed.
+        other_N = Threshold.of_share(signal_N + rng.normal(scale=0.3, size=20_000), 0.4).deferred(
+            signal_N + rng.normal(scale=0.3, size=20_000)
+        )
+        other_N = other_N * 0.4 / other_N.mean()
+        assert (other_N * 0.9 + (1 - other_N) * weak_N).mean() < best
+
+
 @pytest.mark.parametrize("risk", [0.02, 0.1])
 def test_kept_and_wrong_stays_below_the_risk_on_average_over_500_splits(risk: float) -> None:
     signal_N, right_N, _ = world(2000, 2, 20)
