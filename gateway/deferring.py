@@ -49,7 +49,12 @@ def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
     """What an entry has drafts judged by."""
     if entry.by == "agreement":
         samples = entry.samples or _AGREEMENT_SAMPLES
-        return Agreement(samples, grouping_of(entry.same, ALIKE), entry.temperature)
+        among = [
+            composer.expert(child, f"{place}/among/{number}")
+            for number, child in enumerate(entry.among, 1)
+        ]
+        same = grouping_of(entry.same, ALIKE)
+        return Agreement(samples, same, entry.temperature, tuple(among))
     if entry.by == "self_check":
         verifier = None
         if entry.verifier is not None:
@@ -78,7 +83,9 @@ def checks_of(signal: Signal, drafter: ExpertCard, drafts: float) -> list[Share]
     if isinstance(signal, SelfCheck):
         checker = drafter if signal.verifier is None else signal.verifier.card
         return [Share(checker, drafts * signal.samples, reads=1, writes=_VERDICT_LENGTH)]
-    return [Share(drafter, drafts * signal.calls)] if signal.calls else []
+    others = signal.among if isinstance(signal, Agreement) else ()
+    asked = [Share(each.card, drafts * signal.samples) for each in others]
+    return [*([Share(drafter, drafts * signal.calls)] if signal.calls else []), *asked]
 
 
 def grouping_of(same: Same, alike: float) -> Grouping:

@@ -1,23 +1,22 @@
 """Part a: does what goes by agreement match a strong model at less than its cost?
 
-Two ways: a cascade by the agreement of a weak model's samples, and a vote of three that stops as
-soon as the strong model and the weak one agree, see `stopping`.
+Two ways: a cascade by the agreement of a weak model's samples, see `consistency`, and a vote of
+three that stops as soon as the strong model and the weak one agree, see `stopping`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 import numpy as np
 
+from benchmarks.composition.consistency import Prompted, consistent
 from benchmarks.composition.data import Named, Recorded, recorded
 from benchmarks.composition.stopping import Samples, Stopped, stopped_vote
-from eval.compositions.virtual import Cascaded
 from eval.intervals import ClusterBootstrap, Spread, with_interval
-from routers.deferral.chain import Logged, as_good_as, search
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats
 
@@ -31,6 +30,8 @@ _STYLES = ("cot1", "cot2", "pot1", "pot2")
 _SHARE = 0.6
 _WEAK = ("gpt-3.5-turbo", "llama-2-13b")
 _LAST = tuple(f"gpt-4[{style}]" for style in (*_STYLES, *(f"greedy_{s}" for s in _STYLES)))
+_MOST_EACH = 5
+"""Samples of each prompt: twenty in all, as in the paper."""
 _ALL = (*(f"{model}[{style}]" for model in _WEAK for style in _STYLES), *_LAST)
 
 
@@ -40,7 +41,7 @@ class Gated:
 
     Attributes:
         way: Cascade or vote.
-        against: Which strong model.
+        against: Which strong model; the cascade ends with it, too.
         bill: What samples of one question cost.
         rows: Judged by which.
         count: How many.
@@ -68,8 +69,8 @@ class Gated:
 def gated(seed: int = 0) -> list[Gated]:
     """DATE, for every kind of strong model, under both bills.
 
-    Judged by `dev`, by all rows crossed, and by the rows that it was chosen on, which is no
-    evidence but shows how much luck is in the choice.
+    Judged by `dev`, by all rows and by `train` crossed, and by the rows that it was chosen on,
+    which is no evidence but shows how much luck is in the choice.
     """
     found = []
     named = Named("mot_cascade", _ALL, ("date",))
@@ -81,18 +82,18 @@ def gated(seed: int = 0) -> list[Gated]:
         dev = np.flatnonzero(np.isin(rows, data.dev))
         train = np.flatnonzero(np.isin(rows, data.train))
         everything = np.arange(len(rows))
-        folds = group_folds(groups, 8, np.random.default_rng(seed))
         judged = {
             "dev": [(train, dev)],
-            "all, 8 folds": [(others(held, len(rows)), held) for held in folds],
+            "all, 8 folds": _folds(everything, groups, seed),
+            "train, 8 folds": _folds(train, groups, seed),
             "all, in hindsight": [(everything, everything)],
         }
         bill = "one prompt for all samples" if once else "a call for each sample"
         date = _Date(data, apart, rows)
         for name, strong in _STRONG.items():
             for what, splits in judged.items():
-                for way, choose in (("cascade", _cascade), ("vote", _vote)):
-                    values_5N, chosen = _judged(date, splits, strong, choose)
+                for way, ways in (("cascade", _Date.cascades), ("vote", _Date.votes)):
+                    values_5N, chosen = _judged(date, splits, strong, ways)
                     held = np.concatenate([test for _, test in splits])
                     found.append(
                         _compared(
@@ -103,14 +104,14 @@ def gated(seed: int = 0) -> list[Gated]:
     return found
 
 
-class _Date:
-    """The experts of a cascade: a weak model under four prompts at once, and GPT-4 in any form.
+def _folds(rows: Rows, groups: Sequence[str], seed: int) -> list[tuple[Rows, Rows]]:
+    """Eight splits of some rows, no group on both sides."""
+    folds = group_folds([groups[row] for row in rows], 8, np.random.default_rng(seed))
+    return [(rows[others(held, len(rows))], rows[held]) for held in folds]
 
-    A weak model's signal is the mean agreement of its samples under all of its prompts, two chains
-    of thought and two programs, as in Yue et al., "Large Language Model Cascades with Mixture of
-    Thought Representations", 2023; its answer is that of the prompt which is best on the training
-    rows.
-    """
+
+class _Date:
+    """A weak model under four prompts, two chains of thought and two programs, and GPT-4."""
 
     def __init__(self, data: Recorded, apart: Recorded, rows: Rows) -> None:
         """`apart` has the costs of samples that are calls of their own."""
@@ -119,25 +120,9 @@ class _Date:
         self.call_usd_NA = calls_NA[rows][:, columns]
         self.score_NA = data.table.score_NA[rows][:, columns]
         self.cost_NA = data.table.cost_usd_NA[rows][:, columns]
+        self.samples_NA = data.drafts.samples_NA[rows][:, columns]
         self.agreement_NA = data.drafts.agreement_NA[rows][:, columns]
         self.sample_mean_NA = data.drafts.sample_mean_NA[rows][:, columns]
-
-    def logged(self, train: Rows) -> Logged:
-        """All rows, with what is chosen by those of `train`."""
-        signal, score, cost = [], [], []
-        for model in _WEAK:
-            columns = [_ALL.index(f"{model}[{style}]") for style in _STYLES]
-            best = columns[int(self.score_NA[train][:, columns].mean(axis=0).argmax())]
-            signal.append(self.agreement_NA[:, columns].mean(axis=1))
-            score.append(self.score_NA[:, best])
-            cost.append(self.cost_NA[:, columns].sum(axis=1))
-        for expert in _LAST:
-            column = _ALL.index(expert)
-            signal.append(self.agreement_NA[:, column])
-            score.append(self.score_NA[:, column])
-            cost.append(self.cost_NA[:, column])
-        names = (*(f"{model}[all four]" for model in _WEAK), *_LAST)
-        return Logged(names, np.stack(signal, 1), np.stack(score, 1), np.stack(cost, 1))
 
     def sample(self, expert: str) -> Samples:
         """One answer of a prompt."""
@@ -149,9 +134,36 @@ class _Date:
         column = _ALL.index(expert)
         return Samples(self.score_NA[:, column], self.cost_NA[:, column])
 
+    def prompted(self, expert: str) -> Prompted:
+        """All samples of a prompt of a weak model."""
+        column = _ALL.index(expert)
+        samples_N = self.samples_NA[:, column]
+        right_N = np.rint(self.sample_mean_NA[:, column] * samples_N).astype(np.intp)
+        top_N = np.rint(self.agreement_NA[:, column] * samples_N).astype(np.intp)
+        wrong_N = samples_N.astype(np.intp) - right_N
+        return Prompted(right_N, wrong_N, top_N, self.call_usd_NA[:, column])
+
+    def cascades(self, strong: int) -> dict[str, Stopped]:
+        """The strong model where too few of a weak one's samples under all prompts agree."""
+        found, last = {}, self.majority(_ALL[strong])
+        for model in _WEAK:
+            prompts = [self.prompted(f"{model}[{style}]") for style in _STYLES]
+            for each in range(1, _MOST_EACH + 1):
+                total = each * len(prompts)
+                for need in range(total // 2 + 1, total + 1):
+                    name = f"{need} of {total} of {model} agree, else {_ALL[strong]}"
+                    found[name] = consistent(prompts, last, each, need)
+        return found
+
+    def votes(self, strong: int) -> dict[str, Stopped]:
+        """A chain of thought and a program of GPT-4, and a weak model's answer between them.
+
+        They are the same whichever form of GPT-4 they stand against.
+        """
+        return self._votes
+
     @cached_property
-    def votes(self) -> dict[str, Stopped]:
-        """A chain of thought and a program of GPT-4, and a weak model's answer between them."""
+    def _votes(self) -> dict[str, Stopped]:
         found = {}
         for chain, program in product(_STYLES[:2], _STYLES[2:]):
             for one, other in ((chain, program), (program, chain)):
@@ -164,21 +176,12 @@ class _Date:
         return found
 
 
-_Way = Callable[[_Date, Rows, Rows, int], tuple[Stopped, str]]
+_Ways = Callable[[_Date, int], Mapping[str, Stopped]]
 
 
-def _cascade(date: _Date, train: Rows, test: Rows, strong: int) -> tuple[Stopped, str]:
-    """The cheapest that is as good as the strong model on the training rows."""
-    logged = date.logged(train)
-    target = float(date.score_NA[train, strong].mean())
-    chain = as_good_as(search(logged.take(train), depth=2), target)
-    if chain is None:
-        raise RuntimeError("the strong model itself is a chain of one")
-    score_N, usd_N = chain.replay(logged.take(test))
-    return Stopped(score_N, score_N, usd_N), Cascaded(chain).name
-
-
-def _vote(date: _Date, train: Rows, test: Rows, strong: int) -> tuple[Stopped, str]:
+def _best(
+    date: _Date, ways: Mapping[str, Stopped], train: Rows, test: Rows, strong: int
+) -> tuple[Stopped, str]:
     """Of those within 60 % of the strong model's cost on the training rows, the best at least.
 
     Without any the strong model is left as it is.
@@ -186,26 +189,26 @@ def _vote(date: _Date, train: Rows, test: Rows, strong: int) -> tuple[Stopped, s
     most_usd = _SHARE * float(date.cost_NA[train, strong].mean())
     able = {
         name: (float(each.least_N[train].mean()), -float(each.usd_N[train].mean()))
-        for name, each in date.votes.items()
+        for name, each in ways.items()
         if each.usd_N[train].mean() <= most_usd
     }
     if not able:
         score_N = date.score_NA[test, strong]
         return Stopped(score_N, score_N, date.cost_NA[test, strong]), "none"
     best = max(able, key=lambda name: able[name])
-    vote = date.votes[best]
-    return Stopped(vote.least_N[test], vote.most_N[test], vote.usd_N[test]), best
+    way = ways[best]
+    return Stopped(way.least_N[test], way.most_N[test], way.usd_N[test]), best
 
 
 def _judged(
-    date: _Date, splits: Sequence[tuple[Rows, Rows]], strong: tuple[str, ...], choose: _Way
+    date: _Date, splits: Sequence[tuple[Rows, Rows]], strong: tuple[str, ...], ways: _Ways
 ) -> tuple[Floats, str]:
     """Least and most P(right) and cost of what is chosen; P(right) and cost of the strong model."""
     values_5N, chosen = np.zeros((5, len(date.score_NA))), ""
     columns = [_ALL.index(expert) for expert in strong]
     for train, test in splits:
         best = columns[int(date.score_NA[train][:, columns].mean(axis=0).argmax())]
-        found, chosen = choose(date, train, test, best)
+        found, chosen = _best(date, ways(date, best), train, test, best)
         values_5N[:3, test] = found.least_N, found.most_N, found.usd_N
         values_5N[3:, test] = date.score_NA[test, best], date.cost_NA[test, best]
     return values_5N, chosen

@@ -25,7 +25,7 @@ LISTED: dict[str, str] = {
 _CHILDREN = ("children", "of", "judge", "aggregator", "primary", "driver")
 """Fields that may name children."""
 _RULES = ("defer", "select", "judged")
-"""Fields whose `verifier` may name one."""
+"""Fields whose `verifier` may name one, and whose `among` several."""
 
 
 def composed_kind(data: Any) -> str | None:
@@ -81,15 +81,21 @@ def _named_in(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         told = data.get(name)
         rules = [((name,), told)] if isinstance(told, Mapping) else _in_list(name, told)
         for place, rule in rules:
-            if isinstance(rule, Mapping) and rule.get("verifier") is not None:
+            if not isinstance(rule, Mapping):
+                continue
+            if rule.get("verifier") is not None:
                 yield (*place, "verifier"), rule["verifier"]
+            for index, child in enumerate(_listed(rule.get("among"))):
+                yield (*place, "among", index), child
 
 
 def _in_list(name: str, told: Any) -> list[tuple[Place, Any]]:
     """The rules of a list, with their places."""
-    if not isinstance(told, list | tuple):
-        return []
-    return [((name, index), rule) for index, rule in enumerate(told)]
+    return [((name, index), rule) for index, rule in enumerate(_listed(told))]
+
+
+def _listed(told: Any) -> Sequence[Any]:
+    return told if isinstance(told, list | tuple) else ()
 
 
 def named_children(entry: Any) -> Iterator[tuple[Place, str]]:

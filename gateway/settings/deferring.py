@@ -43,7 +43,9 @@ class DeferSettings(Frozen):
     """In place of the thresholds: one for each of so many equal parts of [0, 1], lowest first."""
     power: float = Field(1, gt=0)
     samples: int | None = Field(None, ge=1, le=64)
-    """Answers in all (`agreement`, 3 if not said), or verdicts (`self_check`, 8)."""
+    """Answers of each (`agreement`, 3 if not said), or verdicts (`self_check`, 8)."""
+    among: tuple[Child, ...] = ()
+    """Who answers beside whoever drafted, for `agreement`."""
     same: Same = "exact"
     temperature: float | None = Field(None, ge=0, le=2)
     verifier: Child | None = None
@@ -62,6 +64,8 @@ class DeferSettings(Frozen):
             raise refusal([(("check",), "goes with `by: check`")])
         if (self.by == "scorer") != (self.scorer is not None):
             raise refusal([(("scorer",), "goes with `by: scorer`, which needs it")])
-        if self.by == "agreement" and self.samples == 1:
+        if self.among and self.by != "agreement":
+            raise refusal([(("among",), "goes with `by: agreement`")])
+        if self.by == "agreement" and self.samples == 1 and not self.among:
             raise refusal([(("samples",), "must be ≥ 2: one answer agrees with itself")])
         return self

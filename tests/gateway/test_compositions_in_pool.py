@@ -121,6 +121,28 @@ def test_it_is_expected_to_cost_what_its_calls_do(serve: Serve) -> None:
     assert card.reaches == {"team", "team/2", "small", "large"}
 
 
+def test_whoever_a_draft_must_agree_with_is_paid_and_counted_too(serve: Serve) -> None:
+    """Three answers each of a chain of thought and of a program, then the large one in doubt."""
+    children = {"small": scripted("small", 1.0), "large": scripted("large", 10.0)}
+    program = {"mode": {"of": "small", "how": "reasoning", "instruction": "Write a program."}}
+    defer = {"by": "agreement", "samples": 3, "among": [program], "accept_at": 0.9}
+    pool = pool_of(children, {"id": "team", "cascade": ["small", "large"], "defer": defer})
+    # Six answers of small, and half of the questions go on.
+    assert pool["team"].card.prices == Prices(11.0, 11.0, source="expected of its children")
+    assert pool["team"].card.reaches == {"team", "team/among/1", "small", "large"}
+    answer = serve(pool).ask("team")
+    assert answer.json()["choices"][0]["message"]["content"] == "small"
+    assert [len(child.calls) for child in children.values()] == [6, 0]
+    entry = {"id": "team", "cascade": ["small", "large"], "defer": {"among": ["small"]}}
+    with pytest.raises(ValueError, match="goes with `by: agreement`"):
+        pool_of(children, entry)
+    assert [name for _, name in named_children({**entry, "defer": defer})] == [
+        "small",
+        "large",
+        "small",
+    ]
+
+
 def test_a_request_holds_it_to_a_ceiling(serve: Serve) -> None:
     served = serve(a_pool())
     # Enough for the draft and one or two votes at their worst, never for large.

@@ -1,10 +1,10 @@
-"""Whether a model says the same when it is asked again."""
+"""Whether a model says the same when it is asked again, or in another way."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experts.base import Call
+from experts.base import Call, Expert
 from experts.compose.base import Asked, FanOut, Reply, each_its_share
 from experts.compose.deferral.base import Measured
 from experts.compose.grouping import EXACT, Grouping
@@ -14,12 +14,14 @@ from experts.messages import ChatRequest
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The share of a model's answers that say what most of them say; its draft is one of them.
+    """The share of answers that say what most of them say; the draft is one of them.
 
     Attributes:
-        samples: Answers in all, >= 2.
+        samples: Answers of whoever drafted, the draft included, and of each of `among`; >= 1.
         grouping: Which answers are the same.
         temperature: Of samples, where the client sets none; None leaves it to the expert.
+        among: Who is asked beside whoever drafted: the same model under other prompts (a chain of
+            thought, a program), or others as cheap.
 
     Source: M. Yue et al., "Large Language Model Cascades with Mixture of Thoughts Representations
     for Cost-efficient Reasoning", 2023.
@@ -28,6 +30,7 @@ class Agreement:
     samples: int = 3
     grouping: Grouping = EXACT
     temperature: float | None = None
+    among: tuple[Expert, ...] = ()
 
     @property
     def calls(self) -> float:
@@ -39,10 +42,12 @@ class Agreement:
     async def measure(
         self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
     ) -> Measured:
+        everyone = (asked.expert, *self.among)
         asks = [
-            asked._replace(request=sampled(request, index, self.temperature))
-            for index in range(1, self.samples)
-        ]
+            asked._replace(expert=expert, request=sampled(request, index, self.temperature))
+            for expert in everyone
+            for index in range(self.samples)
+        ][1:]
         async with FanOut(call, each_its_share(call, asks, keep=0.5)) as coming:
             others = [each async for each in coming if each.error is None]
         replies = [reply, *sorted(others, key=lambda each: each.index)]

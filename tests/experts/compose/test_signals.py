@@ -100,6 +100,17 @@ def test_agreement_is_the_share_of_what_most_answers_say() -> None:
     assert signal.calls == 3
 
 
+def test_agreement_is_among_all_who_are_asked_and_the_drafts_words_come_first() -> None:
+    drafter, program = expert(says("41"), says("42")), expert(says("42"), says("Answer: 42"))
+    found = measured(Agreement(samples=2, among=(program,)), drafter)
+    assert found.score == 0.75
+    assert found.reply is not None
+    assert found.reply.text == "42"
+    assert [len(each.calls) for each in (drafter, program)] == [2, 2]
+    other = expert(says("41"))
+    assert measured(Agreement(samples=1, among=(other,)), expert(says("41"))).score == 1
+
+
 def test_a_model_that_is_checked_by_itself_reads_question_and_draft() -> None:
     verdicts = [says("Hm. Verdict: correct"), says("Verdict: incorrect"), says("I can't tell")]
     drafter = expert(says("42"), *verdicts)
