@@ -83,9 +83,10 @@ def checks_of(signal: Signal, drafter: ExpertCard, drafts: float) -> list[Share]
     if isinstance(signal, SelfCheck):
         checker = drafter if signal.verifier is None else signal.verifier.card
         return [Share(checker, drafts * signal.samples, reads=1, writes=_VERDICT_LENGTH)]
-    others = signal.among if isinstance(signal, Agreement) else ()
-    asked = [Share(each.card, drafts * signal.samples) for each in others]
-    return [*([Share(drafter, drafts * signal.calls)] if signal.calls else []), *asked]
+    again = [Share(drafter, drafts * signal.calls)] if signal.calls else []
+    if isinstance(signal, Agreement):
+        again += [Share(each.card, drafts * signal.samples) for each in signal.among]
+    return again
 
 
 def grouping_of(same: Same, alike: float) -> Grouping:

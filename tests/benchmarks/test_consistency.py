@@ -35,8 +35,8 @@ def test_half_of_the_samples_are_not_enough() -> None:
 
 def _prompted(prompt: int) -> Prompted:
     wrong = 20 - RIGHT[prompt] - NONE[prompt]
-    counts = (np.array([count]) for count in (RIGHT[prompt], wrong, TOP[prompt]))
-    return Prompted(*counts, usd_N=np.array([0.1]))
+    right_N, wrong_N, top_N = (np.array([n]) for n in (RIGHT[prompt], wrong, TOP[prompt]))
+    return Prompted(right_N, wrong_N, top_N, usd_N=np.array([0.1]))
 
 
 def _answers(prompt: int, alike: bool) -> list[str]:
