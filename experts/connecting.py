@@ -41,6 +41,11 @@ class Turn:
             self._turns.release()
 
 
+def bearer(api_key: str | None) -> dict[str, str]:
+    """The header that shows a key; none without one."""
+    return {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+
 @cache
 def tls() -> ssl.SSLContext:
     """Shared by all experts: reading the certificates takes longer than all else together."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from experts.cards import ExpertCard
+from experts.connecting import bearer
 from experts.http_expert import HttpExpert, HttpOptions
 from experts.openai_wire import dialect_of
 
@@ -33,5 +34,4 @@ class OpenAICompatibleExpert(HttpExpert):
         **options: Unpack[HttpOptions],
     ) -> None:
         dialect = dialect_of(card, max_tokens_field)
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        super().__init__(card, base_urls, model, dialect, headers, **options)
+        super().__init__(card, base_urls, model, dialect, bearer(api_key), **options)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import anyio
 import httpx2
 
-from experts.connecting import tls
+from experts.connecting import bearer, tls
 from experts.engines.load import EngineLoad, read_load
 from experts.http_expert import HttpExpert
 from experts.replicas import Endpoint
@@ -37,9 +37,8 @@ def _asked(gateway: Gateway) -> Iterator[tuple[Endpoint, Mapping[str, str]]]:
         expert = gateway.pool.experts.get(entry.id)
         if isinstance(entry, UrlExpert) and entry.tells_load and isinstance(expert, HttpExpert):
             key = entry.api_key and secret(entry.api_key)
-            headers = {"authorization": f"Bearer {key}"} if key else {}
             for endpoint in expert.endpoints if len(expert.endpoints) > 1 else ():
-                yield endpoint, headers
+                yield endpoint, bearer(key)
 
 
 async def _ask(client: httpx2.AsyncClient, endpoint: Endpoint, headers: Mapping[str, str]) -> None:

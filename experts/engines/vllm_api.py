@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from experts.connecting import tls
+from experts.connecting import bearer, tls
 from experts.engines.load import EngineLoad, read_load
 from experts.errors import EngineMoveError, EngineStartError
 
@@ -31,10 +31,9 @@ class VllmApi:
 
     def __init__(self, name: str, root: str, api_key: str | None) -> None:
         self._name = name
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy from the environment has no business between us.
         self._client = httpx2.Client(
-            base_url=root, headers=headers, timeout=_QUICK_S, trust_env=False, verify=tls()
+            base_url=root, headers=bearer(api_key), timeout=_QUICK_S, trust_env=False, verify=tls()
         )
 
     def close(self) -> None:

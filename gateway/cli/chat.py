@@ -8,19 +8,14 @@ import httpx2
 import orjson
 import typer
 
+from gateway.cli.asking import EndpointError, client_of, refusal, told
 from gateway.cli.console import err, out
 from gateway.cli.endpoint import some_gateway
-from gateway.cli.options import Config
+from gateway.cli.options import ApiKey, Config, Url
 from gateway.dashboard.money import dollars
-from gateway.errors import GatewayError
 from gateway.settings.load import load_settings
 
-Url = Annotated[str | None, typer.Option(help="A running gateway; default: the one configured.")]
-ApiKey = Annotated[str | None, typer.Option("--key", envvar="POINTSMAN_KEY", help="API key.")]
-
-
-class ChatError(GatewayError):
-    """The gateway gave no answer; the message is its own."""
+_ANSWER_S = 180.0
 
 
 def register(app: typer.Typer) -> None:
@@ -38,10 +33,9 @@ def chat(
 ) -> None:
     """Talk to the endpoint; an empty line ends the talk."""
     settings = load_settings(config)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
     with (
         some_gateway(url, settings) as base,
-        httpx2.Client(base_url=base, headers=headers, timeout=180.0, trust_env=False) as client,
+        client_of(base, key, _ANSWER_S) as client,
     ):
         said: list[dict[str, str]] = []
         while question := prompt or _read_line():
@@ -65,7 +59,8 @@ def _ask(client: httpx2.Client, body: dict[str, Any]) -> str:
     try:
         with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
             if answer.status_code != 200:
-                raise ChatError(_message(answer.read()))
+                answer.read()
+                raise EndpointError(refusal(answer))
             for chunk in _chunks(answer):
                 for choice in chunk.get("choices", ()):
                     pieces.append(choice["delta"].get("content") or "")
@@ -73,7 +68,7 @@ def _ask(client: httpx2.Client, body: dict[str, Any]) -> str:
             out.print()
             decision_id = answer.headers["x-pointsman-decision-id"]
     except httpx2.TransportError as error:
-        raise ChatError(f"no answer from {client.base_url}: {error}") from error
+        raise EndpointError(f"no answer from {client.base_url}: {error}") from error
     _say_who(client, decision_id)
     return "".join(pieces)
 
@@ -83,12 +78,12 @@ def _chunks(answer: httpx2.Response) -> Any:
         if line.startswith("data: ") and line != "data: [DONE]":
             chunk = orjson.loads(line.removeprefix("data: "))
             if "error" in chunk:
-                raise ChatError(chunk["error"]["message"])
+                raise EndpointError(chunk["error"]["message"])
             yield chunk
 
 
 def _say_who(client: httpx2.Client, decision_id: str) -> None:
-    record = client.get(f"/v1/decisions/{decision_id}").json()
+    record = told(client, "GET", f"/v1/decisions/{decision_id}")
     result = record.get("result") or {}
     tree = record["cost"]
     cost = dollars(tree["total_usd"]) + ("" if tree["complete"] else " and calls of unknown price")
@@ -98,10 +93,3 @@ def _say_who(client: httpx2.Client, decision_id: str) -> None:
         f"{record['explanation']}[/]",
         soft_wrap=True,
     )
-
-
-def _message(content: bytes) -> str:
-    try:
-        return str(orjson.loads(content)["error"]["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return content[:200].decode(errors="replace")

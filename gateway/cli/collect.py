@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from eval.sources import write_outcomes
-from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import expert_ids, gather
-from gateway.cli.options import Config
+from gateway.cli.options import ApiKey, Config, Url
 from gateway.collecting import read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id

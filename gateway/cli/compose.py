@@ -20,7 +20,7 @@ from eval.sources import read_outcomes, write_outcomes
 from experts.compose.grouping import exact_key, numeric_key
 from gateway.cli.console import out, say, show_json
 from gateway.cli.graded import parse_tags
-from gateway.cli.options import AsJson, Seed
+from gateway.cli.options import AsJson, FromLedger, Seed, Tags
 from gateway.errors import ConfigError
 from gateway.learned_signals import save_scorer
 from gateway.ledger.database import existing
@@ -45,8 +45,6 @@ def _group() -> None:
 Data = Annotated[
     Path | None, typer.Option(help="Outcome table with a column response, or agreement.")
 ]
-OfLedger = Annotated[str | None, typer.Option(help="Database URL of a ledger.")]
-Tags = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
 Members = Annotated[str, typer.Option(help="Whom it may ask: A,B,C.")]
 PriceList = Annotated[Path | None, typer.Option(help="CSV of prices per model.")]
 
@@ -55,7 +53,7 @@ PriceList = Annotated[Path | None, typer.Option(help="CSV of prices per model.")
 def fit(
     experts: Members,
     data: Data = None,
-    ledger: OfLedger = None,
+    ledger: FromLedger = None,
     tag: Tags = None,
     budget_usd: Annotated[
         float | None, typer.Option(min=0, help="Fit to mean dollars per request.")
@@ -100,7 +98,7 @@ def fit(
 def plan(
     experts: Members,
     data: Data = None,
-    ledger: OfLedger = None,
+    ledger: FromLedger = None,
     tag: Tags = None,
     usd_weight: Annotated[
         float | None, typer.Option(min=0, help="Quality, in [0, 1], that a dollar has to bring.")

@@ -15,10 +15,9 @@ from experts.cards import Prices
 from experts.finetune import PREFERENCES, SFT, TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
 from gateway.cli import engines
-from gateway.cli.chat import ApiKey
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import ApiKey, AsJson, Config, FromLedger, Seed, Tags, Url
 from gateway.cli.progress import stages
 from gateway.cli.retrieval import retrieval
 from gateway.errors import ConfigError
@@ -38,9 +37,7 @@ engines.register(commands)
 
 
 @commands.command("list")
-def list_(
-    url: engines.Url = None, key: ApiKey = None, config: Config = None, json: AsJson = False
-) -> None:
+def list_(url: Url = None, key: ApiKey = None, config: Config = None, json: AsJson = False) -> None:
     """Every configured expert and where it answers; of engines that run here, how they are."""
     settings = load_settings(config)
     rows = [_row(expert) for expert in settings.experts]
@@ -105,8 +102,8 @@ def _row(expert: ExpertSettings) -> dict[str, Any]:
 @commands.command()
 def audition(
     data: Annotated[Path | None, typer.Option(help="Outcomes: parquet, csv, jsonl.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    ledger: FromLedger = None,
+    tag: Tags = None,
     task: Annotated[str | None, typer.Option(help="Only queries of this task.")] = None,
     most: Annotated[int, typer.Option(min=1, help="Most experts to choose.")] = 3,
     doubt_weight: Annotated[float, typer.Option(min=0, help="Points a nat of doubt costs.")] = 0.1,

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.errors import ConfigError
 from gateway.settings.load import load_settings
@@ -167,7 +167,7 @@ def assign(
 
 @commands.command()
 def residency(
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     since: Since = None,
     until: Until = None,
     queue: Annotated[int, typer.Option(min=0, help="Coming requests whose expert is known.")] = 8,
@@ -208,7 +208,7 @@ def price(
     usd_per_hour: Annotated[
         float | None, typer.Option(min=1e-9, help="What an hour of it costs; default: configured.")
     ] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Correct what these calls have cost in the ledger.")
     ] = False,

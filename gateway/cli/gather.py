@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import anyio
-import httpx2
 
+from gateway.cli.asking import client_of, told
 from gateway.cli.progress import counting
 from gateway.collecting import Collected, Collector, Prompt
 from gateway.errors import ConfigError
 
+_ANSWER_S = 10.0
+
 
 def expert_ids(url: str, key: str | None) -> list[str]:
     """The experts of a running gateway, sorted."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=10.0, trust_env=False)
+    with client_of(url, key, _ANSWER_S) as client:
+        models = told(client, "GET", "/v1/models")
     try:
-        said = answer.json()
-        why = None if answer.is_success else said["error"]["message"]
-        about = [] if why else [model["pointsman"] for model in said["data"]]
-    except (ValueError, KeyError, TypeError) as error:
+        about = [model["pointsman"] for model in models["data"]]
+    except (KeyError, TypeError) as error:
         raise ConfigError(f"what answers at {url} is no gateway of Pointsman") from error
-    if why:
-        raise ConfigError(f"{url} does not list its models: {why}")
     return sorted({each["expert"] for each in about if each["kind"] == "expert"})
 
 

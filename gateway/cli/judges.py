@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.console import out, show_json
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.errors import ConfigError
 from gateway.ledger.database import existing
 from gateway.ledger.judged import book, opinions, wins
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(help="Judges and what their scores are worth.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The judge's name in the configuration.")]
-Url = Annotated[str | None, typer.Option("--ledger", help="Database URL; default: configured.")]
 
 
 @commands.command()
@@ -32,7 +31,7 @@ def fit(
     pairs: Annotated[
         Path | None, typer.Option(help="Preferences, .jsonl; else the ledger's.")
     ] = None,
-    ledger: Url = None,
+    ledger: LedgerUrl = None,
     preferred: Annotated[str, typer.Option(help="Objective of the preferences.")] = "preferred",
     encoder: Annotated[str, typer.Option(help="What sees prompts: tfidf, hashing, …")] = "tfidf",
     seed: Seed = 0,
@@ -80,7 +79,9 @@ def fit(
 
 
 @commands.command()
-def rescore(name: Name, ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
+def rescore(
+    name: Name, ledger: LedgerUrl = None, config: Config = None, json: AsJson = False
+) -> None:
     """Book what a judge's logged scores are worth: free of length, and all objectives as one.
 
     What it said stays in the book; the new scores count from now on. Who scored after the judge

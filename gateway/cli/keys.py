@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import httpx2
-import orjson
 import typer
 from pydantic import ValidationError
 
@@ -17,10 +16,9 @@ from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.api.keys import NewKey, Wanted, minted_json, state_json
-from gateway.cli.chat import ApiKey
+from gateway.cli.asking import client_of, told
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.ledger import Url as LedgerUrl
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import ApiKey, AsJson, Config, LedgerUrl
 from gateway.errors import ConfigError, GatewayError
 from gateway.ledger.database import opened
 from gateway.settings.load import load_settings
@@ -33,6 +31,7 @@ Url = Annotated[
     typer.Option(help="A running gateway to ask, with --key; default: write to its ledger."),
 ]
 Many = list[str] | None
+_ANSWER_S = 30.0
 W = TypeVar("W", bound=Wanted)
 Project = Annotated[str | None, typer.Option(help="Whose limits it shares.")]
 WhichRole = Annotated[
@@ -216,9 +215,7 @@ def seconds(span: str) -> float:
 @contextmanager
 def _office(url: str | None, key: str | None, ledger: str | None, config: Any) -> Iterator[Office]:
     if url is not None:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        base = url.rstrip("/")
-        with httpx2.Client(base_url=base, headers=headers, timeout=30, trust_env=False) as client:
+        with client_of(url, key, _ANSWER_S) as client:
             yield _Remote(client)
         return
     settings = load_settings(config)
@@ -256,32 +253,19 @@ class _Remote:
         self._client = client
 
     def create(self, body: Json) -> Json:
-        return self._ask("POST", "/admin/keys", body)
+        return told(self._client, "POST", "/admin/keys", body)
 
     def change(self, name: str, body: Json) -> Json:
-        return self._ask("POST", f"/admin/keys/{name}", body)
+        return told(self._client, "POST", f"/admin/keys/{name}", body)
 
     def rotate(self, name: str, grace_s: float) -> Json:
-        return self._ask("POST", f"/admin/keys/{name}/rotate", {"grace_s": grace_s})
+        return told(self._client, "POST", f"/admin/keys/{name}/rotate", {"grace_s": grace_s})
 
     def revoke(self, name: str) -> Json:
-        return self._ask("POST", f"/admin/keys/{name}/revoke")
+        return told(self._client, "POST", f"/admin/keys/{name}/revoke")
 
     def list(self) -> list[Json]:
-        return list(self._ask("GET", "/admin/keys")["keys"])
-
-    def _ask(self, method: Literal["GET", "POST"], path: str, body: Json | None = None) -> Json:
-        try:
-            answer = self._client.request(method, path, json=body)
-        except httpx2.TransportError as error:
-            raise KeysError(f"no answer from {self._client.base_url}: {error}") from error
-        try:
-            content: Json = orjson.loads(answer.content)
-        except orjson.JSONDecodeError as error:
-            raise KeysError(f"{self._client.base_url} is no Pointsman gateway") from error
-        if answer.is_error:
-            raise KeysError(str(content.get("error", {}).get("message", answer.status_code)))
-        return content
+        return list(told(self._client, "GET", "/admin/keys")["keys"])
 
 
 def _parsed(shape: type[W], body: Json) -> W:

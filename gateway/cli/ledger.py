@@ -12,7 +12,7 @@ from eval.best_answers import ExampleRules, preferences, supervised
 from experts.cards import Prices
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import parse_tags
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, LedgerUrl, Tags
 from gateway.cli.progress import filling
 from gateway.cli.window import Until, day
 from gateway.dashboard.money import dollars
@@ -30,13 +30,11 @@ from gateway.settings.ledger import ROUTES
 from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="The append-only book.", no_args_is_help=True)
-Url = Annotated[str | None, typer.Option("--ledger", help="Database URL; default: configured.")]
 _MANY_DAYS = 3
-Tag = Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")]
 
 
 @commands.command()
-def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
+def stats(ledger: LedgerUrl = None, config: Config = None, json: AsJson = False) -> None:
     """Requests, dollars and scores, in all and per expert."""
     with existing(_url(ledger, config)) as engine:
         reader, days = LedgerReader(engine), days_due(engine)
@@ -83,7 +81,7 @@ def stats(ledger: Url = None, config: Config = None, json: AsJson = False) -> No
 @commands.command()
 def export(
     out_file: Annotated[Path, typer.Option("--out", help=".parquet, .csv or .jsonl file.")],
-    tag: Tag = None,
+    tag: Tags = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
     sft: Annotated[bool, typer.Option("--sft", help="The best answers, to imitate.")] = False,
     pairs: Annotated[
@@ -96,7 +94,7 @@ def export(
     licence: Annotated[
         list[str] | None, typer.Option(help="Only of experts tagged with one of these.")
     ] = None,
-    ledger: Url = None,
+    ledger: LedgerUrl = None,
     config: Config = None,
 ) -> None:
     """Scored answers as an outcome table; or as examples for TRL (JSONL)."""
@@ -130,7 +128,7 @@ def export(
 
 
 @commands.command()
-def verify(ledger: Url = None, config: Config = None, json: AsJson = False) -> None:
+def verify(ledger: LedgerUrl = None, config: Config = None, json: AsJson = False) -> None:
     """Prove that sums hold and nothing is missing; exit code 1 when something does not hold."""
     with existing(_url(ledger, config)) as engine:
         verdict = verify_ledger(engine)
@@ -153,7 +151,7 @@ def forget(
     days: Annotated[
         float | None, typer.Option(min=0, help="Of all routes; default: as configured.")
     ] = None,
-    ledger: Url = None,
+    ledger: LedgerUrl = None,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -185,7 +183,7 @@ def reprice(
     request: Annotated[float, typer.Option(min=0, help="Flat $ per call.")] = 0.0,
     reason: Annotated[str, typer.Option(help="Kept with each correction.")] = "price corrected",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
-    ledger: Url = None,
+    ledger: LedgerUrl = None,
     config: Config = None,
     json: AsJson = False,
 ) -> None:

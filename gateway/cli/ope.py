@@ -9,7 +9,7 @@ import typer
 
 from eval.errors import OffPolicyError
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.errors import ConfigError
@@ -44,7 +44,7 @@ def ope(
     served: Annotated[
         str | None, typer.Option(help="Router whose decisions judge it; default: NAME.")
     ] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     since: Since = None,
     until: Until = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",

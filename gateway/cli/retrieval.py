@@ -10,10 +10,10 @@ import httpx2
 import numpy as np
 import typer
 
-from gateway.cli.chat import ApiKey, Url
+from gateway.cli.asking import client_of, told
 from gateway.cli.console import say, show_json, show_table
 from gateway.cli.endpoint import some_gateway
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import ApiKey, AsJson, Config, Url
 from gateway.cli.progress import counting
 from gateway.errors import ConfigError
 from gateway.settings.load import load_settings
@@ -47,7 +47,10 @@ def retrieval(
     texts = [query.text for query in found.queries]
     rows: list[dict[str, Any]] = []
     means: dict[str, float] = {}
-    with some_gateway(url, load_settings(config)) as base, _client(base, key) as client:
+    with (
+        some_gateway(url, load_settings(config)) as base,
+        client_of(base, key, _TIMEOUT_S) as client,
+    ):
         names = _embedders(client) if experts == "all" else experts.split(",")
         with counting(names, len(texts) + len(found.documents)) as step:
             for name in names:
@@ -69,13 +72,8 @@ def _by_figure(item: tuple[str, float]) -> float:
     return -item[1]
 
 
-def _client(base: str, key: str | None) -> httpx2.Client:
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    return httpx2.Client(base_url=base, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
-
-
 def _embedders(client: httpx2.Client) -> list[str]:
-    about = [model["pointsman"] for model in _answered(client.get("/v1/models"))["data"]]
+    about = [model["pointsman"] for model in told(client, "GET", "/v1/models")["data"]]
     named = {each["expert"] for each in about if each.get("api") == "embeddings"}
     if not named:
         raise ConfigError("no expert of this gateway makes embeddings")
@@ -88,15 +86,8 @@ def _embedded(
     vectors: list[list[float]] = []
     for start in range(0, len(texts), _AT_ONCE):
         body = {"model": expert, "input": texts[start : start + _AT_ONCE]}
-        answer = _answered(client.post("/v1/embeddings", json=body))
+        answer = told(client, "POST", "/v1/embeddings", body)
         for item in answer["data"]:
             vectors.append(item["embedding"])
             step(expert)
     return np.asarray(vectors, dtype=np.float32)
-
-
-def _answered(answer: httpx2.Response) -> dict[str, Any]:
-    body: dict[str, Any] = answer.json()
-    if answer.status_code != 200:
-        raise ConfigError(f"the gateway answered {answer.status_code}: {body['error']['message']}")
-    return body

@@ -11,7 +11,7 @@ import typer
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from gateway.cli.console import out, say
-from gateway.cli.options import Config, Seed
+from gateway.cli.options import Config, LedgerUrl, Seed
 from gateway.cli.window import Since, day
 from gateway.errors import ConfigError
 from gateway.ledger.database import existing
@@ -28,7 +28,7 @@ commands = typer.Typer(help="Drivers of rounds: models that ask others.", no_arg
 def traces(
     expert: Annotated[str, typer.Option(help="The composition of kind rounds.")],
     file: Annotated[Path, typer.Option("--out", help="JSONL file, for `train --traces`.")],
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     least_score: Annotated[float, typer.Option(min=0, max=1, help="Of the answer.")] = 1.0,
     since: Since = None,
     config: Config = None,

@@ -11,7 +11,7 @@ import typer
 from eval.sources import read_outcomes
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.options import AsJson, Config
+from gateway.cli.options import AsJson, Config, FromLedger, OfVersion, Promote, Tags
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
@@ -69,10 +69,10 @@ def admit(
     name: Name,
     expert: Annotated[str, typer.Option(help="Id of the new expert.")],
     probes: Annotated[Path | None, typer.Option(help="Outcomes: parquet, csv, jsonl.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
-    version: Annotated[str | None, typer.Option(help="Of this version, not what serves.")] = None,
-    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    ledger: FromLedger = None,
+    tag: Tags = None,
+    version: OfVersion = None,
+    promote: Promote = False,
     config: Config = None,
     json: AsJson = False,
 ) -> None:
@@ -104,10 +104,10 @@ def admit(
 def learn(
     name: Name,
     data: Annotated[Path | None, typer.Option(help="New outcomes: parquet, csv, jsonl.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
-    version: Annotated[str | None, typer.Option(help="Of this version, not what serves.")] = None,
-    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    ledger: FromLedger = None,
+    tag: Tags = None,
+    version: OfVersion = None,
+    promote: Promote = False,
     config: Config = None,
     json: AsJson = False,
 ) -> None:

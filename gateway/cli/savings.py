@@ -9,7 +9,7 @@ import typer
 
 from eval.ope.asked import Asked
 from gateway.cli.console import out, say, show_json, show_table
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.cli.window import Since, Until, day
 from gateway.dashboard.money import dollars
 from gateway.ledger.cards import latest_cards
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def savings(
     router: Annotated[str | None, typer.Option(help="Which; default: routing.router.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     since: Since = None,
     until: Until = None,
     report: Annotated[Path | None, typer.Option(help="Folder for savings.html.")] = None,

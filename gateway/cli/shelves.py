@@ -11,13 +11,12 @@ import numpy as np
 import typer
 
 from eval.best_answers import ExampleRules, GradedAnswer, best_answers
-from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import out, say, show_json
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.graded import parse_tags
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import ApiKey, AsJson, Config, LedgerUrl, Seed, Tags, Url
 from gateway.cli.progress import stages
-from gateway.distilling import distilled
+from gateway.cli.writing import Writer
 from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.answers import graded_answers
 from gateway.ledger.database import existing
@@ -35,14 +34,14 @@ def build(
     distiller: Annotated[
         str | None, typer.Option(help="Expert that writes guidelines; none: answers as they are.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    tag: Tags = None,
     objective: Annotated[str, typer.Option(help="Which scores.")] = "quality",
     then: Annotated[str | None, typer.Option(help="Objective that settles ties.")] = None,
     at_least: Annotated[float, typer.Option(min=0, max=1, help="Lowest good score.")] = 1.0,
     most: Annotated[int, typer.Option(min=1, help="Most questions.")] = 2000,
     encoder: Annotated[str, typer.Option(help="tfidf, static, minilm or hashing.")] = "tfidf",
     seed: Seed = 0,
-    ledger: Annotated[str | None, typer.Option(help="Database URL; default: configured.")] = None,
+    ledger: LedgerUrl = None,
     url: Url = None,
     key: ApiKey = None,
     config: Config = None,
@@ -103,7 +102,7 @@ def _guidelines(
     key: str | None,
 ) -> list[ShelfExample]:
     with some_gateway(url, settings) as base, stages() as progress:
-        written = distilled(base, distiller, questions, key=key, progress=progress)
+        written = Writer(base, distiller, key, progress).guidelines(questions)
     examples = [
         ShelfExample(answers[0].prompt, text, answers[0].task)
         for answers, text in zip(questions, written, strict=True)

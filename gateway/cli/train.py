@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from eval.sources import read_outcomes
-from gateway.cli.chat import ApiKey, Url
 from gateway.cli.console import out, say, show_json
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.evaluate import Form, form_of
 from gateway.cli.graded import ledger_table, parse_tags
-from gateway.cli.instructing import written_instructions
-from gateway.cli.options import AsJson, Config, Seed
+from gateway.cli.options import ApiKey, AsJson, Config, FromLedger, Promote, Seed, Tags, Url
 from gateway.cli.progress import stages
 from gateway.cli.vectors import Folder, vector_store
+from gateway.cli.writing import Writer
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.cards import CardSettings
@@ -37,15 +36,15 @@ def register(app: typer.Typer) -> None:
 def train(
     router: Annotated[str, typer.Option(help="What the router is called.")] = "default",
     data: Annotated[Path | None, typer.Option(help="Outcome table: parquet, csv, jsonl.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Database URL of a ledger.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="name=value that requests carry.")] = None,
+    ledger: FromLedger = None,
+    tag: Tags = None,
     estimator: Annotated[
         str, typer.Option(help="knn, ridge, ... or, with an encoder, knn+static.")
     ] = DEFAULT_ESTIMATOR,
     epsilon: Annotated[float, typer.Option(min=0, max=1, help="Share of exploration.")] = 0.02,
     seed: Seed = 0,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Write here instead.")] = None,
-    promote: Annotated[bool, typer.Option(help="Serve it at once.")] = False,
+    promote: Promote = False,
     config: Config = None,
     form: Form = "auto",
     vectors: Folder = None,
@@ -107,7 +106,7 @@ def _instructions(
     if Recipe.read(estimator).estimator != "instruction":
         raise ConfigError("--instructor goes with --estimator instruction only")
     with some_gateway(url, settings) as base, stages() as progress:
-        written = written_instructions(base, model, table.prompts, key=key, progress=progress)
+        written = Writer(base, model, key, progress).instructions(table.prompts)
     say(f"{model} described {len(written)} templates of requests")
     return written
 

@@ -9,6 +9,7 @@ import anyio
 import httpx2
 
 from experts.compose.rounds.briefing import ASSIST
+from experts.connecting import bearer
 from routers.rounds.episodes import Question, Reply
 from routers.rounds.reward import Paid
 
@@ -42,7 +43,7 @@ class EndpointPool:
         self.failures: list[str] = []
         self._url = url
         self._prices = dict(prices)
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._headers = bearer(key)
         self._reply_tokens = reply_tokens
         self._at_once = at_once
 

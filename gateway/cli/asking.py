@@ -1,0 +1,49 @@
+"""How commands ask a gateway that runs: with a key, and every failure as one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+
+from experts.connecting import bearer
+from gateway.errors import GatewayError
+
+
+class EndpointError(GatewayError):
+    """The gateway could not be asked, or refused; then the message is its own."""
+
+
+def client_of(url: str, key: str | None, timeout_s: float) -> httpx2.Client:
+    """A client of the gateway at `url`, without `/v1`, that shows `key`."""
+    # A proxy from the environment would see prompts and keys that no one sent its way.
+    return httpx2.Client(
+        base_url=url.rstrip("/"), headers=bearer(key), timeout=timeout_s, trust_env=False
+    )
+
+
+def told(client: httpx2.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    """What the gateway answers, as JSON.
+
+    Raises:
+        EndpointError: Nobody answers, what answers is no gateway, or it refuses.
+    """
+    try:
+        answer = client.request(method, path, json=body)
+    except httpx2.TransportError as error:
+        raise EndpointError(f"no gateway answers at {client.base_url}: {error}") from error
+    if answer.is_error:
+        raise EndpointError(refusal(answer))
+    try:
+        said: dict[str, Any] = answer.json()
+    except ValueError as error:
+        raise EndpointError(f"what answers at {client.base_url} is no gateway of ours") from error
+    return said
+
+
+def refusal(answer: httpx2.Response) -> str:
+    """Why it refused, in its own words; an answer that is none of ours is shown as it begins."""
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}: {answer.text[:200]}"
