@@ -45,7 +45,7 @@ from gateway.ledger.opening import open_ledger
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import card_row
 from gateway.ledger.store import Ledger
-from gateway.local import NO_ENGINES, Endpoints
+from gateway.local import NO_ENGINES, RunningEngines
 from gateway.outcomes.afterwards import Afterwards, Scoring
 from gateway.pool import Pool
 from gateway.reload.board import Entry
@@ -83,7 +83,7 @@ def build_gateway(
     *,
     seed: int | None = None,
     redactor: Redactor | None = None,
-    endpoints: Endpoints = NO_ENGINES,
+    engines: RunningEngines = NO_ENGINES,
 ) -> Gateway:
     """Open the ledger, load the routers, and put everything together.
 
@@ -92,7 +92,7 @@ def build_gateway(
         experts: The pool.
         seed: Of all chance; None: another each time.
         redactor: Takes secrets out of log lines.
-        endpoints: The engines that run for experts of the pool.
+        engines: Those that run for experts of the pool.
 
     Raises:
         ConfigError, LedgerError: Something that is configured can't be used.
@@ -104,7 +104,7 @@ def build_gateway(
     show_drifts(metrics, store)
     bodies = Bodies()
     metrics.gauge("bodies_bytes", "Memory set aside for request bodies.", lambda: bodies.held)
-    line = open_line(settings, endpoints)
+    line = open_line(settings, engines)
     redactor = redactor or Redactor(secrets_of(settings))
     lasting = Lasting(
         database=engine,

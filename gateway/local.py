@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from experts.engines.base import EngineSpec
 from experts.engines.keeper import Listener
@@ -37,25 +37,39 @@ class Endpoint:
         rates: How fast a packaged model was measured to be; None for others.
         api_key: What the engine wants to be told.
         engine: The expert that owns the engine; "" for itself.
-        desk: The socket where to hear whether it is awake; "" if nobody looks after it.
     """
 
     base_url: str
     rates: Rates | None = None
     api_key: str | None = field(default=None, repr=False)
     engine: str = ""
-    desk: str = ""
 
 
 Endpoints = Mapping[str, Endpoint]
-NO_ENGINES: Endpoints = MappingProxyType({})
+
+
+class RunningEngines(NamedTuple):
+    """What processes that call engines of ours have to know.
+
+    Attributes:
+        endpoints: Where each expert on one is asked.
+        desk: The socket where to hear who is awake, and to have more come; "" if nobody looks after
+            them.
+    """
+
+    endpoints: Endpoints = MappingProxyType({})
+    desk: str = ""
+
+
+NO_ENGINES = RunningEngines()
 
 
 @contextmanager
-def local_engines(settings: Settings, listener: Listener | None = None) -> Iterator[Endpoints]:
+def local_engines(settings: Settings, listener: Listener | None = None) -> Iterator[RunningEngines]:
     """Run an engine for every local expert of `settings` while the context is open.
 
-    Those that take turns in memory start if they fit, the most asked first.
+    Those that take turns in memory start if they fit, the most asked first. Where there is none, a
+    reload can have some come.
 
     Raises:
         ExpertConfigError: A package is not installed; the message has the command that does. Or a
@@ -63,11 +77,7 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
         EngineStartError: An engine did not come up; the message has the end of its log.
     """
     check_devices([one.device() for one in settings.devices])
-    entries = engine_entries(settings)
-    if not entries:
-        yield {}
-        return
-    specs = [spec_of(entry, settings) for entry in entries]
+    specs = [spec_of(entry, settings) for entry in engine_entries(settings)]
     first = awake_first(settings)
     with ExitStack() as stack:
         desk = stack.enter_context(desk_for(steward_of(settings)))
@@ -80,10 +90,10 @@ def local_engines(settings: Settings, listener: Listener | None = None) -> Itera
         logs = settings.data_dir / "logs"
         supervisor = stack.enter_context(Supervisor(specs, logs, on_change=told, drain=desk.drain))
         fleet = EngineFleet(supervisor, desk, settings)
-        endpoints = fleet.endpoints()
+        running = RunningEngines(fleet.endpoints(), str(desk.path))
         start_together(supervisor, first)
         stack.enter_context(desk.looking_after(supervisor, fleet))
-        yield endpoints
+        yield running
 
 
 class EngineFleet:
@@ -112,7 +122,6 @@ class EngineFleet:
                 rates,
                 api_key,
                 spec.expert_id,
-                str(self._desk.path),
             )
             for spec in self._supervisor.specs()
             for rates in [_rates(spec, self._supervisor, self._data_dir)]

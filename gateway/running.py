@@ -28,7 +28,7 @@ from gateway.fast.protocol import FastProtocol
 from gateway.files import raise_file_limit
 from gateway.ledger.upkeep import upkeep
 from gateway.listeners import check_exposure, listen
-from gateway.local import Endpoints, plain_endpoints
+from gateway.local import RunningEngines, plain_endpoints
 from gateway.machine_price import Renewal
 from gateway.patience import Patience
 from gateway.pool import build_experts
@@ -47,16 +47,16 @@ _NEW_OBJECTS = 20_000
 """Between two searches for garbage among them."""
 
 
-def make_app(settings: Settings, endpoints: Endpoints, *, seed: int | None = None) -> FastAPI:
+def make_app(settings: Settings, engines: RunningEngines, *, seed: int | None = None) -> FastAPI:
     """The application on top of local engines that already run."""
-    experts = build_experts(settings, endpoints)
-    return create_app(build_gateway(settings, experts, seed=seed, endpoints=endpoints))
+    experts = build_experts(settings, engines.endpoints)
+    return create_app(build_gateway(settings, experts, seed=seed, engines=engines))
 
 
 def serve_forever(
     path: Path | None,
     configuration: Configuration,
-    endpoints: Endpoints,
+    engines: RunningEngines,
     overrides: Mapping[str, Any],
 ) -> None:
     """Serve until told to stop; with several workers each is a process of its own.
@@ -64,7 +64,7 @@ def serve_forever(
     Args:
         path: The configuration's file, to be read again at a reload.
         configuration: What it says.
-        endpoints: The engines that run for its packaged experts.
+        engines: Those that run for its local experts.
         overrides: The `server` settings that the command line gave.
 
     Raises:
@@ -84,7 +84,7 @@ def serve_forever(
         stack.enter_context(trainer_beside(path, enabled=configuration.settings.retrain.enabled))
         settings = configuration.settings
         stack.enter_context(upkeep(settings.ledger_url, settings.ledger, Renewal(settings)))
-        shared = launched(path, configuration, endpoints, overrides, admin_port)
+        shared = launched(path, configuration, engines, overrides, admin_port)
         run = stack.enter_context(shared)
         redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
@@ -102,7 +102,7 @@ def serve_forever(
 def launched(
     path: Path | None,
     configuration: Configuration,
-    endpoints: Endpoints,
+    engines: RunningEngines,
     overrides: Mapping[str, Any],
     admin_port: int | None,
 ) -> Iterator[Path]:
@@ -111,11 +111,12 @@ def launched(
         run = Path(name)
         board = Board(run)
         board.publish(configuration.document.text, "start")
-        board.place(plain_endpoints(endpoints))
+        board.place(plain_endpoints(engines.endpoints))
         launch = {
             "config": str(path) if path else None,
             "server": dict(overrides),
             "admin_port": admin_port,
+            "desk": engines.desk,
         }
         (run / _LAUNCH).write_text(json.dumps(launch), encoding="utf-8")
         yield run
@@ -152,14 +153,14 @@ def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
         run: The directory that its processes share, see `launched`.
         redactor: Takes secrets out of log lines, those of later configurations too.
     """
-    origin, admin_port = _origin(run), _launch(run)["admin_port"]
+    origin, launch = _origin(run), _launch(run)
     settings = origin.configuration.settings
-    endpoints = origin.source.endpoints(settings)
-    experts = build_experts(settings, endpoints)
-    gateway = build_gateway(settings, experts, redactor=redactor, endpoints=endpoints)
+    engines = RunningEngines(origin.source.endpoints(settings), launch["desk"])
+    experts = build_experts(settings, engines.endpoints)
+    gateway = build_gateway(settings, experts, redactor=redactor, engines=engines)
     if settings.server.workers > 1:
         gateway.telemetry.metrics.share(run / "figures")
-    app = create_app(gateway, admin_port=admin_port, origin=origin)
+    app = create_app(gateway, admin_port=launch["admin_port"], origin=origin)
     rarely_collected()
     return app
 

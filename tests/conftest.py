@@ -23,7 +23,7 @@ from gateway.app import build_gateway, create_app
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
-from gateway.local import NO_ENGINES, Endpoints
+from gateway.local import NO_ENGINES, RunningEngines
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
@@ -102,7 +102,7 @@ def serving(folder: Path) -> Iterator[Serve]:
         def start(
             experts: Mapping[str, Expert],
             admin_port: int | None = None,
-            endpoints: Endpoints = NO_ENGINES,
+            engines: RunningEngines = NO_ENGINES,
             **sections: Any,
         ) -> Served:
             entries = [{"id": name, "base_url": "http://127.0.0.1:9/v1"} for name in experts]
@@ -112,7 +112,7 @@ def serving(folder: Path) -> Iterator[Serve]:
             settings = Settings.model_validate(
                 {"experts": entries, "ledger": ledger, "data_dir": str(folder), **sections}
             )
-            gateway = build_gateway(settings, experts, seed=1, endpoints=endpoints)
+            gateway = build_gateway(settings, experts, seed=1, engines=engines)
             app = create_app(gateway, admin_port=admin_port)
             url = stack.enter_context(background_server(app))
             client = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)

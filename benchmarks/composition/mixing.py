@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.composition.asking import asked, command, ledger_in, settings_in, with_interval
 from eval.intervals import ClusterBootstrap
 from gateway.collecting import Prompt, read_prompts
-from gateway.local import Endpoints, local_engines
+from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 
 TASKS = ("facts", "opposites", "past_tense", "classification", "extraction", "logic")
@@ -80,15 +80,15 @@ def _measured(
     folder: Path, learned: Sequence[Prompt], held_out: Sequence[Prompt]
 ) -> list[dict[str, Any]]:
     examples, guidelines = folder / "examples.shelf", folder / "guidelines.shelf"
-    with local_engines(settings_in(folder)) as endpoints:
-        with background_server(make_app(settings_in(folder), endpoints, seed=0)) as url:
+    with local_engines(settings_in(folder)) as engines:
+        with background_server(make_app(settings_in(folder), engines, seed=0)) as url:
             asked(url, learned, ["smollm2", "gemma"], MAX_TOKENS)
             ledger = ("--ledger", ledger_in(folder))
             command("shelves", "build", "--out", str(examples), *ledger)
             distil = ("--distiller", "smollm2", "--url", url)
             command("shelves", "build", "--out", str(guidelines), *ledger, *distil)
         made = compositions(examples, guidelines)
-        rows = _answered(folder, endpoints, held_out, made)
+        rows = _answered(folder, engines, held_out, made)
     return [
         {"name": name, "around": around, **rows[name], "base": rows[around]["scores"]}
         for name, around in {
@@ -101,13 +101,13 @@ def _measured(
 
 def _answered(
     folder: Path,
-    endpoints: Endpoints,
+    engines: RunningEngines,
     held_out: Sequence[Prompt],
     made: Mapping[str, tuple[str, dict[str, Any]]],
 ) -> dict[str, dict[str, Any]]:
     entries = [{"id": name, **entry} for name, (_, entry) in made.items()]
     found = {}
-    with background_server(make_app(settings_in(folder, *entries), endpoints, seed=0)) as url:
+    with background_server(make_app(settings_in(folder, *entries), engines, seed=0)) as url:
         for name in ("smollm2", "gemma", *made):
             rows = {row["query_id"]: row for row in asked(url, held_out, [name], MAX_TOKENS).rows}
             answers = [rows.get(prompt.query_id) for prompt in held_out]

@@ -36,7 +36,7 @@ from eval.graders.mentions import MentionsCheck
 from eval.intervals import ClusterBootstrap
 from experts.compose.choices import lettered, picked
 from gateway.collecting import Collected, Prompt, read_prompts
-from gateway.local import Endpoints, local_engines
+from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 
 WORDS = ("facts", "opposites", "past_tense", "spanish")
@@ -117,9 +117,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parts = _parts(folder, given.per_task)
-        with local_engines(settings_in(folder)) as endpoints:
-            plain = _plain(folder, endpoints, parts)
-            answers = plain | _composed(folder, endpoints, parts)
+        with local_engines(settings_in(folder)) as engines:
+            plain = _plain(folder, engines, parts)
+            answers = plain | _composed(folder, engines, parts)
     found = [
         _row(form, model, way, answers, parts)
         for form, model, way in dict.fromkeys(key[:3] for key in answers)
@@ -178,10 +178,10 @@ def _answer(prompt: Prompt) -> str:
     return prompt.check.answers[0] if isinstance(prompt.check, MentionsCheck) else ""
 
 
-def _plain(folder: Path, endpoints: Endpoints, parts: Sequence[Part]) -> Answers:
+def _plain(folder: Path, engines: RunningEngines, parts: Sequence[Part]) -> Answers:
     """Each model's answer to each plain question; the shelves are made of them."""
     found: Answers = {}
-    with background_server(make_app(settings_in(folder), endpoints, seed=0)) as url:
+    with background_server(make_app(settings_in(folder), engines, seed=0)) as url:
         for part in parts:
             tags = {"form": part.form, "half": str(part.half)}
             came = asked(url, part.prompts, NAMES, MAX_TOKENS, tags=tags)
@@ -198,7 +198,7 @@ def _plain(folder: Path, endpoints: Endpoints, parts: Sequence[Part]) -> Answers
     return found
 
 
-def _composed(folder: Path, endpoints: Endpoints, parts: Sequence[Part]) -> Answers:
+def _composed(folder: Path, engines: RunningEngines, parts: Sequence[Part]) -> Answers:
     """The answers by every other way."""
     entries = {
         (number, way, model): {"id": f"{way.replace(' ', '-')}-{model}-{number}", **entry}
@@ -208,7 +208,7 @@ def _composed(folder: Path, endpoints: Endpoints, parts: Sequence[Part]) -> Answ
     }
     found: Answers = {}
     settings = settings_in(folder, *entries.values())
-    with background_server(make_app(settings, endpoints, seed=0)) as url:
+    with background_server(make_app(settings, engines, seed=0)) as url:
         for number, way in dict.fromkeys(key[:2] for key in entries):
             part, ids = parts[number], {name: entries[number, way, name]["id"] for name in NAMES}
             came = asked(url, part.prompts, list(ids.values()), MAX_TOKENS)

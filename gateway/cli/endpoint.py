@@ -35,8 +35,8 @@ def is_up(url: str) -> bool:
 def running_gateway(settings: Settings, *, seed: int | None = None) -> Iterator[str]:
     """Start local engines and a gateway, yield its URL, stop both."""
     with (
-        local_engines(settings, announce) as endpoints,
-        background_server(make_app(settings, endpoints, seed=seed)) as url,
+        local_engines(settings, announce) as engines,
+        background_server(make_app(settings, engines, seed=seed)) as url,
     ):
         yield url
 

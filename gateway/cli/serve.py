@@ -44,9 +44,9 @@ def serve(
         raise FaultyConfigError(faults)
     for warning in find_warnings(configuration):
         say(f"[yellow]warning[/] {escape(str(warning))}")
-    with local_engines(settings, announce) as endpoints:
+    with local_engines(settings, announce) as engines:
         _announce(settings)
-        serve_forever(config, configuration, endpoints, overrides)
+        serve_forever(config, configuration, engines, overrides)
 
 
 def _announce(settings: Settings) -> None:

@@ -20,31 +20,28 @@ Problem = tuple[Place, str]
 _LATER = "can't change while the gateway runs; restart it"
 
 
-def needs_restart(old: Settings, new: Settings, *, engines: bool) -> Iterator[Problem]:
+def needs_restart(old: Settings, new: Settings) -> Iterator[Problem]:
     """Every change that only a restart can make.
 
     Args:
         old: What is in force.
         new: What is to be.
-        engines: Whether this gateway was started with some, so that more can come.
     """
     before, after = restart_values(old), restart_values(new)
     for place in sorted(before.keys() | after.keys(), key=str):
         if before.get(place) != after.get(place):
             yield place, _LATER
-    yield from _engines(old, new, engines=engines)
+    yield from _engines(old, new)
 
 
-def _engines(old: Settings, new: Settings, *, engines: bool) -> Iterator[Problem]:
+def _engines(old: Settings, new: Settings) -> Iterator[Problem]:
     """What only a restart can change of the experts on engines of ours."""
     known = {e.id: e for e in old.experts if isinstance(e, ServedHere)}
     for index, entry in enumerate(new.experts):
         if not isinstance(entry, ServedHere):
             continue
         before = known.get(entry.id)
-        if not engines:
-            yield ("experts", index), "this gateway was started without engines; restart it"
-        elif before is not None and _engine(before) != _engine(entry):
+        if before is not None and _engine(before) != _engine(entry):
             yield ("experts", index), f"what its engine is started with {_LATER}"
         elif before is None and isinstance(entry, AdapterExpert):
             home = known.get(entry.engine)

@@ -90,9 +90,11 @@ class Reloader:
         return self._snapshots
 
     @property
-    def _line(self) -> Line | None:
-        """To whoever owns the engines, if this gateway was started with some."""
-        return self._snapshots.current.gateway.lasting.line
+    def _line(self) -> Line:
+        """To whoever owns the engines."""
+        line = self._snapshots.current.gateway.lasting.line
+        assert line is not None  # noqa: S101 - whatever serves a file has one
+        return line
 
     async def reload(self) -> Snapshot:
         """Serve what the file says now; the same text changes nothing.
@@ -135,7 +137,7 @@ class Reloader:
         """
         configuration = self._source.read(text, "posted")
         old = self._snapshots.current.gateway.settings
-        problems = needs_restart(old, configuration.settings, engines=self._line is not None)
+        problems = needs_restart(old, configuration.settings)
         return configuration, [str(configuration.document.fault(*problem)) for problem in problems]
 
     async def watch(self) -> None:
@@ -182,8 +184,6 @@ class Reloader:
     async def _serve(self, text: str, publish: Callable[[], Entry]) -> Snapshot:
         """Put a text in force, with all the engines that it wants, or leave everything as it is."""
         configuration = await anyio.to_thread.run_sync(self._checked, text)
-        if self._line is None:
-            return await self._put_in_force(configuration, publish)
         alone = self._source.board.alone
         with await anyio.to_thread.run_sync(alone, abandon_on_cancel=True):
             self._source.board.place(await _gained(self._line, text))
@@ -209,7 +209,7 @@ class Reloader:
     def _checked(self, text: str) -> Configuration:
         configuration = self._source.read(text)
         old = self._snapshots.current.gateway.settings
-        problems = needs_restart(old, configuration.settings, engines=self._line is not None)
+        problems = needs_restart(old, configuration.settings)
         if faults := [configuration.document.fault(*problem) for problem in problems]:
             raise FaultyConfigError(faults)
         return configuration
@@ -225,9 +225,8 @@ class Reloader:
     async def _swap(self, new: tuple[Configuration, Gateway], entry: Entry) -> Snapshot:
         configuration, gateway = new
         if entry.number != self._snapshots.current.number:
-            if self._line is not None:
-                endpoints = self._source.endpoints(configuration.settings)
-                self._line.residents.move_in(homes(endpoints))
+            endpoints = self._source.endpoints(configuration.settings)
+            self._line.residents.move_in(homes(endpoints))
             self._snapshots.swap(
                 Snapshot(gateway, configuration, entry.number, now(), entry.reason)
             )

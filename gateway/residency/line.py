@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from gateway.local import Endpoints
+from gateway.local import Endpoints, RunningEngines
 from gateway.residency.residents import Residents
 from gateway.residency.words import (
     MOST_BYTES,
@@ -33,21 +33,19 @@ _AGAIN_S = 0.2
 _SHOWN_S = 5.0
 
 
-def open_line(settings: Settings, endpoints: Endpoints) -> Line | None:
-    """The line to whoever owns the engines behind `endpoints`; None where nobody does."""
-    desks = {endpoint.desk for endpoint in endpoints.values() if endpoint.desk}
-    if not desks:
+def open_line(settings: Settings, engines: RunningEngines) -> Line | None:
+    """The line to whoever looks after these engines; None where nobody does."""
+    if not engines.desk:
         return None
-    (desk,) = desks
     residency = settings.residency
     residents = Residents(
-        homes(endpoints),
+        homes(engines.endpoints),
         residency.experts,
         queue=residency.queue,
         wait_s=residency.wait_s,
         down_s=settings.execution.max_wait_s,
     )
-    return Line(Path(desk), residents)
+    return Line(Path(engines.desk), residents)
 
 
 def homes(endpoints: Endpoints) -> dict[str, str]:

@@ -30,6 +30,7 @@ from experts.fake_anthropic import fake_anthropic
 from experts.fake_provider import fake_provider
 from gateway.api.reference import DescribedApp
 from gateway.api.routes import add_routes
+from gateway.local import local_engines
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
 
@@ -96,7 +97,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         sections = {"ledger": ledger, "data_dir": str(folder), "experts": experts, "keys": keys}
         path.write_text(json.dumps(sections))
         configuration = load_configuration(path)
-        app = serving_app(stack.enter_context(launched(path, configuration, {}, {}, None)))
+        engines = stack.enter_context(local_engines(configuration.settings))
+        app = serving_app(stack.enter_context(launched(path, configuration, engines, {}, None)))
         yield stack.enter_context(background_server(app))
 
 

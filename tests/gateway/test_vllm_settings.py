@@ -127,7 +127,7 @@ def test_what_a_server_is_started_with_needs_a_restart(
     before: str, after: str, refused: bool
 ) -> None:
     changed = settings_of(TEXT.replace(before, after))
-    problems = list(needs_restart(settings_of(), changed, engines=True))
+    problems = list(needs_restart(settings_of(), changed))
     assert bool(problems) is refused
 
 
@@ -136,7 +136,7 @@ def test_a_server_without_room_for_adapters_takes_none_later() -> None:
         entry = f"id: tiny, kind: vllm, model: m{room}"
         old = settings_of(f"experts: [{{{entry}}}]")
         new = settings_of(f"experts: [{{{entry}, adapters: {{law: p}}}}]")
-        problems = [why for _, why in needs_restart(old, new, engines=True)]
+        problems = [why for _, why in needs_restart(old, new)]
         assert ["takes none" in why for why in problems] == [True] * (not fits)
 
 
@@ -145,7 +145,8 @@ def test_a_server_that_runs_is_followed(tmp_path: Path) -> None:
         entry: dict[str, Any] = {"id": "here", "kind": "vllm", "base_url": fake.url}
         entry |= {"model": "there", "api_key": "sesame", "adapters": {"law": "/adapters/law"}}
         settings = Settings.model_validate({"experts": [entry], "data_dir": tmp_path})
-        with local_engines(settings) as endpoints:
+        with local_engines(settings) as engines:
+            endpoints = engines.endpoints
             assert endpoints["here"] == endpoints["law"]
             assert endpoints["here"].base_url == fake.url
             assert endpoints["here"].api_key == "sesame"
@@ -163,8 +164,8 @@ def test_adapters_come_and_go_by_themselves(tmp_path: Path) -> None:
             {"experts": [entry], "data_dir": tmp_path, "ledger": ledger}
         )
         with (
-            local_engines(settings) as endpoints,
-            background_server(make_app(settings, endpoints)) as url,
+            local_engines(settings) as engines,
+            background_server(make_app(settings, engines)) as url,
             httpx2.Client(base_url=url, timeout=30, trust_env=False) as client,
         ):
 

@@ -14,7 +14,7 @@ from experts.errors import ExpertConfigError
 from experts.packaged import packaged_model
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
-from gateway.local import Endpoints, local_engines
+from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from routers.shelf import Shelf
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def endpoints(folder: Path) -> Iterator[Endpoints]:
+def engines(folder: Path) -> Iterator[RunningEngines]:
     """The engines, which serve all gateways of this module."""
     pytest.importorskip("xllamacpp")
     for model in MODELS:
@@ -59,7 +59,7 @@ def endpoints(folder: Path) -> Iterator[Endpoints]:
 
 
 @pytest.fixture(scope="module")
-def shelf(folder: Path, endpoints: Endpoints) -> Path:
+def shelf(folder: Path, engines: RunningEngines) -> Path:
     """Guidelines that SmolLM2 wrote of what it and Gemma answered rightly."""
     prompts, path = folder / "prompts.jsonl", folder / "guidelines.shelf"
     lines = [
@@ -73,7 +73,7 @@ def shelf(folder: Path, endpoints: Endpoints) -> Path:
     ]
     prompts.write_text("\n".join(map(json.dumps, lines)))
     url = f"sqlite:///{folder}/ledger.db"
-    with background_server(make_app(settings_in(folder), endpoints, seed=0)) as base:
+    with background_server(make_app(settings_in(folder), engines, seed=0)) as base:
         told = ("--experts", "smollm2,gemma", "--url", base, "--max-tokens", "16")
         run("collect", "--prompts", str(prompts), *told)
         words = ("--ledger", url, "--distiller", "smollm2", "--url", base)
@@ -82,7 +82,7 @@ def shelf(folder: Path, endpoints: Endpoints) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path, endpoints: Endpoints, shelf: Path) -> Iterator[httpx2.Client]:
+def client(folder: Path, engines: RunningEngines, shelf: Path) -> Iterator[httpx2.Client]:
     both = ["smollm2", "gemma"]
     compositions = (
         {"id": "mixed", "mixture": {"of": both, "aggregator": "smollm2", "draft_tokens": 16}},
@@ -95,7 +95,7 @@ def client(folder: Path, endpoints: Endpoints, shelf: Path) -> Iterator[httpx2.C
     )
     settings = settings_in(folder, *compositions)
     with (
-        background_server(make_app(settings, endpoints, seed=0)) as url,
+        background_server(make_app(settings, engines, seed=0)) as url,
         httpx2.Client(base_url=url, timeout=120.0, trust_env=False) as client,
     ):
         yield client

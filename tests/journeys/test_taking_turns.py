@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
@@ -67,7 +68,7 @@ def _is_up(url: str) -> bool:
         return False
 
 
-def engines_of(server: subprocess.Popen[str]) -> list[int]:
+def engines_of(server: subprocess.Popen[Any]) -> list[int]:
     """Processes that serve a model, below `server`."""
     children = Path(f"/proc/{server.pid}/task").glob("*/children")
     pids = [int(pid) for file in children for pid in file.read_text().split()]

@@ -17,7 +17,7 @@ from experts.engines.keeper import Backoff, Timing
 from experts.engines.states import EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.fake_provider import fake_provider
-from gateway.local import Endpoint
+from gateway.local import Endpoint, RunningEngines
 from gateway.local_specs import engine_entries, spec_of
 from gateway.residency.desk import desk_for
 from gateway.residency.first import steward_of
@@ -121,9 +121,10 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         )
         stack.enter_context(desk.looking_after(supervisor))
         url, key = supervisor.base_url("tiny"), supervisor.api_key("tiny")
-        endpoint = Endpoint(url, None, key, "tiny", str(desk.path))
+        endpoint = Endpoint(url, None, key, "tiny")
         endpoints = dict.fromkeys(supervisor.state("tiny").serves, endpoint)
-        url = stack.enter_context(background_server(make_app(settings, endpoints, seed=0)))
+        engines = RunningEngines(endpoints, str(desk.path))
+        url = stack.enter_context(background_server(make_app(settings, engines, seed=0)))
         client = stack.enter_context(
             httpx2.Client(base_url=url, timeout=PATIENCE_S, trust_env=False)
         )

@@ -55,8 +55,8 @@ def turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turns]:
     path.write_text(json.dumps(_settings(folder, python)))
     configuration = load_configuration(path)
     with ExitStack() as stack:
-        endpoints = stack.enter_context(local_engines(configuration.settings))
-        run = stack.enter_context(launched(path, configuration, endpoints, {}, None))
+        engines = stack.enter_context(local_engines(configuration.settings))
+        run = stack.enter_context(launched(path, configuration, engines, {}, None))
         url = stack.enter_context(background_server(serving_app(run)))
         client = httpx2.Client(base_url=url, timeout=PATIENCE_S, trust_env=False)
         yield Turns(stack.enter_context(client), path)

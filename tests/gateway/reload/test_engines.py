@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from experts.fake_http import serving
+from experts.fake_provider import FakeProvider
 from experts.fake_vllm import FakeVllm
-from tests.gateway.reload.conftest import Running, Start
+from tests.gateway.reload.conftest import Running, Start, expert
 
 SERVER = Path(__file__).parents[2] / "experts" / "engines" / "fake_vllm_server.py"
 _TRIES = 400
@@ -107,6 +108,28 @@ def test_servers_come_and_go_and_lose_no_request(start: Start, fake: FakeVllm) -
     assert anyio.run(comes_true, ended)
     assert running.ask("two").status_code == 404
     assert said(running, "tiny") == "tiny says hello"
+
+
+def test_a_gateway_without_engines_gains_its_first_and_loses_its_last(
+    start: Start, provider: FakeProvider
+) -> None:
+    remote = expert("a", provider.url)
+    running = start(experts=[remote])
+    other = running.another()
+    assert running.experts()[0]["engine"] is None
+    broken = ours("broken", sys.executable, "-c", "raise SystemExit(3)")
+    answer = running.reload(experts=[remote, ours("two"), broken])
+    assert answer.status_code == 409
+    assert "ended with exit code 3" in answer.json()["error"]["message"]
+    assert running.ask("two").status_code == 404
+    for _ in range(2):
+        assert running.reload(experts=[remote, ours("two")]).status_code == 200
+        assert said(running, "two") == "two says hello"
+        assert anyio.run(comes_true, lambda: other.ask("two").status_code == 200), "it follows"
+        assert running.reload(experts=[remote]).status_code == 200
+        assert running.ask("two").status_code == 404
+        assert anyio.run(comes_true, lambda: other.ask("two").status_code == 404), "it follows"
+    assert running.ask("a").status_code == 200
 
 
 def test_a_server_that_does_not_come_up_changes_nothing(start: Start, fake: FakeVllm) -> None:

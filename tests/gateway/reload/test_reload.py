@@ -86,15 +86,6 @@ def test_what_only_a_restart_can_change_is_refused(
     assert running.config()["number"] == 1
 
 
-def test_an_engine_that_does_not_run_can_not_be_added(
-    running: Running, provider: FakeProvider
-) -> None:
-    packaged = {"kind": "packaged", "package": "smollm2-135m-instruct", "id": "small"}
-    answer = running.reload(experts=[expert("a", provider.url), packaged])
-    assert answer.status_code == 400
-    assert "was started without engines; restart it" in answer.json()["error"]["message"]
-
-
 def test_unchanged_experts_go_on_as_they_are(running: Running, provider: FakeProvider) -> None:
     before = dict(running.gateway.pool.experts)
     assert running.ask("a").status_code == 200

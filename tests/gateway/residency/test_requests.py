@@ -18,7 +18,7 @@ from experts.engines.load import EngineLoad
 from experts.engines.states import ENDED, EngineStatus
 from experts.fake_provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
-from gateway.local import Endpoint
+from gateway.local import Endpoint, RunningEngines
 from tests.conftest import Serve, Served
 from tests.gateway.residency.pretended import FakeEngines, owner
 
@@ -31,10 +31,11 @@ def gateway(
     serve: Serve, remote: Remote, **sections: object
 ) -> Iterator[tuple[Served, FakeEngines, FakeProvider]]:
     with owner(wake_s=20.0) as engines, fake_provider() as provider:
-        endpoints = {n: Endpoint(provider.url, engine=n, desk=str(engines.desk.path)) for n in "ab"}
+        endpoints = {n: Endpoint(provider.url, engine=n) for n in "ab"}
+        running = RunningEngines(endpoints, str(engines.desk.path))
         experts = {n: remote(n, provider.url, quality_prior=QUALITIES[n]) for n in "ab"}
         residency = {"memory_gb": 1, "experts": {n: {"memory_gb": 1} for n in "ab"}}
-        served = serve(experts, endpoints=endpoints, residency=residency, **sections)
+        served = serve(experts, engines=running, residency=residency, **sections)
         yield served, engines, provider
 
 
