@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from eval.errors import ComparisonError
 from eval.judging.debias import length_weight
 from eval.judging.gate import ObjectiveGate, Preferences
 from routers.base import Encoder
 from routers.errors import ArtifactError, RoutingError
-from routers.records import Floats
+from routers.records import Floats, State
 from routers.registry import encoder_class
+from routers.state_files import load_state, save_state
+from routers.states import join_states, part_state
 
-FORMAT = 1
-MANIFEST, ARRAYS = "manifest.json", "gate.safetensors"
+_KIND = "gate of a judge"
 _GATE = ("hidden_DH", "bias_H", "out_HK", "bias_K")
 _FEWEST = 20
 _HELD_OUT = 5
@@ -151,65 +147,44 @@ class FittedGate:
         told = ", ".join(f"{name} {share:.0%}" for name, share in shares)
         return Judged(float(self.score([prompt], score_1K, [length])[0]), told)
 
-    def save(self, home: Path) -> None:
-        """Write a manifest and the arrays; the manifest comes last, with the hash of the arrays."""
-        params, arrays = self.encoder.state()
-        held = {f"encoder/{name}": array for name, array in arrays.items()}
-        held |= {f"gate/{name}": getattr(self.gate, name) for name in _GATE}
-        content = save_arrays({name: np.ascontiguousarray(array) for name, array in held.items()})
-        manifest = {
-            "format": FORMAT,
+    def state(self) -> State:
+        params = {
             "objectives": list(self.objectives),
-            "encoder": {"kind": self.encoder.name, "params": params},
+            "encoder_kind": self.encoder.name,
             "scale": self.gate.scale,
-            "length_weight": self.length_weight_K.tolist(),
             "length": self.length,
             "about": dict(self.about),
-            "sha256": hashlib.sha256(content).hexdigest(),
         }
-        # A gateway, which only loads, needs nothing of what makes reports.
-        from eval.report import write_whole
-
-        home.mkdir(parents=True, exist_ok=True)
-        written = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-        write_whole(home / ARRAYS, lambda path: path.write_bytes(content))
-        write_whole(home / MANIFEST, lambda path: path.write_bytes(written))
+        arrays = {name: getattr(self.gate, name) for name in _GATE}
+        arrays["length_weight_K"] = self.length_weight_K
+        return join_states((params, arrays), {"encoder": self.encoder.state()})
 
     @classmethod
-    def load(cls, home: Path) -> FittedGate:
+    def from_state(cls, state: State) -> FittedGate:
+        params, arrays = state
+        encoder = encoder_class(params["encoder_kind"]).from_state(part_state(state, "encoder"))
+        gate = ObjectiveGate(**{name: arrays[name] for name in _GATE}, scale=params["scale"])
+        objectives, weight_K = tuple(params["objectives"]), arrays["length_weight_K"]
+        return cls(objectives, encoder, gate, weight_K, params["length"], params["about"])
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, in folders that are made if need be."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_state(_KIND, self.state(), path)
+
+    @classmethod
+    def load(cls, path: Path) -> FittedGate:
         """Read it back.
 
         Raises:
-            ArtifactError: A file is missing, damaged, or of another format.
+            ArtifactError: The file is missing, damaged, or no gate of this version.
         """
         try:
-            manifest = orjson.loads((home / MANIFEST).read_bytes())
-            content = (home / ARRAYS).read_bytes()
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise ArtifactError(f"no gate can be loaded from '{home}': {error}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise ArtifactError(f"'{home / MANIFEST}' is no gate of format {FORMAT}; fit it again")
-        if manifest.get("sha256") != hashlib.sha256(content).hexdigest():
-            raise ArtifactError(f"'{home / ARRAYS}' is not what the manifest says; fit it again")
-        try:
-            return cls._of(manifest, load_arrays(content))
-        except (SafetensorError, RoutingError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"'{home}' holds no gate of this version: {error}") from error
-
-    @classmethod
-    def _of(cls, manifest: Mapping[str, Any], held: Mapping[str, Any]) -> FittedGate:
-        described = manifest["encoder"]
-        arrays = {
-            name.removeprefix("encoder/"): array
-            for name, array in held.items()
-            if name.startswith("encoder/")
-        }
-        encoder = encoder_class(described["kind"]).from_state((described["params"], arrays))
-        hidden_DH, bias_H, out_HK, bias_K = (held[f"gate/{name}"] for name in _GATE)
-        gate = ObjectiveGate(hidden_DH, bias_H, out_HK, bias_K, manifest["scale"])
-        weight_K = np.array(manifest["length_weight"], dtype=np.float64)
-        objectives = tuple(manifest["objectives"])
-        return cls(objectives, encoder, gate, weight_K, manifest["length"], manifest["about"])
+            return cls.from_state(load_state(_KIND, path))
+        except (RoutingError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ArtifactError):
+                raise
+            raise ArtifactError(f"'{path}' holds no gate of this version: {error}") from error
 
 
 def tried(pairs: Pairs, encoder: Encoder, seed: int) -> Report:

@@ -13,6 +13,7 @@ from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.errors import ConfigError
 from gateway.ledger.database import existing
 from gateway.ledger.judged import book, opinions, wins
+from gateway.outcomes.questions import gate_file
 from gateway.settings.load import load_settings
 from gateway.settings.outcomes import JudgeSettings
 from gateway.settings.root import Settings
@@ -59,10 +60,10 @@ def fit(
         raise ConfigError(f"the preferences score {given}; judge {name} scores {wanted}")
     report = tried(found, make_encoder(encoder), seed)
     gate = FittedGate.fit(found, make_encoder(encoder), seed)
-    home = settings.data_dir / "judges" / name
-    gate.save(home)
+    file = _gate_file(settings, name)
+    gate.save(file)
     if json:
-        show_json({"judge": name, "path": str(home), **asdict(report)})
+        show_json({"judge": name, "path": str(file), **asdict(report)})
         return
     out.print(
         f"{report.pairs:,} preferences; of pairs not learned from the gate orders "
@@ -75,7 +76,7 @@ def fit(
             out.print(f"{objective}: {weight:.2g} taken out per token of length")
     if report.gate <= max(report.equal, report.best_single):
         out.print("[bold]It is no better than that: more preferences, or other objectives.[/]")
-    out.print(f"saved in {home}; a gateway uses it from its next reload on", soft_wrap=True)
+    out.print(f"saved in {file}; a gateway uses it from its next reload on", soft_wrap=True)
 
 
 @commands.command()
@@ -98,7 +99,7 @@ def rescore(
     with existing(ledger or settings.ledger_url) as engine:
         said = opinions(engine, source)
         if judge.objectives:
-            gate = FittedGate.load(settings.data_dir / "judges" / name)
+            gate = FittedGate.load(_gate_file(settings, name))
             found = by_gate(said, gate, source, judge.scores)
         else:
             found = without_length(said, source, judge.scores)
@@ -127,6 +128,10 @@ def _show(name: str, judge: JudgeSettings, found: Rescored, booked: int) -> None
     )
     for objective, weight in found.length_weight.items():
         out.print(f"{objective}: {weight:.2g} taken out per token of length")
+
+
+def _gate_file(settings: Settings, name: str) -> Path:
+    return gate_file(settings.data_dir / "judges", name)
 
 
 def _judge(settings: Settings, name: str) -> JudgeSettings:

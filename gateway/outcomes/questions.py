@@ -141,15 +141,20 @@ class ByObjectives:
         return rows
 
 
+def gate_file(gates: Path, judge: str) -> Path:
+    """Where the fitted gate of a judge is."""
+    return gates / f"{judge}.safetensors"
+
+
 def _gate(settings: JudgeSettings, gates: Path) -> FittedGate | None:
-    home = gates / settings.name
-    if not home.exists():
+    file = gate_file(gates, settings.name)
+    if not file.exists():
         return None
     # What fits gates takes a moment to load.
     from eval.judging.fitted import FittedGate
 
     try:
-        gate = FittedGate.load(home)
+        gate = FittedGate.load(file)
     except ArtifactError as error:
         _log.error("judge %s scores without its gate: %s", settings.name, error)
         return None

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from eval.errors import ComparisonError, SourceError
-from eval.judging.fitted import ARRAYS, MANIFEST, FittedGate, Pairs, tried
+from eval.judging.fitted import FittedGate, Pairs, tried
 from eval.judging.pair_files import read_pairs
 from routers.encoders import TfidfSvdEncoder
 from routers.errors import ArtifactError
+from routers.state_files import save_state
 
 OBJECTIVES = ("correct", "polite", "short")
 WEIGHT_CK = np.array([[0.85, 0.1, 0.05], [0.05, 0.85, 0.1]])
@@ -87,20 +88,22 @@ def test_it_comes_back_from_disk_and_nothing_that_was_changed_does(
     fitted: FittedGate, tmp_path: Path
 ) -> None:
     pairs, _ = preferred(20, 6)
-    fitted.save(tmp_path / "house")
-    again = FittedGate.load(tmp_path / "house")
-    assert sorted(path.name for path in (tmp_path / "house").iterdir()) == [ARRAYS, MANIFEST]
+    path = tmp_path / "judges" / "house.safetensors"
+    fitted.save(path)
+    again = FittedGate.load(path)
     np.testing.assert_array_equal(
         again.score(pairs.prompts, pairs.chosen_NK, pairs.length_N2[:, 0]),
         fitted.score(pairs.prompts, pairs.chosen_NK, pairs.length_N2[:, 0]),
     )
-    (tmp_path / "house" / ARRAYS).write_bytes(b"other")
-    with pytest.raises(ArtifactError, match="not what the manifest says"):
-        FittedGate.load(tmp_path / "house")
-    (tmp_path / "house" / MANIFEST).write_text("{}")
-    with pytest.raises(ArtifactError, match="no gate of format 1"):
-        FittedGate.load(tmp_path / "house")
-    with pytest.raises(ArtifactError, match="no gate can be loaded"):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="is damaged"):
+        FittedGate.load(path)
+    params, arrays = fitted.state()
+    save_state("gate of a judge", ({**params, "encoder_kind": "none"}, arrays), path)
+    with pytest.raises(ArtifactError, match="no gate of this version"):
+        FittedGate.load(path)
+    with pytest.raises(ArtifactError, match="can't be read"):
         FittedGate.load(tmp_path / "nowhere")
 
 

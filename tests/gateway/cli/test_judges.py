@@ -145,7 +145,7 @@ def test_a_gate_is_fitted_from_a_file_and_scores_what_is_in_the_book(home: Path)
     )
     assert told["gate"] > 0.85
     assert told["gate"] > told["equal"]
-    assert FittedGate.load(home / "judges" / "wide").objectives == OBJECTIVES
+    assert FittedGate.load(home / "judges" / "wide.safetensors").objectives == OBJECTIVES
     prompts = ("solve equation proof 1", "apologise customer letter 2", "solve integral proof 3")
     ids = asked(home, prompts, [20, 20, 20])
     with opened(f"sqlite:///{home}/ledger.db") as engine:

@@ -134,7 +134,7 @@ def test_every_objective_is_booked_for_itself(serve: Serve) -> None:
 
 def test_a_fitted_gate_makes_one_score_of_them(serve: Serve, tmp_path: Path) -> None:
     gate = FittedGate.fit(preferred(300, 1)[0], TfidfSvdEncoder(), seed=0)
-    gate.save(tmp_path / "judges" / "house")
+    gate.save(tmp_path / "judges" / "house.safetensors")
     served = graded(serve, "correct: 1\npolite: 0\nshort: 0", tmp_path)
     answer = served.ask("one", "solve equation proof 7")
     found = record(served, answer, lambda each: len(each["outcomes"]) >= 4)
