@@ -122,7 +122,7 @@ class MessageReader:
                 if delta.get("partial_json"):
                     block.has_input = True
                     yield self._arguments(block, str(delta["partial_json"]))
-            case _:
+            case str():
                 yield Delta(opaque=({"type": "content_block_delta", "delta": delta},))
 
     def _stop(self, index: int) -> Iterator[Event]:
@@ -152,7 +152,9 @@ class MessageReader:
         self._usage |= {name: value for name, value in usage.items() if value is not None}
         if delta.get("stop_reason"):
             yield self._finish({n: v for n, v in delta.items() if v is not None})
-        if (counted := usage_of(self._usage)) is not None:
+        counted = usage_of(self._usage)
+        # What a message begins with counts a first token alone.
+        if counted is not None and usage.get("output_tokens") is not None:
             yield counted
 
     def _finish(self, end: dict[str, Any]) -> Finish:
@@ -192,13 +194,15 @@ class _Block:
 def usage_of(usage: Json) -> Usage | None:
     """Anthropic's counts, which are disjoint but for thoughts among the output.
 
-    None if they can't be counts: a sound answer is not lost for that.
+    None if they can't be counts, or all are 0: a sound answer is neither lost for that nor free.
     """
     try:
         output = token_count(usage, "output_tokens")
         thought = token_count(usage.get("output_tokens_details") or {}, "thinking_tokens")
         read, cached, written = (token_count(usage, name) for name in _READ)
     except (TypeError, ValueError, AttributeError):
+        return None
+    if not (read or cached or written or output):
         return None
     thought = min(thought, output)
     return Usage(read, cached, written, output - thought, thought)

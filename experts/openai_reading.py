@@ -10,6 +10,7 @@ from experts.token_counts import token_count
 from experts.tool_calls import ToolCallPieces
 
 _MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
+_TEXTS = ("content", "reasoning_content", "reasoning")
 _CHOICE = frozenset({"index", "delta", "message", "text", "logprobs", "finish_reason"})
 _ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
@@ -20,6 +21,7 @@ class ChatReader:
     def __init__(self) -> None:
         self._calls: dict[int, ToolCallPieces] = {}
         self._streamed: set[int] = set()
+        self._messages: dict[int, MessagePieces] = {}
         self._answer: dict[str, Any] = {}
         self._choices: dict[int, list[Json]] = {}
 
@@ -68,10 +70,11 @@ class ChatReader:
         return found if said else None
 
     def _piece(self, choice: Json, index: int, calls: ToolCallPieces) -> Json:
-        """What is new in `choice`: a chunk's `delta`, or a whole answer's `message`."""
+        """What is new in `choice`: its `delta`, or its `message`, which is whole or a piece."""
         piece, message = choice.get("delta") or {}, choice.get("message") or {}
-        if message and index not in self._streamed:
-            piece = {**message, "tool_calls": _numbered(message)}
+        if message and (index not in self._streamed or index in self._messages):
+            fresh = self._messages.setdefault(index, MessagePieces()).fresh(message)
+            piece = {**fresh, "tool_calls": None if calls else _numbered(message)}
         elif message and not calls and not piece.get("tool_calls"):
             # Some send the calls once more, or only then, with the last chunk.
             piece = {**piece, "tool_calls": _numbered(message)}
@@ -83,10 +86,35 @@ class ChatReader:
         return piece
 
 
+class MessagePieces:
+    """What is new in each `message` of a stream that has those in place of deltas.
+
+    Some servers send in each the next piece, others all that was said so far.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._said)
+
+    def fresh(self, message: Json) -> Json:
+        """`message` without the text that was told before."""
+        fresh = dict(message)
+        for name in _TEXTS:
+            text = message.get(name)
+            if isinstance(text, str):
+                before = self._said.get(name, "")
+                fresh[name] = text.removeprefix(before)
+                self._said[name] = before + fresh[name]
+        return fresh
+
+
 def usage_events(data: Json) -> Iterator[Usage]:
     """The disjoint token counts that an answer or a chunk reports, if it does.
 
-    A report of what can't be counts is none: a sound answer is not lost for it.
+    A report of what can't be counts is none, nor is one of no tokens at all: a sound answer is
+    neither lost for it nor free.
     """
     usage = data.get("usage")
     if not usage:
@@ -95,7 +123,8 @@ def usage_events(data: Json) -> Iterator[Usage]:
         counted = _disjoint(usage)
     except (TypeError, ValueError, AttributeError):
         return
-    yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
+    if any(counted):
+        yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
 
 
 def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
 from experts.dialect import Reader
@@ -11,6 +13,10 @@ from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.refusals import failure_in_answer
 from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
 
+_SPEAKS = re.compile(
+    rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|partial_json)"\s*:\s*"(?!")'
+)
+
 LAST_EVENT = "message_stop"
 """Anthropic's `[DONE]`."""
 
@@ -18,8 +24,9 @@ LAST_EVENT = "message_stop"
 class StreamReader:
     """Reads a stream of chunks.
 
-    A chunk that is no JSON is passed over and counted. What follows a choice's finish is no part of
-    the answer. Usage is given once, at the end, as it was reported last: some providers repeat a
+    A chunk that is no JSON is passed over and counted, but for one in which a piece of the answer
+    had begun: the answer is not whole without. What follows a choice's finish is no part of the
+    answer. Usage is given once, at the end, as it was reported last: some providers repeat a
     growing count in every chunk.
 
     Args:
@@ -123,10 +130,19 @@ class StreamReader:
             data = load_answer(payload)
         except orjson.JSONDecodeError:
             data = None
+            if not self.finished and (lost := lost_piece(self._expert_id, payload)) is not None:
+                raise lost from None
         if isinstance(data, dict):
             return data
         self.malformed += 1
         return None
+
+
+def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:
+    """Why an answer is not whole without a chunk that is no JSON: a piece of it had begun there."""
+    if _SPEAKS.search(payload) is None:
+        return None
+    return ExpertProtocolError(expert_id, "a chunk broke off within a piece of the answer")
 
 
 def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
@@ -138,8 +154,7 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
     try:
         data = load_answer(content)
     except orjson.JSONDecodeError as error:
-        what = "an empty answer" if not content.strip() else f"broken JSON: {error}"
-        raise ExpertProtocolError(expert_id, f"sent {what}") from error
+        raise ExpertProtocolError(expert_id, f"sent {_what(content)}: {error}") from error
     if not isinstance(data, dict):
         raise ExpertProtocolError(expert_id, "sent JSON that is no object")
     if (failure := failure_in_answer(expert_id, data)) is not None:
@@ -153,3 +168,11 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
     if not finished or not begun <= finished:
         raise ExpertProtocolError(expert_id, "the answer has no finished choice")
     return events
+
+
+def _what(content: bytes) -> str:
+    """What a body is that is no JSON."""
+    start = content[:64].lstrip()
+    if not start:
+        return "an empty answer"
+    return "a web page" if start.startswith(b"<") else "broken JSON"

@@ -84,6 +84,13 @@ def absurd_counts(scene: Scene) -> Acts:
 
 
 @fault
+def no_counts(scene: Scene) -> Acts:
+    """The right answer, which is said to have taken no tokens."""
+    data = re.sub(rb'((?:put|prompt|completion|total)_tokens":)[0-9]+', rb"\g<1>0", scene.all)
+    yield scene.head(len(data)) + data
+
+
+@fault
 def unframed(scene: Scene) -> Acts:
     """A body whose end is that of the connection."""
     yield scene.unframed_head
@@ -126,6 +133,12 @@ def at_once(scene: Scene) -> Acts:
 def as_text(scene: Scene) -> Acts:
     """The right answer under the wrong content type."""
     yield head(200, {"content-type": "text/plain"}, len(scene.all)) + scene.all
+
+
+@fault
+def as_page(scene: Scene) -> Acts:
+    """The right answer under the content type of a web page."""
+    yield head(200, {"content-type": "text/html"}, len(scene.all)) + scene.all
 
 
 @fault

@@ -5,6 +5,7 @@ Asked for an answer that is not streamed, they give the right one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import wraps
 
@@ -52,7 +53,7 @@ def no_usage(scene: Scene) -> Pieces:
 @_of_stream
 def malformed_first(scene: Scene) -> Pieces:
     """A malformed event before all others."""
-    yield b'data: {"choices": [{"delta": {"content": "lo\n\n'
+    yield b'data: {"choices": [{"delta": {"con\n\n'
     yield from scene.events
 
 
@@ -74,6 +75,21 @@ def malformed_last(scene: Scene) -> Pieces:
     """A malformed event in place of the last one."""
     yield from scene.events[:-1]
     yield b"data: [DO\n\n"
+
+
+@_of_stream
+def lost_piece(scene: Scene) -> Pieces:
+    """A piece of the text that breaks off within its first word, and all that follows."""
+    yield from scene.events[: scene.told]
+    cut = re.sub(rb'((?:content|text)":".).*', rb"\1", scene.events[scene.told].rstrip())
+    yield cut + b"\n\n"
+    yield from scene.events[scene.told + 1 :]
+
+
+@_of_stream
+def in_messages(scene: Scene) -> Pieces:
+    """Pieces under the name that they have in whole answers."""
+    yield from (piece.replace(b'"delta":', b'"message":') for piece in scene.events)
 
 
 @_of_stream

@@ -20,7 +20,8 @@ from gateway.booking import Booking
 from gateway.errors import ApiError
 from gateway.fast import heads
 from gateway.fast.lane import Admitted, Lane
-from gateway.fast.streams import RawStream, RenderedStream, Stream
+from gateway.fast.rendered import RenderedStream
+from gateway.fast.streams import RawStream, Stream
 from gateway.telemetry.request_id import HEADER
 from gateway.telemetry.trip import Trip
 from routers.records import Decision

@@ -10,9 +10,9 @@ import orjson
 from experts.dialect import Reader
 from experts.errors import ExpertCallError, ExpertProtocolError
 from experts.halves import without_halves
-from experts.messages import Delta, Event, Finish, Json, Usage
-from experts.openai_reading import usage_events
-from experts.reading import StreamReader
+from experts.messages import Delta, Event, Json, Usage
+from experts.openai_reading import MessagePieces, usage_events
+from experts.reading import lost_piece
 from experts.refusals import failure_in_answer
 from experts.sse import DONE, EventTooLongError, SseDecoder
 from gateway.api.chat_out import DONE as DONE_EVENT
@@ -118,6 +118,7 @@ class RawStream:
         self._texts: list[str] = []
         self._first: Json = {}
         self._mould: Mould | None = None
+        self._messages = MessagePieces()
 
     def feed(self, chunk: bytes) -> bytes:
         if self._mould is not None and self._decoder.idle and not self.finished:
@@ -148,12 +149,16 @@ class RawStream:
                 continue
             try:
                 self._take(*_read(payload), out)
-            except (TypeError, ValueError, AttributeError, KeyError):
-                # No JSON, or JSON of another shape than a chunk.
+            except orjson.JSONDecodeError:
                 if payload.strip() == DONE:
                     self.done = True
-                else:
-                    self.malformed += 1
+                    continue
+                self.malformed += 1
+                if not self.finished:
+                    self.failure = lost_piece(self._envelope.expert, payload)
+            except (TypeError, ValueError, AttributeError, KeyError):
+                # JSON, but of another shape than a chunk.
+                self.malformed += 1
         if not self.begun:
             return b""
         passed = b"".join(out)
@@ -182,6 +187,7 @@ class RawStream:
             said = {name: value for name, value in data.items() if value != ""}
             data = {**chunk_fields(self._envelope), **said}
             payload = b""
+        payload, data = self._in_deltas(payload, data)
         choices = data["choices"]
         if self.finished or (not choices and usage):
             return
@@ -195,9 +201,22 @@ class RawStream:
         if choices and not self._first:
             self._begin(data, out)
         text = self._keep(payload, choices)
-        if text and follows:
+        if text and follows and not self._messages:
             self._mould = mould_of(raw, passed, text) or self._mould
         out.append(b"data: %b\n\n" % passed)
+
+    def _in_deltas(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
+        """A chunk, with a delta where a choice's `message` tells what that should."""
+        told = any(choice.get("message") for choice in data["choices"])
+        if not told or (self._first and not self._messages):
+            return payload, data
+        choices = []
+        for choice in data["choices"]:
+            rest = {name: value for name, value in choice.items() if name != "message"}
+            if message := choice.get("message"):
+                rest["delta"] = self._messages.fresh(message)
+            choices.append(rest)
+        return b"", {**data, "choices": choices}
 
     def _fails(self, data: Json) -> bool:
         if not self.finished:
@@ -318,64 +337,6 @@ def _plain_text(choices: list[Json]) -> str | None:
             return None
     text = delta.get("content") or ""
     return text if isinstance(text, str) else None
-
-
-class RenderedStream:
-    """Chunks are read and written anew: tool calls put in order, several choices told apart."""
-
-    def __init__(self, reader: StreamReader, writer: ChunkWriter) -> None:
-        self.begun = False
-        self.failure: ExpertCallError | None = None
-        self._reader = reader
-        self._writer = writer
-        self._events: list[Event] = []
-
-    @property
-    def done(self) -> bool:
-        return self._reader.done
-
-    @property
-    def finished(self) -> bool:
-        return self._reader.finished
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reader.usage
-
-    @property
-    def malformed(self) -> int:
-        return self._reader.malformed
-
-    @property
-    def finish_reason(self) -> str | None:
-        ends = [event.reason for event in self._events if isinstance(event, Finish)]
-        return ends[-1] if ends else None
-
-    def feed(self, chunk: bytes) -> bytes:
-        return self._written(lambda: self._reader.feed(chunk))
-
-    def close(self) -> bytes:
-        return self._written(self._reader.end)
-
-    def _written(self, read: Callable[[], list[Event]]) -> bytes:
-        try:
-            events = read()
-        except ExpertCallError as error:
-            self.failure = error
-            return b""
-        spoken = [event for event in events if not isinstance(event, Usage)]
-        self._events += spoken
-        self.begun |= bool(spoken)
-        return b"".join(piece for event in spoken for piece in self._writer.write(event))
-
-    def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
-        return b"".join(self._writer.end(usage, cost_usd))
-
-    def events(self) -> Iterator[Event]:
-        return iter(self._events)
-
-    def writer(self) -> ChunkWriter:
-        return self._writer
 
 
 def seen_in(stream: Stream) -> list[str]:

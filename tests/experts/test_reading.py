@@ -91,6 +91,24 @@ def test_malformed_chunks_are_counted() -> None:
     assert stream.malformed == 2
 
 
+def test_a_piece_of_the_answer_that_broke_off_is_not_passed_over() -> None:
+    broken = chunk("lo")[:-20] + b"\n\n"
+    with pytest.raises(ExpertProtocolError, match="broke off within"):
+        events(chunk("Hel"), broken, chunk(finish="stop"))
+    assert events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), broken) == HELLO
+
+
+@pytest.mark.parametrize("texts", [["Hel", "lo"], ["Hel", "Hello", "Hello"]], ids=["new", "all"])
+def test_messages_in_place_of_deltas_are_pieces_or_all_so_far(texts: list[str]) -> None:
+    messages = [data({"choices": [{"message": {"content": text}}]}) for text in texts]
+    assert events(*messages, chunk(finish="stop")) == HELLO
+
+
+def test_a_message_after_deltas_says_nothing_new() -> None:
+    whole = {"message": {"content": "Hello"}, "finish_reason": "stop"}
+    assert events(chunk("Hel"), chunk("lo"), data({"choices": [whole]})) == HELLO
+
+
 @pytest.mark.parametrize(
     "pieces",
     [[], [chunk("a")], [chunk("a"), DONE], [DONE], [chunk("a", choice=1), chunk(finish="stop")]],
@@ -175,7 +193,7 @@ def test_any_json_gives_events_or_an_error_of_ours(value: Any) -> None:
     [
         (b"", "empty"),
         (b" \n", "empty"),
-        (b"<html>", "broken JSON"),
+        (b"<html>", "a web page"),
         (b'{"choices": [{"message"', "broken JSON"),
         (b"[]", "no object"),
         (b"{}", "no finished choice"),

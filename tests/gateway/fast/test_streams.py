@@ -64,6 +64,25 @@ def test_it_is_the_same_however_it_is_cut(size: int) -> None:
     assert text_of(answer) == "wordwordword"
 
 
+@pytest.mark.parametrize("texts", [["wo", "rd"], ["wo", "word", "word"]], ids=["new", "all"])
+def test_messages_in_place_of_deltas_become_deltas(texts: list[str]) -> None:
+    answer = stream()
+    passed = [answer.feed(ROLE.replace(b'"delta"', b'"message"'))]
+    passed += [answer.feed(event({"content": t}).replace(b'"delta"', b'"message"')) for t in texts]
+    chunks = [orjson.loads(line[6:]) for line in b"".join(passed).split(b"\n\n") if line]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert "".join(delta["content"] for delta in deltas) == "word"
+    assert text_of(answer) == "word"
+    assert not any("message" in chunk["choices"][0] for chunk in chunks)
+
+
+def test_a_piece_of_the_answer_that_broke_off_is_a_failure() -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD + WORD[:-30] + b"\n\n" + WORD)
+    assert "broke off within" in str(answer.failure)
+    assert text_of(answer) == "word"
+
+
 def test_usage_is_for_those_who_want_it_and_null_until_the_end() -> None:
     wanted, unwanted = stream(include_usage=True), stream()
     null = event({"content": "word"}, usage=None)
