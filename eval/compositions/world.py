@@ -19,7 +19,7 @@ from routers.deferral.chain import Logged
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.line import Line
 from routers.deferral.scorer import Drafts
-from routers.estimators.folds import group_folds, others
+from routers.estimators.folds import Rows, group_folds, others
 from routers.fit import Encoded, encode_table, fit_router
 from routers.recipe import Recipe
 from routers.records import Floats, OutcomeTable
@@ -158,23 +158,41 @@ def complete(
         ComparisonError: The table does not know one of the experts.
     """
     experts = sorted(experts)
+    pool, rows = answered_by_all(table, experts)
+    columns = [table.experts.index(expert) for expert in experts]
+    return pool, drafts.take(rows.tolist(), columns)
+
+
+def answered_by_all(table: OutcomeTable, experts: Sequence[str]) -> tuple[OutcomeTable, Rows]:
+    """The queries that all experts answered at a known cost, by id, and which rows these were.
+
+    Raises:
+        ComparisonError: The table does not know one of the experts.
+    """
     missing = [expert for expert in experts if expert not in table.experts]
     if missing:
         raise ComparisonError(f"no outcome of {', '.join(missing)} is known")
-    columns = [table.experts.index(expert) for expert in experts]
     pool = with_experts(table, experts)
     rows = np.flatnonzero(~np.isnan(pool.score_NA + pool.cost_usd_NA).any(axis=1))
     rows = rows[np.argsort(np.array(pool.query_ids, dtype=object)[rows])]
-    return pool.take(rows), drafts.take(rows.tolist(), columns)
+    return pool.take(rows), rows
 
 
 def rehearsed(
     router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
 ) -> Floats:
     """Qualities expected of the training rows by fits that had not seen their group."""
+    return rehearsal(router, encoded, table, estimator, seed)[0]
+
+
+def rehearsal(
+    router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
+) -> tuple[Floats, Floats]:
+    """The same with their standard errors."""
     if isinstance(router.estimator, RehearsedEstimator):
-        return _known(router.estimator.out_of_fold(table).quality_NA, table)
-    quality_NA = np.full(table.score_NA.shape, np.nan)
+        found = router.estimator.out_of_fold(table)
+        return _known(found.quality_NA, table), found.stderr_NA
+    quality_NA, stderr_NA = (np.full(table.score_NA.shape, np.nan) for _ in range(2))
     recipe = Recipe.read(estimator)
     rng = np.random.default_rng(seed)
     for held in group_folds(table.groups, _FOLDS, rng):
@@ -182,8 +200,9 @@ def rehearsed(
         trial = recipe.unfitted(calibrate=True).fit(
             encoded.features.take(kept), table.take(kept), rng
         )
-        quality_NA[held] = trial.predict(encoded.features.take(held)).quality_NA
-    return _known(quality_NA, table)
+        found = trial.predict(encoded.features.take(held))
+        quality_NA[held], stderr_NA[held] = found.quality_NA, found.stderr_NA
+    return _known(quality_NA, table), stderr_NA
 
 
 def _known(quality_NA: Floats, table: OutcomeTable) -> Floats:

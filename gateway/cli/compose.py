@@ -15,6 +15,7 @@ from eval.compositions.actions import FittedActions, fit_actions
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.fitting import FittedCascade, fit_cascade
 from eval.compositions.planned import FittedPlan, fit_plan
+from eval.compositions.seating import fit_seats
 from eval.prices import fill_costs, read_prices
 from eval.sources import read_outcomes, write_outcomes
 from experts.compose.grouping import exact_key, numeric_key
@@ -145,6 +146,66 @@ def plan(
         save_scorer(found.scorer, scorer)
     planner = {"planner": str(out_file), "same": same}
     _show_plan({"id": name, **_routed(found, scorer), **planner}, found, json)
+
+
+@commands.command()
+def seats(
+    experts: Members,
+    team: Annotated[
+        list[str],
+        typer.Option(help="NAME=A,B: column NAME has the answers of the mixture of A and B."),
+    ],
+    data: Data = None,
+    ledger: FromLedger = None,
+    tag: Tags = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--seats", min=1, help="Drafts of a mixture; one each if not said."),
+    ] = None,
+    worth_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="What a right answer is worth; costs don't count if not said."),
+    ] = None,
+    estimator: Annotated[
+        str, typer.Option(help="Of the router that says what to expect of each expert.")
+    ] = DEFAULT,
+    prices: PriceList = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """Fit who takes part, the `choose` of a `mixture` or `peers` entry, to what teams came to."""
+    wanted = _members(experts)
+    table, _ = _outcomes("compose seats", data, ledger, tag, prices)
+    found = fit_seats(
+        table,
+        wanted,
+        _teams(team),
+        seats=count,
+        worth_usd=worth_usd,
+        estimator=estimator,
+        seed=seed,
+    )
+    choose = {"margin": found.rules.margin, "mass": found.rules.mass}
+    ways = {"fitted": found.fitted, "default": found.default}
+    if json:
+        told = {way: {"quality": good, "cost_usd": usd} for way, (good, usd) in ways.items()}
+        show_json({"choose": choose, "queries": found.queries, **told})
+        return
+    say(f"on held-out folds of {found.queries} queries:")
+    for way, (quality, usd) in ways.items():
+        say(f"  {way}: quality {quality:.3f}, ${usd:.6g} each")
+    out.print(yaml.safe_dump({"choose": choose}, sort_keys=False), markup=False, end="")
+
+
+def _teams(told: list[str]) -> dict[str, list[str]]:
+    """Columns of mixtures, with their members."""
+    pairs = [each.partition("=") for each in told]
+    for name, _, members in pairs:
+        if not name or not members:
+            raise ConfigError(
+                f"--team {name!r} must be NAME=A,B: a column, and who took part in it"
+            )
+    return {name: members.split(",") for name, _, members in pairs}
 
 
 def _routed(found: FittedPlan, scorer: Path) -> dict[str, object]:

@@ -72,9 +72,7 @@ class Caution:
             columns_N = tried.columns(expected_NA, composed_A)
             gain_N = utility_NA[rows, columns_N] - utility_NA[:, fixed]
             mean = float(gain_N.mean())
-            # The standard error of a mean over groups that are drawn whole.
-            chance = float(np.linalg.norm(np.bincount(group_N, gain_N - mean))) / len(rows)
-            if mean > max(most, chance):
+            if mean > max(most, chance_of(gain_N, group_N)):
                 best, most = tried, mean
         return best
 
@@ -84,6 +82,17 @@ class Caution:
         handicap_A[self.fixed] = 0.0
         columns_N: Columns = (expected_NA - handicap_A).argmax(axis=1)
         return columns_N
+
+
+def chance_of(gain_N: Floats, group_N: Columns) -> float:
+    """The standard error of a mean gain over groups of rows that are drawn whole.
+
+    Args:
+        gain_N: One for each row.
+        group_N: Numbers of their groups, from 0.
+    """
+    off_N = gain_N - gain_N.mean()
+    return float(np.linalg.norm(np.bincount(group_N, off_N))) / len(gain_N)
 
 
 @dataclass(frozen=True, slots=True)

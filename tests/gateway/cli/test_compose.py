@@ -21,6 +21,7 @@ from gateway.cli import compose
 from gateway.cli.main import app
 from gateway.composing import Composer
 from gateway.learned_signals import load_scorer
+from gateway.settings.compositions import ChooseSettings, MixtureSettings
 from gateway.settings.root import Settings
 from routers.errors import ArtifactError
 
@@ -153,6 +154,18 @@ def test_a_plan_asks_on_where_an_answer_looks_wrong(tmp_path: Path) -> None:
         completion, call = anyio.run(answer_alone, built["planned"], question)
         assert completion.text == "It is 8."
         assert call.below.calls == calls
+
+
+def test_seats_are_fitted_to_what_teams_came_to(outcomes: Path) -> None:
+    told = ("--data", str(outcomes), "--experts", "small,large", "--estimator", "knn+hashing")
+    assert "NAME=A,B" in str(run(*told, "--team", "duo", command="seats").exception)
+    # What both make together is as good here as the large one alone.
+    found = run(*told, "--team", "large=small,large", command="seats")
+    assert found.exit_code == 0, found.output
+    assert MixtureSettings.model_validate(
+        {"id": "it", "kind": "mixture", "of": ["small", "large"], **yaml.safe_load(found.stdout)}
+    ).choose == ChooseSettings(margin=0.03, mass=0.9)
+    assert "default: quality 0.9" in found.stderr
 
 
 def test_a_judge_that_is_not_there_is_named(tmp_path: Path) -> None:
