@@ -24,13 +24,14 @@ from uvicorn.server import ServerState
 
 from experts.http_expert import HttpExpert
 from experts.plain_connection import Connection
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.fast.protocol import FastProtocol
 from gateway.patience import Patience
 from gateway.pool import build_experts
 from gateway.running import settled
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from gateway.wiring import build_gateway
 
 _TURNS = 100_000
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: "

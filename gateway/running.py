@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from uvicorn.supervisors import Multiprocess
 
 from gateway.access.sharing import check_sharing
-from gateway.app import Origin, build_gateway, create_app
+from gateway.app import Origin, create_app
 from gateway.errors import ConfigError
 from gateway.fast.protocol import FastProtocol
 from gateway.files import raise_file_limit
@@ -40,6 +40,7 @@ from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from gateway.telemetry.logs import Logs
 from gateway.telemetry.redaction import Redactor, secrets_of
+from gateway.wiring import build_gateway
 
 _RUN = "POINTSMAN_RUN"
 _LAUNCH = "launch.json"

@@ -1,4 +1,9 @@
-"""The trip of one request, on one screen."""
+"""The trip of one request: let in, guarded, decided, booked, answered, settled.
+
+`Service.answer` begins it, `_answered` is the whole of it, `_settled` its end, however it ends.
+The fast path (`gateway.fast`) does the same for plain requests with fewer objects, and hands over
+here what it can't finish.
+"""
 
 from __future__ import annotations
 
@@ -137,39 +142,33 @@ class Service:
         return Begun(ask, trip, passed, deadline)
 
     async def _answered(self, begun: Begun) -> Answer:
-        ask, trip, passed = begun.ask, begun.trip, begun.passed
-        guarded = await self._guards.check(ask)
-        with await self._cache.look_up(ask, begun.deadline) as lookup:
-            ask = await self._spaces.settled(guarded.ask) if embeds(ask) else guarded.ask
-            trip.asked(ask)
-            trip.admitted()
-            decision = begun.decision or lookup.decision or await self._decider.decide(ask)
-            if embeds(ask):
-                ask, decision = await self._in_one_space(ask, decision)
-            if begun.decision is None:
-                trip.decided(decision)
-            text_mode = kept_of(self._settings.ledger, ask)
-            hear = self._afterwards.of(ask)
-            booking = begun.booking or Booking(self._ledger, ask, decision, text_mode, trip, hear)
-            execution = lookup.replay(booking) or self._execution(
-                ask, decision, booking, begun.deadline, passed
-            )
+        guarded = await self._guards.check(begun.ask)
+        with await self._cache.look_up(begun.ask, begun.deadline) as lookup:
+            ask, decision = await self._decided(begun, guarded.ask, lookup)
+            booking = begun.booking or self._booking(ask, decision, begun.trip)
+            execution = lookup.replay(booking) or self._execution(begun, ask, decision, booking)
             source = self._settled(begun, guarded, execution, booking, lookup)
-            answer = Answer(
-                decision,
-                booking,
-                execution,
-                source,
-                lookup,
-                passed,
-                collections=searched(ask, decision.expert),
-            )
+            answer = Answer(decision, booking, execution, source, lookup, begun.passed)
             # Waiting for the first event, so that a failure before it can still change the status.
-            answer.first = await anext(answer.source, None)
+            answer.first = await anext(source, None)
         if execution.answered_by is not None:
             card = self._pool.card(execution.answered_by)
             answer.dropped_params = dropped_params(ask.request, card)
+        answer.collections = searched(ask, decision.expert)
         return answer
+
+    async def _decided(self, begun: Begun, ask: Ask, lookup: Lookup) -> tuple[Ask, Decision]:
+        """Who answers, and the request as they get it: `ask` is what the guards let through."""
+        if embeds(ask):
+            ask = await self._spaces.settled(ask)
+        begun.trip.asked(ask)
+        begun.trip.admitted()
+        decision = begun.decision or lookup.decision or await self._decider.decide(ask)
+        if embeds(ask):
+            ask, decision = await self._in_one_space(ask, decision)
+        if begun.decision is None:
+            begun.trip.decided(decision)
+        return ask, decision
 
     async def _in_one_space(self, ask: Ask, decision: Decision) -> tuple[Ask, Decision]:
         """The same, or who must embed it if somebody else was meanwhile chosen for its place."""
@@ -178,20 +177,21 @@ class Service:
             decision = await self._decider.decide(kept)
         return kept, decision
 
-    def _execution(
-        self, ask: Ask, decision: Decision, booking: Booking, deadline: float, passed: Pass
-    ) -> Execution:
+    def _booking(self, ask: Ask, decision: Decision, trip: Trip) -> Booking:
+        text_mode = kept_of(self._settings.ledger, ask)
+        return Booking(self._ledger, ask, decision, text_mode, trip, self._afterwards.of(ask))
+
+    def _execution(self, begun: Begun, ask: Ask, decision: Decision, booking: Booking) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
         hurried = self.seconds(ask) < self._settings.limits.total_s
-        wishes, caps = ask.wishes, NO_CAPS
-        if wishes.max_cost_usd is not None:
-            caps = Caps(usd=wishes.max_cost_usd)
+        wishes = ask.wishes
+        caps = NO_CAPS if wishes.max_cost_usd is None else Caps(usd=wishes.max_cost_usd)
         terms = Terms(
-            deadline,
+            begun.deadline,
             ask.key.name,
             wishes.session,
             fallbacks,
-            passed,
+            begun.passed,
             hurried,
             caps=caps,
             expects=self._decider.expects,

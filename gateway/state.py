@@ -104,7 +104,7 @@ class Lasting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that was wired together in `gateway.app`, passed to handlers by `gateway_of`."""
+    """All that `gateway.wiring` put together, passed to handlers by `gateway_of`."""
 
     settings: Settings
     keyring: Keyring

@@ -19,7 +19,7 @@ from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, fake_provider
 from experts.openai_compatible import OpenAICompatibleExpert
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
@@ -27,6 +27,7 @@ from gateway.local import NO_ENGINES, RunningEngines
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from gateway.wiring import build_gateway
 
 _LOOPBACK = ("127.", "::1", "localhost")
 

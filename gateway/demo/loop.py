@@ -22,7 +22,7 @@ from sqlalchemy import Engine, select
 
 from eval.report import Step
 from experts.cards import ExpertCard, Prices
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.demo.recalled import RecalledExpert, Said
 from gateway.errors import GatewayError
 from gateway.ledger.database import opened, reader
@@ -34,6 +34,7 @@ from gateway.router_store import RouterStore
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from gateway.wiring import build_gateway
 from routers.fit import fit_router
 from routers.records import OutcomeTable
 

@@ -14,7 +14,7 @@ import httpx2
 
 from experts.broken.provider import BrokenProvider, broken_provider
 from experts.fake_http import Asked
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.pool import build_experts
@@ -22,6 +22,7 @@ from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from gateway.state import Gateway
+from gateway.wiring import build_gateway
 from tests.faults.apis import APIS
 from tests.faults.table import Row
 

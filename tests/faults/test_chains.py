@@ -16,10 +16,11 @@ import trustme
 
 from experts.broken.provider import TEXT, BrokenProvider, broken_provider
 from experts.fake_http import Then
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
+from gateway.wiring import build_gateway
 from tests.faults.apis import APIS
 from tests.faults.rig import PATIENCE_S, WAYS, Bench
 

@@ -13,12 +13,12 @@ import pytest
 from experts.base import Expert
 from experts.cards import Prices
 from experts.fake_provider import FakeProvider
-from gateway.app import rebuild_gateway
 from gateway.checking import find_router_faults
 from gateway.ledger.database import opened
 from gateway.ledger.history import history
 from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
+from gateway.wiring import rebuild_gateway
 from routers.artifacts import with_content_version
 from routers.fit import fit_router
 from routers.policies.pacer import PacerPolicy

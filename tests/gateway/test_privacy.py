@@ -24,7 +24,6 @@ from experts.errors import (
 from experts.fakes import Script, ScriptedExpert, Sleep, says
 from experts.messages import ChatRequest, Message, Usage, collect
 from gateway.access.keys import Key
-from gateway.app import build_gateway, rebuild_gateway
 from gateway.ask import Ask, Wishes
 from gateway.booking import Attempt
 from gateway.errors import GatewayError
@@ -34,6 +33,7 @@ from gateway.pool import build_experts
 from gateway.settings.access import Grant
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from gateway.wiring import build_gateway, rebuild_gateway
 from routers.errors import NoEligibleExpertError, RoutingError
 
 Serve = Callable[..., Any]

@@ -9,13 +9,13 @@ from starlette.datastructures import State
 
 from experts.cards import ExpertCard
 from experts.fakes import ScriptedExpert, says
-from gateway.app import build_gateway
 from gateway.pool import Pool
 from gateway.reload.snapshots import Snapshot, Snapshots
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.state import Gateway, Uses
+from gateway.wiring import build_gateway
 
 pytestmark = pytest.mark.anyio
 

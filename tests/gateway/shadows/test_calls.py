@@ -15,9 +15,10 @@ from experts.errors import ExpertUnavailableError
 from experts.fake_provider import FakeProvider, Reply
 from experts.fakes import Hold, ScriptedExpert, says
 from experts.messages import Usage
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.running import background_server
 from gateway.settings.root import Settings
+from gateway.wiring import build_gateway
 from tests.gateway.test_composition import DraftThenAnswer
 
 Serve = Callable[..., Any]

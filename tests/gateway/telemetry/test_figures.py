@@ -16,10 +16,11 @@ from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fake_provider import FakeProvider, Reply, fake_provider
 from experts.openai_compatible import OpenAICompatibleExpert
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
+from gateway.wiring import build_gateway
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import text
 
 from experts.fake_provider import FakeProvider, Reply, fake_provider
-from gateway.app import build_gateway, create_app
+from gateway.app import create_app
 from gateway.ledger import tables
 from gateway.ledger.database import opened
 from gateway.pool import build_experts
@@ -27,6 +27,7 @@ from gateway.settings.root import Settings
 from gateway.telemetry.logs import Logs
 from gateway.telemetry.redaction import secrets_of
 from gateway.telemetry.tracing import Content, Tracing
+from gateway.wiring import build_gateway
 
 PROVIDER_KEY = "sk-proj-planted0provider1key2WXYZ"
 ODD_PROVIDER_KEY = "planted/odd+provider=key 7"
