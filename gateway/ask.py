@@ -7,36 +7,50 @@ from dataclasses import field
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from experts.cards import Privacy
 from experts.messages import ChatRequest
 from experts.record import record
 from gateway.access.keys import Key
 from gateway.errors import ApiError
+from gateway.settings.explain import problem_of
+from gateway.settings.faults import shown
 from gateway.settings.outcomes import CheckFields
 
 HEADER_PREFIX = "x-pointsman-"
 _HEADER_ONLY = {"x-pointsman-debug"}
 
+_LISTS = frozenset({"experts", "collections"})
+_MAPPINGS = frozenset({"tags", "require_tags", "prefer"})
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic's word
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_boolean)]
 Soft = Literal["cost", "latency", "size", "recency", "local"]
-Weight = Annotated[float, Field(ge=0, le=1000)]
+Weight = Annotated[Number, Field(ge=0, le=1000)]
 
 
 class Wishes(BaseModel):
     """The `pointsman` object of a body, or `x-pointsman-<name>` headers of the same names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    policy: str | None = None
-    max_cost_usd: float | None = Field(None, gt=0)
-    max_latency_ms: float | None = Field(None, gt=0)
-    min_quality: float | None = Field(None, ge=0, le=1)
+    policy: str | None = Field(None, min_length=1)
+    max_cost_usd: Number | None = Field(None, gt=0)
+    max_latency_ms: Number | None = Field(None, gt=0)
+    min_quality: Number | None = Field(None, ge=0, le=1)
     experts: tuple[str, ...] | None = Field(None, min_length=1)
     only_local: bool = False
     privacy: Privacy = "public"
     critical: bool = False
-    max_params_b: float | None = Field(None, gt=0)
+    max_params_b: Number | None = Field(None, gt=0)
     released_after: date | None = None
     require_tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
@@ -87,15 +101,27 @@ def parse_wishes(body: Any, headers: Mapping[str, str]) -> Wishes:
         raise ApiError(400, "pointsman: must be an object", param="pointsman")
     if not body and "cache-control" not in headers and HEADER_PREFIX not in " ".join(headers):
         return NO_WISHES
-    wished = {**_from_headers(headers), **(body or {})}
+    by_header, body = _from_headers(headers), body or {}
+    wished = {**by_header, **body}
     if not wished:
         return NO_WISHES
     try:
         return Wishes.model_validate(wished)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        path = ".".join(["pointsman", *(str(part) for part in fault["loc"])])
-        raise ApiError(400, f"{path}: {fault['msg']}", param=path) from error
+        place, what = problem_of(error, wished, Wishes, "wish")
+        name = str(place[0])
+        header = None if name in body else _header_of(name)
+        raise _fault(shown(("pointsman", *place)), what, header) from error
+
+
+def _header_of(name: str) -> str:
+    return HEADER_PREFIX + name.replace("_", "-")
+
+
+def _fault(path: str, what: str, header: str | None) -> ApiError:
+    """A 400 that names the wish, and the header if it came in one."""
+    came = f" (in the header `{header}`)" if header else ""
+    return ApiError(400, f"{path}: {what}{came}", param=path)
 
 
 def _from_headers(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -122,10 +148,17 @@ def _cache_control(header: str) -> dict[str, Any]:
 
 
 def _header_value(name: str, value: str) -> Any:
-    """`a,b` for lists, `a=1,b=2` for mappings."""
-    if name in ("experts", "collections"):
+    """`a,b` for lists, `a=1,b=2` for mappings; either may be JSON, as in a body."""
+    if value.startswith(("{", "[")):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise _fault(f"pointsman.{name}", f"is no JSON: {error}", _header_of(name)) from error
+    if name in _LISTS:
         return tuple(part.strip() for part in value.split(","))
-    if name in ("tags", "require_tags", "prefer"):
-        pairs = (part.partition("=") for part in value.split(","))
+    if name in _MAPPINGS:
+        pairs = [part.partition("=") for part in value.split(",")]
+        if not all(key.strip() and equals for key, equals, _ in pairs):
+            raise _fault(f"pointsman.{name}", "must be like a=1,b=2", _header_of(name))
         return {key.strip(): item.strip() for key, _, item in pairs}
     return value

@@ -19,6 +19,8 @@ from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.settings.access import Grant
 from gateway.settings.base import Frozen
+from gateway.settings.explain import problem_of
+from gateway.settings.faults import shown
 from gateway.state import Gateway, gateway_of, read_body
 
 api = APIRouter(prefix="/admin")
@@ -156,12 +158,13 @@ async def _changed(gateway: Gateway, change: Callable[[], T]) -> T:
 
 
 def _parsed(shape: type[F], raw: bytes) -> F:
+    body = parse_body(raw)
     try:
-        return shape.model_validate(parse_body(raw))
+        return shape.model_validate(body)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in fault["loc"]) or "the body"
-        raise ApiError(400, f"{path}: {fault['msg']}", param=path) from error
+        place, what = problem_of(error, body, shape, "field of a key")
+        path = shown(place) or "the body"
+        raise ApiError(400, f"{path}: {what}", param=path) from error
 
 
 def _json(content: Any, status: int = 200) -> Response:

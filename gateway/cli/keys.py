@@ -21,6 +21,8 @@ from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.options import ApiKey, AsJson, Config, LedgerUrl
 from gateway.errors import ConfigError, GatewayError
 from gateway.ledger.database import opened
+from gateway.settings.explain import problem_of
+from gateway.settings.faults import shown
 from gateway.settings.load import load_settings
 
 commands = typer.Typer(help="Make, list, change, rotate and revoke keys.", no_args_is_help=True)
@@ -272,9 +274,8 @@ def _parsed(shape: type[W], body: Json) -> W:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise KeysError(f"{where}: {fault['msg']}") from error
+        place, what = problem_of(error, body, shape, "field of a key")
+        raise KeysError(f"{shown(place)}: {what}") from error
 
 
 def _show_secret(made: Json, json: bool) -> None:

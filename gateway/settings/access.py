@@ -108,7 +108,8 @@ class KeySettings(Grant):
     """One key: `key` is `env:NAME`, `sha256:<hex digest>` or the key itself."""
 
     name: str = Field(min_length=1, max_length=200)
-    key: Secret = Field(min_length=8, repr=False)
+    key: Secret = Field(min_length=6, repr=False)
+    """Shorter ones could not be told from other text where secrets are blotted out."""
 
     @model_validator(mode="before")
     @classmethod

@@ -23,6 +23,9 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} of them",
+    "too_long": "must have at most {max_length} of them",
     "string_pattern_mismatch": "does not match {pattern}",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -39,15 +42,34 @@ _WORDS = {
     "literal_error": "must be {expected}",
     "union_tag_invalid": "must be one of {expected_tags}",
     "path_type": "must be a path",
+    "date_from_datetime_parsing": "must be a date like 2026-01-31",
+    "date_parsing": "must be a date like 2026-01-31",
+    "date_type": "must be a date like 2026-01-31",
 }
 _QUOTABLE = re.compile(r"[a-z_ -]{1,24}")
 _MANY_KEYS = 12
 
 
+def problem_of(
+    error: ValidationError, data: Any, root: type[BaseModel], what: str
+) -> tuple[Place, str]:
+    """The first thing that pydantic found wrong with what a client sent, and where in `data`.
+
+    Args:
+        error: What `root` said of `data`.
+        data: What was sent.
+        root: What was expected.
+        what: The word for a field of it, e.g. "wish".
+    """
+    detail = error.errors(include_url=False, include_context=True)[0]
+    return _problem(detail, data, root, what)
+
+
 def faults_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Fault]:
     """Every fault that pydantic found, at its place in the document."""
     details = error.errors(include_url=False, include_context=True)
-    return [_fault(detail, document, root) for detail in details]
+    problems = (_problem(detail, document.data, root, "setting") for detail in details)
+    return [document.fault(*problem) for problem in problems]
 
 
 def refusal(problems: Iterable[tuple[Place, str]]) -> ValidationError:
@@ -69,11 +91,13 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; known here: {', '.join(known)}" if 0 < len(known) <= _MANY_KEYS else ""
 
 
-def _fault(detail: ErrorDetails, document: Document, root: type[BaseModel]) -> Fault:
-    place = _place(detail["loc"], document.data, detail["type"] == "missing")
+def _problem(
+    detail: ErrorDetails, data: Any, root: type[BaseModel], what: str
+) -> tuple[Place, str]:
+    place = _place(detail["loc"], data, detail["type"] == "missing")
     if detail["type"] == "extra_forbidden":
-        known = known_keys(root, place[:-1], document.data)
-        return document.fault(place, f"is no setting{nearest(str(place[-1]), known)}")
+        known = known_keys(root, place[:-1], data)
+        return place, f"is no {what}{nearest(str(place[-1]), known)}"
     if detail["type"] == "union_tag_invalid":
         place = (*place, "kind")
     pattern = _WORDS.get(detail["type"])
@@ -81,7 +105,7 @@ def _fault(detail: ErrorDetails, document: Document, root: type[BaseModel]) -> F
     message = detail["msg"].removeprefix("Value error, ")
     if pattern is not None:
         message = pattern.format_map(context)
-    return document.fault(place, message + _got(detail, context))
+    return place, message + _got(detail, context)
 
 
 def _place(loc: tuple[int | str, ...], data: Any, missing: bool) -> Place:

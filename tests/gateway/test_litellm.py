@@ -235,7 +235,7 @@ def test_a_file_of_both_layouts_works_and_ours_wins() -> None:
         execution={"max_retries": 1},
         aliases={"x": "theirs"},
         router_settings={"num_retries": 5, "fallbacks": [{"own": ["theirs"]}]},
-        general_settings={"master_key": "sk-master-1"},
+        general_settings={"master_key": "sk-1234"},
     )
     settings = configuration.settings
     assert [expert.id for expert in settings.experts] == ["own", "theirs"]

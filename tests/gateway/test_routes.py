@@ -79,7 +79,7 @@ def test_nobody_eligible_is_400_with_every_reason(served: Any) -> None:
         ({"experts": ["nobody"]}, "pointsman.experts"),
         ({"policy": "reckless"}, "pointsman.policy"),
         ({"min_quality": 2}, "pointsman.min_quality"),
-        ({"prefer": {"colour": 1}}, "pointsman.prefer.colour.[key]"),
+        ({"prefer": {"colour": 1}}, "pointsman.prefer.colour"),
         ({"prefer": {"cost": -1}}, "pointsman.prefer.cost"),
         ([1], "pointsman"),
     ],

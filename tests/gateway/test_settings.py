@@ -248,7 +248,7 @@ def test_whatever_stands_in_a_section_is_taken_or_refused_with_its_place(
 @pytest.mark.parametrize(
     "text",
     [
-        "keys: [{name: a, key: s3cr3t}]",
+        "keys: [{name: a, key: s3cr}]",
         "keys: [{name: a, key: 5312345678}]",
         "keys: [{name: a, admin: sk-s3cr3t-1}]",
         "keys: {sk: s3cr3t}",

@@ -153,7 +153,7 @@ def test_a_key_is_made_used_rotated_and_revoked_over_http(served: Any) -> None:
         ({"name": "x", "experts": ["large"]}, 403, "experts"),
         ({"name": "x", "role": "admin"}, 403, "role"),
         ({"name": "x", "roles": "admin"}, 400, "roles"),
-        ({"name": "x", "limits": [{"usd": -1, "per": "day"}]}, 400, "limits.0.usd"),
+        ({"name": "x", "limits": [{"usd": -1, "per": "day"}]}, 400, "limits[0].usd"),
         ({"name": "x", "expires_in_s": 1, "expires_at": 9e9}, 400, "the body"),
         ({"name": "team"}, 409, "name"),
         ({}, 400, "name"),
