@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eval.errors import GraderConfigError
 from eval.graders.base import Check
 from eval.graders.checks import grade, parse_check
 from gateway.errors import ConfigError
+from gateway.ledger.export import CONFIDENCE
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
 
@@ -109,7 +111,8 @@ class Collector:
         tags: Put on every request, so that the ledger can tell this collection from others.
         on_answer: Told the model after each finished call.
         known: Pairs of query id and model that are not to be asked again.
-        logprobs: Ask for log-probabilities, and note the mean over each answer as `nll`.
+        logprobs: Ask for log-probabilities, and note the mean over each answer as `nll`, in the
+            ledger as its objective `CONFIDENCE`.
     """
 
     def __init__(
@@ -171,6 +174,10 @@ class Collector:
         text = data["choices"][0]["message"]["content"] or ""
         decision_id = answer.headers["x-pointsman-decision-id"]
         cost = answer.headers["x-pointsman-cost-usd"]
+        nll = _nll(data["choices"][0]) if self._logprobs else None
+        if nll is not None:
+            told = {"score": exp(-nll), "objective": CONFIDENCE, "source": "collect"}
+            await _post(client, "/v1/feedback", {"decision_id": decision_id, **told})
         return {
             "query_id": prompt.query_id,
             "task": prompt.task,
@@ -184,7 +191,7 @@ class Collector:
             "split": prompt.split,
             "response": text,
             "decision_id": decision_id,
-            **({"nll": _nll(data["choices"][0])} if self._logprobs else {}),
+            **({"nll": nll} if self._logprobs else {}),
         }
 
     def _body(self, model: str, prompt: Prompt) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from experts.finetune import PREFERENCES, SFT, TuneRules, read_examples
 from experts.finetune import tune as tune_adapter
 from gateway.cli import engines
 from gateway.cli.console import out, show_json, show_table
-from gateway.cli.graded import ledger_table, parse_tags
+from gateway.cli.graded import ledger_outcomes, parse_tags
 from gateway.cli.options import ApiKey, AsJson, Config, FromLedger, Seed, Tags, Url
 from gateway.cli.progress import stages
 from gateway.cli.retrieval import retrieval
@@ -112,7 +112,8 @@ def audition(
 ) -> None:
     """Which experts to take for a task, from 5 to 50 graded answers of each; adapters count too.
 
-    With a column `nll` (`collect --logprobs`), who guessed right counts for less.
+    With a column `nll`, or answers in the ledger that `collect --logprobs` asked for, who guessed
+    right counts for less.
     """
     if (data is None) == (ledger is None):
         raise ConfigError("experts audition needs one of --data FILE and --ledger URL")
@@ -147,12 +148,12 @@ def _auditioned(
     data: Path | None, ledger: str | None, tag: list[str] | None
 ) -> tuple[OutcomeTable, Floats]:
     if data is None:
-        table = ledger_table(str(ledger), parse_tags(tag))
-        return table, np.full(table.score_NA.shape, np.nan)
-    # Not at the top: the other commands answer in half the time without Arrow.
-    from eval.sources import read_outcomes
+        read = ledger_outcomes(str(ledger), parse_tags(tag))
+    else:
+        # Not at the top: the other commands answer in half the time without Arrow.
+        from eval.sources import read_outcomes
 
-    read = read_outcomes(data)
+        read = read_outcomes(data)
     return read.table, read.nll_NA
 
 

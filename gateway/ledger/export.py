@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from math import log
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Engine, ScalarSelect, and_, case, exists, func, select
 
@@ -26,6 +27,13 @@ from gateway.ledger.tables import (
     request_result,
 )
 from routers.records import OutcomeTable
+
+if TYPE_CHECKING:
+    from eval.sources import Outcomes
+
+CONFIDENCE = "confidence"
+"""The objective of how probable an answer's tokens were: what `collect --logprobs` books."""
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +92,29 @@ def export_outcomes(
     return Export(tuple(newest_first)[::-1], left_out)
 
 
-def as_table(exported: Export) -> OutcomeTable:
-    """What came out of the ledger as a table, by way of the file format that everybody reads."""
+def with_doubts(engine: Engine, exported: Export, tags: Mapping[str, str]) -> Export:
+    """The same rows with `nll`, None where nothing was booked under `CONFIDENCE`."""
+    try:
+        sure = export_outcomes(engine, objective=CONFIDENCE, tags=tags).rows
+    except NothingToLearnError:
+        sure = ()
+    nll_of = {(row["query_id"], row["model"]): -log(max(row["score"], _TINY)) for row in sure}
+    rows = ({**row, "nll": nll_of.get((row["query_id"], row["model"]))} for row in exported.rows)
+    return Export(tuple(rows), exported.left_out)
+
+
+def as_outcomes(exported: Export) -> Outcomes:
+    """What came out of the ledger, by way of the file format that everybody reads."""
     # Not at the top: a gateway that writes no files starts sooner without Arrow.
     from eval.sources import read_outcomes, write_outcomes
 
     with tempfile.TemporaryDirectory() as scratch:
-        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet")).table
+        return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet"))
+
+
+def as_table(exported: Export) -> OutcomeTable:
+    """The same without what is beside the table."""
+    return as_outcomes(exported).table
 
 
 def export_rows(

@@ -41,7 +41,7 @@ def test_an_audition_needs_one_source() -> None:
         run("experts", "audition")
 
 
-def test_a_collection_notes_how_sure_each_answer_was(
+def test_a_collection_notes_how_sure_each_answer_was_in_its_file_and_in_the_ledger(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
     tokens = [{"token": "He", "logprob": -0.5}, {"token": "llo", "logprob": -1.0}]
@@ -72,3 +72,5 @@ def test_a_collection_notes_how_sure_each_answer_was(
     assert told["experts"]["small"]["doubt"] == pytest.approx(0.75)
     assert told["experts"]["calculator"]["doubt"] is None
     assert told["chosen"] == ["small"]
+    ledger = ("--ledger", f"sqlite:///{tmp_path}/own.db")
+    assert json.loads(run("experts", "audition", *ledger, "--json").stdout) == told
