@@ -9,12 +9,19 @@ from pathlib import Path
 
 from experts.engines.base import EngineSpec
 from experts.engines.llama import LlamaSpec
+from experts.engines.ray_serve import RaySpec
 from experts.engines.vllm import VllmSpec
 from experts.packaged import PACKAGED, packaged_model
 from experts.placement import Device, Placement
 from gateway.settings.base import secret
 from gateway.settings.devices import placed_on
-from gateway.settings.local import AdapterExpert, EngineExpert, PackagedExpert, VllmExpert
+from gateway.settings.local import (
+    AdapterExpert,
+    EngineExpert,
+    PackagedExpert,
+    RayExpert,
+    VllmExpert,
+)
 from gateway.settings.root import Settings
 
 _PASSED_ON = frozenset(
@@ -28,7 +35,7 @@ _PASSED_ON_WITH = (
 
 def engine_entries(settings: Settings) -> list[EngineExpert]:
     """The entries that an engine is started for."""
-    return [e for e in settings.experts if isinstance(e, PackagedExpert | VllmExpert)]
+    return [e for e in settings.experts if isinstance(e, EngineExpert)]
 
 
 def spec_of(entry: EngineExpert, settings: Settings, placed: Placement | None = None) -> EngineSpec:
@@ -48,6 +55,8 @@ def spec_of(entry: EngineExpert, settings: Settings, placed: Placement | None = 
         path = packaged_model(entry.package, settings.data_dir / "packaged")
         context = PACKAGED[entry.package].context_tokens
         return LlamaSpec(entry.id, path, entry.threads, context, entry.slots, takes_turns)
+    if isinstance(entry, RayExpert):
+        return _on_ray(entry, takes_turns)
     if placed is None:
         placed = placed_on(settings.devices, settings.experts, settings.residency)
     devices = placed.get(entry.id, ())
@@ -66,6 +75,25 @@ def spec_of(entry: EngineExpert, settings: Settings, placed: Placement | None = 
         ready_s=entry.ready_s,
         base_url=entry.base_url.rstrip("/"),
         api_key=secret(entry.api_key) if entry.api_key else None,
+    )
+
+
+def _on_ray(entry: RayExpert, takes_turns: bool) -> RaySpec:
+    return RaySpec(
+        entry.id,
+        entry.dashboard.rstrip("/"),
+        entry.base_url,
+        entry.import_path,
+        entry.args,
+        entry.options,
+        entry.served_as,
+        entry.listen,
+        {name: secret(value) for name, value in entry.env.items()},
+        token=secret(entry.token) if entry.token else None,
+        api_key=secret(entry.api_key) if entry.api_key else None,
+        lazy=entry.lazy or takes_turns,
+        optional=entry.optional,
+        ready_s=entry.ready_s,
     )
 
 

@@ -36,7 +36,7 @@ from gateway.settings.experts import (
     SingleSettings,
     UrlExpert,
 )
-from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
+from gateway.settings.local import AdapterExpert, PackagedExpert, RayExpert, VllmExpert
 from gateway.settings.root import Settings
 
 
@@ -111,8 +111,8 @@ def build_experts(
 def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
-    if isinstance(entry, VllmExpert | AdapterExpert):
-        return _in_vllm(entry, common, endpoints[entry.id])
+    if isinstance(entry, VllmExpert | AdapterExpert | RayExpert):
+        return _in_engine(entry, common, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
     if isinstance(entry, EmbedderSettings):
@@ -202,7 +202,9 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
     return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
 
 
-def _in_vllm(entry: VllmExpert | AdapterExpert, common: Shared, endpoint: Endpoint) -> Expert:
+def _in_engine(
+    entry: VllmExpert | AdapterExpert | RayExpert, common: Shared, endpoint: Endpoint
+) -> Expert:
     return OpenAICompatibleExpert(
         _card(entry),
         endpoint.base_url,

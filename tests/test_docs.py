@@ -45,7 +45,7 @@ from gateway.settings.guards import PiiGuardSettings, RegexGuardSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.load import load_settings, read_configuration
-from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
+from gateway.settings.local import AdapterExpert, PackagedExpert, RayExpert, VllmExpert
 from gateway.settings.logging import LoggingSettings
 from gateway.settings.outcomes import (
     CodeSettings,
@@ -112,6 +112,7 @@ SECTIONS: list[type[BaseModel]] = [
     AnthropicSettings,
     PackagedExpert,
     VllmExpert,
+    RayExpert,
     AdapterExpert,
     CalculatorSettings,
     PricesSettings,

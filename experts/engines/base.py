@@ -77,6 +77,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def mends(self) -> bool:
+        """Whether what ended comes back by itself, so that nothing of it is to be cleared away."""
+        ...
+
+    @property
     def faults(self) -> Mapping[str, str]:
         """Experts of `serves` that it can't answer for though it is ready, and why."""
         ...
@@ -93,12 +98,16 @@ class Engine(Protocol):
         """
         ...
 
-    def wait_exit(self, timeout_s: float | None = None) -> int | None:
-        """Block until the process ends; its exit code, or None if it still runs or never ran."""
+    def wait_end(self, timeout_s: float | None = None) -> str | None:
+        """Block until the process ends; what became of it, None if it still runs or never ran."""
         ...
 
     def answers(self, timeout_s: float) -> bool:
-        """Whether it still does its work; cheap enough to be asked every few seconds."""
+        """Whether it still does its work; cheap enough to be asked every few seconds.
+
+        Raises:
+            EngineStartError: Another server is at its address.
+        """
         ...
 
     def load(self) -> EngineLoad | None:
@@ -146,7 +155,11 @@ class Engine(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the process; calling it twice is fine."""
+        """End the process; calling it twice is fine.
+
+        Raises:
+            EngineMoveError: It may run on.
+        """
         ...
 
     def close(self) -> None:

@@ -155,7 +155,7 @@ class Keeper:
         """End it and leave it so; see `Supervisor.stop`."""
         if self.state.status is EngineStatus.STARTING:
             self._wanted.clear()
-            self.engine.stop()
+            self._halt()
         with self._moving:
             self._empty()
             self._end()
@@ -187,7 +187,7 @@ class Keeper:
         """End its process at once, for good."""
         self._closing.set()
         self._wanted.set()
-        self.engine.stop()
+        self._halt()
 
     def join(self) -> None:
         """Wait for the keeper's thread to end, and give back what the engine holds."""
@@ -222,7 +222,7 @@ class Keeper:
         except (EngineMoveError, EngineStartError) as error:
             # Nobody knows what it is now; its keeper starts it afresh.
             self._note_down(str(error))
-            self.engine.stop()
+            self._halt()
             raise
         self._now_ready(wake_s=self._timing.clock() - begun)
 
@@ -242,10 +242,10 @@ class Keeper:
             self.engine.start()
             # Flags are set before engines are stopped: one of us two sees this process.
             if self._unwanted():
-                self.engine.stop()
+                self._halt()
             self.engine.wait_ready(self.engine.spec.ready_s)
         except EngineStartError:
-            self.engine.stop()
+            self._halt()
             raise
         self._now_ready(start_s=self._timing.clock() - begun)
 
@@ -266,9 +266,15 @@ class Keeper:
             if self._timing.wait(self._closing, _POLL_S):
                 return
 
+    def _halt(self) -> None:
+        try:
+            self.engine.stop()
+        except EngineMoveError as error:
+            self._change(last_error=str(error))
+
     def _end(self) -> None:
         self._wanted.clear()
-        self.engine.stop()
+        self._halt()
 
     def _unwanted(self) -> bool:
         return self._closing.is_set() or not self._wanted.is_set()
@@ -285,7 +291,7 @@ class Keeper:
                 if self._timing.wait(self._closing, self._timing.backoff.delay_s(failures)):
                     break
         finally:
-            self.engine.stop()
+            self._halt()
             self._started_once.set()
             self._change(status=EngineStatus.STOPPED, level=0, pid=None)
 
@@ -302,7 +308,7 @@ class Keeper:
                     return 0.0
                 self._started_once.set()
             life = self._lives
-        why = self._await_end(life)
+        why, is_there = self._await_end(life)
         with self._moving:
             if self._unwanted() or self._lives != life:
                 return None
@@ -313,25 +319,30 @@ class Keeper:
                 return None
             if self.state.status is not EngineStatus.DOWN:
                 self._note_down(why)
-            self.engine.stop()
+            if is_there or not self.engine.mends:
+                self._halt()
             return self._timing.clock() - self._ready_at
 
-    def _await_end(self, life: int) -> str:
-        """Block until the process ended or is taken to hang; why it must be started again."""
+    def _await_end(self, life: int) -> tuple[str, bool]:
+        """Block until it must be started again; why, and whether it is still there."""
         silent_since: float | None = None
         while silent_since is None or self._timing.clock() - silent_since < self._timing.hang_s:
-            code = self.engine.wait_exit(self._timing.probe_s)
-            if code is not None:
-                return f"ended with exit code {code}"
+            end = self.engine.wait_end(self._timing.probe_s)
+            if end is not None:
+                return end, False
             if self._unwanted() or self._lives != life:
-                return ""
+                return "", False
             asked_at = self._timing.clock()
             asked = self.state.status is EngineStatus.READY
-            if not asked or self.engine.answers(self._timing.probe_timeout_s):
+            try:
+                answered = not asked or self.engine.answers(self._timing.probe_timeout_s)
+            except EngineStartError as error:
+                return str(error), True
+            if answered:
                 silent_since = None
             elif silent_since is None:
                 silent_since = asked_at
-        return f"runs, but has answered nothing for {self._timing.hang_s:g} s"
+        return f"runs, but has answered nothing for {self._timing.hang_s:g} s", True
 
     def _note_failed_start(self, error: EngineStartError) -> None:
         if self._closing.is_set() or not self._unwanted():

@@ -72,6 +72,7 @@ class LlamaEngine:
 
     levels: frozenset[int] = frozenset()
     api_key: str | None = None
+    mends = False
 
     def __init__(self, spec: LlamaSpec, log_dir: Path) -> None:
         self.spec = spec
@@ -102,11 +103,11 @@ class LlamaEngine:
             EngineStartError: It ended, or did not answer in time; with the end of its log.
         """
         failure = self.process.start_error
-        await_token(self._writes_a_token, self.wait_exit, failure, timeout_s)
+        await_token(self._writes_a_token, self.wait_end, failure, timeout_s)
 
-    def wait_exit(self, timeout_s: float | None = None) -> int | None:
-        """Block until the process ends; its exit code, or None if it still runs or never ran."""
-        return self.process.wait_exit(timeout_s)
+    def wait_end(self, timeout_s: float | None = None) -> str | None:
+        """Block until the process ends; what became of it, None if it still runs or never ran."""
+        return self.process.wait_end(timeout_s)
 
     def answers(self, timeout_s: float) -> bool:
         """Whether its server still does; a token would wait for all that was asked before."""

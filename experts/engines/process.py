@@ -71,12 +71,12 @@ class ServerProcess:
                 start_new_session=True,
             )
 
-    def wait_exit(self, timeout_s: float | None = None) -> int | None:
-        """Block until it ends; its exit code, or None if it still runs or never ran."""
+    def wait_end(self, timeout_s: float | None = None) -> str | None:
+        """Block until it ends; what became of it, None if it still runs or never ran."""
         if self._process is None:
             return None
         try:
-            return self._process.wait(timeout_s)
+            return f"ended with exit code {self._process.wait(timeout_s)}"
         except subprocess.TimeoutExpired:
             return None
 

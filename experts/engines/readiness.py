@@ -13,7 +13,7 @@ _TOKEN_S = 30.0
 
 def await_token(
     writes_a_token: Callable[[float], bool],
-    wait_exit: Callable[[float], int | None],
+    wait_end: Callable[[float], str | None],
     failure: Callable[[str], EngineStartError],
     timeout_s: float,
 ) -> None:
@@ -23,7 +23,7 @@ def await_token(
 
     Args:
         writes_a_token: Whether it does, within so many seconds.
-        wait_exit: Blocks so many seconds, or until the process ended; then its exit code.
+        wait_end: Blocks so many seconds, or until the process ended; then what became of it.
         failure: What to raise, by what happened.
         timeout_s: Seconds that it may take.
 
@@ -32,8 +32,8 @@ def await_token(
     """
     deadline = time.monotonic() + timeout_s
     while not writes_a_token(min(_TOKEN_S, timeout_s)):
-        code = wait_exit(_POLL_S)
-        if code is not None:
-            raise failure(f"ended with exit code {code}")
+        end = wait_end(_POLL_S)
+        if end is not None:
+            raise failure(end)
         if time.monotonic() >= deadline:
             raise failure(f"gave no answer within {timeout_s:g} s")

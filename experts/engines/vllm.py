@@ -101,6 +101,8 @@ class VllmEngine:
         api_key: What it wants to be told on every route.
     """
 
+    mends = False
+
     def __init__(
         self, spec: VllmSpec, process: ServerProcess | None, root: str, api_key: str | None
     ) -> None:
@@ -142,18 +144,18 @@ class VllmEngine:
             EngineStartError: It ended, is too old, or did not answer in time.
         """
         writes = partial(self._api.writes_a_token, self._name)
-        await_token(writes, self.wait_exit, self._start_error, timeout_s)
+        await_token(writes, self.wait_end, self._start_error, timeout_s)
         self._api.check_version()
         self._load_adapters()
 
-    def wait_exit(self, timeout_s: float | None = None) -> int | None:
-        """Block until the process ends; its exit code, or None if it still runs or never ran.
+    def wait_end(self, timeout_s: float | None = None) -> str | None:
+        """Block until the process ends; what became of it, None if it still runs or never ran.
 
         A server that is not ours ends when it is let go of.
         """
         if self._process:
-            return self._process.wait_exit(timeout_s)
-        return 0 if self._let_go.wait(timeout_s) else None
+            return self._process.wait_end(timeout_s)
+        return "was let go of" if self._let_go.wait(timeout_s) else None
 
     def answers(self, timeout_s: float) -> bool:
         """Whether it still does its work.

@@ -26,7 +26,7 @@ from gateway.settings.children import named_children
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import CalculatorSettings, ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
-from gateway.settings.local import AdapterExpert, VllmExpert
+from gateway.settings.local import AdapterExpert, RayExpert, VllmExpert
 from routers.audition import Audition, AuditionRules
 from routers.audition import audition as hold_audition
 from routers.records import Floats, OutcomeTable
@@ -87,6 +87,8 @@ def _row(expert: ExpertSettings) -> dict[str, Any]:
         where = ", ".join(expert.urls)
     elif isinstance(expert, VllmExpert):
         where = expert.base_url or expert.model
+    elif isinstance(expert, RayExpert):
+        where = f"{expert.base_url} on Ray"
     elif isinstance(expert, AdapterExpert):
         where = f"{expert.path} in {expert.engine}"
     elif isinstance(expert, CompositionSettings):

@@ -14,7 +14,7 @@ from gateway.settings.children import composed_kind
 from gateway.settings.compositions import Composition
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
-from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
+from gateway.settings.local import AdapterExpert, PackagedExpert, RayExpert, VllmExpert
 from gateway.settings.providers import PROVIDERS, preset
 from gateway.settings.upstream import url_fault
 
@@ -130,6 +130,7 @@ SingleSettings = (
     | AnthropicSettings
     | PackagedExpert
     | VllmExpert
+    | RayExpert
     | AdapterExpert
     | CalculatorSettings
     | EmbedderSettings
@@ -141,6 +142,7 @@ ExpertSettings = Annotated[
     | Annotated[AnthropicSettings, Tag("anthropic")]
     | Annotated[PackagedExpert, Tag("packaged")]
     | Annotated[VllmExpert, Tag("vllm")]
+    | Annotated[RayExpert, Tag("ray")]
     | Annotated[AdapterExpert, Tag("adapter")]
     | Annotated[CalculatorSettings, Tag("calculator")]
     | Annotated[EmbedderSettings, Tag("embedder")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,7 @@ from gateway.settings.cards import CalledSettings
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import nearest, refusal
 from gateway.settings.faults import Place
+from gateway.settings.server import is_loopback
 from gateway.settings.upstream import url_fault
 
 _PLACING = frozenset(
@@ -129,6 +131,69 @@ class VllmExpert(CalledSettings):
         return self
 
 
+class RayExpert(CalledSettings):
+    """A model in a Serve application that the gateway deploys on a Ray cluster."""
+
+    kind: Literal["ray"]
+    local: bool = True
+    structured_output: bool = True
+    prefill: bool = True
+    dashboard: str
+    """The cluster's dashboard, where Serve's REST API is."""
+    base_url: str
+    """Where the application answers; its path before `/v1` becomes the route prefix."""
+    model: str = ""
+    """The model's name there; the expert's id if not said."""
+    import_path: str = "ray.serve.llm:build_openai_app"
+    """What builds the application."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """What the builder is called with."""
+    env: dict[str, Secret] = Field(default_factory=dict, repr=False)
+    """Environment variables of the application; values may be `env:NAME`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of the application as Ray has them, such as `runtime_env`, `deployments`."""
+    http_options: dict[str, Any] = Field(default_factory=dict)
+    """Where Serve is to listen if it does not run yet, as Ray has it: `host`, `port`."""
+    token: Secret | None = Field(None, repr=False)
+    """What the dashboard wants as a bearer token."""
+    api_key: Secret | None = Field(None, repr=False)
+    """What the application wants, or a proxy before it."""
+    allow_link_local: bool = False
+    """Let those URLs be link-local addresses or clouds' metadata services."""
+    lazy: bool = False
+    """Deploy it when it is first woken."""
+    optional: bool = False
+    """Serve the others though it does not start."""
+    ready_s: float = Field(1800, gt=0)
+    """Longest wait from its declaration to the first token."""
+
+    @property
+    def served_as(self) -> str:
+        """The model's name on the wire."""
+        return self.model or self.id
+
+    @property
+    def listen(self) -> Mapping[str, Any]:
+        """Where Serve is to listen if it does not run yet; empty if only its owner can say."""
+        url = urlsplit(self.base_url)
+        host = url.hostname or ""
+        if self.http_options or not is_loopback(host):
+            return self.http_options
+        return {"host": "127.0.0.1" if host == "localhost" else host, "port": url.port or 80}
+
+    @model_validator(mode="after")
+    def _calls_what_it_may(self) -> Self:
+        for name in ("dashboard", "base_url"):
+            url = getattr(self, name)
+            if fault := url_fault(url, allow_link_local=self.allow_link_local):
+                raise refusal([((name,), fault)])
+        if not self.base_url.endswith("/v1"):
+            raise refusal([(("base_url",), "must end with /v1")])
+        if taken := {"name", "route_prefix", "import_path", "args"} & self.options.keys():
+            raise refusal([(("options",), f"can't say {sorted(taken)[0]}: the entry does")])
+        return self
+
+
 class AdapterExpert(CalledSettings):
     """A LoRA adapter in the server of a `vllm` expert; `adapters` of that one is short for it."""
 
@@ -147,7 +212,7 @@ class AdapterExpert(CalledSettings):
         return self.id
 
 
-EngineExpert = PackagedExpert | VllmExpert
+EngineExpert = PackagedExpert | VllmExpert | RayExpert
 """Entries that an engine is started for."""
 ServedHere = EngineExpert | AdapterExpert
 """Entries of all experts that engines of ours answer for."""

@@ -18,6 +18,7 @@ from experts.errors import EngineMoveError, EngineStartError, ExpertConfigError
 from experts.fake_http import serving
 from experts.fake_vllm import FakeVllm
 from experts.packaged import packaged_model
+from tests.experts.engines.fake_ray import FakeRay
 
 SERVER = Path(__file__).parent.parent / "experts" / "engines" / "fake_vllm_server.py"
 
@@ -41,7 +42,12 @@ def vllm_that_runs(folder: Path) -> Iterator[EngineSpec]:
         yield VllmSpec("one", base_url=fake.url, api_key="sesame", sleeps=True)
 
 
-@pytest.fixture(params=[llama, vllm, vllm_that_runs], ids=lambda kind: kind.__name__)
+def ray(folder: Path) -> Iterator[EngineSpec]:
+    with serving(FakeRay("sesame")) as fake:
+        yield fake.spec("one")
+
+
+@pytest.fixture(params=[llama, vllm, vllm_that_runs, ray], ids=lambda kind: kind.__name__)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     make: Callable[[Path], Iterator[EngineSpec]] = request.param
     for spec in make(tmp_path):
@@ -61,15 +67,14 @@ def test_it_starts_works_ends_and_starts_again_at_the_same_place(engine: Engine)
         engine.start()
         engine.wait_ready(60)
         assert engine.base_url == url
-        assert engine.wait_exit(0) is None
+        assert engine.wait_end(0) is None
         assert engine.answers(10)
-        load = engine.load()
-        assert load is not None
-        assert load.under_way == 0
+        if load := engine.load():
+            assert load.under_way == 0
         assert engine.faults == {}
         engine.stop()
         engine.stop()
-        assert engine.wait_exit(0) is not None
+        assert engine.wait_end(0) is not None
 
 
 def test_whoever_waits_for_it_is_told_that_it_was_stopped(engine: Engine) -> None:
@@ -77,7 +82,7 @@ def test_whoever_waits_for_it_is_told_that_it_was_stopped(engine: Engine) -> Non
     told = threading.Event()
 
     def wait() -> None:
-        assert engine.wait_exit(60) is not None
+        assert engine.wait_end(60) is not None
         told.set()
 
     waiting = threading.Thread(target=wait)

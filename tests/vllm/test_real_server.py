@@ -18,8 +18,8 @@ import httpx2
 import pytest
 
 from experts.engines.states import EngineStatus
+from tests.engine_rig import Rig, asked
 from tests.experts.engines.test_llama import ended
-from tests.vllm.conftest import Rig, asked
 from tests.vllm.tiny_llama import BLANKS
 
 pytestmark = pytest.mark.vllm

@@ -20,7 +20,8 @@ import pytest
 from gateway.local import local_engines
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
-from tests.vllm.conftest import ARGS, ON_TWO_CORES, PATIENCE_S, asked
+from tests.engine_rig import PATIENCE_S, asked
+from tests.vllm.conftest import ARGS, ON_TWO_CORES
 from tests.vllm.tiny_llama import make_adapter, make_model
 
 pytestmark = pytest.mark.vllm

@@ -17,7 +17,7 @@ from experts.fake_vllm import FakeVllm
 from gateway.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
-from tests.vllm.conftest import asked
+from tests.engine_rig import asked
 
 pytestmark = pytest.mark.vllm
 

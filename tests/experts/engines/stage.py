@@ -49,8 +49,10 @@ class FakeEngine:
         self.base_url = f"http://127.0.0.1:1/{spec.expert_id}/v1"
         self.pid = None
         self.api_key = None
+        self.mends = False
         self.faults: dict[str, str] = {}
         self.starts = 0
+        self.stops = 0
         self.asleep = 0
         self.closed = False
         self.silent = False
@@ -77,8 +79,9 @@ class FakeEngine:
         if not self.running:
             raise EngineStartError("ended while starting")
 
-    def wait_exit(self, timeout_s: float | None = None) -> int | None:
-        return -9 if self._over.wait(PATIENCE_S if timeout_s is None else timeout_s) else None
+    def wait_end(self, timeout_s: float | None = None) -> str | None:
+        over = self._over.wait(PATIENCE_S if timeout_s is None else timeout_s)
+        return "ended with exit code -9" if over else None
 
     def answers(self, timeout_s: float) -> bool:
         return not self.silent
@@ -109,11 +112,13 @@ class FakeEngine:
         self._over.set()
 
     def stop(self) -> None:
+        self.stops += 1
         self._over.set()
         self.holds_start.set()
+        if self.refuses:
+            raise EngineMoveError("refused")
 
     def close(self) -> None:
-        self.stop()
         self.closed = True
 
 

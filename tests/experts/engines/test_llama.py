@@ -129,7 +129,7 @@ def test_stopped_and_started_again_it_answers_on_the_same_port(
             assert engine.base_url == base_url
             engine.stop()
             assert not engine.process.alive
-            assert engine.wait_exit() == 0
+            assert engine.wait_end() == "ended with exit code 0"
     finally:
         engine.close()
 
@@ -194,7 +194,7 @@ def test_it_outlives_the_thread_that_started_it(smollm2: LlamaSpec, tmp_path: Pa
     thread.start()
     thread.join()
     try:
-        assert engine.wait_exit(0.5) is None
+        assert engine.wait_end(0.5) is None
         engine.wait_ready(60)
     finally:
         engine.close()

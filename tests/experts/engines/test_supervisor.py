@@ -282,6 +282,33 @@ def test_one_that_lives_but_answers_nothing_is_started_again() -> None:
         assert stage.expect(READY).restarts >= 1
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_what_mends_itself_is_only_ended_if_it_hangs(hangs: bool) -> None:
+    stage = Stage("a")
+    with stage.supervisor(timing={"probe_s": 0.001, "hang_s": 0.0}):
+        stage.expect(READY)
+        engine = stage.engines["a"]
+        engine.mends = True
+        stops = engine.stops
+        engine.silent = hangs
+        if not hangs:
+            engine.die()
+        stage.expect(DOWN)
+        engine.silent = False
+        stage.expect(READY)
+        assert (engine.stops > stops) == hangs
+
+
+def test_what_can_not_be_ended_says_so() -> None:
+    stage = Stage("a")
+    with stage.supervisor() as supervisor:
+        stage.expect(READY)
+        stage.engines["a"].refuses = True
+        supervisor.stop("a")
+        assert supervisor.state("a").last_error == "refused"
+        assert supervisor.state("a").status is EngineStatus.STOPPED
+
+
 def test_a_real_engine_killed_outright_answers_again_at_the_same_place(
     smollm2: LlamaSpec, tmp_path: Path
 ) -> None:

@@ -138,6 +138,19 @@ def test_one_that_hangs_is_down_until_it_answers_again(fake: FakeVllm, tmp_path:
             pass
 
 
+def test_one_whose_key_has_changed_is_down_and_says_so(fake: FakeVllm, tmp_path: Path) -> None:
+    changes: queue.Queue[EngineState] = queue.Queue()
+    timing = Timing(backoff=Backoff(0, 0), probe_s=0.01)
+    with Supervisor([attached(fake)], tmp_path, on_change=changes.put, timing=timing):
+        fake.api_key = "changed"
+        while (state := changes.get(timeout=20)).status is not EngineStatus.DOWN:
+            pass
+        assert "refuses our key (401)" in state.last_error
+        fake.api_key = "sesame"
+        while changes.get(timeout=20).status is not EngineStatus.READY:
+            pass
+
+
 def test_one_that_is_away_when_all_start_need_not_hold_them_up(tmp_path: Path) -> None:
     spec = VllmSpec("gone", base_url="http://127.0.0.1:9/v1", optional=True, ready_s=3600)
     with Supervisor([spec], tmp_path) as supervisor:
@@ -175,7 +188,7 @@ def test_nothing_of_a_server_is_left_when_it_ends(tmp_path: Path) -> None:
     core = core_of(tmp_path / "tiny.log")
     server = children(engine.pid)[0]
     os.kill(server, signal.SIGKILL)
-    assert engine.wait_exit(20) == 128 + signal.SIGKILL
+    assert engine.wait_end(20) == f"ended with exit code {128 + signal.SIGKILL}"
     assert ended(core)
     engine.start()
     engine.wait_ready(60)
