@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from experts.broken.scene import Acts, Scene, fault, healthy
 from experts.fake_http import LAST_CHUNK, Then, chunk
 
@@ -176,6 +178,19 @@ def comments_in_middle(scene: Scene) -> Acts:
     while True:
         yield 0.01
         yield chunk(b": keep-alive\n\n" if scene.streams else b" ")
+
+
+@fault
+def empty_in_middle(scene: Scene) -> Acts:
+    """A part, then nothing but pieces that say nothing."""
+    if not scene.streams:
+        yield from healthy(scene)
+        return
+    yield scene.head()
+    yield chunk(scene.part)
+    while True:
+        yield 0.01
+        yield chunk(re.sub(rb'((?:content|text)":")[^"]*', rb"\1", scene.events[scene.told - 1]))
 
 
 @fault

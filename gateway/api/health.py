@@ -13,12 +13,14 @@ from gateway.state import gateway_of
 api = APIRouter()
 
 
+@api.head("/health/live", include_in_schema=False)
 @api.get("/health/live", **described(Live, OPEN))
 async def live() -> Response:
     """The process runs."""
     return _json(200, {"status": "live"})
 
 
+@api.head("/health/ready", include_in_schema=False)
 @api.get("/health/ready", **described(Ready, OPEN, also={503: Ready}))
 async def ready(request: Request) -> Response:
     """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""

@@ -25,12 +25,13 @@ class Mould(NamedTuple):
     def text(self, payload: bytes) -> str | None:
         """The text of a chunk of this form.
 
-        None: it has to be read. So has a text with an escape or anything that can't be printed.
+        None: it has to be read. So has an empty text, and one with an escape or anything that can't
+        be printed.
         """
         start, stop = len(self.before), len(self.after)
         if not (payload.startswith(self.before) and payload.endswith(self.after)):
             return None
-        return None if len(payload) < start + stop else _plain(payload[start:-stop])
+        return None if len(payload) <= start + stop else _plain(payload[start:-stop])
 
     def texts(self, piece: bytes) -> list[str] | None:
         """The texts of a piece of the stream that holds whole events of this form, else None."""

@@ -223,7 +223,8 @@ class Relay:
             if not self._ending:
                 self._ending = True
                 self._clock.wait("usage", _GRACE_S)
-        elif passed and stream.begun:
+        elif stream.spoke and stream.begun:
+            stream.spoke = False
             self._clock.wait(_NEXT, self._next_s)
 
     # How it ends.

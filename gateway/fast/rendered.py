@@ -14,7 +14,7 @@ class RenderedStream:
     """Chunks are read and written anew: tool calls put in order, several choices told apart."""
 
     def __init__(self, reader: StreamReader, writer: ChunkWriter) -> None:
-        self.begun = False
+        self.begun = self.spoke = False
         self.failure: ExpertCallError | None = None
         self._reader = reader
         self._writer = writer
@@ -56,6 +56,7 @@ class RenderedStream:
         spoken = [event for event in events if not isinstance(event, Usage)]
         self._events += spoken
         self.begun |= bool(spoken)
+        self.spoke |= bool(spoken)
         return b"".join(piece for event in spoken for piece in self._writer.write(event))
 
     def ending(self, usage: Usage, cost_usd: float | None) -> bytes:

@@ -34,11 +34,14 @@ class Stream(Protocol):
 
     Attributes:
         begun: Its first token came; what was held back before it goes with it.
+        spoke: A piece of the answer came since somebody set this to False; chunks that say nothing
+            are no sign of life.
         done: `[DONE]` came.
         failure: Why nothing more can come of it, once that is so.
     """
 
     begun: bool
+    spoke: bool
     failure: ExpertCallError | None
 
     @property
@@ -103,7 +106,7 @@ class RawStream:
         *,
         include_usage: bool,
     ) -> None:
-        self.begun = self.done = self.finished = False
+        self.begun = self.spoke = self.done = self.finished = False
         self.failure: ExpertCallError | None = None
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -236,12 +239,14 @@ class RawStream:
         if text is None:
             self._put_texts_away()
             self._kept.append(payload)
-        else:
+            self.spoke = True
+        elif text:
             self._remember((text,))
         return text
 
     def _remember(self, texts: Iterable[str]) -> None:
         self._texts += texts
+        self.spoke = True
         if len(self._texts) >= _TEXTS_TOGETHER:
             self._put_texts_away()
 

@@ -11,10 +11,10 @@ class LimitSettings(Frozen):
     """Seconds and counts that bound one request."""
 
     total_s: float = Field(120, gt=0)
-    header_s: float = Field(30, gt=0)
+    header_s: float = Field(25, gt=0)
     """Longest wait for the head of a streamed answer."""
-    first_token_s: float = Field(30, gt=0)
-    idle_s: float = Field(30, gt=0)
+    first_token_s: float = Field(25, gt=0)
+    idle_s: float = Field(25, gt=0)
     whole_s: float = Field(100, gt=0)
     """Longest wait for an answer that is not streamed."""
     failover_s: float = Field(15, gt=0)

@@ -105,6 +105,7 @@ ROWS = [
     both("too_long", "protocol", begun=True),
     both("silent_in_middle", "timeout", begun=True, waits=True),
     both("comments_in_middle", "timeout", begun=True, waits=True),
+    streamed("empty_in_middle", "timeout", begun=True, waits=True, anthropic=False),
     both("silent_before_finish", "timeout", begun=True, waits=True),
     both("huge_event", "protocol"),
     Row("too_short", "protocol", None),

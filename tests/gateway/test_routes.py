@@ -157,6 +157,9 @@ def test_models_say_what_they_are(served: Any) -> None:
 
 def test_health_says_what_is_loaded(served: Any) -> None:
     assert served.client.get("/health/live").json() == {"status": "live"}
+    for path in ("/health/live", "/health/ready"):
+        head = served.client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
     ready = served.client.get("/health/ready").json()
     assert ready["experts"] == ["large", "small"]
     assert ready["routers"] == {"default": "prior"}
