@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 import yaml
 
+from eval.sources import read_outcomes, write_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.compose.cards import Made
 from experts.fakes import ScriptedExpert, says
@@ -20,10 +22,12 @@ from gateway.ledger.calls import calls_made
 from gateway.ledger.database import opened
 from gateway.ledger.export import export_outcomes
 from gateway.pool import build_experts
+from gateway.router_store import RouterStore
 from gateway.settings.children import named_children
 from gateway.settings.root import Settings
 from routers.candidates import Typical
 from routers.eligible import Constraints, eligible
+from routers.fit import fit_router
 from tests.contracts.composition_cases import pool_of
 
 DOC = Path(__file__).parents[2] / "docs" / "compositions.md"
@@ -141,6 +145,35 @@ def test_whoever_a_draft_must_agree_with_is_paid_and_counted_too(serve: Serve) -
         "large",
         "small",
     ]
+
+
+@pytest.mark.slow
+def test_how_many_drafts_are_worth_it_is_learned_as_of_any_expert(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """BEST-Route: one answer, the best of four or the large model, by outcomes of all three."""
+    rng = np.random.default_rng(0)
+    share = {"greet": (1, 1, 1), "count": (0.95, 0.2, 0.9), "prove": (0.95, 0.1, 0.2)}
+    topics = [list(share)[row % 3] for row in range(150)]
+    rows = [
+        {"query_id": f"q{row}", "prompt": f"{topic} {topic} {topic} {row}", "model": name,
+         "score": float(rng.random() < right)}
+        for row, topic in enumerate(topics)
+        for name, right in zip(("large", "small", "small-x4"), share[topic], strict=True)
+    ]  # fmt: skip
+    table = read_outcomes(write_outcomes(rows, tmp_path / "graded.parquet")).table
+    store = RouterStore(tmp_path / "routers")
+    store.promote("default", store.publish(fit_router("default", "ridge+tfidf", table, seed=0)))
+    children = {"small": scripted("small", 1.0), "large": scripted("large", 20.0)}
+    drafts = {"id": "small-x4", "best_of": {"of": "small", "n": 4, "select": {"by": "arithmetic"}}}
+    lean = {"epsilon": 0.0, "policies": {"lean": {"cost_weight": 0.5}}}
+    served = serve(pool_of(children, drafts), routing=lean)
+    picks = ("greet", "small", 1), ("count", "small-x4", 4), ("prove", "large", 0)
+    for topic, expert, calls in picks:
+        before = len(children["small"].calls)
+        answer = served.ask("auto:lean", f"{topic} {topic} {topic} 7")
+        assert answer.headers.get("x-pointsman-expert") == expert, answer.text
+        assert len(children["small"].calls) - before == calls
 
 
 def test_a_request_holds_it_to_a_ceiling(serve: Serve) -> None:
