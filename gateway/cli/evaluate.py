@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +14,13 @@ from eval.compare import compare
 from eval.compositions.drafts import read_drafts
 from eval.compositions.topologies import Offer, at_prices
 from eval.compositions.world import make_world
-from eval.crew import LocalCrew
 from eval.foreign import FORMS
 from eval.pool import make_pool
 from eval.prices import fill_costs, read_prices
 from eval.splits import TrainTest, read_train_test
 from experts.cards import Prices
-from gateway.cli.options import AsJson, Seed
+from gateway.cli.crews import crew_for
+from gateway.cli.options import AsJson, Ray, Seed
 from gateway.cli.progress import stages
 from gateway.cli.table import show_comparison
 from gateway.cli.vectors import Folder, vector_store
@@ -73,7 +72,7 @@ def evaluate(
     prices: Annotated[Path | None, typer.Option(help="CSV of prices per model.")] = None,
     seed: Seed = 0,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Routers trained at a time; all cores by default.")
+        int | None, typer.Option(min=1, help="Routers trained at a time; one per core by default.")
     ] = None,
     form: Form = "auto",
     compare_: Annotated[
@@ -83,6 +82,7 @@ def evaluate(
     compositions: Compositions = None,
     wrong_alike: WrongAlike = None,
     vectors: Folder = None,
+    ray: Ray = None,
     json: AsJson = False,
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
@@ -95,7 +95,7 @@ def evaluate(
     names += [name for pair in against for name in pair if name not in names]
     listed = read_prices(prices) if prices else {}
     fits = report / _FITS
-    with stages() as progress:
+    with crew_for(ray, jobs) as crew, stages() as progress:
         offer = None
         if compositions:
             progress("compositions", 0.0)
@@ -110,7 +110,7 @@ def evaluate(
             data=tables.data,
             notes=(*tables.notes, *left_out),
             progress=progress,
-            crew=LocalCrew(jobs or os.cpu_count() or 1),
+            crew=crew,
             fits=fits,
             against=against,
             store=vector_store(vectors, progress, _ENCODING),

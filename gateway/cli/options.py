@@ -21,3 +21,11 @@ OfVersion = Annotated[
     str | None, typer.Option("--version", help="Of this version, not what serves.")
 ]
 Promote = Annotated[bool, typer.Option(help="Serve it at once.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Spread the work over a Ray cluster: HOST:PORT or ray://HOST:PORT.",
+    ),
+]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
 from eval.crew import LocalCrew
 from eval.errors import CrewError
+from eval.ray_crew import RayCrew
+from routers.errors import MissingExtraError
 
 
 def _add(shared: int, piece: int) -> int:
@@ -29,3 +32,9 @@ def test_every_piece_is_done_and_told_by_its_place(jobs: int) -> None:
 def test_a_killed_process_is_one_sentence() -> None:
     with pytest.raises(CrewError, match=r"working process was killed.*--jobs 1"):
         dict(LocalCrew(2).each(_die_of, 1, [0, 1, 2]))
+
+
+def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pointsman\[ray\]"), RayCrew("head:6379"):
+        pass

@@ -51,7 +51,7 @@ def test_the_format_is_recognised_unless_it_is_named() -> None:
     assert form_of("routerbench") == "routerbench"
 
 
-def _recorded(path: Path, *, answers: bool = True) -> Path:
+def recorded(path: Path, *, answers: bool = True) -> Path:
     """Two cheap experts that are right on easy questions, and one that is on all, at ten times."""
     rng, rows = np.random.default_rng(0), list[dict[str, Any]]()
     for number in range(180):
@@ -74,7 +74,7 @@ def _evaluate(table: Path, *words: str) -> Result:
 
 
 def test_compositions_stand_beside_experts_and_the_router_chooses_among_all(tmp_path: Path) -> None:
-    table = _recorded(tmp_path / "graded.parquet")
+    table = recorded(tmp_path / "graded.parquet")
     found = _evaluate(table, "--compositions", "all", "--jobs", "1")
     assert found.exit_code == 0, found.output
     assert "over fixed" in found.output
@@ -97,7 +97,7 @@ def test_compositions_stand_beside_experts_and_the_router_chooses_among_all(tmp_
 
 
 def test_without_answers_it_must_be_said_how_often_wrong_ones_are_alike(tmp_path: Path) -> None:
-    table = _recorded(tmp_path / "graded.parquet", answers=False)
+    table = recorded(tmp_path / "graded.parquet", answers=False)
     refused = _evaluate(table, "--compositions", "small,large")
     assert isinstance(refused.exception, ComparisonError)
     assert "how often wrong answers are alike" in str(refused.exception)
@@ -105,7 +105,7 @@ def test_without_answers_it_must_be_said_how_often_wrong_ones_are_alike(tmp_path
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    table, out = _recorded(tmp_path / "graded.parquet"), tmp_path / "out"
+    table, out = recorded(tmp_path / "graded.parquet"), tmp_path / "out"
     told = ["--train", table, "--test", table, "--report", out, "--jobs", "1"]
     words = [*map(str, told), "--routers", "category,knn+hashing,stack+hashing"]
     command = [sys.executable, "-m", "gateway.cli.main", "evaluate", *words]
