@@ -59,6 +59,13 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
+def spare() -> Iterator[FakeProvider]:
+    """A second one."""
+    with fake_provider() as running:
+        yield running
+
+
+@pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -147,3 +154,9 @@ def remote() -> Callable[..., Expert]:
         return OpenAICompatibleExpert(ExpertCard(name, prices=priced, **card), url, "m")
 
     return make
+
+
+@pytest.fixture
+def one(serve: Serve, remote: Callable[..., Expert], provider: FakeProvider) -> Served:
+    """A gateway over the expert `small`, which `provider` answers for."""
+    return serve({"small": remote("small", provider.url)})

@@ -16,7 +16,7 @@ import pytest
 from experts.errors import ExpertConfigError
 from experts.finetune import read_examples, tune
 from gateway.errors import ConfigError
-from tests.gateway.cli.test_admit import run
+from tests.commands import run
 
 TINY = """
 import sys

@@ -24,11 +24,6 @@ def chunks(answer: httpx2.Response) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in lines(answer) if line != "[DONE]"]
 
 
-@pytest.fixture
-def one(serve: Serve, remote: Remote, provider: FakeProvider) -> Any:
-    return serve({"small": remote("small", provider.url)})
-
-
 def test_a_whole_answer_says_who_and_what_it_cost(one: Any) -> None:
     answer = one.ask("small")
     body = answer.json()

@@ -18,7 +18,7 @@ from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from routers.shelf import Shelf
-from tests.gateway.cli.test_admit import run
+from tests.commands import run
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,16 +22,7 @@ from experts.fake_http import FakeServer
 from experts.fake_provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that the system gives to nobody of itself: those it has
-    for connections begin higher, and tests beside this one make many."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as listener, suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
+from tests.ports import free_port
 
 
 def config_in(folder: Path, provider: FakeServer, **sections: Any) -> Path:

@@ -12,8 +12,8 @@ import pytest
 from gateway.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.load import load_settings
+from tests.commands import run
 from tests.experts.test_finetune import TINY, example, python
-from tests.gateway.cli.test_admit import run
 from tests.journeys.test_rounds_learned_and_served import transformers_serving
 
 pytestmark = pytest.mark.slow

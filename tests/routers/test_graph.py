@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -231,20 +230,13 @@ def test_entities_are_names_and_kinds_of_numbers(text: str, found: list[str]) ->
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_only_training_takes_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_training_takes_torch(name: str, forget_torch: Callable[[], None]) -> None:
     rng = np.random.default_rng(9)
     features = features_of(unit_vectors(60, rng))
     table = table_of(["?"] * 60, rng.random((60, 3)).round())
     unfitted = KINDS[name](epochs=1, hidden=4)
     learned = fitted(unfitted, features, table)
-    there = builtins.__import__
-
-    def without_torch(module: str, *rest: Any, **named: Any) -> Any:
-        if module == "torch":
-            raise ImportError(module)
-        return there(module, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+    forget_torch()
     again = type(learned).from_state(learned.state())
     np.testing.assert_array_equal(
         again.predict(features).quality_NA, learned.predict(features).quality_NA

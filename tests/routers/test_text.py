@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -75,16 +74,9 @@ def test_a_match_is_least_likely_where_the_reference_is_at_home() -> None:
     assert quality_NA[:, reference].std() < 0.05
 
 
-def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_it_says_what_to_install(forget_torch: Callable[[], None]) -> None:
     features, table, _ = a_world(12)
-    there = builtins.__import__
-
-    def without_torch(module: str, *rest: Any, **named: Any) -> Any:
-        if module == "torch":
-            raise ImportError(module)
-        return there(module, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_torch)
+    forget_torch()
     with pytest.raises(MissingExtraError, match=r"'text' needs the extra.*\[torch\]"):
         TextEstimator().fit(features, table, np.random.default_rng(0))
 

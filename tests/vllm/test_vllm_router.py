@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,14 +17,9 @@ from gateway.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from tests.engine_rig import asked
+from tests.ports import free_port
 
 pytestmark = pytest.mark.vllm
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

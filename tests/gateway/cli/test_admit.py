@@ -6,19 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from gateway.cli.main import app
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from routers.errors import RoutingError
-
-
-def run(*words: str) -> Result:
-    result = CliRunner().invoke(app, list(words))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+from tests.commands import run
 
 
 def outcomes(path: Path, experts: tuple[str, ...], rows: int) -> Path:

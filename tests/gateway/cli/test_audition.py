@@ -9,7 +9,7 @@ import pytest
 
 from experts.fake_provider import FakeProvider, Reply
 from gateway.errors import ConfigError
-from tests.gateway.cli.test_admit import run
+from tests.commands import run
 
 
 @pytest.fixture

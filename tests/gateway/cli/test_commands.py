@@ -11,25 +11,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from sqlalchemy import text
-from typer.testing import CliRunner, Result
 
 from experts.base import Expert
 from experts.cards import Prices
 from experts.fake_provider import FakeProvider, Reply
 from gateway.cli import progress
-from gateway.cli.main import app, main
+from gateway.cli.main import main
 from gateway.errors import ConfigError, GatewayError, LedgerError
 from gateway.ledger.database import opened
+from tests.commands import run
 from tests.conftest import Serve, Served
 
 Remote = Callable[..., Expert]
-
-
-def run(*words: str, said: str | None = None) -> Result:
-    result = CliRunner().invoke(app, list(words), input=said)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

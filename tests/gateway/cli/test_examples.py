@@ -12,8 +12,8 @@ import pytest
 from experts.cards import ExpertCard, Prices
 from experts.fakes import ScriptedExpert, says
 from gateway.errors import ConfigError, NothingToLearnError
+from tests.commands import run
 from tests.conftest import Serve, Served
-from tests.gateway.cli.test_admit import run
 
 
 def scripted(name: str, text: str, licence: str) -> ScriptedExpert:

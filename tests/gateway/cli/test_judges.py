@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sqlalchemy import Engine, select
-from typer.testing import CliRunner, Result
 
 from eval.errors import ComparisonError
 from eval.judging.debias import MOST_CORRELATION
 from eval.judging.fitted import FittedGate
-from gateway.cli.main import app
 from gateway.errors import ConfigError
 from gateway.ids import new_id, now
 from gateway.ledger import tables
@@ -25,17 +23,11 @@ from gateway.ledger.rows import Row
 from gateway.ledger.scores import latest_scores
 from gateway.ledger.verify import verify_ledger
 from gateway.outcomes.ended import Scored
+from tests.commands import run
 from tests.eval.judging.test_fitted import OBJECTIVES, preferred
 from tests.gateway.logged_world import EXPERTS, Questions, fill
 
 ANSWERS = 120
-
-
-def run(*words: str) -> Result:
-    result = CliRunner().invoke(app, list(words))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

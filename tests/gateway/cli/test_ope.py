@@ -7,26 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from eval.errors import OffPolicyError
-from gateway.cli.main import app
 from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
 from gateway.router_store import RouterStore
 from routers.fit import fit_router
 from routers.router import Router
+from tests.commands import run
 from tests.gateway.logged_world import CARDS, EXPERTS, Questions, fill
 
 ASKED = 700
-
-
-def run(*words: str) -> Result:
-    result = CliRunner().invoke(app, list(words))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from eval.sources import read_outcomes
 from experts.cards import ExpertCard
 from experts.embedder import EmbedderExpert
 from routers.records import Vectors
-from tests.gateway.cli.test_admit import run
+from tests.commands import run
 
 
 def by_letter(letters: str) -> Callable[[Sequence[str]], Vectors]:

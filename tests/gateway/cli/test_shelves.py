@@ -13,8 +13,8 @@ from experts.fakes import ScriptedExpert, says
 from gateway.errors import ConfigError, NothingToLearnError
 from routers.errors import RoutingError
 from routers.shelf import Shelf
+from tests.commands import run
 from tests.conftest import Serve, Served
-from tests.gateway.cli.test_admit import run
 from tests.gateway.cli.test_examples import book
 
 QUESTIONS = ("What is ten plus two?", "What is six plus one?", "Who wrote Faust?")

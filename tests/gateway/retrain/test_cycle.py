@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from gateway.ids import new_id, now
 from gateway.ledger.database import opened
@@ -15,41 +14,23 @@ from gateway.ledger.history import history
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.tables import router_version, shadow_decision
-from gateway.ledger.trials import events, trial_rows
+from gateway.ledger.trials import trial_rows
 from gateway.retrain.cycle import Cycle, Report
 from gateway.retrain.journal import Journal
 from gateway.router_store import RouterStore
 from gateway.serving import ServingRouters
 from gateway.settings.retrain import GateSettings, RetrainSettings, TrialSettings
-from routers.fit import fit_router
-from routers.router import Router
 from tests.gateway.logged_world import Questions, fill
+from tests.gateway.retrain.looping import EPSILON, Loop
 
-EPSILON = 0.5
 
-
-class Loop:
-    """A ledger, versions of one router, and retraining over both."""
-
-    def __init__(self, directory: Path, engine: Engine) -> None:
-        self.url = f"sqlite:///{directory}/ledger.db"
-        self.engine = engine
-        self.store = RouterStore(directory / "routers")
-        self.rng = np.random.default_rng(5)
-
-    def serve(self, estimator: str, rows: int = 300, epsilon: float = EPSILON) -> Router:
-        """Learn something on the side, and let it serve."""
-        rng = np.random.default_rng(9)
-        table = Questions.draw(rows, rng).table(rng)
-        router = fit_router("default", estimator, table, seed=0, epsilon=epsilon)
-        self.store.promote("default", self.store.publish(router))
-        return router
+class Trials(Loop):
+    """Retraining with trials over a loop."""
 
     def ask(self, count: int, shadow: float = 0.0) -> None:
         """So many requests, decided by what serves and what is tried."""
-        serving = ServingRouters(self.store, "default", EPSILON)
-        serving.refresh()
-        fill(self.url, Questions.draw(count, self.rng), self.rng, serving=serving, shadow=shadow)
+        asked = Questions.draw(count, self.rng)
+        fill(self.url, asked, self.rng, serving=self.serving, shadow=shadow)
 
     def step(
         self,
@@ -89,23 +70,20 @@ class Loop:
         with self.engine.begin() as connection:
             insert(connection, grouped(rows))
 
-    def told(self) -> list[str]:
-        return [event["event"] for event in reversed(events(self.engine, "default"))]
-
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
+def loop(tmp_path: Path) -> Iterator[Trials]:
     with opened(f"sqlite:///{tmp_path}/ledger.db") as engine:
-        yield Loop(tmp_path, engine)
+        yield Trials(tmp_path, engine)
 
 
-def test_too_few_new_scores_are_waited_for(loop: Loop) -> None:
+def test_too_few_new_scores_are_waited_for(loop: Trials) -> None:
     loop.ask(60)
     report = loop.step()
     assert (report.what, report.reason) == ("waiting", "60 new scores, 100 are waited for")
 
 
-def test_the_first_router_that_passes_the_gate_serves_at_once(loop: Loop) -> None:
+def test_the_first_router_that_passes_the_gate_serves_at_once(loop: Trials) -> None:
     loop.ask(500)
     report = loop.step()
     assert report.what == "promoted"
@@ -116,7 +94,7 @@ def test_the_first_router_that_passes_the_gate_serves_at_once(loop: Loop) -> Non
     assert loop.step().what == "waiting"
 
 
-def test_the_gate_refuses_a_worse_router_and_says_why(loop: Loop) -> None:
+def test_the_gate_refuses_a_worse_router_and_says_why(loop: Trials) -> None:
     good = loop.serve("ridge")
     loop.ask(500)
     # It always asks the same expert.
@@ -129,7 +107,7 @@ def test_the_gate_refuses_a_worse_router_and_says_why(loop: Loop) -> None:
     assert loop.told() == ["fitted", "refused"]
 
 
-def test_a_better_router_is_tried_and_then_promoted(loop: Loop) -> None:
+def test_a_better_router_is_tried_and_then_promoted(loop: Trials) -> None:
     poor = loop.serve("prior")
     loop.ask(600)
     began = loop.step()
@@ -156,7 +134,7 @@ def test_a_better_router_is_tried_and_then_promoted(loop: Loop) -> None:
     assert loop.told() == ["fitted", "on_trial", "promoted"]
 
 
-def test_a_router_that_does_worse_on_trial_is_taken_back(loop: Loop) -> None:
+def test_a_router_that_does_worse_on_trial_is_taken_back(loop: Trials) -> None:
     poor = loop.serve("prior")
     loop.ask(600)
     began = loop.step()
@@ -173,7 +151,7 @@ def test_a_router_that_does_worse_on_trial_is_taken_back(loop: Loop) -> None:
     assert (promoted.version, promoted.trial) == (poor.version, None)
 
 
-def test_without_any_exploration_shadow_calls_tell_what_a_new_router_is_worth(loop: Loop) -> None:
+def test_without_any_exploration_shadow_calls_tell_what_a_new_router_is_worth(loop: Trials) -> None:
     """What serves asks the same expert always: of the others the log says nothing by itself."""
     loop.serve("prior", epsilon=0.0)
     loop.ask(600)
@@ -183,7 +161,7 @@ def test_without_any_exploration_shadow_calls_tell_what_a_new_router_is_worth(lo
     assert began.what == "on_trial", began.reason
 
 
-def test_what_is_older_than_the_window_is_learned_from_no_more(loop: Loop) -> None:
+def test_what_is_older_than_the_window_is_learned_from_no_more(loop: Trials) -> None:
     """Else a world that turned over once would weigh for ever, wherever no drift is noticed."""
     turned = Questions.draw(600, loop.rng)
     turned = Questions(turned.prompts, turned.truth_NA[:, [1, 0, 2]])
@@ -202,7 +180,7 @@ def test_what_is_older_than_the_window_is_learned_from_no_more(loop: Loop) -> No
     assert gene_A[0] > gene_A[1]
 
 
-def test_it_shadows_first_and_fails_there_unseen(loop: Loop) -> None:
+def test_it_shadows_first_and_fails_there_unseen(loop: Trials) -> None:
     loop.serve("prior")
     loop.ask(600)
     began = loop.step(shadow_decisions=40)
@@ -216,7 +194,7 @@ def test_it_shadows_first_and_fails_there_unseen(loop: Loop) -> None:
     assert loop.told() == ["fitted", "shadowing", "withdrawn"]
 
 
-def test_a_shadow_that_never_fails_goes_on_trial(loop: Loop) -> None:
+def test_a_shadow_that_never_fails_goes_on_trial(loop: Trials) -> None:
     loop.serve("prior")
     loop.ask(600)
     began = loop.step(shadow_decisions=40)
@@ -226,7 +204,7 @@ def test_a_shadow_that_never_fails_goes_on_trial(loop: Loop) -> None:
     assert "agreed with what served on 40 of 40" in ended.reason
 
 
-def test_critical_requests_say_nothing_of_a_trial(loop: Loop) -> None:
+def test_critical_requests_say_nothing_of_a_trial(loop: Trials) -> None:
     """They never go to what is tried, so they are others than those that chance divided."""
     poor = loop.serve("prior")
     loop.ask(600)
@@ -239,7 +217,7 @@ def test_critical_requests_say_nothing_of_a_trial(loop: Loop) -> None:
     assert len(rows.score_N) == 650
 
 
-def test_a_trial_that_a_person_ended_is_over(loop: Loop) -> None:
+def test_a_trial_that_a_person_ended_is_over(loop: Trials) -> None:
     loop.serve("prior")
     loop.ask(600)
     loop.step()
@@ -255,7 +233,7 @@ class DiesError(Exception):
 
 @pytest.mark.parametrize("fatal", ["publish", "try_out", "promote"])
 def test_a_crash_at_any_step_is_made_up_for_exactly_once(
-    loop: Loop, fatal: str, monkeypatch: pytest.MonkeyPatch
+    loop: Trials, fatal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop.serve("prior")
     loop.ask(600)
@@ -284,7 +262,7 @@ def test_a_crash_at_any_step_is_made_up_for_exactly_once(
     assert len(loop.store.versions("default")) == 2
 
 
-def test_two_processes_do_not_step_on_each_other(loop: Loop) -> None:
+def test_two_processes_do_not_step_on_each_other(loop: Trials) -> None:
     loop.ask(500)
     with Journal(loop.store.home("default")).held() as alone:
         assert alone
@@ -294,7 +272,7 @@ def test_two_processes_do_not_step_on_each_other(loop: Loop) -> None:
         assert connection.execute(select(router_version)).all() == []
 
 
-def test_nothing_to_learn_from_is_told_and_not_tried_again_at_once(loop: Loop) -> None:
+def test_nothing_to_learn_from_is_told_and_not_tried_again_at_once(loop: Trials) -> None:
     report = loop.step(force=True)
     assert report.what == "failed"
     assert "holds no decision of router 'default'" in report.reason

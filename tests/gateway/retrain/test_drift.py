@@ -15,42 +15,32 @@ from gateway.ledger.trials import events
 from gateway.retrain.cycle import Cycle, Report
 from gateway.retrain.journal import Journal
 from gateway.retrain.watch import drift
-from gateway.router_store import RouterStore
-from gateway.serving import ServingRouters
 from gateway.settings.retrain import DriftSettings, GateSettings, RetrainSettings, TrialSettings
 from gateway.telemetry.build import show_drifts
 from gateway.telemetry.metrics import Metrics
 from routers.fit import fit_router
 from tests.gateway.logged_world import Questions, fill
+from tests.gateway.retrain.looping import EPSILON, Loop
 
-EPSILON = 0.5
 BOLD = 0.8
 
 
-class Loop:
-    """A ledger, a router that knows the world as it was, and retraining."""
+class Moved(Loop):
+    """Retraining by drift, over a router that knows the world as it was."""
 
     def __init__(self, directory: Path, engine: Engine) -> None:
-        self.url = f"sqlite:///{directory}/ledger.db"
-        self.engine = engine
-        self.store = RouterStore(directory / "routers")
+        super().__init__(directory, engine)
         self.journal = Journal(self.store.home("default"))
-        self.rng = np.random.default_rng(5)
-        rng = np.random.default_rng(9)
-        table = Questions.draw(300, rng).table(rng)
-        router = fit_router("default", "ridge", table, seed=0, epsilon=EPSILON)
-        self.known = self.store.promote("default", self.store.publish(router)).version
+        self.known = self.serve("ridge").version
 
     def ask(
         self, count: int, *, turned: bool = False, kinds: tuple[str, ...] = ("gene", "law")
     ) -> None:
         """Requests as ever, or after the biologist and the lawyer swapped what they know."""
-        serving = ServingRouters(self.store, "default", EPSILON)
-        serving.refresh()
         asked = Questions.draw(count, self.rng, kinds)
         columns = [1, 0, 2] if turned else [0, 1, 2]
         asked = Questions(asked.prompts, asked.truth_NA[:, columns])
-        fill(self.url, asked, self.rng, serving=serving)
+        fill(self.url, asked, self.rng, serving=self.serving)
 
     def step(self, *, enough: int = 5000, epsilon: float = 0.0) -> Report:
         settings = RetrainSettings(
@@ -62,24 +52,21 @@ class Loop:
         )
         return Cycle("default", self.engine, self.store, settings, EPSILON).step()
 
-    def told(self) -> list[str]:
-        return [event["event"] for event in reversed(events(self.engine, "default"))]
-
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
+def loop(tmp_path: Path) -> Iterator[Moved]:
     with opened(f"sqlite:///{tmp_path}/ledger.db") as engine:
-        yield Loop(tmp_path, engine)
+        yield Moved(tmp_path, engine)
 
 
-def test_nothing_is_found_where_nothing_moved(loop: Loop) -> None:
+def test_nothing_is_found_where_nothing_moved(loop: Moved) -> None:
     loop.ask(800)
     report = loop.step()
     assert (report.what, report.reason) == ("waiting", "800 new scores, 5000 are waited for")
     assert loop.told() == []
 
 
-def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(loop: Loop) -> None:
+def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(loop: Moved) -> None:
     loop.ask(400)
     loop.ask(300, turned=True)
     found = loop.step()
@@ -100,7 +87,7 @@ def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(l
     assert set(state.forgotten) == {"biologist", "lawyer"}
 
 
-def test_another_test_of_scores_may_be_chosen(loop: Loop) -> None:
+def test_another_test_of_scores_may_be_chosen(loop: Moved) -> None:
     loop.ask(200)
     loop.ask(200, turned=True)
     rules = DriftSettings(detector="adwin")
@@ -110,7 +97,7 @@ def test_another_test_of_scores_may_be_chosen(loop: Loop) -> None:
     assert drift(loop.engine, "default", [loop.known], found.found, rules) is None
 
 
-def test_other_prompts_are_booked_and_learned_from(loop: Loop) -> None:
+def test_other_prompts_are_booked_and_learned_from(loop: Moved) -> None:
     loop.ask(260)
     assert loop.step().what == "waiting"
     loop.ask(190, kinds=("gene", "sail"))
@@ -127,7 +114,7 @@ def test_other_prompts_are_booked_and_learned_from(loop: Loop) -> None:
     assert loop.step().what == "waiting"
 
 
-def test_prompts_are_compared_once_however_often_one_looks(loop: Loop) -> None:
+def test_prompts_are_compared_once_however_often_one_looks(loop: Moved) -> None:
     loop.ask(400)
     loop.step()
     first = loop.journal.read().compared
@@ -139,7 +126,7 @@ def test_prompts_are_compared_once_however_often_one_looks(loop: Loop) -> None:
     assert loop.journal.read().compared > first
 
 
-def test_what_serves_explores_more_after_a_drift_if_asked(loop: Loop) -> None:
+def test_what_serves_explores_more_after_a_drift_if_asked(loop: Moved) -> None:
     loop.ask(300)
     loop.ask(300, turned=True)
     assert loop.step(epsilon=BOLD).what == "drifted"
@@ -153,7 +140,7 @@ def test_what_serves_explores_more_after_a_drift_if_asked(loop: Loop) -> None:
     assert loop.store.promoted("default") == serving
 
 
-def test_a_trial_that_began_in_another_world_ends(loop: Loop) -> None:
+def test_a_trial_that_began_in_another_world_ends(loop: Moved) -> None:
     loop.ask(100)
     other = loop.store.load("default", loop.known)
     rng = np.random.default_rng(11)
@@ -170,7 +157,7 @@ def test_a_trial_that_began_in_another_world_ends(loop: Loop) -> None:
     assert loop.journal.read().stage == "idle"
 
 
-def test_drifts_are_counted_for_the_watchers_of_the_gateway(loop: Loop) -> None:
+def test_drifts_are_counted_for_the_watchers_of_the_gateway(loop: Moved) -> None:
     metrics = Metrics()
     show_drifts(metrics, loop.store)
     assert 'pointsman_drifts_total{router="default"} 0.0' in asyncio.run(metrics.text()).decode()

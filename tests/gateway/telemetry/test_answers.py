@@ -17,11 +17,6 @@ Remote = Callable[..., Expert]
 PHASES = ["admit", "decide", "ledger", "upstream", "overhead"]
 
 
-@pytest.fixture
-def one(serve: Serve, remote: Remote, provider: FakeProvider) -> Any:
-    return serve({"small": remote("small", provider.url)})
-
-
 def timing(answer: Any) -> dict[str, float]:
     found = re.findall(r"(\w+);dur=([\d.]+)", answer.headers["server-timing"])
     return {name: float(value) for name, value in found}

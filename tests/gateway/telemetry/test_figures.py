@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fake_provider import FakeProvider, Reply
 from experts.openai_compatible import OpenAICompatibleExpert
 from gateway.app import create_app
 from gateway.pool import build_experts
@@ -24,12 +24,6 @@ from gateway.wiring import build_gateway
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
-
-
-@pytest.fixture
-def spare() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 @pytest.fixture

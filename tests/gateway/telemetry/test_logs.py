@@ -125,11 +125,6 @@ def _drain(reading: int) -> None:
     os.close(reading)
 
 
-@pytest.fixture
-def one(serve: Serve, remote: Remote, provider: FakeProvider) -> Any:
-    return serve({"small": remote("small", provider.url)})
-
-
 def access_lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [line for line in lines(stream) if line["logger"] == LOGGER]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fake_provider import FakeProvider, Reply
 from experts.messages import ChatRequest, Event
 from gateway.settings.root import Settings
 from gateway.telemetry.redaction import Redactor
@@ -59,12 +59,6 @@ class Traced:
         assert data is not None
         (scope,) = data.resource_metrics[0].scope_metrics
         return {metric.name: list(metric.data.data_points) for metric in scope.metrics}
-
-
-@pytest.fixture
-def spare() -> Iterator[FakeProvider]:
-    with fake_provider() as running:
-        yield running
 
 
 @pytest.fixture
