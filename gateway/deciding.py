@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 
 import anyio
 import anyio.to_thread
 import numpy as np
 
 from experts.barred import barred
-from experts.cards import ExpertCard, Privacy, strictest
+from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.params import refused_params
-from gateway.access.keys import Key
-from gateway.ask import NO_WISHES, Ask
+from gateway.ask import Ask
 from gateway.batching import Batcher, Case, Then, expectations
+from gateway.bounds import Bounds
 from gateway.embedding.choosing import usual_embedder
 from gateway.embedding.spaces import embeds, other_space
 from gateway.errors import ApiError
@@ -35,13 +34,12 @@ from routers.eligible import Constraints, eligible
 from routers.errors import RoutingError
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
-from routers.named import NO_LIMITS, Named
+from routers.named import NO_LIMITS
 from routers.policies.threshold import ThresholdPolicy
 from routers.reasons import Why
 from routers.records import Decision
 from routers.router import Router
 
-_UNCONSTRAINED = Constraints()
 _log = logging.getLogger(__name__)
 
 
@@ -71,11 +69,11 @@ class Decider:
         self._pool = pool
         self._serving = serving
         self._fallbacks = settings.execution.fallbacks
-        self._projects = settings.access.projects
         self._rng = rng
         self._policies = Policies(self._routing.policies, pool.cards, adaptive)
         if self._routing.policy not in self._policies.named:
             raise ApiError(500, f"routing.policy {self._routing.policy!r} is not configured")
+        self._bounds = Bounds(settings, pool, self._policies)
         # RouteLLM's thresholds are about a strong and a weak expert.
         self._is_pair = sum(card.api == "chat" for card in pool.cards) == 2
         self._names: Names | None = None
@@ -174,8 +172,8 @@ class Decider:
     def _named_or_case(self, ask: Ask) -> Decision | tuple[Router, Case]:
         """The decision where the request leaves none, else which router is to make it."""
         target = self.names.resolve(ask.model)
-        self._check_scope(ask, target)
-        constraints = self._constraints(ask)
+        self._bounds.check_scope(ask, target)
+        constraints = self._bounds.constraints(ask)
         if target.expert is not None:
             if ask.built and target.expert not in ask.built.values():
                 raise other_space(f"{', '.join(ask.built)} was not embedded by {target.expert!r}")
@@ -188,7 +186,7 @@ class Decider:
             target = replace(target, router=routing.embeddings_router)
             constraints = constraints.tightened(Constraints(frozenset(ask.built.values()) or None))
         assert target.router is not None  # noqa: S101 - a target names one or the other
-        policy, named = self._policy(ask, target)
+        policy, named = self._bounds.policy(ask, target)
         if named.constraints is not NO_LIMITS:
             constraints = constraints.tightened(named.constraints)
         wishes, serving = ask.wishes, self._serving
@@ -202,17 +200,6 @@ class Decider:
         explore = self._exploration.allowed and not wishes.critical and not for_good
         case = Case(ask.request, policy, named.preference, constraints, uniform, explore=explore)
         return router, self._decided_by(case, target, router)
-
-    def _check_scope(self, ask: Ask, target: Target) -> None:
-        """Raises ApiError 403 when the key may not have what the model field names."""
-        key, name = ask.key, target.expert
-        if name is not None and not key.may_reach(self._pool.card(name)):
-            behind = " or a model behind it" if self._pool.card(name).composed else ""
-            raise _forbidden(
-                f"this key may not ask the expert {name!r}{behind}", "expert_forbidden"
-            )
-        if target.threshold is not None and not key.follows_any:
-            raise _forbidden("this key may not set its own threshold", "policy_forbidden")
 
     def _decided_by(self, case: Case, target: Target, router: Router) -> Case:
         if target.threshold is not None:
@@ -275,78 +262,14 @@ class Decider:
         return tuple(name for name in names if name in served)
 
     def limits(self, ask: Ask, decision: Decision) -> Constraints:
-        """Everything that a decision was bound by, and that whoever is asked beside is bound by."""
-        named = self._policies.named.get(decision.policy)
-        constraints = self._constraints(ask)
-        if named is None or named.constraints is NO_LIMITS:
-            return constraints
-        return constraints.tightened(named.constraints)
+        """See `Bounds.of`."""
+        return self._bounds.of(ask, decision)
 
     def _explicit(self, ask: Ask, expert_id: str, constraints: Constraints) -> Decision:
         """The expert that was named, whatever its card says it can do; price ceilings hold."""
         card = self._pool.card(expert_id)
         _check_params(ask, card)
         return explicit_decision(ask.request, card, constraints)
-
-    def _constraints(self, ask: Ask) -> Constraints:
-        wishes, privacy = ask.wishes, self._privacy(ask)
-        if wishes is NO_WISHES and ask.key.asks_anyone and privacy == "public":
-            return _UNCONSTRAINED
-        allowed: frozenset[str] | None = None
-        if wishes.experts is not None:
-            allowed = frozenset(self._aliases.get(name, name) for name in wishes.experts)
-            unknown = sorted(allowed - set(self._pool.experts))
-            if unknown:
-                raise ApiError(
-                    400,
-                    f"pointsman.experts: no expert is called {', '.join(map(repr, unknown))}",
-                    param="pointsman.experts",
-                )
-        cards = (expert.card for expert in self._pool.experts.values())
-        allowed = _within_scope(allowed, ask.key, cards)
-        latency_s = None if wishes.max_latency_ms is None else wishes.max_latency_ms / 1000
-        return Constraints(
-            allowed,
-            wishes.max_cost_usd,
-            latency_s,
-            wishes.only_local,
-            wishes.max_params_b,
-            wishes.released_after or date.min,
-            frozenset(wishes.require_tags.items()),
-            privacy,
-        )
-
-    def _privacy(self, ask: Ask) -> Privacy:
-        """The class of a request's data: what it says itself, or its key or project of all."""
-        project = self._projects.get(ask.key.project)
-        of_project: Privacy = "public" if project is None else project.privacy
-        return strictest(ask.wishes.privacy, ask.key.privacy, of_project)
-
-    def _policy(self, ask: Ask, target: Target) -> tuple[str, Named]:
-        wishes = ask.wishes
-        name = target.policy or wishes.policy or self._routing.policy
-        if name not in self._policies.named:
-            known = ", ".join(sorted(self._policies.named))
-            raise ApiError(
-                400,
-                f"pointsman.policy: {name!r} does not exist; there are {known}",
-                param="pointsman.policy",
-            )
-        if not ask.key.may_follow(name):
-            raise _forbidden(f"this key may not use the policy {name!r}", "policy_forbidden")
-        named = self._policies.named[name]
-        if wishes is NO_WISHES:
-            return name, named
-        base = named.preference
-        soft: dict[str, float] = dict(wishes.prefer.items())
-        preference = replace(
-            base,
-            cost_weight=base.cost_weight + soft.pop("cost", 0.0),
-            latency_weight=base.latency_weight + soft.pop("latency", 0.0),
-            min_quality=base.min_quality if wishes.min_quality is None else wishes.min_quality,
-            prefer={**base.prefer, **soft},
-        )
-        return name, named._replace(preference=preference)
 
 
 def _check_params(ask: Ask, card: ExpertCard) -> None:
@@ -359,17 +282,3 @@ def _check_params(ask: Ask, card: ExpertCard) -> None:
         )
     if found := barred(ask.request, card):
         raise ApiError(400, ": ".join(found), code="unsupported_parameter", param=found.param)
-
-
-def _forbidden(message: str, code: str) -> ApiError:
-    return ApiError(403, message, type="permission_error", code=code, param="model")
-
-
-def _within_scope(
-    allowed: frozenset[str] | None, key: Key, cards: Iterable[ExpertCard]
-) -> frozenset[str] | None:
-    """The experts allowed by the wishes (None is all) that the key may ask too."""
-    if key.asks_anyone:
-        return allowed
-    open_to = frozenset(card.expert_id for card in cards if key.may_reach(card))
-    return open_to if allowed is None else open_to & allowed
