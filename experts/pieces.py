@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+
 Json = Mapping[str, Any]
 _NAMING = ("id", "type", "index")
 """Fields that name a thing: said twice they are the same, not longer."""
@@ -17,6 +19,15 @@ def whole_calls(pieces: Iterable[Json]) -> tuple[Json, ...]:
         index = piece.get("index")
         calls.setdefault(len(calls) if index is None else int(index), _Call()).add(piece)
     return tuple(call.whole() for _, call in sorted(calls.items()))
+
+
+def is_whole_json(pieces: Iterable[str]) -> bool:
+    """Whether they are JSON to its end."""
+    try:
+        orjson.loads("".join(pieces))
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 class _Call:

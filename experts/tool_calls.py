@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from experts.messages import Json
+from experts.pieces import is_whole_json
 
 _OWN = ("index", "id", "type", "function", "custom")
 
@@ -95,11 +96,7 @@ class _OpenCall:
 
     def is_whole(self) -> bool:
         """Whether what was written so far is JSON to its end."""
-        try:
-            orjson.loads("".join(self._written))
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        return is_whole_json(self._written)
 
 
 def _text(value: Any) -> str:

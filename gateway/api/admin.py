@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.body import parse_body
 from gateway.api.described.admin import Promotion as PromotionBody
 from gateway.api.described.admin import RouterState, RouterStates
 from gateway.api.described.operation import ADMIN, READS, described
+from gateway.api.json_answer import json_answer
 from gateway.errors import ApiError, ConfigError
 from gateway.router_store import Promotion
 from gateway.state import Gateway, gateway_of, read_body
@@ -25,7 +25,7 @@ async def list_routers(request: Request) -> Response:
     gateway = gateway_of(request)
     gateway.keyring.check_admin(request)
     names = sorted({*gateway.serving.current, *gateway.store.names()})
-    return _json({name: _about(gateway, name) for name in names})
+    return json_answer({name: _about(gateway, name) for name in names})
 
 
 @api.post("/routers/{name}/promote", **described(RouterState, (*READS, 404), body=PromotionBody))
@@ -58,7 +58,7 @@ async def _moved(gateway: Gateway, name: str, move: Any) -> Response:
         return promotion
 
     await anyio.to_thread.run_sync(change)
-    return _json(_about(gateway, name))
+    return json_answer(_about(gateway, name))
 
 
 def _about(gateway: Gateway, name: str) -> dict[str, Any]:
@@ -72,7 +72,3 @@ def _about(gateway: Gateway, name: str) -> dict[str, Any]:
         "versions": gateway.store.versions(name),
         "refused": gateway.serving.refused.get(name),
     }
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from experts.messages import Delta, Json
+from experts.pieces import is_whole_json
 
 _TEXT: Json = {"type": "text", "text": ""}
 _OF_CALL = ("index", "id", "type", "function", "custom")
@@ -136,11 +135,7 @@ class _Call:
         yield {"type": "content_block_delta", "index": self._index, "delta": delta}
 
     def is_whole(self) -> bool:
-        try:
-            orjson.loads("".join(self._written))
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        return is_whole_json(self._written)
 
     def stop(self) -> Iterator[Json]:
         if not self._ended:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.cards import NANO_PER_USD
 from gateway.access.accounts import Account
 from gateway.api.described.admin import Budgets
 from gateway.api.described.operation import ADMIN, described
+from gateway.api.json_answer import json_answer
 from gateway.state import gateway_of
 
 api = APIRouter(prefix="/admin")
@@ -24,7 +24,7 @@ async def list_budgets(request: Request) -> Response:
     keys = [key for key in gateway.keyring.keys.values() if actor.admin or actor in key.lineage]
     accounts = await gateway.admission.budgets(keys, whole=actor.admin)
     body = {"budgets": [_account_json(account) for account in accounts]}
-    return Response(orjson.dumps(body), media_type="application/json")
+    return json_answer(body)
 
 
 def _account_json(account: Account) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.cards import ExpertCard
 from gateway.api.described.openai import ModelJson, Models
 from gateway.api.described.operation import KEYED, described
+from gateway.api.json_answer import json_answer
 from gateway.api.messages import speaks_anthropic
 from gateway.errors import ApiError
 from gateway.state import Gateway, gateway_of
@@ -28,7 +28,7 @@ async def list_models(request: Request) -> Response:
         data = [_for_anthropic(gateway, model) for model in data]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
         body = {"data": data, "has_more": False, **ends}
-    return Response(orjson.dumps(body), media_type="application/json")
+    return json_answer(body)
 
 
 @api.get("/v1/models/{name:path}", **described(ModelJson, (*KEYED, 404)))
@@ -40,7 +40,7 @@ async def get_model(request: Request, name: str) -> Response:
     model = _model(gateway, name)
     if speaks_anthropic(request):
         model = _for_anthropic(gateway, model)
-    return Response(orjson.dumps(model), media_type="application/json")
+    return json_answer(model)
 
 
 def _for_anthropic(gateway: Gateway, model: dict[str, Any]) -> dict[str, Any]:

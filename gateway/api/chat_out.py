@@ -112,9 +112,7 @@ class ChunkWriter:
     def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
         if self._include_usage:
-            body = {**usage_json(usage), "cost_usd": cost_usd}
-            about = {**self._answer, **usage.answer, **self._fields}
-            yield sse({**about, "choices": [], "usage": body})
+            yield usage_chunk({**self._answer, **usage.answer, **self._fields}, usage, cost_usd)
         yield DONE
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:
@@ -136,6 +134,12 @@ def _delta_json(delta: Delta) -> dict[str, Any]:
     if delta.tool_calls:
         body["tool_calls"] = list(delta.tool_calls)
     return body
+
+
+def usage_chunk(about: dict[str, Any], usage: Usage, cost_usd: float | None) -> bytes:
+    """The last event before `[DONE]`: no choices, and what all of them took."""
+    body = {**usage_json(usage), "cost_usd": cost_usd}
+    return sse({**about, "choices": [], "usage": body})
 
 
 def sse(data: dict[str, Any]) -> bytes:

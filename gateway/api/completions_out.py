@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from experts.messages import Choice, Completion, Delta, Event, Finish, Json, Usage
-from gateway.api.chat_out import DONE, sse, usage_json
+from gateway.api.chat_out import DONE, sse, usage_chunk, usage_json
 from gateway.api.front import Envelope
 from gateway.errors import ApiError
 
@@ -69,9 +69,7 @@ class TextWriter:
     def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""
         if self._include_usage:
-            body = {**usage_json(usage), "cost_usd": cost_usd}
-            about = {**self._answer, **usage.answer, **self._fields}
-            yield sse({**about, "choices": [], "usage": body})
+            yield usage_chunk({**self._answer, **usage.answer, **self._fields}, usage, cost_usd)
         yield DONE
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.described.admin import ConfigChange, ConfigJson, ConfigVerdict, FaultyConfigJson
 from gateway.api.described.operation import ADMIN, READS, Text, described
+from gateway.api.json_answer import json_answer
 from gateway.checking import find_warnings
 from gateway.errors import ApiError, ConfigError
 from gateway.reload.reloader import Reloader
@@ -38,7 +38,7 @@ async def get_config(request: Request) -> Response:
     warnings = await _warnings(current.configuration)
     settings = redacted(current.configuration.settings)
     about = {**_about(current), **shared, "serving": serving, "warnings": warnings}
-    return _json(200, {**about, "settings": settings})
+    return json_answer({**about, "settings": settings})
 
 
 @api.post("/reload", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
@@ -50,10 +50,10 @@ async def reload(request: Request) -> Response:
     try:
         after = await reloader.reload()
     except FaultyConfigError as error:
-        return _json(400, _refusal(error))
+        return json_answer(_refusal(error), 400)
     except ConfigError as error:
         raise _conflict(error) from error
-    return _json(200, {**_about(after), "changed": after is not before})
+    return json_answer({**_about(after), "changed": after is not before})
 
 
 @api.post("/rollback", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
@@ -63,10 +63,10 @@ async def rollback(request: Request) -> Response:
     try:
         after = await _reloader(request).roll_back()
     except FaultyConfigError as error:
-        return _json(400, _refusal(error))
+        return json_answer(_refusal(error), 400)
     except ConfigError as error:
         raise _conflict(error) from error
-    return _json(200, {**_about(after), "changed": True})
+    return json_answer({**_about(after), "changed": True})
 
 
 @api.post(
@@ -83,10 +83,10 @@ async def validate(request: Request) -> Response:
     try:
         configuration, later = await anyio.to_thread.run_sync(reloader.validate, text)
     except FaultyConfigError as error:
-        return _json(200, {"ok": False, "faults": error.json()})
+        return json_answer({"ok": False, "faults": error.json()})
     warnings = await _warnings(configuration)
     answer = {"ok": True, "faults": [], "warnings": warnings, "needs_restart": later}
-    return _json(200, {**answer, "digest": configuration.document.digest})
+    return json_answer({**answer, "digest": configuration.document.digest})
 
 
 async def _warnings(configuration: Configuration) -> list[str]:
@@ -136,7 +136,3 @@ def _conflict(error: ConfigError) -> ApiError:
 def _refusal(error: FaultyConfigError) -> dict[str, Any]:
     refused = ApiError(400, str(error), code="faulty_config").body()
     return {**refused, "faults": error.json()}
-
-
-def _json(status: int, content: Any) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")

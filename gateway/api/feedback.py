@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.keys import Key
 from gateway.api.body import parse_json
 from gateway.api.described.operation import KEYED, READS, described
 from gateway.api.described.ours import AnyFeedback, BookedOutcomes, DecisionJson
+from gateway.api.json_answer import json_answer
 from gateway.api.route_out import reasons_json
 from gateway.api.scores_in import items_of, outcome_values
 from gateway.errors import ApiError
@@ -40,14 +40,14 @@ async def feedback(request: Request) -> Response:
         [booked] = await _book(gateway, key, [outcome_values(body, key.name)])
         if isinstance(booked, ApiError):
             raise booked
-        return _json(booked)
+        return json_answer(booked)
     found = await _book(gateway, key, [_read(item, key.name) for item in items_of(body)])
     refused = sum(isinstance(each, ApiError) for each in found)
     items = [
         {"index": index, **(each.body() if isinstance(each, ApiError) else each)}
         for index, each in enumerate(found)
     ]
-    return _json({"booked": len(found) - refused, "refused": refused, "items": items})
+    return json_answer({"booked": len(found) - refused, "refused": refused, "items": items})
 
 
 @api.get("/v1/decisions/{decision_id}", **described(DecisionJson, (*KEYED, 404)))
@@ -63,7 +63,7 @@ async def get_decision(request: Request, decision_id: str) -> Response:
     record = await anyio.to_thread.run_sync(gateway.reader.decision, decision_id)
     if record is None:
         raise _no_decision(decision_id)
-    return _json({**record, "reasons": await _reasons(gateway, record)})
+    return json_answer({**record, "reasons": await _reasons(gateway, record)})
 
 
 async def _reasons(gateway: Gateway, record: dict[str, Any]) -> dict[str, Any] | None:
@@ -142,7 +142,3 @@ def _taken() -> ApiError:
         code="event_id_taken",
         param="event_id",
     )
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.described.operation import OPEN, described
 from gateway.api.described.ours import Live, Ready
+from gateway.api.json_answer import json_answer
 from gateway.listeners import is_public
 from gateway.state import gateway_of
 
@@ -17,7 +17,7 @@ api = APIRouter()
 @api.get("/health/live", **described(Live, OPEN))
 async def live() -> Response:
     """The process runs."""
-    return _json(200, {"status": "live"})
+    return json_answer({"status": "live"})
 
 
 @api.head("/health/ready", include_in_schema=False)
@@ -30,7 +30,7 @@ async def ready(request: Request) -> Response:
     code = 503 if behind else 200
     if is_public(request, request.app.state.admin_port):
         # Whoever can reach us may ask this without a key.
-        return _json(code, {"status": status})
+        return json_answer({"status": status}, code)
     body = {
         "status": status,
         "experts": sorted(gateway.pool.experts),
@@ -38,8 +38,4 @@ async def ready(request: Request) -> Response:
         "refused_routers": dict(gateway.serving.refused),
         "ledger_pending_rows": gateway.ledger.pending,
     }
-    return _json(code, body)
-
-
-def _json(status: int, content: object) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return json_answer(body, code)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
 
 from gateway.access.gate import HEALTH
 from gateway.api.described.operation import REF, SHAPES
+from gateway.api.json_answer import json_answer
 from gateway.dashboard.html import html, page
 
 api = APIRouter()
@@ -56,7 +56,7 @@ def _schemas() -> dict[str, Any]:
 @api.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Every route in OpenAPI's format."""
-    return Response(orjson.dumps(request.app.openapi()), media_type="application/json")
+    return json_answer(request.app.openapi())
 
 
 @api.get("/docs", include_in_schema=False)

@@ -23,6 +23,7 @@ from gateway.api.described.responses import (
     ResponseJson,
 )
 from gateway.api.front import Envelope
+from gateway.api.json_answer import json_answer
 from gateway.api.responses_in import (
     WIRE,
     parse_responses,
@@ -150,7 +151,7 @@ async def get_response(request: Request, response_id: str) -> Response:
     kept = await _mine(request, response_id)
     if request.query_params.get("stream") == "true":
         raise fault("stream", "a kept response is given whole")
-    return Response(orjson.dumps(kept.body), media_type="application/json")
+    return json_answer(kept.body)
 
 
 @api.delete("/v1/responses/{response_id}", **described(DeletedResponse, (*KEYED, 404)))
@@ -159,7 +160,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
     kept = await _mine(request, response_id)
     await _kept(gateway_of(request).responses).forget(kept.owner, response_id)
     body = {"id": response_id, "object": "response", "deleted": True}
-    return Response(orjson.dumps(body), media_type="application/json")
+    return json_answer(body)
 
 
 @api.get(
@@ -186,7 +187,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
         "last_id": page[-1]["id"] if page else None,
         "has_more": len(items) > limit,
     }
-    return Response(orjson.dumps(body), media_type="application/json")
+    return json_answer(body)
 
 
 def _store_for(body: Mapping[str, Any], store: ResponseStore | None) -> ResponseStore | None:

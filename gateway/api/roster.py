@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from experts.base import Expert
 from experts.http_expert import HttpExpert
 from gateway.api.described.admin import ExpertMoved, ExpertStates
 from gateway.api.described.operation import ADMIN, described
+from gateway.api.json_answer import json_answer
 from gateway.errors import ApiError
 from gateway.reload.snapshots import Snapshots
 from gateway.residency.line import LineError
@@ -47,7 +47,7 @@ async def list_experts(request: Request) -> Response:
             if id(expert) not in seen:
                 seen.add(id(expert))
                 told.append({**_about(gateway, name, expert, engines), "leaving": True})
-    return Response(orjson.dumps({"experts": told}), media_type="application/json")
+    return json_answer({"experts": told})
 
 
 @api.post("/{expert_id}/start", **described(ExpertMoved, _MOVES))
@@ -94,7 +94,7 @@ async def _moved(request: Request, do: Do, expert_id: str) -> Response:
         raise ApiError(status, outcome.message, code=f"move_{outcome.fault}")
     engines = await line.shown()
     about = {"id": expert_id, "engine": _engine(gateway, expert_id, engines)}
-    return Response(orjson.dumps(about), media_type="application/json")
+    return json_answer(about)
 
 
 def _engine(

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.api.body import fault
 from gateway.errors import ApiError
 from gateway.ids import new_id
 
@@ -35,10 +36,10 @@ def outcome_values(body: Any, key_name: str) -> dict[str, Any]:
         body = _from_tensorzero(body)
     unknown = sorted(set(body) - set(_FIELDS))
     if unknown:
-        raise _fault(unknown[0], "is not a field of feedback")
+        raise fault(unknown[0], "is not a field of feedback")
     decision_id = body.get("decision_id")
     if not isinstance(decision_id, str) or not decision_id:
-        raise _fault("decision_id", "must be the id of the answer's x-pointsman-decision-id header")
+        raise fault("decision_id", "must be the id of the answer's x-pointsman-decision-id header")
     return {
         "outcome_id": _outcome_id(_text(body, "event_id"), key_name),
         "decision_id": decision_id,
@@ -67,14 +68,14 @@ def _outcome_id(event_id: str | None, key_name: str) -> str:
 def _source(body: Mapping[str, Any], key_name: str) -> str:
     source = _text(body, "source") or f"key:{key_name}"
     if source.partition(":")[0] in _OURS:
-        raise _fault("source", f"{source!r} is what the gateway's own scores are called")
+        raise fault("source", f"{source!r} is what the gateway's own scores are called")
     return source
 
 
 def _from_tensorzero(body: Mapping[str, Any]) -> dict[str, Any]:
     for name in body:
         if name not in _TENSORZERO:
-            raise _fault(name, "is not a field of feedback")
+            raise fault(name, "is not a field of feedback")
     return {
         "decision_id": body.get("inference_id"),
         "score": _score(body.get("value"), "value"),
@@ -87,7 +88,7 @@ def _score(value: Any, param: str) -> float:
     if isinstance(value, bool) and param == "value":
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise _fault(param, "must be a number from 0 to 1")
+        raise fault(param, "must be a number from 0 to 1")
     return float(value)
 
 
@@ -97,9 +98,5 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
         return None
     limit = 2_000 if name == "comment" else 200
     if not isinstance(value, str) or len(value) > limit:
-        raise _fault(name, f"must be a string of at most {limit} characters")
+        raise fault(name, f"must be a string of at most {limit} characters")
     return value
-
-
-def _fault(param: str, what: str) -> ApiError:
-    return ApiError(400, f"{param}: {what}", param=param)
