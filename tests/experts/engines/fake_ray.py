@@ -48,15 +48,18 @@ class FakeRay(FakeServer):
 
     def spec(self, expert_id: str, **options: Any) -> RaySpec:
         """An application of this cluster."""
-        more = {"token": self.token or None, "ready_s": 5.0, **options}
-        return RaySpec(
-            expert_id,
-            self.dashboard,
-            f"{self.dashboard}/{expert_id}/v1",
-            "words:build",
-            {"name": expert_id},
-            **{"options": {}, "model": "m", "listen": {"host": "127.0.0.1", "port": 8000}, **more},
-        )
+        here: dict[str, Any] = {
+            "dashboard": self.dashboard,
+            "base_url": f"{self.dashboard}/{expert_id}/v1",
+            "import_path": "words:build",
+            "args": {"name": expert_id},
+            "options": {},
+            "model": "m",
+            "listen": {"host": "127.0.0.1", "port": 8000},
+            "token": self.token or None,
+            "ready_s": 5.0,
+        }
+        return RaySpec(expert_id, **{**here, **options})
 
     def fall(self, name: str, *, told: bool = True) -> None:
         """The application's only replica is killed, and Ray's next health check tells it."""

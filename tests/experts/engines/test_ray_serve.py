@@ -49,7 +49,8 @@ class Watched:
 @contextmanager
 def watched(fake: FakeRay, folder: Path, **options: Any) -> Iterator[Watched]:
     changes: queue.Queue[EngineState] = queue.Queue()
-    timing = Timing(backoff=Backoff(first_s=0.0), probe_s=0.1)
+    # Whoever waited for a token alone would wait for longer than a test does.
+    timing = Timing(backoff=Backoff(first_s=0.0), probe_s=0.1, probe_timeout_s=3 * PATIENCE_S)
     spec = fake.spec("tiny", **options)
     with Supervisor([spec], folder, on_change=changes.put, timing=timing) as supervisor:
         yield Watched(supervisor, changes)
