@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
@@ -10,7 +12,7 @@ from types import MappingProxyType
 from experts.errors import ExpertConfigError
 
 _MOST_STEPS = 200_000
-_SLACK_GB = 1e-6
+_SLACK_GB = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,58 @@ class Demand:
 
 Placement = Mapping[str, tuple[Device, ...]]
 """Devices by the name of what was placed."""
+Room = Mapping[Device, float]
+"""Device to GB of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Servers of which those are awake at a time that find room.
+
+    Attributes:
+        demands: What each takes while it is awake; names are unique.
+        total_gb: What they take together at most, of all devices; infinite: what there is.
+    """
+
+    demands: Sequence[Demand] = ()
+    total_gb: float = math.inf
+
+    def find(self, room: Room) -> bool:
+        """Whether each finds room while the others sleep, and all together what they may take."""
+        open_ = [set(_open_to(demand, room)) for demand in self.demands]
+        if not all(open_) or not open_ or math.isinf(self.total_gb):
+            return all(open_)
+        return sum(room[one] for one in set.union(*open_)) >= self.total_gb - _SLACK_GB
+
+    def spread(self, room: Room) -> Placement:
+        """Devices for each, so that few of them have to make room for one another.
+
+        The largest chooses first, and each takes those where all that share them take the least,
+        by the room that there is.
+        """
+        load = dict.fromkeys(room, 0.0)
+        found = {}
+        for demand in sorted(self.demands, key=_largest_first):
+            open_ = _open_to(demand, room)
+            share = {one: (load[one] + demand.each_gb) / room[one] for one in open_}
+            seats = min(
+                _of_one_size(demand, open_),
+                key=lambda group: sorted((share[one] for one in group), reverse=True),
+            )
+            load |= {one: load[one] + demand.each_gb for one in seats}
+            found[demand.name] = seats
+        return found
+
+
+_NO_TURNS = Turns()
 
 
 def place(
-    demands: Sequence[Demand], devices: Sequence[Device], kept: Placement = MappingProxyType({})
+    demands: Sequence[Demand],
+    devices: Sequence[Device],
+    kept: Placement = MappingProxyType({}),
+    taken: Room = MappingProxyType({}),
+    turns: Turns = _NO_TURNS,
 ) -> Placement:
     """A place for everything at once: exact, by a search that begins with the largest.
 
@@ -65,44 +115,64 @@ def place(
         demands: What is to be placed; names are unique.
         devices: Where; ids are unique.
         kept: Where some of the demands are already, and stay.
+        taken: What others have of devices.
+        turns: Those that are to find room beside the demands.
 
     Raises:
         ExpertConfigError: Something finds no room; it is named, with what there is.
     """
-    for demand in demands:
+    for demand in (*demands, *turns.demands):
         if not any(_seats(demand, {one: one.memory_gb for one in devices})):
             raise ExpertConfigError(f"{_said(demand)}; there is {_inventory(devices)}")
-    room = {one: one.memory_gb for one in devices}
-    for demand in demands:
-        for one in kept.get(demand.name, ()):
-            room[one] -= demand.each_gb
+    room = room_beside(demands, devices, kept, taken)
     new = [demand for demand in demands if demand.name not in kept]
-    order = sorted(new, key=lambda demand: (-demand.each_gb, -demand.devices, demand.name))
-    search = _Search(order)
+    order = sorted(new, key=_largest_first)
+    search = _Search(order, turns)
     found = search.rest(0, room)
-    if found is None:
-        why = "do not fit" if search.steps < _MOST_STEPS else "were not found room for"
-        last = order[search.deepest]
+    if found is not None:
+        return {**kept, **found}
+    if turns.demands and _Search(order, _NO_TURNS).rest(0, room) is not None:
+        limited = turns.total_gb < math.inf
         raise ExpertConfigError(
-            f"{', '.join(demand.name for demand in demands)} {why} together on "
-            f"{_inventory(devices)}: {_said(last)}, and finds no room beside "
-            f"{'those that run' if kept else 'the larger ones'}"
+            f"{_names(turns.demands)} take turns, and find no room"
+            f"{f' for {turns.total_gb:g} GB together' if limited else ''}"
+            f"{f' beside {_names(demands)}' if demands else ''} on {_inventory(devices)}"
         )
-    return {**kept, **found}
+    why = "do not fit" if search.steps < _MOST_STEPS else "were not found room for"
+    raise ExpertConfigError(
+        f"{_names(demands)} {why} together on {_inventory(devices)}: "
+        f"{_said(order[search.deepest])}, and finds no room beside "
+        f"{'those that run' if kept else 'the larger ones'}"
+    )
+
+
+def room_beside(
+    demands: Iterable[Demand],
+    devices: Iterable[Device],
+    placed: Placement,
+    taken: Room = MappingProxyType({}),
+) -> dict[Device, float]:
+    """What is left of each device by those of the demands that are placed, and by others."""
+    room = {one: one.memory_gb - taken.get(one, 0.0) for one in devices}
+    for demand in demands:
+        for one in placed.get(demand.name, ()):
+            room[one] -= demand.each_gb
+    return room
 
 
 class _Search:
     """Depth first, until all are placed or a bound on steps is reached."""
 
-    def __init__(self, order: Sequence[Demand]) -> None:
+    def __init__(self, order: Sequence[Demand], turns: Turns) -> None:
         self._order = order
+        self._turns = turns
         self.steps = 0
         self.deepest = 0
 
-    def rest(
-        self, index: int, room: Mapping[Device, float]
-    ) -> dict[str, tuple[Device, ...]] | None:
+    def rest(self, index: int, room: Room) -> dict[str, tuple[Device, ...]] | None:
         """Places for the demands from `index` on, or None."""
+        if not self._turns.find(room):
+            return None
         if index == len(self._order):
             return {}
         self.deepest = max(self.deepest, index)
@@ -118,16 +188,37 @@ class _Search:
         return None
 
 
-def _seats(demand: Demand, room: Mapping[Device, float]) -> Iterator[tuple[Device, ...]]:
+def _seats(demand: Demand, room: Room) -> Iterator[tuple[Device, ...]]:
     """Devices that hold it, the fullest first; of those that are alike, one choice."""
-    open_ = [one for one in room if room[one] >= demand.each_gb - _SLACK_GB]
-    open_.sort(key=lambda one: (room[one], one.memory_gb))
+    open_ = sorted(_open_to(demand, room), key=lambda one: (room[one], one.memory_gb))
     tried = set()
-    for seats in combinations(open_, demand.devices):
+    for seats in _of_one_size(demand, open_):
         kind = tuple((room[one], one.memory_gb) for one in seats)
-        if kind not in tried and len({one.memory_gb for one in seats}) == 1:
+        if kind not in tried:
             tried.add(kind)
             yield seats
+
+
+def _open_to(demand: Demand, room: Room) -> list[Device]:
+    """Devices that it can have, together with others of their size."""
+    open_ = [one for one in room if room[one] >= demand.each_gb - _SLACK_GB]
+    count = Counter(one.memory_gb for one in open_)
+    return [one for one in open_ if count[one.memory_gb] >= demand.devices]
+
+
+def _of_one_size(demand: Demand, devices: Sequence[Device]) -> Iterator[tuple[Device, ...]]:
+    """As many of them as it is divided over, in every way."""
+    for seats in combinations(devices, demand.devices):
+        if len({one.memory_gb for one in seats}) == 1:
+            yield seats
+
+
+def _largest_first(demand: Demand) -> tuple[float, int, str]:
+    return (-demand.each_gb, -demand.devices, demand.name)
+
+
+def _names(demands: Sequence[Demand]) -> str:
+    return ", ".join(demand.name for demand in demands)
 
 
 def _said(demand: Demand) -> str:

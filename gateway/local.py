@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -142,7 +142,7 @@ class EngineFleet:
         try:
             entries = {**self._entries, **{entry.id: entry for entry in new}}
             placed = placed_on(settings.devices, entries.values(), settings.residency, self._placed)
-            specs = [spec_of(entry, settings, placed) for entry in new]
+            specs = [spec_of(entry, settings, placed.seats) for entry in new]
             for name, adapters in _adapters_in(settings).items():
                 if name in before:
                     self._supervisor.serve(name, {**adapters, **before[name]})
@@ -179,7 +179,8 @@ class EngineFleet:
                 self._supervisor.remove(name)
                 self._desk.gone(name)
                 self._entries = {k: v for k, v in self._entries.items() if k != name}
-                self._placed = {k: v for k, v in self._placed.items() if k != name}
+                seats = {k: v for k, v in self._placed.seats.items() if k != name}
+                self._placed = replace(self._placed, seats=seats)
 
 
 def _read(text: str) -> Settings:

@@ -58,7 +58,7 @@ def spec_of(entry: EngineExpert, settings: Settings, placed: Placement | None = 
     if isinstance(entry, RayExpert):
         return _on_ray(entry, takes_turns)
     if placed is None:
-        placed = placed_on(settings.devices, settings.experts, settings.residency)
+        placed = placed_on(settings.devices, settings.experts, settings.residency).seats
     devices = placed.get(entry.id, ())
     return VllmSpec(
         entry.id,

@@ -139,18 +139,20 @@ def declared_usd_per_hour(settings: Settings, experts: Sequence[str]) -> float:
 def _on_devices(settings: Settings) -> list[tuple[list[str], dict[str, float]]]:
     """Engines that share devices, with what they have of the memory of each, in [0, 1]."""
     placed = placed_on(settings.devices, settings.experts, settings.residency)
-    turns = [name for name in placed if name in settings.residency.experts]
+    turns = [name for name in settings.residency.experts if name in placed.seats]
     found = []
+    always = placed.seats.keys() - turns
     for entry in settings.experts:
         # A server that is placed has its memory declared.
-        if isinstance(entry, VllmExpert) and entry.memory_gb and entry.id in placed.keys() - turns:
+        if isinstance(entry, VllmExpert) and entry.memory_gb and entry.id in always:
             each_gb = entry.memory_gb / entry.tensor_parallel
-            shares = {one.device_id: each_gb / one.memory_gb for one in placed[entry.id]}
+            shares = {one.device_id: each_gb / one.memory_gb for one in placed.seats[entry.id]}
             found.append(([entry.id], shares))
     if turns:
-        widest = max((placed[name] for name in turns), key=len)
-        each_gb = settings.residency.memory_gb / len(widest)
-        found.append((turns, {one.device_id: each_gb / one.memory_gb for one in widest}))
+        # They may take less of all devices together than there is room on each.
+        used = min(1.0, settings.residency.total_gb / sum(placed.turns.values()))
+        shares = {one.device_id: used * gb / one.memory_gb for one, gb in placed.turns.items()}
+        found.append((turns, shares))
     return found
 
 

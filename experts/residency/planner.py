@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+_WHOLE = ""
+"""The part of memory that all of it is, beside the devices."""
+_SLACK = 1e-9
+"""What fits by its decimals does so, though their sum in binary may be a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +20,17 @@ class Footprint:
     Attributes:
         memory: Fast memory while awake, in any unit, > 0.
         wake_s: From asleep until it answers, measured, >= 0.
+        on: Device to what it takes there of `memory`, where devices have room of their own.
     """
 
     memory: float
     wake_s: float
+    on: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What it takes of each part of memory: of the whole, and of its devices."""
+        return {_WHOLE: self.memory, **self.on}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +41,13 @@ class View:
         awake: Experts that can answer, with the calls each has under way.
         moving: Experts on their way to being awake: they take their memory already.
         waiting: Expert to when each request that waits for it came, oldest first; none is empty.
+        broken: Those of `moving` of which nobody knows when they will be awake.
     """
 
     awake: Mapping[str, int]
     moving: frozenset[str] = frozenset()
     waiting: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +76,21 @@ class ResidencyPlanner:
     keep an idle one that is asked often until more wait for another saves moves at the price of the
     long waits; but after a whole window the busy make room as well, and get no more calls until
     they are idle. Whoever woke stays for `stay` times what that took, which bounds how often the
-    same memory moves.
+    same memory moves. Room is counted device by device: only who is on one where room is short
+    makes any.
 
     Not safe for use from several threads.
 
     Args:
         footprints: Expert to what it takes.
-        memory: Fast memory in the same unit, > 0.
+        memory: Fast memory in the same unit, > 0; infinite where only devices bound it.
+        devices: Device to its fast memory, of all that footprints name.
         window_s: How long a request waits before busy experts make room for its own.
         half_life_s: In which what was asked counts half.
         stay: How often the time that waking took an expert stays at least.
 
     Attributes:
+        experts: Those with footprints.
         window_s: As given.
 
     Raises:
@@ -89,23 +107,36 @@ class ResidencyPlanner:
         footprints: Mapping[str, Footprint],
         memory: float,
         *,
+        devices: Mapping[str, float] = MappingProxyType({}),
         window_s: float = 30.0,
         half_life_s: float = 300.0,
         stay: float = 0.1,
     ) -> None:
-        for name, footprint in footprints.items():
-            if footprint.memory > memory:
-                raise ValueError(
-                    f"expert {name!r} takes {footprint.memory:g} of memory, there is {memory:g}"
-                )
         self._footprints = dict(footprints)
-        self._memory = memory
+        self.experts = self._footprints.keys()
+        self._sizes = {_WHOLE: memory * (1 + _SLACK)}
+        self._sizes |= {device: size * (1 + _SLACK) for device, size in devices.items()}
+        for name in footprints:
+            for part, lacks in self._lacks(name, self._sizes).items():
+                of = f"device {part}" if part else "memory"
+                takes = self._footprints[name].parts[part]
+                raise ValueError(
+                    f"expert {name!r} takes {takes:g} of {of}, there is {takes - lacks:g}"
+                )
         self.window_s = window_s
         self._half_life_s = half_life_s
         self._stay = stay
         self._counts = dict.fromkeys(footprints, 0.0)
         self._counted_at = dict.fromkeys(footprints, -math.inf)
         self._woken_at = dict.fromkeys(footprints, -math.inf)
+
+    def memory(self, expert: str) -> float:
+        """What it takes while awake; nothing is known of one that takes no turns: 0."""
+        return self._footprints[expert].memory if expert in self._footprints else 0.0
+
+    def fits(self, expert: str, beside: Iterable[str]) -> bool:
+        """Whether there is room for it on each of its devices while these are awake."""
+        return not self._lacks(expert, self._free(beside))
 
     def asked(self, expert: str, at: float, weight: float = 1.0) -> None:
         """Count a request for an expert; `weight` is its probability where it is only likely."""
@@ -118,12 +149,12 @@ class ResidencyPlanner:
 
     def woke(self, expert: str, at: float, took_s: float) -> None:
         """It is awake since just now, and waking took so long, which the next time may too."""
-        self._footprints[expert] = Footprint(self._footprints[expert].memory, took_s)
+        self._footprints[expert] = replace(self._footprints[expert], wake_s=took_s)
         self._woken_at[expert] = at
 
     def sleeps(self, expert: str, wake_s: float) -> None:
         """It sleeps so that waking is expected to take so long."""
-        self._footprints[expert] = Footprint(self._footprints[expert].memory, wake_s)
+        self._footprints[expert] = replace(self._footprints[expert], wake_s=wake_s)
 
     def rate(self, expert: str, at: float) -> float:
         """Requests per second that it was asked lately."""
@@ -139,20 +170,28 @@ class ResidencyPlanner:
         sleep: list[str] = []
         wake: list[str] = []
         drain: list[str] = []
-        room = self._memory - self._taken((*view.awake, *view.moving))
+        going: set[str] = set()
+        free = self._free((*view.awake, *view.moving))
         for name in self._wanted(at, view):
-            need = self._footprints[name].memory - room
-            victims = self._victims(name, at, view, need, {*sleep, *drain})
+            lacks = self._lacks(name, free)
+            victims = self._victims(name, at, view, lacks, going)
+            if victims is None and not self._keeps_room(name, at, view):
+                continue
+            freed, takes = self._taken(victims or ()), self._taken([name])
+            left = {part: room + (freed[part] - takes[part]) for part, room in free.items()}
             if victims is None:
+                free = left | dict.fromkeys(lacks, -math.inf)
                 continue
-            busy = [victim for victim in victims if view.awake[victim] > 0]
-            if busy:
+            going.update(victims)
+            if busy := [victim for victim in victims if view.awake[victim] > 0]:
                 drain += busy
+                # What they free is not there yet, and what it needs beside that is spoken for.
+                free = {part: min(room, left[part]) for part, room in free.items()}
                 continue
+            free = left
             sleep += victims
             wake.append(name)
             self._woken_at[name] = at + self._footprints[name].wake_s
-            room += self._taken(victims) - self._footprints[name].memory
         return Moves(tuple(sleep), tuple(wake), tuple(drain))
 
     def due_at(self, at: float, view: View) -> float:
@@ -184,6 +223,13 @@ class ResidencyPlanner:
         times = view.waiting.get(expert, ())
         return bool(times) and at >= times[0] + self.window_s
 
+    def _keeps_room(self, expert: str, at: float, view: View) -> bool:
+        """Whether what it needs is left to it by whoever waits less, though more is lacking yet.
+
+        Else one that needs room on several devices would hardly ever find it on all at a time.
+        """
+        return self._overdue(expert, at, view) and self.fits(expert, view.broken)
+
     def _wanted(self, at: float, view: View) -> list[str]:
         """Who sleeps and is waited for, or soon will be; whoever waited a whole window first."""
         asleep = [
@@ -203,10 +249,10 @@ class ResidencyPlanner:
         return sorted(asleep, key=urgency)
 
     def _victims(
-        self, name: str, at: float, view: View, need: float, taken: set[str]
+        self, name: str, at: float, view: View, lacks: Mapping[str, float], taken: set[str]
     ) -> list[str] | None:
-        """Who makes room for `name`; None if nobody may yet."""
-        if need <= 0:
+        """Who makes the room that `name` lacks; None if nobody may yet."""
+        if not lacks:
             return []
         if name not in view.waiting:
             return None
@@ -225,17 +271,42 @@ class ResidencyPlanner:
             if each not in taken and at >= self._stays_until(each) and may_go(each)
         ]
         able.sort(key=lambda each: (view.awake[each] > 0, *self._next_use(each, at, view)))
-        victims: list[str] = []
+        victims, left = [], dict(lacks)
         for each in able:
             victims.append(each)
-            need -= self._footprints[each].memory
-            if need <= 0:
-                return victims
+            frees = self._footprints[each].parts
+            left = {part: gap - frees.get(part, 0.0) for part, gap in left.items()}
+            if all(gap <= 0 for gap in left.values()):
+                return self._needed(victims, lacks)
         return None
+
+    def _needed(self, victims: list[str], lacks: Mapping[str, float]) -> list[str]:
+        """Those that have to go: not who is on other devices, or small beside others that go."""
+        for each in reversed(victims):
+            others = [victim for victim in victims if victim != each]
+            freed = self._taken(others)
+            if all(freed[part] >= gap for part, gap in lacks.items()):
+                victims = others
+        return victims
 
     def _next_use(self, name: str, at: float, view: View) -> tuple[int, float, str]:
         """Sorts whoever is asked again last to the front."""
         return (len(view.waiting.get(name, ())), -self.until_asked_s(name, at), name)
 
-    def _taken(self, names: Sequence[str]) -> float:
-        return sum(self._footprints[name].memory for name in names)
+    def _taken(self, names: Iterable[str]) -> dict[str, float]:
+        """Part of memory to what these take of it together."""
+        taken = dict.fromkeys(self._sizes, 0.0)
+        for name in names:
+            for part, takes in self._footprints[name].parts.items():
+                taken[part] += takes
+        return taken
+
+    def _free(self, names: Iterable[str]) -> dict[str, float]:
+        """Part of memory to what is left of it while these are awake."""
+        taken = self._taken(names)
+        return {part: size - taken[part] for part, size in self._sizes.items()}
+
+    def _lacks(self, name: str, free: Mapping[str, float]) -> dict[str, float]:
+        """Part of memory to what is missing of it for this one, where anything is."""
+        parts = self._footprints[name].parts.items()
+        return {part: takes - free[part] for part, takes in parts if takes > free[part]}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from experts.engines.states import EngineState, EngineStatus
-from experts.residency.planner import Footprint, ResidencyPlanner, View
+from experts.residency.planner import ResidencyPlanner, View
 
 Move = Literal["sleep", "wake", "start"]
 _LIGHTEST, _DEEPER = 1, 2
@@ -88,25 +88,19 @@ class Steward:
     process has said that it heeds that. One wakes when there is room for it, not only planned.
 
     Args:
-        planner: Decides about the engines in `memory`.
-        memory: Engine to what it takes of fast memory; the others are woken when asked.
-        room: Fast memory in the same unit.
-        host: Memory of the host for the weights of those that sleep lightly, same unit.
+        planner: Decides about the engines that take turns; the others are woken when asked.
+        host: Memory of the host for the weights of those that sleep lightly, in the planner's unit.
         wake_s: What waking is taken to need until it was measured.
     """
 
     def __init__(
         self,
         planner: ResidencyPlanner,
-        memory: Mapping[str, float],
-        room: float,
         *,
         host: float = math.inf,
         wake_s: float = 30.0,
     ) -> None:
         self._planner = planner
-        self._memory = memory
-        self._room = room
         self._host = host
         self._wake_s = wake_s
         self._states: dict[str, EngineState] = {}
@@ -137,11 +131,11 @@ class Steward:
         if status is EngineStatus.READY:
             self._wished.pop(name, None)
             rose_at = self._rose_at.pop(name, None)
-            if rose_at is not None and name in self._memory:
+            if rose_at is not None and name in self._planner.experts:
                 self._planner.woke(name, at, at - rose_at)
-        elif status is EngineStatus.ASLEEP and name in self._memory:
+        elif status is EngineStatus.ASLEEP and name in self._planner.experts:
             self._planner.sleeps(name, self.wake_s(name))
-        elif status is EngineStatus.STOPPED and name in self._memory:
+        elif status is EngineStatus.STOPPED and name in self._planner.experts:
             self._planner.forget(name)
         elif status in _RISING and name not in self._rose_at:
             self._rises(name, at, state.start_s)
@@ -164,7 +158,7 @@ class Steward:
 
     def asked(self, engine: str, at: float, weight: float) -> None:
         """A decision gave it this probability."""
-        if engine in self._memory and not self._barred(engine, at):
+        if engine in self._planner.experts and not self._barred(engine, at):
             self._planner.asked(engine, at, weight)
 
     def wish(self, engine: str, at: float) -> None:
@@ -175,7 +169,7 @@ class Steward:
     def send_to_sleep(self, engine: str) -> Order:
         """Somebody wants it asleep by hand, until it is asked again."""
         self._wished.pop(engine, None)
-        if engine in self._memory:
+        if engine in self._planner.experts:
             self._planner.forget(engine)
         return self._sleeping(engine)
 
@@ -188,7 +182,7 @@ class Steward:
             return
         self._wished.pop(name, None)
         self._rose_at.pop(name, None)
-        if name in self._memory:
+        if name in self._planner.experts:
             self._planner.forget(name)
         pause_s = 2 * self._faults[name].pause_s if name in self._faults else _FIRST_PAUSE_S
         pause_s = min(pause_s, _LONGEST_PAUSE_S)
@@ -198,9 +192,8 @@ class Steward:
 
     def step(self, at: float) -> list[Order]:
         """What to begin now; call it whenever anything happened, and at `due_at`."""
-        if not self._room_is_being_made():
-            # Whoever was to make room did not: it is planned anew who does.
-            self._rising = {name for name in self._rising if self._fits(name)}
+        # Where whoever was to make room does not, it is planned anew who does.
+        self._rising = {name for name in self._rising if self._fits(name, soon=True)}
         view = self._view(at)
         moves = self._planner.plan(at, view)
         self._held = set(moves.drain)
@@ -264,8 +257,8 @@ class Steward:
         self._ready_at[name] = at + (self._wake_s if takes_s is None else takes_s)
 
     def _view(self, at: float) -> View:
-        awake, moving, waiting = {}, set(self._rising & self._memory.keys()), {}
-        for name in self._memory:
+        awake, moving, waiting = {}, set(self._rising & self._planner.experts), {}
+        for name in self._planner.experts:
             status, move = self._status(name), self._moves.get(name)
             if move is not None and move.move != "sleep":
                 moving.add(name)
@@ -276,7 +269,7 @@ class Steward:
         for name in self._states:
             if times := self._waits(name, at):
                 waiting[name] = times
-        return View(awake, frozenset(moving), waiting)
+        return View(awake, frozenset(moving), waiting, frozenset(moving & self._broken))
 
     def _waits(self, name: str, at: float) -> list[float]:
         times: list[float] = []
@@ -292,7 +285,7 @@ class Steward:
     def _wanted_unplanned(self, view: View) -> Iterator[str]:
         for name in view.waiting:
             resting = self._status(name) in _RESTING
-            if name not in self._memory and resting and name not in self._moves:
+            if name not in self._planner.experts and resting and name not in self._moves:
                 yield name
 
     def _sleeping(self, name: str) -> Order:
@@ -319,27 +312,30 @@ class Steward:
             orders.append(order)
         return orders
 
-    def _room_is_being_made(self) -> bool:
-        draining = any(each.status is EngineStatus.DRAINING for each in self._states.values())
-        return draining or any(order.move == "sleep" for order in self._moves.values())
+    def _fits(self, name: str, *, soon: bool = False) -> bool:
+        """Whether there is room for it just now; or will be, once all who fall asleep do."""
+        there = [
+            other
+            for other in self._planner.experts
+            if other != name
+            and (self._status(other) not in _RESTING or other in self._moves)
+            and not (soon and self._falls(other))
+        ]
+        return name not in self._planner.experts or self._planner.fits(name, there)
 
-    def _fits(self, name: str) -> bool:
-        """Whether there is room for it just now, those that still fall asleep taken in."""
-        taken = sum(
-            memory
-            for other, memory in self._memory.items()
-            if other != name and (self._status(other) not in _RESTING or other in self._moves)
-        )
-        return taken + self._memory.get(name, 0.0) <= self._room or name not in self._memory
+    def _falls(self, name: str) -> bool:
+        move = self._moves.get(name)
+        sent = move is not None and move.move == "sleep"
+        return sent or self._status(name) is EngineStatus.DRAINING
 
     def _level(self, name: str) -> int:
         """How deep it sleeps: lightly, as long as the host has memory for its weights."""
         kept = sum(
-            self._memory.get(other, 0.0)
+            self._planner.memory(other)
             for other, state in self._states.items()
             if other != name and state.status is EngineStatus.ASLEEP and state.level == _LIGHTEST
         )
-        return _LIGHTEST if kept + self._memory.get(name, 0.0) <= self._host else _DEEPER
+        return _LIGHTEST if kept + self._planner.memory(name) <= self._host else _DEEPER
 
     def _door(self, state: EngineState, at: float) -> Door:
         name, status, why = state.expert_id, state.status, state.last_error
@@ -348,16 +344,10 @@ class Steward:
         elif status is EngineStatus.STARTING and name in self._broken:
             # Nobody waits for one that broke down: whoever can asks another until it is back.
             status = EngineStatus.DOWN
-        falling = name in self._moves and self._moves[name].move == "sleep"
-        is_open = status is EngineStatus.READY and not falling and name not in self._held
+        is_open = status is EngineStatus.READY and not self._falls(name) and name not in self._held
         why = why.splitlines()[0] if status is EngineStatus.DOWN and why else ""
         rising = status in _RISING
         ready_at = self._ready_at.get(name, 0.0) if rising else 0.0
         wait_s = 0.0 if is_open or rising else self.wake_s(name)
         missing = dict(state.faults) if is_open else {}
         return Door(is_open, status.value, state.level, why, wait_s, ready_at, missing)
-
-
-def footprints(memory: Mapping[str, float], wake_s: float) -> dict[str, Footprint]:
-    """Engines as the planner wants them, before anything was measured."""
-    return {name: Footprint(size, wake_s) for name, size in memory.items()}

@@ -16,6 +16,7 @@ from gateway.errors import ApiError
 from gateway.reload.snapshots import Snapshots
 from gateway.residency.line import LineError
 from gateway.residency.words import Do
+from gateway.settings.devices import turns_memory
 from gateway.state import Gateway, gateway_of
 
 api = APIRouter(prefix="/admin/experts")
@@ -108,12 +109,13 @@ def _engine(
     if shown is None:
         return None
     state = shown["state"]
+    takes = turns_memory(gateway.settings.experts, gateway.settings.residency)
     kept = ("status", "level", "restarts", "wakes", "last_error", "start_s", "sleep_s", "wake_s")
     return {
         "name": name,
         **{field: state[field] for field in kept},
         "tier": _TIERS[state["level"]],
-        "memory_gb": gateway.settings.residency.memory.get(name),
+        "memory_gb": takes.get(name),
         "calls": shown["calls"],
         "waiting": shown["waiting"],
         "load": shown["load"],

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from experts.engines.supervisor import Supervisor
-from experts.residency.planner import ResidencyPlanner
-from experts.residency.steward import Steward, footprints
+from experts.residency.planner import Footprint, ResidencyPlanner
+from experts.residency.steward import Steward
 from gateway.errors import LedgerError
 from gateway.ledger.answered import experts_asked
 from gateway.ledger.database import opened
-from gateway.settings.devices import turns_memory
+from gateway.settings.devices import placed_on, turns_memory
 from gateway.settings.root import Settings
 
 _log = logging.getLogger(__name__)
@@ -22,45 +22,48 @@ _MOST_ASKED = 10_000
 
 def awake_first(settings: Settings) -> frozenset[str]:
     """Of the experts that sleep and wake by demand, those to start at once."""
-    residency = settings.residency
-    if not residency.experts:
+    if not settings.residency.experts:
         return frozenset()
-    return fitting(_memory(settings), residency.memory_gb, _asked(settings))
+    return fitting(planner_of(settings), _asked(settings))
 
 
-def fitting(memory: Mapping[str, float], room: float, asked: Sequence[str]) -> frozenset[str]:
+def fitting(planner: ResidencyPlanner, asked: Sequence[str]) -> frozenset[str]:
     """The most asked that fit together; of equals, whoever is configured first.
 
     Args:
-        memory: Expert to what it takes.
-        room: What there is.
+        planner: Knows who fits.
         asked: The expert of each request lately.
     """
     counts = Counter(asked)
-    found = set()
-    for name in sorted(memory, key=lambda name: -counts[name]):
-        if memory[name] <= room:
+    found: set[str] = set()
+    for name in sorted(planner.experts, key=lambda name: -counts[name]):
+        if planner.fits(name, found):
             found.add(name)
-            room -= memory[name]
     return frozenset(found)
 
 
 def steward_of(settings: Settings) -> Steward:
     """Who looks after the engines as the settings say."""
-    residency, memory = settings.residency, _memory(settings)
-    planner = ResidencyPlanner(
-        footprints(memory, residency.wake_s),
-        residency.memory_gb,
+    residency = settings.residency
+    return Steward(planner_of(settings), host=residency.host_gb, wake_s=residency.wake_s)
+
+
+def planner_of(settings: Settings) -> ResidencyPlanner:
+    """Who decides whose turn it is, within what there is of each device."""
+    residency = settings.residency
+    placed = placed_on(settings.devices, settings.experts, residency)
+    footprints = {}
+    for name, gb in turns_memory(settings.experts, residency).items():
+        seats = placed.seats.get(name, ())
+        on = {one.device_id: gb / len(seats) for one in seats}
+        footprints[name] = Footprint(gb, residency.wake_s, on)
+    return ResidencyPlanner(
+        footprints,
+        residency.total_gb,
+        devices={one.device_id: gb for one, gb in placed.turns.items()},
         window_s=residency.window_s,
         half_life_s=residency.half_life_s,
         stay=residency.stay,
-    )
-    return Steward(
-        planner,
-        memory,
-        residency.memory_gb,
-        host=residency.host_gb,
-        wake_s=residency.wake_s,
     )
 
 
@@ -75,10 +78,6 @@ def start_together(supervisor: Supervisor, names: Collection[str]) -> None:
     with ThreadPoolExecutor(len(names), "starting") as threads:
         for started in [threads.submit(supervisor.start, name) for name in names]:
             started.result()
-
-
-def _memory(settings: Settings) -> dict[str, float]:
-    return turns_memory(settings.devices, settings.experts, settings.residency)
 
 
 def _asked(settings: Settings) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
 from experts.errors import ExpertConfigError
-from experts.placement import Demand, Device, Placement, place
+from experts.placement import Demand, Device, Placement, Room, Turns, place, room_beside
 from gateway.settings.base import Frozen
 from gateway.settings.faults import Place
 from gateway.settings.local import VllmExpert
 from gateway.settings.residency import ResidencySettings
-
-_TURNS = "those that take turns"
 
 
 class DeviceSettings(Frozen):
@@ -32,17 +30,32 @@ class DeviceSettings(Frozen):
         return Device(self.id, self.memory_gb, self.usd_per_hour)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Who has which of the devices.
+
+    Attributes:
+        seats: The devices of each server that the gateway runs on accelerators, by its expert.
+        turns: What those that take turns in memory share of each of theirs, in GB.
+    """
+
+    seats: Placement = field(default_factory=dict)
+    turns: Room = field(default_factory=dict)
+
+
+NOWHERE = Places()
+
+
 def placed_on(
     devices: Iterable[DeviceSettings],
     experts: Iterable[object],
     residency: ResidencySettings,
-    kept: Placement = MappingProxyType({}),
-) -> Placement:
-    """The devices of each server that the gateway runs on accelerators, by its expert.
+    kept: Places = NOWHERE,
+) -> Places:
+    """The devices of each server.
 
-    Empty where no devices are declared: servers then see all that there are. Those that take turns
-    in memory are placed as one, with all that they may hold together, so that any of them finds
-    room whoever else is awake.
+    None where no devices are declared: servers then see all that there are. Those that take turns
+    get what the others leave, so that each finds room while its likes on its devices sleep.
 
     Args:
         devices: What there is.
@@ -55,43 +68,40 @@ def placed_on(
     """
     inventory = [one.device() for one in devices]
     if not inventory:
-        return {}
-    sized = {
+        return NOWHERE
+    sized = _sized(experts)
+    always = [demand for name, demand in sized.items() if name not in residency.experts]
+    if kept.turns:
+        return Places(place(always, inventory, kept.seats, kept.turns), kept.turns)
+    some = [demand for name, demand in sized.items() if name in residency.experts]
+    turns = Turns(some, residency.total_gb)
+    seats = place(always, inventory, kept.seats, turns=turns)
+    left = room_beside(always, inventory, seats)
+    spread = turns.spread(left)
+    shared = {
+        one: min(left[one], residency.total_gb) for places in spread.values() for one in places
+    }
+    return Places({**seats, **spread}, shared)
+
+
+def _sized(experts: Iterable[object]) -> dict[str, Demand]:
+    """Expert to what its server takes of devices."""
+    return {
         each.id: Demand(
             each.id, each.memory_gb * each.replicas, each.tensor_parallel * each.replicas
         )
         for each in experts
         if isinstance(each, VllmExpert) and each.placeable and each.memory_gb is not None
     }
-    turns = {name: demand for name, demand in sized.items() if name in residency.experts}
-    demands = [demand for name, demand in sized.items() if name not in turns]
-    if turns:
-        most = max(demand.devices for demand in turns.values())
-        demands.append(Demand(_TURNS, residency.memory_gb, most))
-    seats = {name: places for name, places in kept.items() if name not in turns}
-    if running := [kept[name] for name in turns if name in kept]:
-        seats[_TURNS] = max(running, key=len)
-    found = dict(place(demands, inventory, seats))
-    together = found.pop(_TURNS, ())
-    return {**found, **{name: together[: demand.devices] for name, demand in turns.items()}}
 
 
-def turns_memory(
-    devices: Sequence[object], experts: Iterable[object], residency: ResidencySettings
-) -> dict[str, float]:
-    """What each of those that take turns counts for in `residency.memory_gb`.
-
-    On declared devices all of them begin with the same one, so that there is where room is scarce.
-    A server of fewer devices than the widest takes more of that one than its total would tell, and
-    counts as if it took as much of each.
-    """
-    wide = {
-        each.id: each.tensor_parallel * each.replicas
-        for each in experts
-        if devices and isinstance(each, VllmExpert) and each.placeable
+def turns_memory(experts: Iterable[object], residency: ResidencySettings) -> dict[str, float]:
+    """What each of those that take turns takes while awake, in GB."""
+    sized = _sized(experts)
+    return {
+        name: sized[name].memory_gb if name in sized else each.memory_gb or 0.0
+        for name, each in residency.experts.items()
     }
-    most = max((wide.get(name, 1) for name in residency.experts), default=1)
-    return {name: gb * most / wide.get(name, most) for name, gb in residency.memory.items()}
 
 
 def unplaceable(
@@ -109,14 +119,32 @@ def unplaceable(
             yield ("experts", index, "memory_gb"), "is needed, since `devices` are declared"
         if not devices and each.memory_gb is not None:
             yield ("experts", index, "memory_gb"), "means nothing without `devices`"
-    for name, gb in turns_memory(devices, experts, residency).items():
-        if gb > residency.memory_gb:
-            yield (
-                ("residency", "experts", name, "memory_gb"),
-                f"is more than {name}'s devices have of `residency.memory_gb`, which is shared out "
-                "over as many as the widest of those that take turns has",
-            )
+    yield from _misfits(experts, residency)
     try:
         placed_on(devices, experts, residency)
     except ExpertConfigError as error:
         yield ("devices",), str(error)
+
+
+def _misfits(
+    experts: Sequence[object], residency: ResidencySettings
+) -> Iterator[tuple[Place, str]]:
+    """What is amiss with what those that take turns take."""
+    sized = _sized(experts)
+    for name, each in residency.experts.items():
+        place = ("residency", "experts", name, "memory_gb")
+        if name not in sized and each.memory_gb is None:
+            yield place, f"is needed, since {name} runs on none of `devices`"
+        elif name not in sized and residency.memory_gb is None:
+            said = f"is needed, since {name} takes turns and runs on none of `devices`"
+            yield ("residency", "memory_gb"), said
+        elif name in sized and each.memory_gb not in (None, sized[name].memory_gb):
+            said = f"is not what {name}'s server takes of `devices`, {sized[name].memory_gb:g}"
+            yield place, f"{said}; leave it out"
+    for name, gb in turns_memory(experts, residency).items():
+        if gb > residency.total_gb:
+            yield (
+                ("residency", "experts", name, "memory_gb"),
+                f"{name} takes {gb:g} GB and never fits into `residency.memory_gb`, "
+                f"which is {residency.total_gb:g}",
+            )

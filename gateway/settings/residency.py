@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gateway.settings.base import Frozen
-from gateway.settings.explain import refusal
 
 
 class ResidentSettings(Frozen):
     """One expert whose engine sleeps and wakes by demand."""
 
-    memory_gb: float = Field(gt=0)
-    """Fast memory that it takes while it is awake, its adapters included."""
+    memory_gb: float | None = Field(None, gt=0)
+    """Fast memory that it takes while it is awake, its adapters included. A server on declared
+    `devices` says so in its own entry."""
 
 
 class ResidencySettings(Frozen):
-    """Off unless experts are named: then these sleep and wake by demand within `memory_gb`.
+    """Off unless experts are named: then these sleep and wake by demand.
 
-    See `experts.residency.planner.ResidencyPlanner`.
+    They do so within `memory_gb`, and within what others leave them of each of their `devices`, see
+    `experts.residency.planner.ResidencyPlanner`.
     """
 
-    memory_gb: float = Field(0, ge=0)
-    """Fast memory, as of all GPUs together, that the experts below share."""
+    memory_gb: float | None = Field(None, ge=0)
+    """Fast memory, as of all GPUs together, that the experts below share; on declared `devices` all
+    that others leave them if not said."""
     host_memory_gb: float | None = Field(None, ge=0)
     """The host's memory for the weights of those that sleep; who does not fit sleeps deeper. No
     limit if not said."""
@@ -44,26 +46,11 @@ class ResidencySettings(Frozen):
     """Longest wait for one to wake."""
 
     @property
-    def memory(self) -> dict[str, float]:
-        """Expert to what it takes, in GB."""
-        return {name: each.memory_gb for name, each in self.experts.items()}
+    def total_gb(self) -> float:
+        """What all of them share."""
+        return math.inf if self.memory_gb is None else self.memory_gb
 
     @property
     def host_gb(self) -> float:
         """The host's memory for weights."""
         return math.inf if self.host_memory_gb is None else self.host_memory_gb
-
-    @model_validator(mode="after")
-    def _each_fits(self) -> ResidencySettings:
-        problems = [
-            (
-                ("experts", name, "memory_gb"),
-                f"{name} takes {each.memory_gb:g} GB and never fits into `memory_gb`, "
-                f"which is {self.memory_gb:g}",
-            )
-            for name, each in self.experts.items()
-            if each.memory_gb > self.memory_gb
-        ]
-        if problems:
-            raise refusal(problems)
-        return self

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import combinations, product
+from math import inf
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experts.errors import ExpertConfigError
-from experts.placement import Demand, Device, Placement, place
+from experts.placement import Demand, Device, Placement, Turns, place, room_beside
 
 sizes = st.integers(1, 12).map(lambda eighths: eighths * 4.0)
 inventories = st.lists(st.sampled_from([24.0, 48.0, 80.0]), min_size=1, max_size=4).map(
@@ -60,6 +61,57 @@ def test_a_place_is_found_exactly_when_there_is_one(
     for demand in demands:
         assert len(set(found[demand.name])) == demand.devices
         assert len({one.memory_gb for one in found[demand.name]}) == 1
+
+
+def places_for(demand: Demand, room: dict[Device, float]) -> set[Device]:
+    """Devices of all choices that hold it."""
+    return {
+        one
+        for seats in combinations(room, demand.devices)
+        if len({one.memory_gb for one in seats}) == 1
+        and all(room[one] >= demand.each_gb - 1e-6 for one in seats)
+        for one in seats
+    }
+
+
+@settings(deadline=None, max_examples=100)
+@given(wishes, inventories, st.integers(1, 5), st.sampled_from([inf, 40.0, 120.0]))
+def test_those_that_take_turns_find_room_exactly_when_there_is_some(
+    wished: list[Demand], devices: list[Device], count: int, total: float
+) -> None:
+    turns, always = Turns(wished[:count], total), wished[count:]
+
+    def find(room: dict[Device, float]) -> bool:
+        places = [places_for(demand, room) for demand in turns.demands]
+        held = sum(room[one] for one in set().union(*places))
+        return all(places) and (total == inf or held >= total - 1e-6)
+
+    try:
+        found = place(always, devices, turns=turns)
+    except ExpertConfigError:
+        every = product(*([*combinations(devices, demand.devices)] for demand in always))
+        names = [demand.name for demand in always]
+        for chosen in (dict(zip(names, seats, strict=True)) for seats in every):
+            alike = all(len({one.memory_gb for one in seats}) == 1 for seats in chosen.values())
+            fit = alike and not over(chosen, always)
+            assert not (fit and find(room_beside(always, devices, chosen)))
+        return
+    room = room_beside(always, devices, found)
+    assert over(found, always) == []
+    assert find(room)
+    for name, seats in turns.spread(room).items():
+        demand = next(each for each in turns.demands if each.name == name)
+        assert len(set(seats)) == demand.devices
+        assert len({one.memory_gb for one in seats}) == 1
+        assert over({**found, name: seats}, [*always, demand]) == []
+
+
+def test_those_that_take_turns_are_spread() -> None:
+    devices = [Device(str(number), 80) for number in range(3)]
+    turns = Turns([Demand("wide", 120, 2), *(Demand(name, 40) for name in "abcd")])
+    found = turns.spread(dict.fromkeys(devices, 80.0))
+    shared = Counter(one.device_id for seats in found.values() for one in seats)
+    assert shared == {"0": 2, "1": 2, "2": 2}
 
 
 def test_first_fit_would_fail_where_the_search_does_not() -> None:

@@ -6,10 +6,12 @@ import pytest
 
 from experts.engines.vllm import VllmSpec
 from experts.errors import ExpertConfigError
+from experts.residency.planner import View
 from gateway.errors import ConfigError
 from gateway.local_specs import spec_of
 from gateway.machine_price import declared_usd_per_hour
-from gateway.settings.devices import placed_on, turns_memory
+from gateway.residency.first import fitting, planner_of
+from gateway.settings.devices import placed_on
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration
 from gateway.settings.local import VllmExpert
@@ -50,14 +52,59 @@ def test_replicas_have_devices_of_their_own_in_one_server() -> None:
     assert found.args == ("--data-parallel-size=2", "--gpu-memory-utilization=0.35")
 
 
-def test_those_that_take_turns_share_what_they_may_hold_together() -> None:
-    turns = "residency: {memory_gb: 24, experts: {small: {memory_gb: 18}, other: {memory_gb: 20}}}"
-    other = "  - {id: other, kind: vllm, model: /models/other, memory_gb: 20}"
-    found = specs(f"{TEXT}{other}\n{turns}\n")
+OTHER = "  - {id: other, kind: vllm, model: /models/other, memory_gb: 20}"
+
+
+def test_those_that_take_turns_get_what_the_others_leave_of_each_device() -> None:
+    turns = "residency: {experts: {small: {}, other: {}}}"
+    found = specs(f"{TEXT}{OTHER}\n{turns}\n")
+    assert found["other"].env["CUDA_VISIBLE_DEVICES"] == "1"
     assert found["small"].env["CUDA_VISIBLE_DEVICES"] == "2"
-    assert found["other"].env["CUDA_VISIBLE_DEVICES"] == "2"
-    with pytest.raises(FaultyConfigError, match="those that take turns takes 90 GB"):
-        specs(f"{TEXT}{other}\n{turns.replace('24', '90', 1)}\n")
+    settings = read_configuration(f"{TEXT}{OTHER}\n{turns}\n", "config.yaml").settings
+    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    assert {one.device_id: gb for one, gb in placed.turns.items()} == {"1": 30, "2": 24}
+    # Each alone fits on its own, so they need not take turns at all.
+    assert fitting(planner_of(settings), []) == {"small", "other"}
+
+
+@pytest.mark.parametrize(
+    ("residency", "said"),
+    [
+        (
+            "{memory_gb: 90, experts: {small: {}, other: {}}}",
+            "small, other take turns, and find no room for 90 GB together beside large, middle on",
+        ),
+        ("{experts: {small: {memory_gb: 17}}}", "not what small's server takes of `devices`, 18"),
+        ("{memory_gb: 17, experts: {small: {}}}", "small takes 18 GB and never fits into"),
+        ("{memory_gb: 17, experts: {host: {}}}", "is needed, since host runs on none of `dev"),
+        ("{experts: {host: {memory_gb: 3}}}", "is needed, since host takes turns and runs on"),
+    ],
+)
+def test_turns_that_can_not_be_taken_are_refused(residency: str, said: str) -> None:
+    with pytest.raises(FaultyConfigError, match=said):
+        specs(f"{TEXT}{OTHER}\nresidency: {residency}\n")
+
+
+def test_one_device_is_shared_within_what_is_said() -> None:
+    text = """
+devices: [{id: "0", memory_gb: 80, usd_per_hour: 2}]
+experts:
+  - {id: always, kind: vllm, model: m, memory_gb: 24}
+  - {id: law, kind: vllm, model: m, memory_gb: 40}
+  - {id: physics, kind: vllm, model: m, memory_gb: 40}
+residency: {memory_gb: 48, experts: {law: {memory_gb: 40}, physics: {memory_gb: 40}}}
+"""
+    settings = read_configuration(text, "config.yaml").settings
+    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    assert list(placed.turns.values()) == [48]
+    assert declared_usd_per_hour(settings, ["law"]) == pytest.approx(2 * 48 / 80)
+    new = VllmExpert(kind="vllm", id="new", model="m", memory_gb=8)
+    entries = [*settings.experts, new]
+    # What they do not share is there for whoever comes by a reload, and no more.
+    assert placed_on(settings.devices, entries, settings.residency, placed).turns == placed.turns
+    entries[-1] = new.model_copy(update={"memory_gb": 9})
+    with pytest.raises(ExpertConfigError, match="new takes 9 GB, and finds no room beside those"):
+        placed_on(settings.devices, entries, settings.residency, placed)
 
 
 def test_who_comes_later_drives_nobody_from_its_devices() -> None:
@@ -69,31 +116,28 @@ def test_who_comes_later_drives_nobody_from_its_devices() -> None:
         return VllmExpert(kind="vllm", id="new", model="m", memory_gb=memory_gb)
 
     found = placed_on(devices, [*settings.experts, later(30)], residency, first)
-    assert {name: found[name] for name in first} == first
-    [device] = found["new"]
-    assert device not in (*first["small"], *first["middle"]), "they have no room beside them"
+    assert {name: found.seats[name] for name in first.seats} == first.seats
+    [device] = found.seats["new"]
+    taken = (*first.seats["small"], *first.seats["middle"])
+    assert device not in taken, "they have no room beside them"
     with pytest.raises(ExpertConfigError, match=r"new takes 31 GB, and .* beside those that run"):
         placed_on(devices, [*settings.experts, later(31)], residency, first)
 
 
-def test_room_for_those_that_take_turns_is_counted_where_all_of_them_begin() -> None:
+def test_those_on_devices_of_their_own_are_awake_together() -> None:
     text = """
 devices: [{id: "0", memory_gb: 80}, {id: "1", memory_gb: 80}]
 experts:
   - {id: wide, kind: vllm, model: m, memory_gb: 100, tensor_parallel: 2}
-  - {id: one, kind: vllm, model: m, memory_gb: 40}
-  - {id: two, kind: vllm, model: m, memory_gb: 50}
-residency:
-  memory_gb: 160
-  experts: {wide: {memory_gb: 100}, one: {memory_gb: 40}, two: {memory_gb: 50}}
+  - {id: one, kind: vllm, model: m, memory_gb: 70}
+  - {id: two, kind: vllm, model: m, memory_gb: 75}
+residency: {experts: {wide: {}, one: {}, two: {}}}
 """
-    read = read_configuration(text, "config.yaml").settings
-    found = turns_memory(read.devices, read.experts, read.residency)
-    # One and two would share device 0, where there is room for either beside nobody.
-    assert found == {"wide": 100, "one": 80, "two": 100}
-    assert turns_memory((), read.experts, read.residency) == read.residency.memory
-    with pytest.raises(FaultyConfigError, match="is more than two's devices have of"):
-        specs(text.replace("two: {memory_gb: 50}", "two: {memory_gb: 81}"))
+    planner = planner_of(read_configuration(text, "config.yaml").settings)
+    assert planner.fits("one", ["two"])
+    assert not planner.fits("wide", ["one"])
+    moves = planner.plan(1.0, View({"one": 0, "two": 0}, waiting={"wide": [1.0]}))
+    assert set(moves.sleep) == {"one", "two"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from experts.errors import (
     ExpertBusyError,
     ExpertOutOfServiceError,
 )
+from experts.residency.planner import Footprint, ResidencyPlanner
 from gateway.residency import desk
 from gateway.residency.first import fitting
 from gateway.residency.line import Line, LineError
@@ -184,5 +185,7 @@ async def test_when_the_owner_is_gone_nobody_begins() -> None:
 
 def test_the_most_asked_that_fit_begin_awake() -> None:
     memory = {"big": 3.0, "mid": 2.0, "small": 1.0}
-    assert fitting(memory, 3.0, ["mid", "mid", "small", "big"]) == {"mid", "small"}
-    assert fitting(memory, 3.0, []) == {"big"}
+    footprints = {name: Footprint(takes, 1.0) for name, takes in memory.items()}
+    planner = ResidencyPlanner(footprints, 3.0)
+    assert fitting(planner, ["mid", "mid", "small", "big"]) == {"mid", "small"}
+    assert fitting(planner, []) == {"big"}
