@@ -20,6 +20,9 @@ from gateway.ledger.export import CONFIDENCE
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
 
+Pair = tuple[str, str]
+"""A query id and whom it is put to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -45,7 +48,8 @@ class Collected:
     """Answers gathered.
 
     Attributes:
-        rows: One per answer, in the outcome table's columns, with `response` and `decision_id`.
+        rows: One per answer, in the outcome table's columns, with `response` and `decision_id`; in
+            the order of the prompts.
         failures: One sentence per call that gave no answer.
         kept: Pairs that were known and so not asked.
     """
@@ -124,7 +128,7 @@ class Collector:
         concurrency: int = 2,
         tags: Mapping[str, str] | None = None,
         on_answer: Callable[[str], None] | None = None,
-        known: frozenset[tuple[str, str]] = frozenset(),
+        known: frozenset[Pair] = frozenset(),
         logprobs: bool = False,
     ) -> None:
         self._url = url
@@ -151,7 +155,7 @@ class Collector:
                 queue = iter(prompts)
                 for _ in range(self._concurrency):
                     tasks.start_soon(self._work, client, model, queue)
-        return Collected(tuple(self._rows), tuple(self._failures), self._kept)
+        return collected(self._rows, self._failures, self._kept, prompts)
 
     async def _work(self, client: httpx2.AsyncClient, model: str, queue: Any) -> None:
         for prompt in queue:
@@ -224,6 +228,15 @@ class Collector:
             }
             await _post(client, "/v1/feedback", body)
         return verdict.score
+
+
+def collected(
+    rows: Sequence[dict[str, Any]], failures: Sequence[str], kept: int, prompts: Sequence[Prompt]
+) -> Collected:
+    """What was gathered, in the order of the prompts and not of who answered first."""
+    order = {prompt.query_id: place for place, prompt in enumerate(prompts)}
+    rows = sorted(rows, key=lambda row: (order[row["query_id"]], row["model"]))
+    return Collected(tuple(rows), tuple(sorted(failures)), kept)
 
 
 def _nll(choice: Mapping[str, Any]) -> float | None:

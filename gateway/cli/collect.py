@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eval.ray_crew import RayCrew
 from eval.sources import write_outcomes
 from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
-from gateway.cli.gather import expert_ids, gather
-from gateway.cli.options import ApiKey, Config, Url
-from gateway.collecting import read_prompts
+from gateway.cli.gather import Over, expert_ids, gather
+from gateway.cli.options import ApiKey, Config, Ray, Url
+from gateway.collecting import Pair, Prompt, read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
-from gateway.ledger.export import scored_pairs
+from gateway.ledger.export import booked_pairs
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 
@@ -32,21 +36,29 @@ def collect(
     out: Annotated[Path | None, typer.Option(help=".parquet, .csv or .jsonl file.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
     collection: Annotated[
-        str | None, typer.Option(help="Name; what it has scored already is not asked again.")
+        str | None, typer.Option(help="Name; what it holds already is not asked again.")
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time per expert.")] = 2,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Requests at a time per expert; with --ray, per worker.")
+    ] = 2,
     logprobs: Annotated[
         bool, typer.Option("--logprobs", help="Note each answer's mean log-probability, too.")
     ] = False,
     url: Url = None,
     key: ApiKey = None,
+    ray: Ray = None,
     config: Config = None,
 ) -> None:
     """Ask every expert every prompt through the endpoint; the ledger books all of it."""
+    if ray is not None and url is None:
+        raise ConfigError("--ray needs --url: where the cluster's workers find the gateway")
     asked = read_prompts(prompts)
     settings = load_settings(config)
     tags = {"collection": collection or new_id("col")}
-    with some_gateway(url, settings) as base:
+    if collection is None:
+        say(f"to go on after a stop: --collection {tags['collection']}")
+    booked = partial(_booked, settings, tags, asked)
+    with _over(ray, booked) as over, some_gateway(url, settings) as base:
         models = expert_ids(base, key) if experts == "all" else experts.split(",")
         gathered = gather(
             base,
@@ -56,8 +68,9 @@ def collect(
             max_tokens=max_tokens,
             concurrency=concurrency,
             tags=tags,
-            known=_known(settings, tags) if collection else frozenset(),
             logprobs=logprobs,
+            known=booked() if collection else frozenset(),
+            over=over,
         )
     say(f"{len(gathered.rows)} answers booked under the tag collection={tags['collection']}")
     if gathered.kept:
@@ -71,6 +84,20 @@ def collect(
         raise ConfigError(f"{len(gathered.failures)} calls failed; first: {gathered.failures[0]}")
 
 
-def _known(settings: Settings, tags: dict[str, str]) -> frozenset[tuple[str, str]]:
+@contextmanager
+def _over(ray: str | None, booked: Callable[[], frozenset[Pair]]) -> Iterator[Over | None]:
+    if ray is None:
+        yield None
+        return
+    with RayCrew(ray) as crew:
+        yield Over(crew, booked)
+
+
+def _booked(
+    settings: Settings, tags: Mapping[str, str], prompts: Sequence[Prompt]
+) -> frozenset[Pair]:
+    """What needs not be asked again: what is scored, and what was answered and has no check."""
+    unchecked = {prompt.query_id for prompt in prompts if prompt.check is None}
     with opened(settings.ledger_url) as engine:
-        return scored_pairs(engine, tags)
+        found = booked_pairs(engine, tags)
+    return frozenset(pair for pair, scored in found.items() if scored or pair[0] in unchecked)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
+from eval.ray_crew import RayCrew
 from gateway.cli.asking import client_of, told
 from gateway.cli.progress import counting
-from gateway.collecting import Collected, Collector, Prompt
+from gateway.collecting import Collected, Collector, Pair, Prompt
 from gateway.errors import ConfigError
+from gateway.spread import collect_over
 
 _ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Who asks instead of this process, and what reads anew which pairs are booked."""
+
+    crew: RayCrew
+    booked: Callable[[], frozenset[Pair]]
 
 
 def expert_ids(url: str, key: str | None) -> list[str]:
@@ -34,19 +46,33 @@ def gather(
     max_tokens: int,
     concurrency: int,
     tags: Mapping[str, str],
-    known: frozenset[tuple[str, str]] = frozenset(),
     logprobs: bool = False,
+    known: frozenset[Pair] = frozenset(),
+    over: Over | None = None,
 ) -> Collected:
-    """Collect with one count per model; pairs of query and model in `known` are not asked."""
+    """Collect with one count per model; pairs of query and model in `known` are not asked.
+
+    The workers of a cluster ask, where one is given.
+    """
+    make = partial(
+        Collector,
+        url,
+        key=key,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        tags=tags,
+        logprobs=logprobs,
+    )
     with counting(models, len(prompts)) as step:
-        collector = Collector(
-            url,
-            key=key,
-            max_tokens=max_tokens,
-            concurrency=concurrency,
-            tags=tags,
-            on_answer=step,
+        if over is None:
+            return anyio.run(make(on_answer=step, known=known).collect, prompts, models)
+        return collect_over(
+            over.crew,
+            make,
+            prompts,
+            models,
+            at_once=concurrency,
             known=known,
-            logprobs=logprobs,
+            booked=over.booked,
+            on_answer=step,
         )
-        return anyio.run(collector.collect, prompts, models)

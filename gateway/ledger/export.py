@@ -195,13 +195,27 @@ def _is_first(record: Mapping[str, Any], seen: set[bytes]) -> bool:
     return not known
 
 
-def scored_pairs(engine: Engine, tags: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Query and expert of every scored answer to a request that carries all of `tags`."""
-    try:
-        rows = export_outcomes(engine, tags=tags).rows
-    except NothingToLearnError:
-        return frozenset()
-    return frozenset((row["query_id"], row["model"]) for row in rows)
+def booked_pairs(engine: Engine, tags: Mapping[str, str]) -> dict[tuple[str, str], bool]:
+    """Query and expert of the answers to requests that carry all of `tags`, to if it is scored."""
+    scored = exists().where(
+        outcome.c.decision_id == decision.c.decision_id, outcome.c.objective == "quality"
+    )
+    query = (
+        select(request.c.tags, decision.c.expert_id, scored.label("scored"))
+        .join(decision, decision.c.request_id == request.c.request_id)
+        .join(request_result, request_result.c.request_id == request.c.request_id)
+        .where(
+            request_result.c.status == 200,
+            request_result.c.answered_by == decision.c.expert_id,
+            *(request.c.tags[name].as_string() == value for name, value in tags.items()),
+        )
+    )
+    found: dict[tuple[str, str], bool] = {}
+    with reader(engine).connect() as connection:
+        for carried, expert, is_scored in connection.execute(query):
+            pair = carried.get("query_id", ""), expert
+            found[pair] = found.get(pair, False) or bool(is_scored)
+    return found
 
 
 def _scored(

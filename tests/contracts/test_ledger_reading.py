@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import LedgerError
 from gateway.ids import now
 from gateway.ledger.database import opened
-from gateway.ledger.export import count_scored, export_outcomes, export_rows
+from gateway.ledger.export import booked_pairs, count_scored, export_outcomes, export_rows
 from gateway.ledger.history import history
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import decision_of
@@ -49,6 +49,15 @@ def test_answers_of_one_collected_query_share_it(ledger: Ledger) -> None:
         ("q1", "cheap"),
         ("q1", "unpriced"),
     }
+
+
+def test_what_is_booked_of_a_collection_is_told_with_whether_it_is_scored(ledger: Ledger) -> None:
+    score(ledger, booked(ledger, a_decision(CHEAP), query_id="q1", run="a"), 0.0)
+    booked(ledger, a_decision(CHEAP), query_id="q1", run="a")
+    booked(ledger, a_decision(UNPRICED), query_id="q1", run="a")
+    booked(ledger, a_decision(CHEAP), query_id="q2", run="b")
+    found = booked_pairs(ledger.engine, {"run": "a"})
+    assert found == {("q1", "cheap"): True, ("q1", "unpriced"): False}
 
 
 def test_the_newest_usable_answer_of_a_cell_is_its_row(ledger: Ledger) -> None:

@@ -178,6 +178,22 @@ def test_what_a_collection_has_is_not_asked_again(
         run(*words)
 
 
+def test_answers_without_a_check_are_not_asked_for_again_either(
+    config: Path, provider: FakeProvider, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "unchecked.jsonl"
+    prompts.write_text('{"query_id": "q", "prompt": "Say something"}')
+    words = ["collect", "--prompts", str(prompts), "--experts", "small", "--config", str(config)]
+    run(*words, "--collection", "mine")
+    assert "1 were booked there before" in run(*words, "--collection", "mine").stderr
+    assert len(provider.bodies) == 1
+
+
+def test_a_cluster_must_be_told_where_the_gateway_is(prompts: Path) -> None:
+    with pytest.raises(ConfigError, match="--ray needs --url"):
+        run("collect", "--prompts", str(prompts), "--ray", "head:6379")
+
+
 def test_the_ledger_is_summed_up_for_people_and_taken_out_as_a_table(
     config: Path, prompts: Path, tmp_path: Path
 ) -> None:
