@@ -26,7 +26,7 @@ from experts.http_expert import HttpExpert
 from experts.plain_connection import Connection
 from gateway.app import create_app
 from gateway.fast.protocol import FastProtocol
-from gateway.patience import Patience
+from gateway.patience import ConnectionLimits
 from gateway.pool import build_experts
 from gateway.running import settled
 from gateway.settings.root import Settings
@@ -141,7 +141,7 @@ async def _measured(gateway: Gateway, args: argparse.Namespace) -> None:
 
 
 def _client(config: uvicorn.Config, loop: asyncio.AbstractEventLoop) -> FastProtocol:
-    protocol = FastProtocol(config, ServerState(), {}, loop, patience=Patience())
+    protocol = FastProtocol(config, ServerState(), {}, loop, patience=ConnectionLimits())
     protocol.connection_made(_Wire(loop))
     return protocol
 

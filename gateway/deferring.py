@@ -67,9 +67,9 @@ def signal_of(entry: DeferSettings, composer: Composer, place: str) -> Signal:
         if entry.scorer is None:
             raise ValueError("`by: scorer` needs a scorer, which the settings see to")
         # It brings what fits it, which takes long to load.
-        from gateway.learned_signals import Scored, load_scorer
+        from gateway.learned_signals import ByScorer, load_scorer
 
-        return Scored(load_scorer(entry.scorer))
+        return ByScorer(load_scorer(entry.scorer))
     return Confidence(entry.by, entry.power)
 
 

@@ -18,7 +18,7 @@ SCORER = "answer scorer"
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ByScorer:
     """How right a draft looks to a scorer that learned from graded answers.
 
     Attributes:

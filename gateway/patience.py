@@ -22,7 +22,7 @@ _TAKEN_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ConnectionLimits:
     """See `ServerSettings` on each; seconds and counts."""
 
     head_s: float = 15.0
@@ -35,7 +35,7 @@ class Patience:
     max_connections: int = 10_000
 
     @classmethod
-    def of(cls, server: ServerSettings) -> Patience:
+    def of(cls, server: ServerSettings) -> ConnectionLimits:
         """What the settings say."""
         return cls(
             server.head_s,
@@ -96,7 +96,7 @@ class Sweeper:
         patience: How long each may take, and how many there may be.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: Patience) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: ConnectionLimits) -> None:
         self._loop = loop
         self._patience = patience
         # In the order of their arrival: time alone does not tell them apart in a burst.

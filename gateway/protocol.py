@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.errors import ApiError
-from gateway.patience import LINGER_S, Patience, Sweeper, Untaken
+from gateway.patience import LINGER_S, ConnectionLimits, Sweeper, Untaken
 from gateway.state import Gateway
 
 WAITING, HEAD, BODY, ANSWER, REFUSED = range(5)
@@ -38,7 +38,7 @@ class PatientProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        patience: Patience,
+        patience: ConnectionLimits,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.patience = patience
@@ -302,7 +302,7 @@ def _gateway_of(config: Config) -> Gateway:
     return gateway
 
 
-def _too_large(what: str, patience: Patience) -> ApiError:
+def _too_large(what: str, patience: ConnectionLimits) -> ApiError:
     return ApiError(431, f"{what} {patience.max_head_bytes} bytes", code="head_too_large")
 
 

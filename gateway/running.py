@@ -30,7 +30,7 @@ from gateway.ledger.upkeep import upkeep
 from gateway.listeners import check_exposure, listen
 from gateway.local import RunningEngines, plain_endpoints
 from gateway.machine_price import Renewal
-from gateway.patience import Patience
+from gateway.patience import ConnectionLimits
 from gateway.pool import build_experts
 from gateway.reload.board import Board
 from gateway.reload.reloader import Source
@@ -215,7 +215,7 @@ def _options(server: ServerSettings) -> dict[str, Any]:
 def _plain(server: ServerSettings) -> dict[str, Any]:
     return {
         **_QUIET,
-        "http": partial(FastProtocol, patience=Patience.of(server)),
+        "http": partial(FastProtocol, patience=ConnectionLimits.of(server)),
         "timeout_keep_alive": server.keep_alive_s,
         # By then whoever is still served has been told that it ends.
         "timeout_graceful_shutdown": server.grace_s + 2,

@@ -33,7 +33,7 @@ _ESTIMATORS: Mapping[str, str] = {
     "linucb": "routers.estimators.linucb:LinUcbEstimator",
     "logistic": "routers.estimators.logistic:LogisticEstimator",
     "mlp": "routers.estimators.mlp:MlpEstimator",
-    "online": "routers.estimators.online:OnlineEstimator",
+    "online": "routers.estimators.online:OnlineHeadsEstimator",
     "pairwise": "routers.estimators.pairwise:PairwiseEstimator",
     "pilot": "routers.estimators.pilot:PilotEstimator",
     "prior": "routers.estimators.prior:PriorEstimator",

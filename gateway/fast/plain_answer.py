@@ -18,7 +18,7 @@ _FEW = 200
 _USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
-class Answer(NamedTuple):
+class PlainAnswer(NamedTuple):
     """What the books want to know of an answer.
 
     Attributes:
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     text: str
 
 
-def read_answer(body: bytes) -> Answer | None:
+def read_answer(body: bytes) -> PlainAnswer | None:
     """What `body` says; None if it can't go to a client as it is."""
     if body.count(b"{") + body.count(b"[") > _FEW:
         return None
@@ -45,7 +45,7 @@ def read_answer(body: bytes) -> Answer | None:
     return _usual(data) or _standard(data)
 
 
-def _usual(data: Any) -> Answer | None:
+def _usual(data: Any) -> PlainAnswer | None:
     """The shape that most answers have: one choice, a text, three counts that add up."""
     try:
         (choice,) = data["choices"]
@@ -66,14 +66,14 @@ def _usual(data: Any) -> Answer | None:
             and type(data["id"]) is str
             and not data.get("error")
         ):
-            return Answer(data, (read, 0, 0, written, 0), reason, text)
+            return PlainAnswer(data, (read, 0, 0, written, 0), reason, text)
     except (KeyError, TypeError, ValueError, AttributeError):
         # Of another shape; it may be a standard answer all the same.
         return None
     return None
 
 
-def _standard(data: Any) -> Answer | None:
+def _standard(data: Any) -> PlainAnswer | None:
     if not isinstance(data, dict) or not is_standard(data):
         return None
     usage = next(usage_events(data), None)
@@ -82,4 +82,4 @@ def _standard(data: Any) -> Answer | None:
     choices = data["choices"]
     counts = usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning
     text = choices[0]["message"].get("content") or ""
-    return Answer(data, counts, choices[-1]["finish_reason"], text)
+    return PlainAnswer(data, counts, choices[-1]["finish_reason"], text)

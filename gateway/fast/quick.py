@@ -21,7 +21,7 @@ from gateway.ask import Ask
 from gateway.errors import LedgerError
 from gateway.execution.silence import ENDLESS, Patience
 from gateway.fast.nobody import NOBODY_WAITS
-from gateway.fast.plain_answer import Answer, read_answer
+from gateway.fast.plain_answer import PlainAnswer, read_answer
 from gateway.fast.plain_body import Plain, read_plain
 from gateway.fast.plans import Plan, Visit
 from gateway.fast.unfolding import unfold
@@ -250,7 +250,7 @@ class Quick:
         self._end(answer, body)
         return True
 
-    def _end(self, answer: Answer, body: bytes) -> None:
+    def _end(self, answer: PlainAnswer, body: bytes) -> None:
         """The answer is all that a client counts on: close the books, pass it on."""
         plan, visit, protocol = self.plan, self.visit, self._protocol
         assert plan is not None  # noqa: S101 - it was asked

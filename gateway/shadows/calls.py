@@ -27,7 +27,7 @@ from gateway.pool import Pool
 from gateway.settings.access import Limit
 from gateway.settings.root import Settings
 from gateway.shadows.books import ShadowBooks
-from gateway.shadows.purse import Purse
+from gateway.shadows.budget import ShadowBudget
 from routers.records import UNEXPLORED
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ class ShadowWork:
     """What goes on, what became of it, and the money; it outlives the settings it began under.
 
     Attributes:
-        purse: What may be spent.
+        budget: What may be spent.
         room: How many calls run at once.
         tasks: Calls that wait or run.
         counts: Calls that were `ok`, `failed`, `gave_way` (a request wanted the slot) or `refused`
             (by the budget or by the ledger).
     """
 
-    purse: Purse
+    budget: ShadowBudget
     room: asyncio.Semaphore
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
@@ -62,20 +62,20 @@ class ShadowWork:
     def of(cls, settings: Settings, engine: Engine) -> Self:
         """With what the ledger says was spent in this period already. Reads it."""
         shadow, workers = settings.shadow, max(1, settings.server.workers)
-        purse = Purse(
+        budget = ShadowBudget(
             Limit(usd=shadow.budget_usd / workers, per=shadow.per),
             default_tokens=settings.access.default_max_tokens,
         )
         if shadow.share:
-            purse.account.spent = spent_since(engine, purse.account.since) // workers
-        return cls(purse, asyncio.Semaphore(shadow.at_once))
+            budget.account.spent = spent_since(engine, budget.account.since) // workers
+        return cls(budget, asyncio.Semaphore(shadow.at_once))
 
     def renewed(self, before: Settings, settings: Settings, engine: Engine) -> ShadowWork:
         """The same work under other settings."""
         if before.shadow == settings.shadow:
             return self
         fresh = ShadowWork.of(settings, engine)
-        return ShadowWork(fresh.purse, fresh.room, self.tasks, self.counts)
+        return ShadowWork(fresh.budget, fresh.room, self.tasks, self.counts)
 
     async def aclose(self) -> None:
         """Stop; who was not asked yet never is."""
@@ -149,7 +149,7 @@ class ShadowCalls:
         ]
         cards = [card for card in cards if self._in_service(card)]
         full = len(self._work.tasks) + len(cards) > self._settings.most_waiting
-        if full or not self._work.purse.allows(cards, ask.request):
+        if full or not self._work.budget.allows(cards, ask.request):
             return []
         return [card.expert_id for card in cards]
 
@@ -158,7 +158,7 @@ class ShadowCalls:
         return priced and self._traffic.health.state(card.expert_id) is State.CLOSED
 
     def _begin(self, expert: str, ended: Ended) -> None:
-        give_back = self._work.purse.set_aside(self._pool.card(expert), ended.ask.request)
+        give_back = self._work.budget.set_aside(self._pool.card(expert), ended.ask.request)
         self._uses.begin()
         task = asyncio.get_running_loop().create_task(self._ask(expert, ended, give_back))
         self._work.tasks.add(task)
@@ -204,7 +204,7 @@ class ShadowCalls:
         terms = Terms(
             anyio.current_time() + self._total_s,
             _WHO,
-            reservation=self._work.purse,
+            reservation=self._work.budget,
             recall=recall,
             privacy=self._limits(ended.ask, ended.decision).privacy,
         )

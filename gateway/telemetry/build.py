@@ -95,7 +95,7 @@ def show_shadows(metrics: Metrics, shadows: ShadowWork) -> None:
     metrics.gauge(
         "shadow_spent_usd",
         "What they cost in this period of their budget, here.",
-        lambda: shadows.purse.account.spent / NANO_PER_USD,
+        lambda: shadows.budget.account.spent / NANO_PER_USD,
     )
 
 

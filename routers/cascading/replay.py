@@ -17,7 +17,7 @@ _STEEPEST = 1e9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trip:
+class Replayed:
     """What came of N requests.
 
     Attributes:
@@ -53,7 +53,7 @@ class Replay:
     usd_NA: Floats
     _states: dict[Members, tuple[list[Members], Floats, Floats]] = field(default_factory=dict)
 
-    def run(self, price: float, depth: int | None = None) -> Trip:
+    def run(self, price: float, depth: int | None = None) -> Replayed:
         """Every request to its end.
 
         Args:
@@ -78,7 +78,7 @@ class Replay:
                     ran_NA[going, expert] = True
                     after.setdefault(tuple(sorted((*ran, expert))), []).append(going)
             waiting = {ran: np.concatenate(parts) for ran, parts in after.items()}
-        return Trip(chosen_N, ran_NA)
+        return Replayed(chosen_N, ran_NA)
 
     def price_for(self, budget_usd: float, depth: int | None = None) -> float:
         """The price at which these requests are expected to cost the budget, by bisection.

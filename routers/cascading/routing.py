@@ -163,7 +163,10 @@ class CascadeRouting:
     def next_expert(
         self, ran: Members, quality_A: Floats, usd_A: Floats, price: float
     ) -> int | None:
-        """Who is asked next, by column; None when the best answer so far is to be given."""
+        """Who is asked next, by column; None when the best answer so far is to be given.
+
+        The cheapest of `best_set`, which has the same arguments, that has not answered yet.
+        """
         best = self.best_set(ran, quality_A, usd_A, price)
         missing = [expert for expert in best if expert not in ran]
         return min(missing, key=lambda each: (usd_A[each], each)) if missing else None

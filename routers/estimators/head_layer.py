@@ -55,7 +55,14 @@ class HeadLayer:
 
     @classmethod
     def of(cls, slope_HA: Floats, offset_A: Floats, inside_NH: Floats, outcomes: Observed) -> Self:
-        """The layer with these coefficients, and what it saw in the rows trained on."""
+        """The layer with these coefficients, and what it saw in the rows trained on.
+
+        Args:
+            slope_HA: s; 0 for an expert never observed.
+            offset_A: b; NaN for an expert never observed.
+            inside_NH: What the head has inside, of each row that was trained on.
+            outcomes: Of these rows, what was observed and what it weighs.
+        """
         design_NH = _design(inside_NH)
         values_H, axes_HH = np.linalg.eigh(design_NH.T @ design_NH / len(design_NH))
         values_H = np.maximum(values_H, 0.0)

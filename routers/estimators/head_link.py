@@ -27,6 +27,16 @@ def linked(
     A loss that ranks leaves open what all logits of a row have in common, so it is taken out. The
     slope s >= 0 is shared, since each expert's own would undo the ranking. Both are of maximum
     likelihood on rows that were held out of training, or on all if these are few.
+
+    Args:
+        slope_HA: Of the logits l that only rank, one column per expert.
+        offset_A: Their offsets.
+        inside_NH: What the head has inside, of each row.
+        outcomes: Of these rows, what was observed and what it weighs.
+        held_out: Which of them were held out of training.
+
+    Returns:
+        s times the slopes less their mean over the experts, (H, A), and the offsets to them, (A,).
     """
     slope_HA = slope_HA - slope_HA.mean(axis=1, keepdims=True)
     ahead_NA = (inside_NH @ slope_HA + offset_A - offset_A.mean()).astype(np.float64)

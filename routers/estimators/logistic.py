@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
-from routers.estimators.logits import Line, Rows
+from routers.estimators.logits import Logits, Rows
 from routers.estimators.observed import Observed, choice_error, observed
 from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
 from routers.states import fitted, join_states, part_state
@@ -150,7 +150,7 @@ def _best_penalty(
     held_out, known = folds[0], others(folds[0], len(groups))
     groups_of_rows = Rows.alike(vectors_ND[known], outcomes.take(known))
     turned = [rows.turn(vectors_ND[held_out]) for rows in groups_of_rows]
-    lines: list[Line | None] = [None] * len(groups_of_rows)
+    lines: list[Logits | None] = [None] * len(groups_of_rows)
     truth, errors = outcomes.take(held_out), []
     # From strong to weak, each from where the last one ended.
     for penalty in _CANDIDATES:

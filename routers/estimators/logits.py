@@ -18,7 +18,7 @@ _STEEPEST = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class Logits:
     """Logits of `M` experts as linear functions of the row.
 
     Attributes:
@@ -85,7 +85,7 @@ class Rows:
         turned_ND: Floats = (vectors_ND - self.centre_D) @ self.axes_DD
         return turned_ND
 
-    def fit(self, penalty: float, start: Line | None = None) -> Line:
+    def fit(self, penalty: float, start: Logits | None = None) -> Logits:
         r"""Minimise Σ w · log loss + penalty/2 · |slope|², the offset unpenalised.
 
         Along these axes the matrix Λ/4 + penalty bounds the second derivative and is diagonal,
@@ -113,15 +113,15 @@ class Rows:
                 break
         sure_NM = expit(self.turned_ND @ now[:-1] + now[-1])
         curve_M = self.weight_N @ (sure_NM * (1 - sure_NM)) / mass
-        return Line(now[-1], now[:-1], curve_M)
+        return Logits(now[-1], now[:-1], curve_M)
 
     def _slope_of_loss(self, line_PM: Floats, penalty: float) -> Floats:
         off_NM = expit(self.turned_ND @ line_PM[:-1] + line_PM[-1]) - self.score_NM
         off_NM *= self.weight_N[:, None]
         return np.vstack([self.turned_ND.T @ off_NM + penalty * line_PM[:-1], off_NM.sum(axis=0)])
 
-    def _flat(self) -> Line:
+    def _flat(self) -> Logits:
         mass = self.weight_N.sum()
         mean_M = (self.weight_N @ self.score_NM + 0.5) / (mass + 1)
         slope_DM = np.zeros((len(self.values_D), len(self.members)))
-        return Line(np.log(mean_M / (1 - mean_M)), slope_DM, mean_M * (1 - mean_M))
+        return Logits(np.log(mean_M / (1 - mean_M)), slope_DM, mean_M * (1 - mean_M))

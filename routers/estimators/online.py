@@ -49,7 +49,7 @@ class _Heads:
 _FIELDS = tuple(field.name for field in fields(_Heads))
 
 
-class OnlineEstimator:
+class OnlineHeadsEstimator:
     r"""Sigmoid heads on whitened principal directions, one step per outcome.
 
     .. math:: p = \sigma(\theta_a^\top x), \quad

@@ -41,7 +41,14 @@ class LinearSums:
         return cls(gram_APP, moment_AP, zero_A, zero_A, zero_A)
 
     def add(self, rows_NP: Floats, score_NA: Floats, weight_NA: Floats, keep: float) -> Self:
-        """These sums with rows added in their order; each row fades all before it by `keep`."""
+        """These sums with rows added in their order; each row fades all before it by `keep`.
+
+        Args:
+            rows_NP: x, oldest first.
+            score_NA: y, in [0, 1]; any number where the weight is 0.
+            weight_NA: w >= 0; 0 where an expert was not observed.
+            keep: How much of them a row leaves, in (0, 1]; 1 forgets nothing.
+        """
         faded_N1 = keep ** np.arange(len(rows_NP) - 1, -1, -1.0)[:, None]
         v_NA = faded_N1 * weight_NA
         # Old rows fade for every expert: of one that isn't asked, less and less is known.

@@ -51,7 +51,15 @@ class SoftmaxClassifier:
         classes: int,
         rng: np.random.Generator,
     ) -> Self:
-        """Learn from rows labelled 0 .. classes - 1."""
+        """Learn from rows labelled 0 .. classes - 1.
+
+        Args:
+            vectors_ND: The rows.
+            labels_N: Their classes.
+            groups: Rows of one group are near-identical, and are held out together; length N.
+            classes: How many, those that no row has included.
+            rng: Decides what is held out.
+        """
         final = cls._fit_scores(vectors_ND, labels_N, classes)
         folds = group_folds(groups, _HELD_OUT, rng)
         if not folds:

@@ -14,13 +14,13 @@ from experts.compose.deferral.base import Deferral
 from experts.compose.deferral.gates import Threshold
 from experts.fakes import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
-from gateway.learned_signals import Scored, load_scorer, save_scorer
+from gateway.learned_signals import ByScorer, load_scorer, save_scorer
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.scorer import Drafts
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> Scored:
+def scored(tmp_path: Path) -> ByScorer:
     """Who hedges is wrong; written and read back."""
     words = ("It is 8.", "Perhaps, I am not sure, it might be 9.")
     drafts = Drafts(("How much is 7 + 1?",) * 40, words * 20, ("small",) * 40)
@@ -29,7 +29,7 @@ def scored(tmp_path: Path) -> Scored:
     groups = [str(row) for row in range(40)]
     scorer, _ = CrossFittedScorer.fit(drafts, score_N, groups, rng, encoder="hashing")
     save_scorer(scorer, tmp_path / "judge.safetensors")
-    return Scored(load_scorer(tmp_path / "judge.safetensors"))
+    return ByScorer(load_scorer(tmp_path / "judge.safetensors"))
 
 
 @pytest.mark.anyio
@@ -38,7 +38,7 @@ def scored(tmp_path: Path) -> Scored:
     [("It is 8.", "It is 8."), ("Perhaps, I am not sure, it might be 9.", "8"), ("", "8")],
 )
 async def test_what_looks_wrong_or_says_nothing_is_passed_on(
-    draft: str, answer: str, scored: Scored
+    draft: str, answer: str, scored: ByScorer
 ) -> None:
     small = ScriptedExpert(ExpertCard("small"), says(draft))
     large = ScriptedExpert(ExpertCard("large"), says("8"))

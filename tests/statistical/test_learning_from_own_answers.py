@@ -11,7 +11,7 @@ import pytest
 from eval.simulate import Played, Swap, World, make_linear_world, make_world, play
 from routers.base import OnlineEstimator, Policy
 from routers.estimators.linucb import LinUcbEstimator
-from routers.estimators.online import OnlineEstimator as Heads
+from routers.estimators.online import OnlineHeadsEstimator
 from routers.policies.bounds import OptimisticPolicy
 from routers.records import OutcomeTable
 from routers.registry import make_estimator
@@ -83,7 +83,9 @@ def test_heads_of_their_own_beat_one_right_expert_per_request_where_ties_are_fre
     train, test = world.take(np.arange(2000)), rest(world, 2000)
     values = []
     for table in (train.table, one_hot(train.table)):
-        heads = Heads().fit(train.features.take(np.arange(200)), table.take(np.arange(200)), rng())
+        heads = OnlineHeadsEstimator().fit(
+            train.features.take(np.arange(200)), table.take(np.arange(200)), rng()
+        )
         later = np.arange(200, 2000)
         heads = heads.partial_fit(train.features.take(later), table.take(later), rng())
         chosen_N = heads.predict(test.features).quality_NA.argmax(axis=1)

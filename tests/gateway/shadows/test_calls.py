@@ -192,7 +192,7 @@ def test_what_was_spent_before_a_restart_is_spent(serve: Serve) -> None:
     budget = {**EVERY, "budget_usd": 0.001}
     spent = spend(serving(serve, pool(other=expert("other")), shadow=budget))
     again = serving(serve, pool(other=expert("other")), shadow=budget)
-    assert again.gateway.lasting.shadows.purse.account.spent == round(spent * 1e9)
+    assert again.gateway.lasting.shadows.budget.account.spent == round(spent * 1e9)
 
 
 def test_a_shadow_gives_its_slot_to_a_request(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gateway.ids import now
 from gateway.settings.access import Limit
 
 
-class Purse:
+class ShadowBudget:
     """One budget; a `Reservation` for the calls that draw on it. Lives on the event loop.
 
     Args:
