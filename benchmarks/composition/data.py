@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,6 +133,15 @@ class Recorded:
             kept = others(held, len(rows))
             found.append(self._world(rows[kept].tolist(), rows[held].tolist(), seed))
         return found
+
+    def halves(self, times: int = 3, seed: int = 0) -> Iterator[World]:
+        """Random halves of `train`, each learned from and judged by the other."""
+        groups = [self.table.groups[row] for row in self.train]
+        rows, rng = np.array(self.train), np.random.default_rng(seed)
+        for _ in range(times):
+            one, other = group_folds(groups, 2, rng)
+            for known, new in ((one, other), (other, one)):
+                yield self._world(rows[known].tolist(), rows[new].tolist(), seed)
 
     def _world(self, train: Sequence[int], dev: Sequence[int], seed: int) -> World:
         parts = self.part(train), self.part(dev)

@@ -75,6 +75,10 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
             found.setdefault("c", {})[name] = {"budgets": budgets, "risks": risks}
             show_budgets(budgets)
             show_risks(risks)
+            if data.named.wrong_alike is not None:
+                refitted = [asdict(each) for each in promises.refitted(name, data.halves())]
+                found["c"][name]["refitted"] = refitted
+                show_refitted(refitted)
         if "d" in parts and not wide:
             rows = _topologies(name, what, worlds)
             found.setdefault("d", {})[f"{name}, {what}"] = rows
@@ -153,6 +157,20 @@ def show_risks(rows: list[dict[str, Any]]) -> None:
         [
             (r["name"], r["pair"], r["risk"], _spread(r["dev"]), _percent(r["splits"]),
              _percent(r["deferred"]))
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+def show_refitted(rows: list[dict[str, Any]]) -> None:
+    """Part c, budgets by what a router expects before the draft."""
+    _table(
+        ("set", "deferred", "spent over budget, 6 halves", "± standard error", "more deferred",
+         "signal spread wider"),
+        [
+            (r["name"], r["part"], *(
+                _percent(r[key]) for key in ("over", "stderr", "deferred", "spread")
+            ))
             for r in rows
         ],
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,49 @@ def spent(name: str, world: World, seed: int = 0) -> list[Spent]:
             )
         )  # fmt: skip
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """A budget by what a router expects before the draft, on rows that it did not learn from.
+
+    Attributes:
+        over: What was spent over it, as a share, the mean over `worlds`.
+        stderr: Standard error of that.
+        deferred: Share deferred there less the share where the threshold was fitted.
+        spread: How much wider the signal is spread than where the threshold was fitted, as a share.
+    """
+
+    name: str
+    part: float
+    over: float
+    stderr: float
+    deferred: float
+    spread: float
+
+
+def refitted(name: str, worlds: Iterable[World]) -> list[Refitted]:
+    """Budgets as `spent` has them, with a router of each world's own in place of one for all."""
+    found: dict[float, list[tuple[float, float, float]]] = {part: [] for part in PARTS}
+    for world in worlds:
+        weak, strong = _pair(world)
+        known, new = (_Drafts.of(side, weak, strong) for side in (world.train, world.test))
+        spread = float(new.signal_N.std() / known.signal_N.std() - 1)
+        for part, told in found.items():
+            budget = float(known.draft_N.mean() + part * known.next_N.mean())
+            threshold = Threshold.of_budget(known.signal_N, known.draft_N, known.next_N, budget)
+            more = (
+                threshold.deferred(new.signal_N).mean() - threshold.deferred(known.signal_N).mean()
+            )
+            told.append((float(new.over(known, budget).mean()), float(more), spread))
+    rows = {part: np.array(told) for part, told in found.items()}
+    return [
+        Refitted(name, part, *(float(x) for x in (
+            told[:, 0].mean(), told[:, 0].std(ddof=1) / np.sqrt(len(told)),
+            told[:, 1].mean(), told[:, 2].mean(),
+        )))
+        for part, told in rows.items()
+    ]  # fmt: skip
 
 
 def _halved(known: _Drafts, groups: Sequence[str], budget: float, rng: Generator) -> float:
