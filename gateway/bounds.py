@@ -105,7 +105,11 @@ class Bounds:
                 param="pointsman.policy",
             )
         if not ask.key.may_follow(name):
-            raise _forbidden(f"this key may not use the policy {name!r}", "policy_forbidden")
+            may = ", ".join(filter(ask.key.may_follow, sorted(self._policies.named)))
+            raise _forbidden(
+                f"this key may not use the policy {name!r}, but {may or 'none'}",
+                "policy_forbidden",
+            )
         named = self._policies.named[name]
         if wishes is NO_WISHES:
             return name, named

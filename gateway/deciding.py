@@ -107,6 +107,7 @@ class Decider:
                 routers,
                 self._policies.named,
                 self._routing.router,
+                self._routing.policy,
             )
         return self._names
 

@@ -99,6 +99,21 @@ class AllExpertsFailedError(GatewayError):
         self.decision_id = decision_id
 
 
+def not_recorded(
+    *, hurried: bool, otherwise: str = "the ledger did not record the decision in time"
+) -> GatewayError:
+    """Why nobody was asked: the client gave no time for it (`hurried`), or the ledger is slow."""
+    if not hurried:
+        return LedgerError(otherwise)
+    return ApiError(
+        504,
+        "pointsman.max_latency_ms: was over before anybody could be asked",
+        type="server_error",
+        code="deadline_exceeded",
+        param="pointsman.max_latency_ms",
+    )
+
+
 STATUS: dict[type[Exception], tuple[int, str, str]] = {
     ExpertConfigError: (500, "server_error", "expert_config"),
     EngineStartError: (503, "server_error", "engine_not_running"),

@@ -43,6 +43,7 @@ class Names:
     routers: Collection[str]
     policies: Collection[str]
     default_router: str
+    default_policy: str
 
     def resolve(self, model: str) -> Target:
         """Raises ApiError 404 for a name that means nothing here."""
@@ -89,6 +90,6 @@ class Names:
     def _is_open(self, target: Target, key: Key) -> bool:
         if target.expert is not None:
             return key.may_reach(self.experts[target.expert])
-        if target.policy is not None and not key.may_follow(target.policy):
+        if not key.may_follow(target.policy or self.default_policy):
             return False
         return any(key.may_reach(card) for card in self.experts.values())

@@ -26,7 +26,7 @@ from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.deciding import Decider
 from gateway.embedding.spaces import Spaces, embeds, searched
-from gateway.errors import LedgerError, api_error
+from gateway.errors import api_error, not_recorded
 from gateway.execution.execution import Execution
 from gateway.execution.traffic import Terms, Traffic
 from gateway.guards.chain import GuardChain, Guarded
@@ -137,8 +137,8 @@ class Service:
     async def _begun(self, ask: Ask, trip: Trip) -> Begun:
         trip.asked(ask)
         deadline = anyio.current_time() + self.seconds(ask)
-        await self._in_time(deadline, self._ledger.admit)
-        passed = await self._in_time(deadline, lambda: self._admission.admit(ask))
+        await self._in_time(ask, deadline, self._ledger.admit)
+        passed = await self._in_time(ask, deadline, lambda: self._admission.admit(ask))
         return Begun(ask, trip, passed, deadline)
 
     async def _answered(self, begun: Begun) -> Answer:
@@ -248,9 +248,11 @@ class Service:
         wished = ask.wishes.max_latency_ms
         return total if wished is None else min(total, wished / 1000)
 
-    async def _in_time(self, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
+    async def _in_time(self, ask: Ask, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         try:
             with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
                 return await step()
         except TimeoutError as error:
-            raise LedgerError("the ledger is behind; try again shortly") from error
+            hurried = ask.wishes.max_latency_ms is not None
+            behind = "the ledger is behind; try again shortly"
+            raise not_recorded(hurried=hurried, otherwise=behind) from error

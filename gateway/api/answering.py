@@ -19,6 +19,7 @@ from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Front, Writer
 from gateway.ask import Ask
 from gateway.begun import BEGUN, CLIENT_LEFT, Begun
+from gateway.booking import Booking
 from gateway.closing import ClientLeftError
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.service import Answer
@@ -31,6 +32,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Parsing a megabyte takes milliseconds in which nobody else would be served.
 _PARSE_INLINE_BYTES = 256 * 1024
+_DECISION_ID = "x-pointsman-decision-id"
 _MOST_NAMES, _LONGEST_NAME = 32, 64
 _PLAIN = "[]().:/@$*+!"
 
@@ -62,6 +64,7 @@ async def answered(
         response = Response(status_code=CLIENT_LEFT)
     except Exception as error:  # noqa: BLE001 - whatever it was, the client gets its wire's words
         failure = telemetry.clean(api_error(error))
+        failure.headers = {**_failed_headers(trip, failure), **failure.headers}
         _log_fault(error, trip.request_id)
         trip.end(failure.status, failure.code or failure.type)
         response = failed(front, failure)
@@ -147,7 +150,7 @@ async def _whole(
     if keep is not None:
         await keep(envelope, completion, usage)
     body = front.whole(ask, envelope, completion, usage)
-    headers = {**headers_of(answer, debug), "x-pointsman-cost-usd": _cost_text(answer)}
+    headers = {**headers_of(answer, debug), "x-pointsman-cost-usd": _cost_text(answer.booking)}
     return Response(body, headers=headers, media_type="application/json")
 
 
@@ -185,7 +188,7 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
     """The `x-pointsman-*` headers that are known when an answer begins."""
     decision = answer.decision
     headers = {
-        "x-pointsman-decision-id": answer.booking.decision_id,
+        _DECISION_ID: answer.booking.decision_id,
         "x-pointsman-expert": answer.execution.answered_by or "",
         "x-pointsman-router": decision.router,
         "x-pointsman-attempts": str(answer.booking.attempts),
@@ -204,12 +207,28 @@ def headers_of(answer: Answer, debug: bool) -> dict[str, str]:
     return headers
 
 
+def _failed_headers(trip: Trip, failure: ApiError) -> dict[str, str]:
+    """The `x-pointsman-*` headers of a request that failed once it was decided who answers it."""
+    booking, decision = trip.booking, trip.decision
+    if booking is None or decision is None:
+        return {}
+    # Of several prompts another one may be at fault.
+    if failure.headers.get(_DECISION_ID, booking.decision_id) != booking.decision_id:
+        return {}
+    return {
+        _DECISION_ID: booking.decision_id,
+        "x-pointsman-expert": trip.last or decision.expert,
+        "x-pointsman-router": decision.router,
+        "x-pointsman-attempts": str(booking.attempts),
+        "x-pointsman-cost-usd": _cost_text(booking),
+    }
+
+
 def listed(names: Sequence[str]) -> str:
     """Names that a client made up, fit for a header: line ends and the like as `%0D%0A`."""
     fit = [quote(name[:_LONGEST_NAME], safe=_PLAIN) for name in names[:_MOST_NAMES]]
     return ",".join([*fit, "..."] if len(names) > _MOST_NAMES else fit)
 
 
-def _cost_text(answer: Answer) -> str:
-    booking = answer.booking
+def _cost_text(booking: Booking) -> str:
     return f"{booking.cost_usd:.9f}" if booking.cost_complete else "unknown"

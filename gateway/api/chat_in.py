@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -13,6 +13,8 @@ from gateway.api.body import fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_SPEAKERS = frozenset({"system", "developer", "user"})
+"""Those of them who must say something."""
 _OURS = ("model", "messages", "stream", "max_tokens", "pointsman")
 _KINDS: Mapping[str, tuple[Any, str]] = {
     "tools": (list, "an array"),
@@ -71,7 +73,7 @@ def _message(item: Any, index: int) -> Message:
     if role not in _ROLES:
         raise fault(f"messages[{index}].role", f"must be one of {', '.join(_ROLES)}")
     if type(content) is not str:
-        content = _content(content, index)
+        content = _content(content, role, index)
     fields = {}
     # Most messages have these two fields only.
     if len(item) != 2 or "content" not in item:
@@ -79,13 +81,20 @@ def _message(item: Any, index: int) -> Message:
     return Message(role, content, fields)
 
 
-def _content(value: Any, index: int) -> str | tuple[dict[str, Any], ...] | None:
-    if value is None or isinstance(value, str):
+def _content(value: Any, role: str, index: int) -> str | tuple[dict[str, Any], ...] | None:
+    if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(p, dict) and "type" in p for p in value):
-        return tuple(value)
-    problem = "must be a string or an array of parts, each with a type"
-    raise fault(f"messages[{index}].content", problem)
+    path = f"messages[{index}].content"
+    if value in (None, []) and role in _SPEAKERS:
+        raise fault(path, f"is required of the role {role!r}")
+    if value is None:
+        return None
+    if not (isinstance(value, list) and all(isinstance(p, dict) and "type" in p for p in value)):
+        raise fault(path, "must be a string or an array of parts, each with a type")
+    for place, part in enumerate(value):
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            raise fault(f"{path}[{place}].text", "must be a string")
+    return tuple(value)
 
 
 def _max_tokens(body: Mapping[str, Any]) -> int | None:
@@ -110,3 +119,16 @@ def _check_params(params: Mapping[str, Any]) -> None:
             kind, word = _KINDS[name]
             if params[name] is not None and not isinstance(params[name], kind):
                 raise fault(name, f"must be {word}")
+            if name == "tools":
+                _check_tools(params["tools"] or ())
+
+
+def _check_tools(tools: Sequence[Any]) -> None:
+    for index, tool in enumerate(tools):
+        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+            raise fault(f"tools[{index}]", "must be an object with a type")
+        function = tool.get("function")
+        if tool["type"] == "function" and not (
+            isinstance(function, dict) and isinstance(function.get("name"), str)
+        ):
+            raise fault(f"tools[{index}].function", "must be an object with a name")

@@ -14,7 +14,7 @@ from gateway.api.described.operation import KEYED, READS, described
 from gateway.api.described.ours import AnyFeedback, BookedOutcomes, DecisionJson
 from gateway.api.json_answer import json_answer
 from gateway.api.route_out import reasons_json
-from gateway.api.scores_in import items_of, outcome_values
+from gateway.api.scores_in import is_rehearsal, items_of, outcome_values
 from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.ledger import tables
@@ -37,17 +37,21 @@ async def feedback(request: Request) -> Response:
     key = gateway.keyring.check(request)
     body = parse_json(await read_body(request))
     if not isinstance(body, list):
-        [booked] = await _book(gateway, key, [outcome_values(body, key.name)])
-        if isinstance(booked, ApiError):
-            raise booked
-        return json_answer(booked)
-    found = await _book(gateway, key, [_read(item, key.name) for item in items_of(body)])
-    refused = sum(isinstance(each, ApiError) for each in found)
+        values = outcome_values(body, key.name)
+        [said] = await _book(gateway, key, [values], [is_rehearsal(body)])
+        if isinstance(said, ApiError):
+            raise said
+        return json_answer(said)
+    scores = [_read(item, key.name) for item in items_of(body)]
+    rehearsed = list(map(is_rehearsal, body))
+    found = await _book(gateway, key, scores, rehearsed)
+    wrong = [isinstance(each, ApiError) for each in found]
+    booked = sum(not (bad or dry) for bad, dry in zip(wrong, rehearsed, strict=True))
     items = [
         {"index": index, **(each.body() if isinstance(each, ApiError) else each)}
         for index, each in enumerate(found)
     ]
-    return json_answer({"booked": len(found) - refused, "refused": refused, "items": items})
+    return json_answer({"booked": booked, "refused": sum(wrong), "items": items})
 
 
 @api.get("/v1/decisions/{decision_id}", **described(DecisionJson, (*KEYED, 404)))
@@ -85,8 +89,10 @@ def _read(item: Any, key_name: str) -> _Booked:
         return error
 
 
-async def _book(gateway: Gateway, key: Key, scores: Sequence[_Booked]) -> list[_Booked]:
-    """What is said of each score: that it is in the ledger, or why not."""
+async def _book(
+    gateway: Gateway, key: Key, scores: Sequence[_Booked], rehearsed: Sequence[bool]
+) -> list[_Booked]:
+    """What is said of each score: that it is in the ledger, or would be, or why not."""
     good = [score for score in scores if not isinstance(score, ApiError)]
     await gateway.ledger.flush()
     owners = await anyio.to_thread.run_sync(
@@ -96,7 +102,7 @@ async def _book(gateway: Gateway, key: Key, scores: Sequence[_Booked]) -> list[_
         gateway.reader.outcomes, [score["outcome_id"] for score in good]
     )
     said, rows, at = list[_Booked](), list[Row](), now()
-    for score in scores:
+    for score, rehearsal in zip(scores, rehearsed, strict=True):
         if isinstance(score, ApiError):
             said.append(score)
             continue
@@ -106,7 +112,7 @@ async def _book(gateway: Gateway, key: Key, scores: Sequence[_Booked]) -> list[_
         elif before and any(before[name] != score[name] for name in _SAME):
             said.append(_taken())
         else:
-            if before is None:
+            if before is None and not rehearsal:
                 known[score["outcome_id"]] = score
                 rows.append(Row(tables.outcome, {"at": at, **score}, once=True))
             named = {name: score[name] for name in ("outcome_id", "decision_id")}

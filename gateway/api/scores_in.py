@@ -32,22 +32,29 @@ def outcome_values(body: Any, key_name: str) -> dict[str, Any]:
     """
     if not isinstance(body, Mapping):
         raise ApiError(400, "a score must be a JSON object")
-    if "metric_name" in body:
+    if is_tensorzero(body):
         body = _from_tensorzero(body)
     unknown = sorted(set(body) - set(_FIELDS))
     if unknown:
         raise fault(unknown[0], "is not a field of feedback")
-    decision_id = body.get("decision_id")
-    if not isinstance(decision_id, str) or not decision_id:
-        raise fault("decision_id", "must be the id of the answer's x-pointsman-decision-id header")
     return {
         "outcome_id": _outcome_id(_text(body, "event_id"), key_name),
-        "decision_id": decision_id,
+        "decision_id": _decision_id(body, "decision_id"),
         "score": _score(body.get("score"), "score"),
         "source": _source(body, key_name),
         "objective": _text(body, "objective") or "quality",
         "comment": _text(body, "comment"),
     }
+
+
+def is_tensorzero(body: Any) -> bool:
+    """Whether a score is written in TensorZero's shape."""
+    return isinstance(body, Mapping) and "metric_name" in body
+
+
+def is_rehearsal(body: Any) -> bool:
+    """Whether a score is to be checked and not booked (TensorZero's `dryrun`)."""
+    return is_tensorzero(body) and body.get("dryrun") is True
 
 
 def items_of(body: list[Any]) -> list[Any]:
@@ -76,12 +83,21 @@ def _from_tensorzero(body: Mapping[str, Any]) -> dict[str, Any]:
     for name in body:
         if name not in _TENSORZERO:
             raise fault(name, "is not a field of feedback")
+    if not isinstance(body.get("dryrun"), bool | None):
+        raise fault("dryrun", "must be true or false")
     return {
-        "decision_id": body.get("inference_id"),
+        "decision_id": _decision_id(body, "inference_id"),
         "score": _score(body.get("value"), "value"),
-        "objective": body["metric_name"],
+        "objective": _text(body, "metric_name"),
         "source": "tensorzero",
     }
+
+
+def _decision_id(body: Mapping[str, Any], name: str) -> str:
+    found = body.get(name)
+    if not isinstance(found, str) or not found:
+        raise fault(name, "must be the id of the answer's x-pointsman-decision-id header")
+    return found
 
 
 def _score(value: Any, param: str) -> float:

@@ -10,7 +10,12 @@ import anyio
 
 from experts.base import Expert
 from experts.breaker import State
-from experts.errors import ExpertCallError, ExpertOutOfServiceError, ExpertRejectedError
+from experts.errors import (
+    ExpertCallError,
+    ExpertOutOfServiceError,
+    ExpertRejectedError,
+    ExpertTimeoutError,
+)
 from experts.messages import ChatRequest, Event, Usage
 from experts.replicas import Endpoint
 from gateway.booking import Booking
@@ -123,6 +128,8 @@ class Execution:
         if self._failures:
             return self._failures
         chosen, wait_s = self._plan.chain[0], self._plan.in_service_after_s()
+        if not self._attempts.left_s():
+            return [ExpertTimeoutError(chosen, "was not asked, for the time was over before")]
         return [
             ExpertOutOfServiceError(chosen, self._traffic.health.why(chosen), retry_after_s=wait_s)
         ]

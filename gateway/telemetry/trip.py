@@ -111,12 +111,14 @@ class Trip:
         request_id: What the client knows it by.
         upstream_s: How long at least one expert was at work so far.
         first_token_s: From the request's begin to the answer's first token, once it is there.
+        booking: The books of a request that failed, if it came so far.
+        last: Who was called last.
     """
 
     __slots__ = (
-        "_ended", "_last", "_open", "_since", "_telemetry", "admit_s", "ask", "began",
-        "decide_s", "decision", "ended", "first_token_s", "ledger_s", "request_id", "trace",
-        "upstream_headers", "upstream_s", "wire",
+        "_ended", "_open", "_since", "_telemetry", "admit_s", "ask", "began", "booking",
+        "decide_s", "decision", "ended", "first_token_s", "last", "ledger_s", "request_id",
+        "trace", "upstream_headers", "upstream_s", "wire",
     )  # fmt: skip
 
     def __init__(self, telemetry: Telemetry, wire: str, request_id: str) -> None:
@@ -125,6 +127,7 @@ class Trip:
         self.request_id = request_id
         self.ask: Ask | None = None
         self.decision: Decision | None = None
+        self.booking: Booking | None = None
         self.admit_s = self.decide_s = self.ledger_s = self.upstream_s = 0.0
         self.first_token_s: float | None = None
         self.trace: Trace | None = None
@@ -133,7 +136,7 @@ class Trip:
         self._ended = False
         self._open = 0
         self._since = 0.0
-        self._last: str | None = None
+        self.last: str | None = None
         telemetry.metrics.in_flight += 1
 
     def _upstream_until(self, now: float) -> float:
@@ -176,11 +179,11 @@ class Trip:
         attempt.begun = True
         reason = None
         if attempt.parent_id is None:
-            if self._last is not None:
+            if self.last is not None:
                 reason = self._why_again(expert)
             if not self._open:
                 self._since = attempt.started
-            self._last = expert
+            self.last = expert
             self._open += 1
         if self.trace is not None:
             attempt.headers = self.trace.attempt_began(attempt, reason)
@@ -192,7 +195,7 @@ class Trip:
         metrics = self._telemetry.metrics
         if self._open:
             reason, counter = "hedge", metrics.hedges
-        elif self._last == expert:
+        elif self.last == expert:
             reason, counter = "retry", metrics.retries
         else:
             reason, counter = "fallback", metrics.fallbacks
@@ -292,6 +295,7 @@ class Trip:
             metrics.per_token.observe((expert,), per_token_s)
         if booking is not None:
             self._count_books(booking, status)
+            self.booking = booking if status != 200 else None
         if self.trace is not None:
             timing = (now - self.began, self.first_token_s, per_token_s)
             self.trace.ended(status, error_kind, expert, booking, answer, timing)

@@ -97,6 +97,12 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
         (b'{"model":"small","messages":[{"role":"king","content":"x"}]}', "messages[0].role"),
         (b'{"model":"small","messages":[{"role":"user","content":7}]}', "messages[0].content"),
         (b'{"model":"small","messages":["x"]}', "messages[0]"),
+        (b'{"model":"small","messages":[{"role":"user"}]}', "messages[0].content"),
+        (b'{"model":"small","messages":[{"role":"system","content":[]}]}', "messages[0].content"),
+        (
+            b'{"model":"small","messages":[{"role":"user","content":[{"type":"text"}]}]}',
+            "messages[0].content[0].text",
+        ),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"stream":1}', "stream"),
         (
             b'{"model":"small","messages":[{"role":"user","content":"x"}],"max_tokens":0}',
@@ -104,6 +110,12 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
         ),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"n":0}', "n"),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"tools":{}}', "tools"),
+        (b'{"model":"small","messages":[{"role":"user","content":"x"}],"tools":[{}]}', "tools[0]"),
+        (
+            b'{"model":"small","messages":[{"role":"user","content":"x"}],'
+            b'"tools":[{"type":"function","name":"f"}]}',
+            "tools[0].function",
+        ),
         (
             b'{"model":"small","messages":[{"role":"user","content":"x"}],"api_base":"http://x"}',
             "api_base",

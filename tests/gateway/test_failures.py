@@ -37,6 +37,36 @@ def pair(serve: Serve, remote: Remote, first: str, second: str, **sections: Any)
     return serve(experts, routing=CERTAIN, **sections)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_failure_says_who_was_asked_how_often_and_for_how_much(
+    serve: Serve, remote: Remote, path: str
+) -> None:
+    served = pair(serve, remote, DEAD, DEAD)
+    messages = [{"role": "user", "content": "Hi"}]
+    body = {"model": "auto", "max_tokens": 9, "messages": messages}
+    answer = served.client.post(path, json=body)
+    record = served.record(answer)
+    assert answer.status_code == 502
+    said = {
+        name: answer.headers[f"x-pointsman-{name}"] for name in ("expert", "router", "cost-usd")
+    }
+    assert said == {
+        "expert": record["attempts"][-1]["expert_id"],
+        "router": "default",
+        "cost-usd": "0.000000000",
+    }
+    assert answer.headers["x-pointsman-attempts"] == str(len(record["attempts"]))
+
+
+def test_a_wish_for_haste_that_leaves_no_time_to_ask_is_the_clients_timeout(
+    serve: Serve, remote: Remote, spare: FakeProvider
+) -> None:
+    served = pair(serve, remote, spare.url, spare.url)
+    answer = served.ask(pointsman={"max_latency_ms": 1e-6})
+    assert answer.status_code == 504, answer.text
+    assert spare.bodies == []
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_dead_expert_is_replaced_by_the_next_best(
     serve: Serve, remote: Remote, spare: FakeProvider, stream: bool

@@ -123,6 +123,8 @@ def test_feedback_is_booked_and_read_back(served: Any) -> None:
         ({"decision_id": "dec-x", "score": 1, "comment": 5}, 400, "comment"),
         ({"decision_id": "dec-x", "score": 1}, 404, "decision_id"),
         ({"metric_name": "m", "value": "high", "inference_id": "dec-x"}, 400, "value"),
+        ({"metric_name": "m", "value": 1, "episode_id": "dec-x"}, 400, "inference_id"),
+        ({"metric_name": 5, "value": 1, "inference_id": "dec-x"}, 400, "metric_name"),
     ],
 )
 def test_wrong_feedback_is_refused(
@@ -131,6 +133,17 @@ def test_wrong_feedback_is_refused(
     answer = served.client.post("/v1/feedback", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
     assert served.totals()["outcomes"] == 0
+
+
+def test_a_dry_run_is_checked_and_not_booked(served: Any) -> None:
+    answer = served.ask()
+    score = {"metric_name": "m", "value": 1, "dryrun": True}
+    known = {**score, "inference_id": answer.headers["x-pointsman-decision-id"]}
+    unknown = {**score, "inference_id": "dec-x"}
+    said = served.client.post("/v1/feedback", json=[known, unknown]).json()
+    assert (said["booked"], said["refused"]) == (0, 1)
+    assert served.client.post("/v1/feedback", json=known).status_code == 200
+    assert served.record(answer)["outcomes"] == []
 
 
 def test_an_unknown_decision_is_404(served: Any) -> None:

@@ -92,6 +92,10 @@ class TensorZeroFeedback(Frozen):
     metric_name: str = Field(min_length=1, max_length=200)
     value: bool | Annotated[float, Field(ge=0, le=1)]
     inference_id: str = Field(min_length=1)
+    dryrun: bool | None = None
+    """Whether it is only checked, and not booked."""
+    tags: dict[str, str] | None = None
+    """Taken and not kept: those of the request count."""
 
 
 Scores = Annotated[list[Feedback | TensorZeroFeedback], Field(min_length=1, max_length=1000)]
