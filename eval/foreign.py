@@ -79,14 +79,12 @@ def _read_folder(path: Path, form: str | None) -> tuple[Columns, tuple[str, ...]
     files = sorted(each for each in path.rglob("*") if each.suffix.lower() in RECORDS)
     if not files:
         raise SourceError(path, f"the folder holds no {', '.join(RECORDS)} file")
-    forms = [_form_of(file, form) for file in files]
-    for file, found in zip(files, forms, strict=True):
-        if found is None or found != forms[0]:
-            expected = f"that of {files[0].name}" if forms[0] else "any that is known"
-            raise SourceError(file, f"is not in the same format as {expected}")
-    first = forms[0]
+    first = _form_of(files[0], form)
     if first is None:
-        raise SourceError(path, "is not in a format that is known")
+        raise SourceError(files[0], "is of no kind that a folder may hold; name one file")
+    for file in files[1:]:
+        if _form_of(file, form) != first:
+            raise SourceError(file, f"is not in the same format as {files[0].name}")
     parts = [_read_file(file, first) for file in files]
     return _joined(path, [part for part in parts if len(part)]), _notes(path, first)
 

@@ -13,6 +13,8 @@ from eval.intervals import Interval
 from eval.pairs import Difference, Pair
 from eval.robustness import Robustness
 
+_BASELINES = ("best_single", "cheapest", "random", "zero_router", "task_oracle", "oracle")
+
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as metrics.json holds it: unknown figures are null, intervals are pairs."""
@@ -22,7 +24,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "headline": comparison.headline,
         "recommended": comparison.recommended,
         "routers": {router.name: _router_json(router) for router in comparison.routers},
-        "baselines": {name: _baseline_json(b) for name, b in comparison.baselines.items()},
+        "baselines": _baselines_json(comparison.baselines),
         "singles": {name: _baseline_json(b) for name, b in comparison.singles.items()},
         "measured": [_measured_json(point) for point in comparison.measured],
         "seconds": comparison.seconds,
@@ -30,6 +32,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "at_prices": [asdict(each) for each in comparison.at_prices],
     }
     return {name: _clean(value) for name, value in found.items()}
+
+
+def _baselines_json(baselines: Mapping[str, Baseline]) -> dict[str, Any]:
+    """Those that everybody asks for are null where the data does not allow them."""
+    return dict.fromkeys(_BASELINES) | {name: _baseline_json(b) for name, b in baselines.items()}
 
 
 def _router_json(router: RouterResult) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ NUMBER_COLUMNS: Final[tuple[str, ...]] = (
 )
 REQUIRED_COLUMNS: Final[tuple[str, ...]] = ("query_id", "prompt", "model", "score")
 _KNOWN = frozenset(TEXT_COLUMNS + NUMBER_COLUMNS)
+_NO_NUMBER = "must be a number, got NaN; leave it null where it is unknown"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +151,11 @@ def _json_record(path: Path, row: int, line: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise SourceError(path, f"not valid JSON: {error}", row=row) from error
+        try:
+            # Python writes NaN as it is, which is no JSON: so its column can be named.
+            record = json.loads(line)
+        except ValueError:
+            raise SourceError(path, f"not valid JSON: {error}", row=row) from error
     if not isinstance(record, dict):
         raise SourceError(path, "must be a JSON object with the columns as keys", row=row)
     for name in REQUIRED_COLUMNS:
@@ -197,7 +203,9 @@ def _numbers(at: _Place, name: str, records: list[dict[str, Any]]) -> Floats:
     values = [record.get(name) for record in records]
     for record, value in enumerate(values):
         if value is not None and not _is_number(value):
-            raise at.error(record, name, f"must be a number, got {value!r}")
+            # NaN is the one value that is not itself.
+            message = f"must be a number, got {value!r}" if value == value else _NO_NUMBER
+            raise at.error(record, name, message)
     return np.array([np.nan if v is None else float(v) for v in values], dtype=np.float64)
 
 
@@ -247,8 +255,7 @@ def _arrow_numbers(path: Path, name: str, column: Any) -> Floats:
     values_R: Floats = numbers.to_numpy(zero_copy_only=False).astype(np.float64)
     odd = np.flatnonzero(np.isnan(values_R) & numbers.is_valid().to_numpy(zero_copy_only=False))
     if odd.size:
-        message = "must be a number, got NaN; leave it null where it is unknown"
-        raise SourceError(path, message, row=int(odd[0]) + 1, column=name)
+        raise SourceError(path, _NO_NUMBER, row=int(odd[0]) + 1, column=name)
     return values_R
 
 

@@ -89,6 +89,14 @@ def read_outcomes(path: Path | str, form: str | None = None) -> Outcomes:
     return Outcomes(columns.path, table, splits, grouped, notes, nll_NA)
 
 
+def check_target(path: Path) -> None:
+    """Raises SourceError if no outcomes can be written to `path`: its extension, or its folder."""
+    if path.suffix.lower() not in _WRITERS:
+        raise SourceError(path, f"unknown extension {path.suffix!r}; use {', '.join(_WRITERS)}")
+    if not path.parent.is_dir():
+        raise SourceError(path, f"there is no folder '{path.parent}'")
+
+
 def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
     """Write rows in the format that `read_outcomes` reads; further columns are kept as they are.
 
@@ -103,8 +111,7 @@ def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
     """
     path = Path(path)
     records = [dict(row) for row in rows]
-    if path.suffix.lower() not in _WRITERS:
-        raise SourceError(path, f"unknown extension {path.suffix!r}; use {', '.join(_WRITERS)}")
+    check_target(path)
     if not records:
         raise SourceError(path, "there are no rows to write")
     table = _arrow_table(path, records)
@@ -137,8 +144,7 @@ def stream_outcomes(
         SourceError: As for `write_outcomes`.
     """
     path, todo, written = Path(path), iter(rows), 0
-    if path.suffix.lower() not in _WRITERS:
-        raise SourceError(path, f"unknown extension {path.suffix!r}; use {', '.join(_WRITERS)}")
+    check_target(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
     os.close(handle)
     try:

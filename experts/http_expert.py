@@ -395,4 +395,6 @@ class HttpExpert:
 
 
 def _named(error: Exception) -> str:
+    if isinstance(error, httpx2.ConnectError):
+        return f"no connection: {error}"
     return f"{type(error).__name__}: {str(error) or 'the connection failed'}"

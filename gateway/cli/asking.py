@@ -41,9 +41,14 @@ def told(client: httpx2.Client, method: str, path: str, body: Any = None) -> dic
     return said
 
 
+def _wants_key(answer: httpx2.Response) -> bool:
+    return answer.status_code == 401 and "authorization" not in answer.request.headers
+
+
 def refusal(answer: httpx2.Response) -> str:
     """Why it refused, in its own words; an answer that is none of ours is shown as it begins."""
     try:
-        return str(answer.json()["error"]["message"])
+        why = answer.json()["error"]["message"]
+        return f"{why}; give it with --key or POINTSMAN_KEY" if _wants_key(answer) else str(why)
     except (ValueError, KeyError, TypeError):
         return f"status {answer.status_code}: {answer.text[:200]}"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from eval.ray_crew import RayCrew
-from eval.sources import write_outcomes
+from eval.sources import check_target, write_outcomes
 from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import Over, expert_ids, gather
@@ -53,6 +53,9 @@ def collect(
     if ray is not None and url is None:
         raise ConfigError("--ray needs --url: where the cluster's workers find the gateway")
     asked = read_prompts(prompts)
+    if out is not None:
+        # Told now, not after everything was paid for.
+        check_target(out)
     settings = load_settings(config)
     tags = {"collection": collection or new_id("col")}
     if collection is None:

@@ -94,6 +94,8 @@ def evaluate(
     against = [pair_of(pair) for pair in compare_ or ()]
     names += [name for pair in against for name in pair if name not in names]
     listed = read_prices(prices) if prices else {}
+    # Told now, not after everything was trained, if there can be no such folder.
+    report.mkdir(parents=True, exist_ok=True)
     fits = report / _FITS
     with crew_for(ray, jobs) as crew, stages() as progress:
         offer = None

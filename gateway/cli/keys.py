@@ -49,7 +49,10 @@ WhichPrivacy = Annotated[
 Rpm = Annotated[int | None, typer.Option(help="Requests per minute.")]
 Tpm = Annotated[int | None, typer.Option(help="Tokens per minute.")]
 BudgetUsd = Annotated[float | None, typer.Option(help="Dollars per --per.")]
-PeriodOf = Annotated[str, typer.Option("--per", help="Of the budget: day, week, month or total.")]
+PeriodOf = Annotated[
+    str | None,
+    typer.Option("--per", help="Of the budget: day, week, month (unless you say) or total."),
+]
 Expires = Annotated[str | None, typer.Option(help="After 12h, 30d, ...")]
 _SPAN_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -84,7 +87,7 @@ def create(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget_usd: BudgetUsd = None,
-    per: PeriodOf = "month",
+    per: PeriodOf = None,
     expires: Expires = None,
     url: Url = None,
     key: ApiKey = None,
@@ -111,7 +114,7 @@ def change(
     rpm: Rpm = None,
     tpm: Tpm = None,
     budget_usd: BudgetUsd = None,
-    per: PeriodOf = "month",
+    per: PeriodOf = None,
     expires: Expires = None,
     url: Url = None,
     key: ApiKey = None,
@@ -149,11 +152,13 @@ def _rights(
     return {field: value for field, value in said.items() if value not in (None, [])}
 
 
-def _limits(rpm: int | None, tpm: int | None, budget_usd: float | None, per: str) -> Json:
+def _limits(rpm: int | None, tpm: int | None, budget_usd: float | None, per: str | None) -> Json:
+    if per is not None and budget_usd is None:
+        raise KeysError("--per is of a budget: give --budget-usd as well")
     limits: list[Json] = [
         {"requests": rpm, "per": "minute"},
         {"tokens": tpm, "per": "minute"},
-        {"usd": budget_usd, "per": per},
+        {"usd": budget_usd, "per": per or "month"},
     ]
     said = [limit for limit in limits if None not in limit.values()]
     return {"limits": said} if said else {}

@@ -22,7 +22,7 @@ from gateway.ledger.export import count_scored, export_rows
 from gateway.ledger.forget import count_due, days_by_wire
 from gateway.ledger.forget import forget as forget_texts
 from gateway.ledger.queries import LedgerReader
-from gateway.ledger.reprice import Which, count_attempts
+from gateway.ledger.reprice import Which, check_known, count_attempts
 from gateway.ledger.reprice import reprice as correct
 from gateway.ledger.rollup import days_due
 from gateway.ledger.verify import verify_ledger
@@ -189,6 +189,8 @@ def reprice(
 ) -> None:
     """Correct what an expert's attempts have cost; nothing booked is changed."""
     which = Which(expert, day(since, 0.0), day(until, float("inf")))
+    if which.since >= which.until:
+        raise ConfigError(f"--until {until} is not after --since {since}")
     prices = Prices(
         input_price,
         output_price,
@@ -201,6 +203,7 @@ def reprice(
         existing(_url(ledger, config)) as engine,
         filling("attempts", count_attempts(engine, which)) as progress,
     ):
+        check_known(engine, expert)
         done = correct(engine, which, prices, dry_run=dry_run, progress=progress)
     if json:
         show_json({**done.as_json(), "dry_run": dry_run})

@@ -7,7 +7,9 @@ import logging
 import sys
 from collections import UserDict
 from importlib import import_module
-from typing import Any, NoReturn
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -71,8 +73,19 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"pointsman {version('pointsman')}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def _pointsman() -> None:
+def _pointsman(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Which this is."),
+    ] = False,
+) -> None:
     """Makes this a group, though its commands come later."""
 
 
@@ -89,6 +102,10 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
+        folder = Path(error.filename).parent
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            # The file may be one of ours that would have been renamed at the end.
+            _fail(f"there is no folder '{folder}'")
         _fail(f"'{error.filename}': {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check and tell, don't serve.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --check: for programs.")] = False,

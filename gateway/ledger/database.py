@@ -72,7 +72,9 @@ def open_database(url: str, *, durable: bool = True, schema: Schema = LEDGER) ->
                 _migrate(connection, schema.migrations)
     except SQLAlchemyError as error:
         engine.dispose()
-        raise LedgerError(f"the database at {_shown(url)} can't be opened: {error}") from error
+        # Of what the driver says; SQLAlchemy adds lines with links.
+        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise LedgerError(f"the database at {_shown(url)} can't be opened: {why}") from error
     return engine
 
 

@@ -11,12 +11,19 @@ from sqlalchemy.exc import IntegrityError
 
 from experts.cards import NANO_PER_USD, Prices
 from experts.messages import Usage
-from gateway.errors import LedgerError
+from gateway.errors import ConfigError, LedgerError
 from gateway.ids import now
 from gateway.ledger.database import reader
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row, price_row
-from gateway.ledger.tables import attempt, attempt_result, cost_correction, decision, request_result
+from gateway.ledger.tables import (
+    attempt,
+    attempt_result,
+    cost_correction,
+    decision,
+    expert_card,
+    request_result,
+)
 
 _BATCH = 500
 _UNBILLED = ("failed", "not_sent")
@@ -70,6 +77,14 @@ class Which:
             attempt_result.c.input_tokens.is_not(None),
             ~has_children,
         )
+
+
+def check_known(engine: Engine, expert_id: str) -> None:
+    """Raises ConfigError if the ledger never heard of an expert of that name."""
+    known = exists().where(expert_card.c.expert_id == expert_id)
+    with reader(engine).connect() as connection:
+        if not connection.execute(select(known)).scalar_one():
+            raise ConfigError(f"the ledger knows no expert {expert_id!r}")
 
 
 def count_attempts(engine: Engine, which: Which) -> int:

@@ -216,7 +216,7 @@ def test_a_folder_holds_one_format(tmp_path: Path) -> None:
         read_outcomes(tmp_path)
     (tmp_path / "a.jsonl").write_text(arena("small", [0.0]))
     (tmp_path / "b.jsonl").write_text(llmrouter())
-    with pytest.raises(SourceError, match=r"b\.jsonl: is not in the same format as that of a\.js"):
+    with pytest.raises(SourceError, match=r"b\.jsonl: is not in the same format as a\.js"):
         read_outcomes(tmp_path)
 
 

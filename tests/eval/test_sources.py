@@ -171,6 +171,11 @@ def test_a_missing_column_is_named(extension: str, column: str, tmp_path: Path) 
         ("a.csv", "\x00\xff", "the header is not UTF-8 text"),
         ("a.parquet", "no parquet", "not a readable Parquet file"),
         ("a.jsonl", '{"query_id": 1', "row 1: not valid JSON"),
+        (
+            "a.jsonl",
+            '{"query_id": 1, "prompt": "p", "model": "m", "score": NaN}',
+            "row 1, column 'score': must be a number, got NaN",
+        ),
         ("a.jsonl", '["q"]', "row 1: must be a JSON object"),
         ("a.xlsx", "x", "unknown extension '.xlsx'; it must be one of .csv, .jsonl, .parquet"),
         ("a", "x", "unknown extension ''"),

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
+from eval.errors import SourceError
 from experts.base import Expert
 from experts.cards import Prices
 from experts.fake_provider import FakeProvider, Reply
@@ -122,6 +123,10 @@ def test_costs_are_corrected_and_budgets_left_as_they_are(config: Path) -> None:
     assert "budgets keep what they were charged" in done.stderr
     assert json.loads(run(*words, "--json").stdout)["corrected"] == 0
     assert "the ledger holds" in run("ledger", "verify", "--config", str(config)).stdout
+    with pytest.raises(ConfigError, match="the ledger knows no expert 'smal'"):
+        run(*[word.replace("small", "smal") for word in words])
+    with pytest.raises(ConfigError, match="2019-01-01 is not after --since 2020-01-01"):
+        run(*words, "--until", "2019-01-01")
 
 
 def test_texts_are_forgotten_when_somebody_says_when(config: Path) -> None:
@@ -176,6 +181,11 @@ def test_what_a_collection_has_is_not_asked_again(
     provider.otherwise = Reply(status=400)
     with pytest.raises(ConfigError, match="4 calls failed; first: "):
         run(*words)
+    # What can't be written is told before anybody is asked.
+    for nowhere, why in ((tmp_path / "no" / "a.csv", "there is no folder"), (out / "a", "ext")):
+        with pytest.raises(SourceError, match=why):
+            run(*words, "--out", str(nowhere))
+    assert len(provider.bodies) == 12
 
 
 def test_answers_without_a_check_are_not_asked_for_again_either(
@@ -290,6 +300,20 @@ def test_a_misspelt_ledger_is_told_and_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_no_ledger_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_text("query_id,prompt\n" * 100)
+    with pytest.raises(LedgerError) as caught:
+        run("ledger", "stats", "--ledger", f"sqlite:///{path}")
+    assert str(caught.value) == (
+        f"the database at sqlite:///{path} can't be opened: file is not a database"
+    )
+
+
+def test_the_version_is_told() -> None:
+    assert re.fullmatch(r"pointsman \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
 def test_what_the_disk_refuses_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -301,3 +325,7 @@ def test_what_the_disk_refuses_is_one_sentence(
         main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"pointsman: '{tmp_path}': Is a directory\n"
+    monkeypatch.setattr("sys.argv", ["pointsman", *words[:-1], f"{tmp_path}/no/traces.jsonl"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == f"pointsman: there is no folder '{tmp_path}/no'\n"
