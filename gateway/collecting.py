@@ -16,7 +16,7 @@ from eval.errors import GraderConfigError
 from eval.graders.base import Check
 from eval.graders.checks import grade, parse_check
 from gateway.errors import ConfigError
-from gateway.ledger.export import CONFIDENCE
+from gateway.ledger.export import CONFIDENCE, BookedAnswer
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
 
@@ -145,17 +145,46 @@ class Collector:
 
     async def collect(self, prompts: Sequence[Prompt], models: Sequence[str]) -> Collected:
         """Ask every model every prompt, grade, send the grades as feedback."""
-        async with (
-            httpx2.AsyncClient(
-                base_url=self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False
-            ) as client,
-            anyio.create_task_group() as tasks,
-        ):
+        async with self._client() as client, anyio.create_task_group() as tasks:
             for model in models:
                 queue = iter(prompts)
                 for _ in range(self._concurrency):
                     tasks.start_soon(self._work, client, model, queue)
         return collected(self._rows, self._failures, self._kept, prompts)
+
+    async def settle(
+        self, prompts: Sequence[Prompt], answers: Mapping[Pair, BookedAnswer]
+    ) -> frozenset[Pair]:
+        """Grade the answers whose grades are not booked, as when a collection was killed.
+
+        Args:
+            prompts: What was asked.
+            answers: What is booked of it.
+
+        Returns:
+            The pairs that need not be asked again: all but those whose answers were not kept.
+
+        Raises:
+            ConfigError: The gateway takes no grades.
+        """
+        checked = {prompt.query_id: prompt for prompt in prompts if prompt.check is not None}
+        done = []
+        async with self._client() as client:
+            for pair, answer in answers.items():
+                if pair[0] in checked and not answer.scored:
+                    if answer.text is None:
+                        continue
+                    try:
+                        await self._score(client, checked[pair[0]], answer.decision_id, answer.text)
+                    except (httpx2.HTTPError, _RefusedError) as error:
+                        raise ConfigError(f"{self._url} takes no grades: {error}") from error
+                done.append(pair)
+        return frozenset(done)
+
+    def _client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            base_url=self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False
+        )
 
     async def _work(self, client: httpx2.AsyncClient, model: str, queue: Any) -> None:
         for prompt in queue:

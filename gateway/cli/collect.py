@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 import typer
 
 from eval.ray_crew import RayCrew
@@ -16,11 +17,11 @@ from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import Over, expert_ids, gather
 from gateway.cli.options import ApiKey, Config, Ray, Url
-from gateway.collecting import Pair, Prompt, read_prompts
+from gateway.collecting import Collector, Pair, Prompt, read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
-from gateway.ledger.export import booked_pairs
+from gateway.ledger.export import booked_answers
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 
@@ -60,8 +61,8 @@ def collect(
     tags = {"collection": collection or new_id("col")}
     if collection is None:
         say(f"to go on after a stop: --collection {tags['collection']}")
-    booked = partial(_booked, settings, tags, asked)
-    with _over(ray, booked) as over, some_gateway(url, settings) as base:
+    with _crew(ray) as crew, some_gateway(url, settings) as base:
+        booked = partial(_booked, settings, tags, asked, Collector(base, key=key))
         models = expert_ids(base, key) if experts == "all" else experts.split(",")
         gathered = gather(
             base,
@@ -73,7 +74,7 @@ def collect(
             tags=tags,
             logprobs=logprobs,
             known=booked() if collection else frozenset(),
-            over=over,
+            over=Over(crew, booked) if crew else None,
         )
     say(f"{len(gathered.rows)} answers booked under the tag collection={tags['collection']}")
     if gathered.kept:
@@ -88,19 +89,18 @@ def collect(
 
 
 @contextmanager
-def _over(ray: str | None, booked: Callable[[], frozenset[Pair]]) -> Iterator[Over | None]:
+def _crew(ray: str | None) -> Iterator[RayCrew | None]:
     if ray is None:
         yield None
         return
     with RayCrew(ray) as crew:
-        yield Over(crew, booked)
+        yield crew
 
 
 def _booked(
-    settings: Settings, tags: Mapping[str, str], prompts: Sequence[Prompt]
+    settings: Settings, tags: Mapping[str, str], prompts: Sequence[Prompt], collector: Collector
 ) -> frozenset[Pair]:
-    """What needs not be asked again: what is scored, and what was answered and has no check."""
-    unchecked = {prompt.query_id for prompt in prompts if prompt.check is None}
+    """What needs not be asked again."""
     with opened(settings.ledger_url) as engine:
-        found = booked_pairs(engine, tags)
-    return frozenset(pair for pair, scored in found.items() if scored or pair[0] in unchecked)
+        answers = booked_answers(engine, tags)
+    return anyio.run(collector.settle, prompts, answers)

@@ -33,7 +33,7 @@ from gateway.demo.recalled import newest_collection, recall
 from gateway.errors import GatewayError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
-from gateway.ledger.export import booked_pairs, export_outcomes
+from gateway.ledger.export import booked_answers, export_outcomes
 from gateway.ledger.history import latest_prices
 from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
@@ -161,7 +161,7 @@ def _ask(
     settings: Settings,
 ) -> Collected:
     with opened(settings.ledger_url) as engine:
-        known = {pair for pair, scored in booked_pairs(engine, tags).items() if scored}
+        found = booked_answers(engine, tags)
     return gather(
         url,
         prompts,
@@ -169,7 +169,7 @@ def _ask(
         max_tokens=MAX_TOKENS,
         concurrency=_CONCURRENCY,
         tags=tags,
-        known=frozenset(known),
+        known=frozenset(pair for pair, answer in found.items() if answer.scored),
     )
 
 

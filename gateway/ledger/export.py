@@ -195,13 +195,34 @@ def _is_first(record: Mapping[str, Any], seen: set[bytes]) -> bool:
     return not known
 
 
-def booked_pairs(engine: Engine, tags: Mapping[str, str]) -> dict[tuple[str, str], bool]:
-    """Query and expert of the answers to requests that carry all of `tags`, to if it is scored."""
+@dataclass(frozen=True, slots=True)
+class BookedAnswer:
+    """An answer that is in the ledger.
+
+    Attributes:
+        decision_id: Of its decision.
+        scored: Whether its quality is known.
+        text: What it said, if it is not scored and was kept.
+    """
+
+    decision_id: str
+    scored: bool
+    text: str | None
+
+
+def booked_answers(engine: Engine, tags: Mapping[str, str]) -> dict[tuple[str, str], BookedAnswer]:
+    """Query and expert of the answers to requests that carry all of `tags`; scored ones first."""
     scored = exists().where(
         outcome.c.decision_id == decision.c.decision_id, outcome.c.objective == "quality"
     )
     query = (
-        select(request.c.tags, decision.c.expert_id, scored.label("scored"))
+        select(
+            request.c.tags,
+            decision.c.expert_id,
+            decision.c.decision_id,
+            scored.label("scored"),
+            case((~scored, request_result.c.answer)).label("text"),
+        )
         .join(decision, decision.c.request_id == request.c.request_id)
         .join(request_result, request_result.c.request_id == request.c.request_id)
         .where(
@@ -210,11 +231,12 @@ def booked_pairs(engine: Engine, tags: Mapping[str, str]) -> dict[tuple[str, str
             *(request.c.tags[name].as_string() == value for name, value in tags.items()),
         )
     )
-    found: dict[tuple[str, str], bool] = {}
+    found: dict[tuple[str, str], BookedAnswer] = {}
     with reader(engine).connect() as connection:
-        for carried, expert, is_scored in connection.execute(query):
-            pair = carried.get("query_id", ""), expert
-            found[pair] = found.get(pair, False) or bool(is_scored)
+        for row in connection.execute(query):
+            pair = row.tags.get("query_id", ""), row.expert_id
+            if pair not in found or row.scored:
+                found[pair] = BookedAnswer(row.decision_id, bool(row.scored), row.text)
     return found
 
 

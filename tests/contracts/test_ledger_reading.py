@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import LedgerError
 from gateway.ids import now
 from gateway.ledger.database import opened
-from gateway.ledger.export import booked_pairs, count_scored, export_outcomes, export_rows
+from gateway.ledger.export import booked_answers, count_scored, export_outcomes, export_rows
 from gateway.ledger.history import history
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import decision_of
@@ -56,8 +56,9 @@ def test_what_is_booked_of_a_collection_is_told_with_whether_it_is_scored(ledger
     booked(ledger, a_decision(CHEAP), query_id="q1", run="a")
     booked(ledger, a_decision(UNPRICED), query_id="q1", run="a")
     booked(ledger, a_decision(CHEAP), query_id="q2", run="b")
-    found = booked_pairs(ledger.engine, {"run": "a"})
-    assert found == {("q1", "cheap"): True, ("q1", "unpriced"): False}
+    found = booked_answers(ledger.engine, {"run": "a"})
+    told = {pair: (answer.scored, answer.text) for pair, answer in found.items()}
+    assert told == {("q1", "cheap"): (True, None), ("q1", "unpriced"): (False, "Hello")}
 
 
 def test_the_newest_usable_answer_of_a_cell_is_its_row(ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ from experts.cards import Prices
 from experts.fake_provider import FakeProvider, Reply
 from gateway.cli.main import app
 from gateway.ledger.database import opened
-from gateway.ledger.export import booked_pairs, export_outcomes
+from gateway.ledger.export import booked_answers, export_outcomes
 from tests.eval.test_compare import without_times
 from tests.gateway.cli.test_evaluate import recorded
 from tests.ray.conftest import Cluster
@@ -78,7 +78,7 @@ def test_nobody_is_asked_twice_though_driver_and_worker_are_killed(
     with opened(ledger) as engine:
         command = [sys.executable, "-m", "gateway.cli.main", *collecting]
         with subprocess.Popen(command) as driver:
-            _await(lambda: len(booked_pairs(engine, {"collection": "mine"})) == 8)
+            _await(lambda: len(booked_answers(engine, {"collection": "mine"})) == 8)
             driver.kill()
         _await(lambda: not list(_asking(cluster)))
         assert len(provider.bodies) == 9

@@ -20,6 +20,7 @@ from gateway.cli import progress
 from gateway.cli.main import main
 from gateway.errors import ConfigError, GatewayError, LedgerError
 from gateway.ledger.database import opened
+from gateway.ledger.export import count_scored
 from tests.commands import run
 from tests.conftest import Serve, Served
 
@@ -197,6 +198,20 @@ def test_answers_without_a_check_are_not_asked_for_again_either(
     run(*words, "--collection", "mine")
     assert "1 were booked there before" in run(*words, "--collection", "mine").stderr
     assert len(provider.bodies) == 1
+
+
+def test_answers_whose_grades_were_lost_are_graded_and_not_asked_for(
+    config: Path, prompts: Path, provider: FakeProvider, tmp_path: Path
+) -> None:
+    words = ["collect", "--prompts", str(prompts), "--experts", "small", "--config", str(config)]
+    run(*words, "--collection", "mine")
+    with opened(f"sqlite:///{tmp_path}/own.db") as engine:
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM outcome"))
+        assert count_scored(engine) == 0
+        run(*words, "--collection", "mine")
+        assert count_scored(engine) == 4
+    assert len(provider.bodies) == 4
 
 
 def test_a_cluster_must_be_told_where_the_gateway_is(prompts: Path) -> None:
