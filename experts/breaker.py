@@ -31,6 +31,7 @@ class BreakerRules:
         max_open_s: Longest cool-down.
         probe_s: A probe that has not reported by then is taken for lost and another let through.
         max_pause_s: Longest pause that it can ask for.
+        alone_s: Longest cool-down once somebody asks for it who has nobody else; 0: the usual one.
     """
 
     failures: int = 5
@@ -40,6 +41,7 @@ class BreakerRules:
     max_open_s: float = 120.0
     probe_s: float = 60.0
     max_pause_s: float = 60.0
+    alone_s: float = 1.0
 
 
 class Breaker:
@@ -60,6 +62,7 @@ class Breaker:
         "_failures",
         "_history",
         "_open_until",
+        "_opened_at",
         "_openings",
         "_probe_since",
         "_rules",
@@ -79,7 +82,7 @@ class Breaker:
         """The last `window` calls as bits, 1 for a failure, newest lowest."""
         self._seen = 0
         self._openings = 0
-        self._open_until = 0.0
+        self._opened_at = self._open_until = 0.0
         self._cool_until = 0.0
         self._probe_since: float | None = None
 
@@ -148,6 +151,14 @@ class Breaker:
         pause_s = min(seconds, self._rules.max_pause_s)
         self._cool_until = max(self._cool_until, self._clock() + pause_s)
 
+    def hasten(self) -> bool:
+        """Cut an open breaker's cool-down for who has nobody else to ask; False: it is not cut."""
+        alone_s = self._rules.alone_s
+        if self._state is not State.OPEN or not alone_s:
+            return False
+        self._open_until = min(self._open_until, self._opened_at + alone_s)
+        return True
+
     def _remember(self, *, failed: bool) -> None:
         window = self._rules.window
         self._history = ((self._history << 1) | failed) & ((1 << window) - 1)
@@ -164,7 +175,8 @@ class Breaker:
     def _open(self) -> None:
         seconds = min(self._rules.max_open_s, self._rules.open_s * 2.0 ** min(self._openings, 30))
         self._openings += 1
-        self._open_until = max(self._open_until, self._clock() + seconds)
+        self._opened_at = self._clock()
+        self._open_until = max(self._open_until, self._opened_at + seconds)
         self._enter(State.OPEN)
 
     def _enter(self, state: State) -> None:

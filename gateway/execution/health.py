@@ -12,6 +12,8 @@ from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 
 _PAUSE_S = 0.5
 """First pause after a 429 that does not say how long; it doubles while they follow each other."""
+_DOUBLINGS = 3
+"""As often at most: what is only guessed must not keep requests away for long."""
 
 
 class Health:
@@ -78,6 +80,11 @@ class Health:
         breaker = self._breakers.get(expert_id)
         return breaker.wait_s() if breaker else 0.0
 
+    def hasten(self, expert_id: str) -> bool:
+        """Have an expert that is out of service tried again soon; False if that can't be."""
+        breaker = self._breakers.get(expert_id)
+        return breaker is not None and breaker.hasten()
+
     def retry_after_s(self, expert_id: str) -> float:
         """Seconds after which a client may well ask again: a probe is sooner over than given up."""
         probing = self.state(expert_id) is State.HALF_OPEN
@@ -119,7 +126,7 @@ class Health:
             return error.retry_after_s or 0.0
         before = self._pauses.get(expert_id, 0)
         self._pauses[expert_id] = before + 1
-        return _PAUSE_S * 2.0 ** min(before, 30)
+        return _PAUSE_S * 2.0 ** min(before, _DOUBLINGS)
 
 
 def _reason(breaker: Breaker) -> str:

@@ -133,25 +133,26 @@ class Plan:
         for name, failure in last.items():
             times = sum(other.expert_id == name for other in failures)
             allowed = times <= self._traffic.rules.max_retries and handling(failure).same
-            shut = self._traffic.health.state(name) is not State.CLOSED
-            if allowed and self._larger(name, window) and not (shut and self._wait_s(name) > 0):
+            if allowed and self._larger(name, window) and self._may_be_tried(name):
                 tries[name] = times
         return tries
 
     def _paused(self, failures: Sequence[ExpertCallError], left_s: float) -> Step | None:
-        """An expert that asked for a pause, when that is over in time and nobody else is left."""
-        health = self._traffic.health
+        """An expert that is left alone, when that is over in time and nobody else is left."""
         tried = {failure.expert_id for failure in failures}
         window = self._window_wanted(failures)
         waits = [
             Step(name, self._wait_s(name) + self._jitter_s())
             for name in self.chain
-            if name not in tried
-            and self._larger(name, window)
-            and health.state(name) is State.CLOSED
+            if name not in tried and self._larger(name, window) and self._may_be_tried(name)
         ]
         waits = self._in_time(waits, left_s)
         return min(waits, key=lambda step: step.wait_s) if waits else None
+
+    def _may_be_tried(self, name: str) -> bool:
+        """Whether an expert is in service, or will be soon for there is nobody else."""
+        health = self._traffic.health
+        return health.state(name) is State.CLOSED or health.wait_s(name) <= 0 or health.hasten(name)
 
     def _in_time(self, steps: Sequence[Step], left_s: float) -> list[Step]:
         longest = min(left_s, self._traffic.rules.max_wait_s + self._traffic.rules.backoff_s)

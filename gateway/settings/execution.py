@@ -22,6 +22,8 @@ class BreakerSettings(Frozen):
     probe_s: float = Field(60, gt=0)
     max_pause_s: float = Field(60, gt=0)
     """Longest pause that a provider can ask for."""
+    alone_s: float = Field(1, ge=0)
+    """Longest time out of service for requests that nobody else can answer; 0: as for all."""
 
     def rules(self) -> BreakerRules:
         return BreakerRules(
@@ -32,6 +34,7 @@ class BreakerSettings(Frozen):
             self.max_open_s,
             self.probe_s,
             self.max_pause_s,
+            self.alone_s,
         )
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import settings
@@ -126,6 +126,13 @@ def test_a_shorter_pause_does_not_shorten_a_longer_one(seconds: float) -> None:
     assert breaker.admit() is not None
 
 
+def test_a_cool_down_is_cut_only_if_the_rules_say_so() -> None:
+    for alone_s, hastened in [(1.0, True), (0.0, False)]:
+        breaker = broken(Clock(), replace(RULES, alone_s=alone_s))
+        assert breaker.hasten() is hastened
+        assert breaker.wait_s() == (alone_s or RULES.open_s)
+
+
 class BreakerModel(RuleBasedStateMachine):
     """The breaker beside a plain account of what was reported."""
 
@@ -139,7 +146,7 @@ class BreakerModel(RuleBasedStateMachine):
         """Of calls in full service since it last came back; True is a failure."""
         self.state = State.CLOSED
         self.openings = 0
-        self.shut_until = 0.0
+        self.opened_at = self.shut_until = 0.0
         self.pause_until = 0.0
         self.probe: tuple[int, float] | None = None
         self.current: set[int] = set()
@@ -154,6 +161,12 @@ class BreakerModel(RuleBasedStateMachine):
         self.breaker.cool(seconds)
         self.pause_until = max(self.pause_until, self.clock.now + seconds)
         assert self.breaker.wait_s() >= max(before, seconds)
+
+    @rule()
+    def hasten(self) -> None:
+        assert self.breaker.hasten() == (self.state is State.OPEN)
+        if self.state is State.OPEN:
+            self.shut_until = min(self.shut_until, self.opened_at + RULES.alone_s)
 
     @rule(target=tickets)
     def call(self) -> object:
@@ -200,6 +213,7 @@ class BreakerModel(RuleBasedStateMachine):
         too_many = len(last) == RULES.window and sum(last) >= RULES.rate * RULES.window
         if self.state is State.HALF_OPEN or in_a_row or too_many:
             cool_down = min(RULES.max_open_s, RULES.open_s * 2**self.openings)
+            self.opened_at = self.clock.now
             self.shut_until = max(self.shut_until, self.clock.now + cool_down)
             self.state, self.openings = State.OPEN, self.openings + 1
             self.probe, self.current = None, set()

@@ -35,7 +35,7 @@ def test_limits_of_our_own_still_count(
 ) -> None:
     served = serve(
         {"slow": remote("slow", provider.url)},
-        breaker={"failures": 2},
+        breaker={"failures": 2, "alone_s": 0},
         limits={"whole_s": 0.05},
     )
     provider.otherwise = Reply(stall_after=0)

@@ -123,7 +123,9 @@ def test_a_silent_endpoint_is_replaced_by_another_of_the_same_expert(
 def test_an_expert_that_keeps_failing_is_left_alone_and_routed_around(
     serve: Serve, remote: Remote, spare: FakeProvider
 ) -> None:
-    served = pair(serve, remote, DEAD, spare.url, breaker={"failures": 2, "open_s": 60})
+    served = pair(
+        serve, remote, DEAD, spare.url, breaker={"failures": 2, "open_s": 60, "alone_s": 0}
+    )
     answers = [served.ask() for _ in range(3)]
     assert [answer.headers["x-pointsman-attempts"] for answer in answers] == ["2", "2", "1"]
     record = served.record(answers[-1])
@@ -136,12 +138,24 @@ def test_an_expert_that_keeps_failing_is_left_alone_and_routed_around(
 def test_when_nobody_is_in_service_the_answer_says_when_to_come_back(
     serve: Serve, remote: Remote
 ) -> None:
-    served = pair(serve, remote, DEAD, DEAD, breaker={"failures": 1, "open_s": 30})
+    served = pair(serve, remote, DEAD, DEAD, breaker={"failures": 1, "open_s": 30, "alone_s": 0})
     assert served.ask().status_code == 502
     answer = served.ask()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "expert_out_of_service")
     assert 20 <= int(answer.headers["retry-after"]) <= 30
     assert served.record(answer)["attempts"] == []
+
+
+def test_an_expert_without_a_stand_in_is_back_with_the_first_request_after_it_recovers(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    rules = {"failures": 1, "open_s": 60, "alone_s": 0.3}
+    served = serve({"only": remote("only", provider.url)}, breaker=rules)
+    provider.otherwise = Reply(status=500)
+    failed = [served.ask("only") for _ in range(3)]
+    assert [answer.status_code for answer in failed] == [502] * 3
+    provider.otherwise = Reply("here")
+    assert [served.ask("only").status_code for _ in range(2)] == [200] * 2
 
 
 def test_a_stand_in_must_be_able_and_allowed_to_serve(

@@ -107,7 +107,7 @@ async def test_a_request_too_long_goes_to_a_larger_window_only() -> None:
 
 async def test_an_expert_out_of_service_is_not_called_and_says_when() -> None:
     expert = scripted("a", down("a"))
-    bench = Bench(expert, explicit=True, breaker={"failures": 3, "open_s": 7})
+    bench = Bench(expert, explicit=True, breaker={"failures": 3, "open_s": 7, "alone_s": 0})
     assert status_of(await bench.run()) == 502
     calls = len(expert.calls)
     run = await bench.run()

@@ -105,13 +105,13 @@ def test_pauses_nobody_gave_a_length_grow_until_a_call_comes_through() -> None:
     clock = Clock()
     health = Health(RULES, clock=clock)
     waits = []
-    for _ in range(3):
+    for _ in range(5):
         failing(health, ExpertRateLimitedError("a", "429"), 1)
         waits.append(health.wait_s("a"))
         clock.now += health.wait_s("a")
     health.record("a", None, health.admit("a"))
     failing(health, ExpertRateLimitedError("a", "429"), 1)
-    assert [*waits, health.wait_s("a")] == [0.5, 1, 2, 0.5]
+    assert [*waits, health.wait_s("a")] == [0.5, 1, 2, 4, 4, 0.5]
 
 
 def test_a_report_without_a_ticket_does_not_disturb_a_probe() -> None:

@@ -51,9 +51,12 @@ class Clock:
 class Case:
     """A plan over experts a, b, c, d and its surroundings."""
 
-    def __init__(self, chain: str = "abcd", max_attempts: int = 16, **rules: Any) -> None:
+    def __init__(
+        self, chain: str = "abcd", max_attempts: int = 16, alone_s: float = 0, **rules: Any
+    ) -> None:
         self.clock = Clock()
-        self.health = Health(BreakerRules(failures=1, open_s=30), clock=self.clock)
+        breaker = BreakerRules(failures=1, open_s=30, alone_s=alone_s)
+        self.health = Health(breaker, clock=self.clock)
         self.retries = RetryBudget(0.2, 10, self.clock)
         limits = LimitSettings(max_attempts=max_attempts)
         traffic = Traffic(
@@ -131,6 +134,19 @@ def test_with_nobody_in_service_nobody_is_asked() -> None:
     case.out_of_service("a")
     assert case.next() is None
     assert case.plan.in_service_after_s() == 30
+
+
+def test_with_nobody_else_who_is_out_of_service_is_tried_again_soon() -> None:
+    case = Case("ab", alone_s=2)
+    case.out_of_service("a")
+    assert case.plan.next([], LEFT_S) == Step("b"), "as long as there is somebody else"
+    case.out_of_service("b")
+    step = case.plan.next([], LEFT_S)
+    assert step is not None
+    assert 2 <= step.wait_s <= 2.3
+    again = case.plan.next([ExpertUnavailableError(name, "x") for name in "ab"], LEFT_S)
+    assert again is not None
+    assert 2 <= again.wait_s <= 2.3
 
 
 AGAIN = [
