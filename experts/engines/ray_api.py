@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +155,9 @@ class RayServeApi:
                 if each_name != name and each.get("deployed_app_config")
             ]
             self._ask("PUT", {**body, "applications": [*others, *instead]}, _DECLARE_S)
-            self._warn_of_lost(name, now["applications"])
+            # It is declared, whether or not the cluster says more.
+            with suppress(EngineStartError):
+                self._warn_of_lost(name, now["applications"])
 
     def _warn_of_lost(self, name: str, before: Mapping[str, Any]) -> None:
         """Ray has no way to change one application: somebody else may have declared meanwhile."""

@@ -27,6 +27,7 @@ class FakeRay(FakeServer):
         fallen: Those without a replica: Serve holds their calls.
         declarations: Every body that was put.
         silent: Its dashboard takes no questions any more; applications go on.
+        tires: It is silent after the next declaration.
         failure: Why it fails to deploy what is declared, if it does.
         before_put: Applications that somebody else declares just before the next declaration.
     """
@@ -39,6 +40,7 @@ class FakeRay(FakeServer):
         self.fallen: set[str] = set()
         self.declarations: list[Mapping[str, Any]] = []
         self.silent = False
+        self.tires = False
         self.failure = ""
         self.before_put: list[dict[str, Any]] = []
 
@@ -107,6 +109,7 @@ class FakeRay(FakeServer):
         else:
             self.declarations.append(asked.body)
             self._put(asked.body)
+            self.silent, self.tires = self.tires, False
             yield whole(200, None, {})
 
     def _shown(self) -> dict[str, Any]:

@@ -126,6 +126,15 @@ def test_an_application_that_was_left_behind_is_taken_over(fake: FakeRay, tmp_pa
     first.close()
 
 
+def test_a_dashboard_that_is_silent_disturbs_nobody(fake: FakeRay, tmp_path: Path) -> None:
+    fake.tires = True
+    with watched(fake, tmp_path) as one:
+        one.expect(EngineStatus.READY)
+        assert fake.silent
+        assert one.state.last_error == ""
+        fake.silent = False
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_somebody_else_s_application_is_left_alone(
     fake: FakeRay, tmp_path: Path, declared: bool
