@@ -75,7 +75,7 @@ _POLICIES: Mapping[str, str] = {
 
 def estimator_names() -> tuple[str, ...]:
     """Every name that `make_estimator` knows, sorted."""
-    return tuple(sorted(_known_estimators()))
+    return tuple(sorted({**_brought(ENTRY_POINT_GROUP), **_ESTIMATORS}))
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def wrapper_names() -> tuple[str, ...]:
 
 def policy_names() -> tuple[str, ...]:
     """Every name that `make_policy` knows, sorted."""
-    return tuple(sorted(_known_policies()))
+    return tuple(sorted({**_brought(POLICY_GROUP), **_POLICIES}))
 
 
 def make_estimator(name: str, **settings: Any) -> Estimator:
@@ -103,7 +103,7 @@ def make_estimator(name: str, **settings: Any) -> Estimator:
     Raises:
         RoutingError: No estimator has that name; the message lists those that exist.
     """
-    return cast(Estimator, _load("estimator", name, _known_estimators())(**settings))
+    return cast(Estimator, _load("estimator", name, _ESTIMATORS, ENTRY_POINT_GROUP)(**settings))
 
 
 def make_wrapper(name: str, inner: Estimator) -> Estimator:
@@ -121,7 +121,8 @@ def estimator_class(name: str) -> type[Estimator]:
     Raises:
         RoutingError: No estimator has that name.
     """
-    return cast("type[Estimator]", _load("estimator", name, {**_known_estimators(), **_WRAPPERS}))
+    own = {**_ESTIMATORS, **_WRAPPERS}
+    return cast("type[Estimator]", _load("estimator", name, own, ENTRY_POINT_GROUP))
 
 
 def make_encoder(name: str) -> Encoder:
@@ -152,7 +153,7 @@ def make_policy(name: str, **settings: Any) -> Policy:
     Raises:
         RoutingError: No policy has that name; the message lists those that exist.
     """
-    return cast(Policy, _load("policy", name, _known_policies())(**settings))
+    return cast(Policy, _load("policy", name, _POLICIES, POLICY_GROUP)(**settings))
 
 
 def policy_params(policy: Policy) -> dict[str, Any]:
@@ -171,18 +172,13 @@ def check_known(what: str, name: str, known: Collection[str]) -> None:
         raise RoutingError(f"unknown {what} {name!r}; known are {', '.join(sorted(known))}")
 
 
-def _known_estimators() -> dict[str, str]:
-    return {**_brought(ENTRY_POINT_GROUP), **_ESTIMATORS}
-
-
-def _known_policies() -> dict[str, str]:
-    return {**_brought(POLICY_GROUP), **_POLICIES}
-
-
 def _brought(group: str) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
-def _load(what: str, name: str, known: Mapping[str, str]) -> Callable[..., Any]:
+def _load(what: str, name: str, ours: Mapping[str, str], group: str = "") -> Callable[..., Any]:
+    """What `ours` calls `name`, or else, given a group, what another package calls so."""
+    # To look through all packages that are installed takes time, which few names are worth.
+    known = ours if name in ours or not group else {**_brought(group), **ours}
     check_known(what, name, known)
-    return cast("Callable[..., Any]", EntryPoint(name, known[name], ENTRY_POINT_GROUP).load())
+    return cast("Callable[..., Any]", EntryPoint(name, known[name], group).load())

@@ -70,3 +70,22 @@ def test_other_packages_bring_policies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"greedy", "theirs"} <= set(policy_names())
     assert isinstance(make_policy("theirs"), UniformPolicy)
     assert "theirs" not in estimator_names()
+
+
+def test_our_own_names_are_not_looked_for_in_other_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def others(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return []
+
+    monkeypatch.setattr(registry, "entry_points", others)
+    make_estimator("knn")
+    make_policy("uniform")
+    estimator_class("calibrated")
+    assert asked == []
+    with pytest.raises(RoutingError):
+        make_policy("nothing")
+    assert asked == [registry.POLICY_GROUP]
