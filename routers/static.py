@@ -115,8 +115,6 @@ class _Words:
         self._tokenizer = tokenizer
         # What looks like a mark of the end of a text is text.
         tokenizer.encode_special_tokens = True
-        spelled = map(tokenizer.id_to_token, range(len(table_TD)))
-        self._begins_T = np.array([(token or "").startswith(_BEGIN) for token in spelled])
         self._memory = _Memory(_MOST_WORDS, table_TD.shape[1])
         self._lock = threading.Lock()
 
@@ -158,9 +156,9 @@ class _Words:
         # One call for all takes a tenth as long for each. The mark that begins a word means a space
         # to the tokenizer, and half a surrogate pair nothing at all.
         text = " ".join(words).replace(_BEGIN, "_").encode(errors="replace").decode()
-        tokens = np.array(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        (starts,) = self._begins_T[tokens].nonzero()
-        sums_WD: Vectors = np.add.reduceat(self._table_TD[tokens], starts, axis=0)
+        read = self._tokenizer.encode(text, add_special_tokens=False)
+        starts = [place for place, token in enumerate(read.tokens) if token.startswith(_BEGIN)]
+        sums_WD: Vectors = np.add.reduceat(self._table_TD[read.ids], starts, axis=0)
         return sums_WD
 
 
