@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from urllib.parse import urlsplit
 
 import anyio
@@ -46,22 +47,42 @@ def bearer(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For who never uses it: it trusts nobody."""
+
+
 @cache
 def tls() -> ssl.SSLContext:
     """Shared by all experts: reading the certificates takes longer than all else together."""
     return httpx2.create_ssl_context(trust_env=False)
 
 
+async def prepare() -> None:
+    """Load what the first client needs: where no expert has one yet, a request will make it."""
+    await anyio.to_thread.run_sync(import_module, "httpcore2")
+
+
 def new_client(
-    headers: Mapping[str, str], connect_s: float, transport: httpx2.AsyncBaseTransport | None
+    headers: Mapping[str, str],
+    connect_s: float,
+    transport: httpx2.AsyncBaseTransport | None,
+    *,
+    plain: bool = False,
 ) -> httpx2.AsyncClient:
-    """A client that waits as long as its caller, with as many connections as are asked for."""
+    """A client that waits as long as its caller, with as many connections as are asked for.
+
+    Args:
+        headers: Sent with every request.
+        connect_s: How long a connection may take.
+        transport: Instead of a network's.
+        plain: Whether it is for endpoints without TLS only.
+    """
     return httpx2.AsyncClient(
         headers=headers,
         timeout=httpx2.Timeout(None, connect=connect_s),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
         transport=transport,
-        verify=tls(),
+        verify=NO_TLS if plain else tls(),
         # A proxy from the environment would see prompts and keys that no one sent its way.
         trust_env=False,
     )

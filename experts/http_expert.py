@@ -89,8 +89,7 @@ class HttpExpert:
     ) -> None:
         urls = [base_urls] if isinstance(base_urls, str) else base_urls
         self.card = card
-        self._model = model
-        self._dialect = dialect
+        self._model, self._dialect = model, dialect
         self._max_answer_bytes = options.get("max_answer_bytes", MAX_EVENT_BYTES)
         places = [url.rstrip("/") for url in urls]
         self._replicas = Replicas(places, options.get("balance"), options.get("rules"))
@@ -108,7 +107,8 @@ class HttpExpert:
                 one.url: PlainEndpoint(card.expert_id, one.url, dialect.path, headers, connect_s)
                 for one in self._replicas.endpoints
             }
-        self._new_client = partial(new_client, headers, connect_s, options.get("transport"))
+        transport = options.get("transport")
+        self._new_client = partial(new_client, headers, connect_s, transport, plain=self.plain)
         # A gateway whose experts are all next door starts without it.
         self._made = None if self._plain else self._new_client()
 

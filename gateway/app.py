@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
+from experts.connecting import prepare
 from experts.errors import ExpertError
 from gateway.access.gate import Gate
 from gateway.api.answering import failed
@@ -106,6 +107,7 @@ async def _at_work(
         tasks.start_soon(watch_routers, snapshots)
         tasks.start_soon(watch_keys, snapshots)
         tasks.start_soon(watch_load, snapshots)
+        tasks.start_soon(prepare)
         tasks.start_soon(gateway.telemetry.watch_loop)
         tasks.start_soon(lasting.metrics.leave_copies)
         if lasting.line is not None:

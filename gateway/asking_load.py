@@ -22,8 +22,14 @@ _NOTHING = EngineLoad(0, 0)
 
 async def watch_load(snapshots: Snapshots) -> None:
     """Ask them all at once, every so often, for ever."""
+    # A reload may bring who is to be asked.
+    while not any(_asked(snapshots.current.gateway)):  # noqa: ASYNC110 - no event tells of it
+        await anyio.sleep(snapshots.current.gateway.settings.balance.load_s)
+    certificates = await anyio.to_thread.run_sync(tls)
     # A proxy from the environment has no business between us.
-    async with httpx2.AsyncClient(timeout=_ANSWER_S, trust_env=False, verify=tls()) as client:
+    async with httpx2.AsyncClient(
+        timeout=_ANSWER_S, trust_env=False, verify=certificates
+    ) as client:
         while True:
             gateway = snapshots.current.gateway
             async with anyio.create_task_group() as tasks:

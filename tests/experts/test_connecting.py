@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from experts import connecting as connections
 from experts.base import Call
 from experts.cards import ExpertCard
 from experts.fake_http import Act, Asked, FakeServer, Then, serving
@@ -85,3 +87,22 @@ def connecting(port: int) -> int:
     wanted = f":{port:04X}"
     rows = [row.split() for row in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return sum(row[2].endswith(wanted) and row[3] == sent for row in rows)
+
+
+def test_certificates_are_read_for_endpoints_with_tls_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bool] = []
+
+    def certificates() -> ssl.SSLContext:
+        read.append(True)
+        return connections.NO_TLS
+
+    monkeypatch.setattr(connections, "tls", certificates)
+
+    def used(url: str) -> None:
+        # Until it is called, a plain one has no client of its own.
+        OpenAICompatibleExpert(ExpertCard("a"), url, "m")._client.build_request("GET", url)
+
+    used("http://127.0.0.1:1/v1")
+    assert read == []
+    used("https://127.0.0.1:1/v1")
+    assert read == [True]
