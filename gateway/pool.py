@@ -21,8 +21,6 @@ from experts.openai_compatible import OpenAICompatibleExpert
 from experts.packaged import PACKAGED
 from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
 from experts.tiers import with_egress
-from gateway.composing import Composer
-from gateway.ledger.calls import calls_known
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings
@@ -100,12 +98,22 @@ def build_experts(
         for entry in settings.experts
         if not isinstance(entry, CompositionSettings)
     }
-    # They hold nothing of their own, so they are made anew around whoever is kept.
+    if len(single) == len(settings.experts):
+        return single
+    every = single | _composed(settings, single)
+    return {entry.id: every[entry.id] for entry in settings.experts}
+
+
+def _composed(settings: Settings, single: Mapping[str, Expert]) -> dict[str, Expert]:
+    """The compositions; they hold nothing of their own, so they are made anew at each reload."""
+    # Most pools have none, and a gateway without starts faster.
+    from gateway.composing import Composer
+    from gateway.ledger.calls import calls_known
+
     chance = np.random.default_rng().random
     named = [entry.id for entry in settings.experts if isinstance(entry, CompositionSettings)]
     made = calls_known(settings.ledger_url, named)
-    composed = Composer(settings.experts, single, chance, settings.outcomes.code, made).build()
-    return {entry.id: {**single, **composed}[entry.id] for entry in settings.experts}
+    return Composer(settings.experts, single, chance, settings.outcomes.code, made).build()
 
 
 def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Expert:

@@ -48,6 +48,7 @@ def _command(name: str) -> Any:
     # What modules define is there to stay: looking for garbage in it costs a tenth of the start.
     gc.disable()
     module = import_module(f"gateway.cli.{name}")
+    gc.freeze()
     gc.enable()
     if name in _COMMANDS:
         alone = typer.Typer(add_completion=False)
