@@ -15,6 +15,7 @@ shared machine say little by themselves: compare within one run only.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from benchmarks.stacks import MODEL, Stack, found, install, pointsman
 from gateway.router_store import RouterStore
 from routers.fit import fit_router
 
-_LOAD = Path(__file__).parent / "load"
+_ROOT = Path(__file__).parent.parent
+_LOAD = _ROOT / "benchmarks/load"
 _PROMPT = "Explain in simple terms how a gateway picks a model for a prompt. " * 12
 _COSTLIER = "mock-large"
 _ENCODER = "static"
@@ -109,6 +111,7 @@ def measure(
         stack.callback(provider.wait)
         stack.callback(provider.terminate)
         client = build("client", scratch)
+        compile_sources()
         _err.print("training a router on 10,000 rows")
         relaxed, strict = prepared(scratch, ports[8], encoder)
         stacks = [
@@ -140,6 +143,12 @@ def build(name: str, scratch: Path) -> Path:
     program = scratch / name
     subprocess.run(["cc", "-O2", "-o", program, _LOAD / f"{name}.c"], check=True)
     return program
+
+
+def compile_sources() -> None:
+    """Write bytecode as an installation does, which a checkout's environment may forbid."""
+    for package in ("experts", "routers", "eval", "gateway"):
+        compileall.compile_dir(_ROOT / package, quiet=1)
 
 
 def prepared(scratch: Path, upstream: int, encoder: str) -> list[Path]:
