@@ -114,6 +114,8 @@ def main() -> None:
     words.add_argument("--per-task", type=int, default=8)
     words.add_argument("--out", type=Path)
     given = words.parse_args()
+    if given.per_task < 2 * OPTIONS:
+        words.error(f"--per-task must be {2 * OPTIONS} or more: options come from half of a kind")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parts = _parts(folder, given.per_task)
