@@ -64,8 +64,8 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
         ),
         (
             "experts:\n  - {kind: martian, id: a}",
-            "c.yaml:2:6: experts[0].kind: must be one of"
-            " 'openai', 'anthropic', 'packaged', 'vllm', 'ray', 'adapter', 'calculator', 'embedder',"
+            "c.yaml:2:6: experts[0].kind: must be one of 'openai', 'anthropic', 'packaged',"
+            " 'vllm', 'ray', 'adapter', 'calculator', 'embedder',"
             f" {COMPOSED} (got 'martian')",
         ),
         *(
