@@ -16,9 +16,11 @@ from gateway.errors import ConfigError
 from gateway.pool import context_of, prices_of
 from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
+from gateway.settings.devices import placed_on
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
 from gateway.settings.load import Configuration, load_configuration
+from gateway.settings.local import AdapterExpert, PackagedExpert, RayExpert, VllmExpert
 from gateway.settings.root import Settings
 
 _USABLE, _FAULTY = 0, 2
@@ -77,7 +79,32 @@ def _summary(settings: Settings) -> dict[str, Any]:
         "router": settings.routing.router,
         "policy": settings.routing.policy,
         "experts": [_expert(entry) for entry in settings.experts],
+        "devices": _devices(settings),
     }
+
+
+def _devices(settings: Settings) -> list[dict[str, Any]]:
+    """Each device with what servers take of it, in GB: those always awake, and those in turns."""
+    placed = placed_on(settings.devices, settings.experts, settings.residency)
+    takes = {
+        entry.id: entry.memory_gb / entry.tensor_parallel
+        for entry in settings.experts
+        if isinstance(entry, VllmExpert) and entry.memory_gb
+    }
+    told = []
+    for device in settings.devices:
+        names = [name for name, seats in placed.seats.items() if device.device() in seats]
+        in_turns = [name for name in names if name in settings.residency.experts]
+        told.append(
+            {
+                "id": device.id,
+                "memory_gb": device.memory_gb,
+                "always": {name: takes[name] for name in names if name not in in_turns},
+                "turns": {name: takes[name] for name in in_turns},
+                "turns_share_gb": placed.turns.get(device.device(), 0.0),
+            }
+        )
+    return told
 
 
 def _expert(entry: ExpertSettings) -> dict[str, Any]:
@@ -88,7 +115,7 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
     return {
         "id": entry.id,
         "kind": entry.kind,
-        "model": (remote.model or entry.id) if remote else None,
+        "model": (remote.model or entry.id) if remote else _served(entry),
         "base_urls": list(remote.urls) if remote else [],
         "key": bool(remote and remote.api_key),
         "context_tokens": context_of(called, at) if called else None,
@@ -96,6 +123,15 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
         "usd_per_mtok_output": prices and prices.output,
         "price_source": prices.source if prices else _unlisted(entry),
     }
+
+
+def _served(entry: ExpertSettings) -> str | None:
+    """What an engine of ours serves."""
+    if isinstance(entry, PackagedExpert):
+        return entry.package
+    if isinstance(entry, AdapterExpert):
+        return f"{entry.engine} + {entry.path}"
+    return entry.model or None if isinstance(entry, VllmExpert | RayExpert) else None
 
 
 def _unlisted(entry: ExpertSettings) -> str:
@@ -124,6 +160,19 @@ def _show(settings: Settings) -> None:
     columns = {"expert": "left", "kind": "left", "model": "left", "URL": "left", "key": "left"}
     money = {"$/Mtok in": "right", "$/Mtok out": "right", "prices from": "left"}
     show_table("experts", {**columns, **money}, [_row(expert) for expert in about["experts"]])
+    if about["devices"]:
+        columns = {"device": "left", "GB": "right", "always awake": "left", "in turns": "left"}
+        show_table("devices", columns, [_device_row(device) for device in about["devices"]])
+
+
+def _device_row(device: Mapping[str, Any]) -> list[str]:
+    always, turns = (
+        ", ".join(f"{name} {gb:g}" for name, gb in device[which].items())
+        for which in ("always", "turns")
+    )
+    if turns:
+        turns = f"{turns} share {device['turns_share_gb']:g}"
+    return [device["id"], f"{device['memory_gb']:g}", always, turns]
 
 
 def _row(expert: Mapping[str, Any]) -> list[str]:

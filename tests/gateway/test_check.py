@@ -59,6 +59,31 @@ def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
     assert by_id["both"]["price_source"] == "what its children cost"
 
 
+def test_who_is_on_which_device_is_told(tmp_path: Path) -> None:
+    server = {"kind": "vllm", "command": ["/bin/true"]}
+    experts = [
+        {**server, "id": "always", "model": "/m/always", "memory_gb": 24},
+        {**server, "id": "wide", "model": "/m/wide", "memory_gb": 100, "tensor_parallel": 2},
+        {**server, "id": "law", "model": "/m/law", "memory_gb": 40},
+    ]
+    sections = {
+        "experts": experts,
+        "aliases": {},
+        "devices": [{"id": each, "memory_gb": 80} for each in "01"],
+        "residency": {"experts": {"wide": {}, "law": {}}},
+    }
+    result = check(tmp_path, "--json", **sections)
+    told = json.loads(result.stdout)["settings"]
+    assert [each["model"] for each in told["experts"]] == ["/m/always", "/m/wide", "/m/law"]
+    assert [
+        (each["always"], each["turns"], each["turns_share_gb"]) for each in told["devices"]
+    ] == [
+        ({"always": 24}, {"wide": 50}, 56),
+        ({}, {"wide": 50, "law": 40}, 80),
+    ]
+    assert "wide 50, law 40 share 80" in check(tmp_path, **sections).stdout
+
+
 def test_all_that_stands_in_the_way_of_a_start_is_told_and_the_code_is_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
