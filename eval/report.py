@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.comparison import Comparison, RouterResult
 from eval.frontier import frontier_png, frontier_svg
 from eval.metrics_json import to_json
+from eval.pages import environment, write_whole
 from eval.pictures import color_of
 from eval.reliability import reliability_svg
 from eval.report_details import (
@@ -118,18 +116,10 @@ def render_report(
     comparison: Comparison, *, title: str, notes: Sequence[str] = (), steps: Sequence[Step] = ()
 ) -> str:
     """The page as one HTML document that needs no other file and no network."""
-    environment = Environment(
-        loader=PackageLoader("eval"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (
-        environment.loader.get_source(environment, "report.js")[0] if environment.loader else ""
-    )
+    templates = environment()
+    script = templates.loader.get_source(templates, "report.js")[0] if templates.loader else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = environment.get_template("report.html.j2")
+    template = templates.get_template("report.html.j2")
     context = {**_context(comparison, title, notes), **_details(comparison), "steps": steps}
     return template.render(context, script=Markup(script), script_sha256=digest)  # noqa: S704
 
@@ -240,16 +230,3 @@ def _measured(comparison: Comparison) -> list[tuple[str, str]]:
     )
     found.append(("Seed", str(comparison.seed)))
     return found
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file, which then appears under `path` whole, or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,6 +27,7 @@ from eval.outcome_columns import (
     from_records,
     read_columns,
 )
+from experts.whole_files import whole_file
 from routers.records import Floats, OutcomeTable
 
 _ORDER = (
@@ -115,13 +114,8 @@ def write_outcomes(rows: Iterable[Mapping[str, Any]], path: Path | str) -> Path:
     if not records:
         raise SourceError(path, "there are no rows to write")
     table = _arrow_table(path, records)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    try:
-        _WRITERS[path.suffix.lower()](table, Path(temporary))
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path) as whole:
+        _WRITERS[path.suffix.lower()](table, whole)
     return path
 
 
@@ -145,22 +139,16 @@ def stream_outcomes(
     """
     path, todo, written = Path(path), iter(rows), 0
     check_target(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    try:
-        with ExitStack() as stack:
-            append = None
-            while records := [dict(row) for row in islice(todo, at_once)]:
-                table = _arrow_table(path, records, first=written + 1)
-                if append is None:
-                    append = _appender(stack, Path(temporary), table.schema)
-                append(table)
-                written += len(records)
+    with whole_file(path) as whole, ExitStack() as stack:
+        append = None
+        while records := [dict(row) for row in islice(todo, at_once)]:
+            table = _arrow_table(path, records, first=written + 1)
+            if append is None:
+                append = _appender(stack, whole, table.schema)
+            append(table)
+            written += len(records)
         if not written:
             raise SourceError(path, "there are no rows to write")
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return written
 
 

@@ -16,6 +16,7 @@ import httpx2
 
 from experts.cards import Prices
 from experts.errors import ExpertConfigError
+from experts.whole_files import whole_file
 
 if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation
@@ -130,9 +131,8 @@ def save_rates(path: Path, model_path: Path, threads: int, rates: Rates) -> None
         "measured_on": rates.measured_on.isoformat(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(cache, indent=2), encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as written:
+        written.write_text(json.dumps(cache, indent=2), encoding="utf-8")
 
 
 def catalogue_prices(provider_model: str, at: datetime) -> Prices | None:

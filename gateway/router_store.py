@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experts.whole_files import whole_file
 from gateway.errors import ConfigError
 from gateway.ids import now
 from routers.artifacts import load_router, save_router
@@ -196,10 +197,6 @@ class RouterStore:
             "history": list(promotion.history),
             "trial": asdict(promotion.trial) if promotion.trial else None,
         }
-        descriptor, scratch = tempfile.mkstemp(dir=home, prefix=".pointer-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, home / _POINTER)  # noqa: PTH105 - atomic
+        with whole_file(home / _POINTER, durable=True) as written:
+            written.write_text(json.dumps(content), encoding="utf-8")
         return promotion

@@ -5,8 +5,6 @@ Reading one never runs code. Routers have a format of their own (`routers.artifa
 
 from __future__ import annotations
 
-import os
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from experts.whole_files import whole_file
 from routers.errors import ArtifactError
 from routers.records import State
 
@@ -41,15 +40,8 @@ def save_state(kind: str, state: State, path: Path) -> str:
     told = {"format": _FORMAT, "kind": kind, "params": content, "sha256": digest}
     # One entry, since safetensors writes several in no particular order.
     about = {_ABOUT: orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save_arrays(contiguous, metadata=about))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path, durable=True) as written:
+        written.write_bytes(save_arrays(contiguous, metadata=about))
     return digest
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from experts.whole_files import whole_file
 from routers.base import SlowEncoder
 from routers.errors import RoutingError
 from routers.records import Vectors
@@ -127,14 +127,8 @@ def _write(folder: Path, digests: Sequence[bytes], vectors_ND: Vectors) -> None:
     digests_N32 = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
     content = save_arrays({"digests": digests_N32, "vectors": vectors_ND})
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}")
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(folder / f"{hashlib.sha256(content).hexdigest()}{_SUFFIX}") as written:
+        written.write_bytes(content)
 
 
 def _bound(folder: Path, most_bytes: int) -> None:

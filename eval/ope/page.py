@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from eval.ope.front import FrontPoint
 from eval.ope.judge import Value
 from eval.ope.study import Study
+from eval.pages import environment
+from eval.pages import write_page as write_both
 from eval.pictures import INK, MUTED, PAPER, router_color, style, to_svg
-from eval.report import write_whole
 from eval.wordings import PER
 
 _NAMES = {
@@ -37,25 +36,7 @@ def write_page(study: Study, directory: Path | str) -> Path:
         study: What was found.
         directory: Where to; it is made if it is not there.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    page, figures = directory / "ope.html", directory / "ope.json"
-    content = orjson.dumps(study.as_json(), option=orjson.OPT_INDENT_2)
-    html = render_page(study)
-    write_whole(figures, lambda path: path.write_bytes(content))
-    write_whole(page, lambda path: path.write_text(html, encoding="utf-8"))
-    return page
-
-
-def environment() -> Environment:
-    """What pages are made with: everything is escaped, and a missing name is an error."""
-    return Environment(
-        loader=PackageLoader("eval"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return write_both(render_page(study), study.as_json(), directory, "ope")
 
 
 def render_page(study: Study) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
-
-from eval.ope.page import environment
 from eval.ope.savings import Savings
-from eval.report import write_whole
+from eval.pages import environment, write_page
 
 
 def write_savings(found: Savings, directory: Path | str) -> Path:
@@ -18,14 +15,7 @@ def write_savings(found: Savings, directory: Path | str) -> Path:
         found: What was reckoned.
         directory: Where to; it is made if it is not there.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    page, figures = directory / "savings.html", directory / "savings.json"
-    content = orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2)
-    html = render_savings(found)
-    write_whole(figures, lambda path: path.write_bytes(content))
-    write_whole(page, lambda path: path.write_text(html, encoding="utf-8"))
-    return page
+    return write_page(render_savings(found), found.as_json(), directory, "savings")
 
 
 def render_savings(found: Savings) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import orjson
 from sqlalchemy import Engine
 
 from eval.best_answers import GradedAnswer
+from experts.whole_files import whole_file
 from gateway.cli.console import out, say
 from gateway.cli.graded import parse_tags
 from gateway.cli.progress import filling
@@ -55,16 +54,11 @@ def _told(answers: Iterable[GradedAnswer], progress: Callable[[int], None]) -> I
 
 
 def _write(rows: Iterable[dict[str, Any]], path: Path) -> int:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
     written = 0
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for row in rows:
-                file.write(orjson.dumps(row) + b"\n")
-                written += 1
+    with whole_file(path) as whole, whole.open("wb") as file:
+        for row in rows:
+            file.write(orjson.dumps(row) + b"\n")
+            written += 1
         if not written:
             raise NothingToLearnError("no graded answer makes such an example")
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return written

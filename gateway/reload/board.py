@@ -10,13 +10,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from experts.whole_files import whole_file
 from gateway.errors import ConfigError
 from gateway.ids import now
 from gateway.settings.document import digest_of
@@ -145,9 +145,8 @@ class Board:
         return self._directory / f"{number}.yaml"
 
     def _replace(self, name: Path, content: Any) -> None:
-        with tempfile.NamedTemporaryFile("w", dir=self._directory, delete=False) as file:
-            json.dump(content, file)
-        Path(file.name).replace(self._directory / name)
+        with whole_file(self._directory / name) as written:
+            written.write_text(json.dumps(content), encoding="utf-8")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from experts.whole_files import whole_file
 
 Stage = Literal["idle", "fitting", "shadowing", "on_trial"]
 
@@ -88,12 +88,8 @@ class Journal:
     def write(self, state: State) -> State:
         """Make `state` the one that a restart goes on from."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=self._path.parent, prefix=".retrain-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).replace(self._path)
+        with whole_file(self._path, durable=True) as written:
+            written.write_text(json.dumps(asdict(state)), encoding="utf-8")
         return state
 
     @contextmanager
