@@ -15,7 +15,9 @@ from experts.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
 
 _SPEAKS = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|partial_json)"\s*:\s*"(?!")'
+    rb'|"tool_calls"\s*:\s*\[\s*\{|"content_block_delta"'
 )
+"""What only stands in chunks with a piece of the answer."""
 
 LAST_EVENT = "message_stop"
 """Anthropic's `[DONE]`."""

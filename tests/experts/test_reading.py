@@ -91,8 +91,16 @@ def test_malformed_chunks_are_counted() -> None:
     assert stream.malformed == 2
 
 
-def test_a_piece_of_the_answer_that_broke_off_is_not_passed_over() -> None:
-    broken = chunk("lo")[:-20] + b"\n\n"
+@pytest.mark.parametrize(
+    "broken",
+    [
+        chunk("lo")[:-20] + b"\n\n",
+        b'data: {"choices": [{"delta": {"tool_calls": [{"index": 0, "funct\n\n',
+        b'data: {"type": "content_block_delta", "index": 0, "delta": {"ty\n\n',
+    ],
+    ids=["text", "a call", "anthropic"],
+)
+def test_a_piece_of_the_answer_that_broke_off_is_not_passed_over(broken: bytes) -> None:
     with pytest.raises(ExpertProtocolError, match="broke off within"):
         events(chunk("Hel"), broken, chunk(finish="stop"))
     assert events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), broken) == HELLO
