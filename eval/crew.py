@@ -21,7 +21,7 @@ class Crew(Protocol):
     def each(
         self, work: Callable[[Shared, Piece], Found], shared: Shared, pieces: Sequence[Piece]
     ) -> Iterator[tuple[int, Found]]:
-        """Do all pieces; what has not begun when the iterator is closed is never done.
+        """Do all pieces.
 
         Args:
             work: A function of a module, so that other processes find it.

@@ -38,7 +38,7 @@ class RayCrew:
 
     Args:
         address: `HOST:PORT` of the head, or `ray://HOST:PORT` of a server of Ray clients.
-        jobs: How many tasks at a time, >= 1; by default as many as the cluster has CPUs.
+        jobs: How many tasks at a time, >= 1; by default as many as the cluster has CPUs for.
     """
 
     def __init__(self, address: str, jobs: int | None = None) -> None:
@@ -107,9 +107,8 @@ class RayCrew:
                     return
                 (done,), _ = ray.wait(list(waiting), num_returns=1)
                 yield waiting.pop(done), _result(ray, done)
-        finally:
-            for each in waiting:
-                ray.cancel(each, force=True)
+        except ConnectionError as error:
+            raise CrewError(f"the Ray cluster at {self._address} is gone: {error}") from error
 
     def _knock(self) -> None:
         """Ray itself would try for a quarter of an hour."""
@@ -129,12 +128,9 @@ class RayCrew:
 
 
 def _result(ray: Any, done: Any) -> Any:
-    failed = ray.exceptions
     try:
         return ray.get(done)
-    except (failed.WorkerCrashedError, failed.OutOfMemoryError, failed.ObjectLostError) as error:
-        return Lost(f"a worker of the cluster was lost: {str(error).splitlines()[0]}")
-    except failed.RayTaskError as error:
+    except ray.exceptions.RayTaskError as error:
         if _NOT_IMPORTED not in str(error.cause):
             # What the work itself raised, as it would be without Ray.
             raise error.cause from None
@@ -143,6 +139,8 @@ def _result(ray: Any, done: Any) -> Any:
             f"a worker of the cluster can't run our code ({last}): install the packages of this "
             "version of Pointsman on all of its machines"
         ) from error
+    except ray.exceptions.RayError as error:
+        return Lost(f"work was lost on the cluster: {str(error).splitlines()[0]}")
 
 
 def _ray() -> Any:

@@ -37,7 +37,7 @@ def test_a_lost_piece_is_begun_again_unless_it_has_effects(crew: RayCrew, tmp_pa
     found = dict(crew.once(die_once, tmp_path, [1, 3]))
     assert found[0] == 1
     assert isinstance(found[1], Lost)
-    assert "a worker of the cluster was lost" in found[1].why
+    assert found[1].why.startswith("work was lost on the cluster: The worker died unexpectedly")
 
 
 def test_what_a_worker_lacks_is_one_sentence(
