@@ -109,6 +109,7 @@ def _devices(settings: Settings) -> list[dict[str, Any]]:
 
 def _expert(entry: ExpertSettings) -> dict[str, Any]:
     remote = entry if isinstance(entry, UrlExpert) else None
+    asked = entry if isinstance(entry, UrlExpert | VllmExpert | RayExpert) else None
     called = entry if isinstance(entry, CalledSettings) else None
     at = datetime.now(UTC)
     prices = prices_of(called, at) if called else None
@@ -116,13 +117,21 @@ def _expert(entry: ExpertSettings) -> dict[str, Any]:
         "id": entry.id,
         "kind": entry.kind,
         "model": (remote.model or entry.id) if remote else _served(entry),
-        "base_urls": list(remote.urls) if remote else [],
-        "key": bool(remote and remote.api_key),
+        "base_urls": _urls(entry),
+        "key": bool(asked and asked.api_key),
         "context_tokens": context_of(called, at) if called else None,
         "usd_per_mtok_input": prices and prices.input,
         "usd_per_mtok_output": prices and prices.output,
         "price_source": prices.source if prices else _unlisted(entry),
     }
+
+
+def _urls(entry: ExpertSettings) -> list[str]:
+    """Where it answers, unless an engine of ours is to be started for it."""
+    if isinstance(entry, UrlExpert):
+        return list(entry.urls)
+    there = isinstance(entry, VllmExpert | RayExpert) and entry.base_url
+    return [there] if there else []
 
 
 def _served(entry: ExpertSettings) -> str | None:

@@ -61,10 +61,12 @@ def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
 
 def test_who_is_on_which_device_is_told(tmp_path: Path) -> None:
     server = {"kind": "vllm", "command": ["/bin/true"]}
+    there = {"kind": "vllm", "id": "there", "base_url": "http://127.0.0.1:1/v1", "api_key": "k1"}
     experts = [
         {**server, "id": "always", "model": "/m/always", "memory_gb": 24},
         {**server, "id": "wide", "model": "/m/wide", "memory_gb": 100, "tensor_parallel": 2},
         {**server, "id": "law", "model": "/m/law", "memory_gb": 40},
+        there,
     ]
     sections = {
         "experts": experts,
@@ -74,7 +76,9 @@ def test_who_is_on_which_device_is_told(tmp_path: Path) -> None:
     }
     result = check(tmp_path, "--json", **sections)
     told = json.loads(result.stdout)["settings"]
-    assert [each["model"] for each in told["experts"]] == ["/m/always", "/m/wide", "/m/law"]
+    assert [each["model"] for each in told["experts"]] == ["/m/always", "/m/wide", "/m/law", None]
+    assert [each["base_urls"] for each in told["experts"]] == [[], [], [], [there["base_url"]]]
+    assert [each["key"] for each in told["experts"]] == [False, False, False, True]
     assert [
         (each["always"], each["turns"], each["turns_share_gb"]) for each in told["devices"]
     ] == [
