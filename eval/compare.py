@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eval.baselines import singles
-from eval.comparison import Comparison, MeasuredPoint, RouterResult
+from eval.comparison import Comparison, RouterResult
 from eval.crew import Crew, LocalCrew
 from eval.errors import ComparisonError
 from eval.field import make_field
@@ -57,7 +57,6 @@ def compare(
     progress: Progress | None = None,
     data: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-    measured: Sequence[MeasuredPoint] = (),
     replicates: int = 1000,
     crew: Crew | None = None,
     fits: Path | None = None,
@@ -76,7 +75,6 @@ def compare(
         progress: Called with what is being done and how much is done, in [0, 1].
         data: What to say of where the tables come from, JSON-able; see `TrainTest.data`.
         notes: What a reader must know of the tables; see `TrainTest.notes`.
-        measured: Points measured elsewhere to show beside the others.
         replicates: Draws of the bootstrap.
         crew: Who trains the routers, one at a time in this process by default.
         fits: Folder that keeps finished fits, so that a comparison that was stopped goes on where
@@ -128,7 +126,6 @@ def compare(
         recommended=recommended,
         headline=headline(best),
         notes=(*notes, *pool.notes, *failures, *told),
-        measured=tuple(measured),
         seconds=clock.seconds,
         pairs=pairs,
     )

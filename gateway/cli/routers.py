@@ -18,6 +18,7 @@ from gateway.settings.load import load_settings
 from routers.admit import FEWEST_PROBES
 from routers.admit import admit as admit_expert
 from routers.learn import learn_on
+from routers.router import Router
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Router name, e.g. default.")]
@@ -90,14 +91,7 @@ def admit(
         say(
             f"{count} graded answers are few: {expert} will hardly be chosen before {FEWEST_PROBES}"
         )
-    published = store.publish(more)
-    if promote:
-        store.promote(name, published)
-    about = {"router": name, "version": published, "probes": count, "promoted": promote}
-    if json:
-        show_json(about)
-    else:
-        out.print(f"{name}@{published}{' now serves' if promote else ''}")
+    _publish(store, more, promote=promote, json=json, probes=count)
 
 
 @commands.command()
@@ -120,14 +114,20 @@ def learn(
     store = _store(config)
     table = read_outcomes(data).table if data else ledger_table(str(ledger), parse_tags(tag))
     more = learn_on(store.load(name, version or _serving(store, name)), table)
-    published = store.publish(more)
+    _publish(store, more, promote=promote, json=json, queries=len(table))
+
+
+def _publish(
+    store: RouterStore, router: Router, *, promote: bool, json: bool, **learned_from: int
+) -> None:
+    published = store.publish(router)
     if promote:
-        store.promote(name, published)
-    about = {"router": name, "version": published, "queries": len(table), "promoted": promote}
+        store.promote(router.name, published)
+    about = {"router": router.name, "version": published, **learned_from, "promoted": promote}
     if json:
         show_json(about)
     else:
-        out.print(f"{name}@{published}{' now serves' if promote else ''}")
+        out.print(f"{router.name}@{published}{' now serves' if promote else ''}")
 
 
 def _serving(store: RouterStore, name: str) -> str:

@@ -94,7 +94,7 @@ class VotersSettings(CompositionSettings):
 
     @property
     def voters(self) -> tuple[Any, ...]:
-        return self.of if isinstance(self.of, tuple) else (self.of,)
+        return _each(self.of)
 
 
 class RoundsSettings(CompositionSettings):
@@ -290,7 +290,7 @@ class BestOfSettings(CompositionSettings):
 
     @property
     def drafters(self) -> tuple[Any, ...]:
-        return self.of if isinstance(self.of, tuple) else (self.of,)
+        return _each(self.of)
 
 
 class RoutedSettings(CompositionSettings):
@@ -326,6 +326,11 @@ KINDS: dict[str, type[CompositionSettings]] = {
     "templates": TemplatesSettings,
     "vote": VoteSettings,
 }
+
+
+def _each(of: Any) -> tuple[Any, ...]:
+    """One child or several, as several."""
+    return of if isinstance(of, tuple) else (of,)
 
 
 def _child_kind(data: Any) -> str:

@@ -54,14 +54,14 @@ class Admission:
         weight_P, score_P = probes.weight_NA[:, 0], probes.score_NA[:, 0]
         offset = weight_P @ (score_P - pool_P) / (weight_P.sum() + _OFFSET_STRENGTH)
         mass_R = weight_P @ member_PR
-        effective_R = _ratio(mass_R**2, weight_P**2 @ member_PR**2)
-        local_R = _ratio((weight_P * (score_P - pool_P)) @ member_PR, mass_R)
+        effective_R = ratio(mass_R**2, weight_P**2 @ member_PR**2)
+        local_R = ratio((weight_P * (score_P - pool_P)) @ member_PR, mass_R)
         strength_R = effective_R + _STRENGTH
         surplus_R = (effective_R * local_R + _STRENGTH * offset) / strength_R
         if not weight_P.any():
             return cls(surplus_R, np.full_like(surplus_R, PRIOR_STDERR))
         overall = weight_P @ pool_P / weight_P.sum()
-        level_R = np.where(mass_R > 0, _ratio((weight_P * pool_P) @ member_PR, mass_R), overall)
+        level_R = np.where(mass_R > 0, ratio((weight_P * pool_P) @ member_PR, mass_R), overall)
         likely_R = np.clip(level_R + surplus_R, 0.0, 1.0)
         # Right on every probe, or on none, is no certainty: as if it had been both once more.
         doubtful_R = (likely_R * strength_R + 1) / (strength_R + 2)
@@ -101,5 +101,6 @@ def mean_of_pool(quality_NA: Floats) -> Floats:
     return mean_N
 
 
-def _ratio(above_R: Floats, below_R: Floats) -> Floats:
+def ratio(above_R: Floats, below_R: Floats) -> Floats:
+    """Above / below, 0 where below is 0."""
     return np.divide(above_R, below_R, out=np.zeros_like(above_R), where=below_R > 0)

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from routers.estimators.admission import Admission, mean_of_pool
+from routers.estimators.admission import Admission, mean_of_pool, ratio
 from routers.estimators.observed import Observed
 from routers.records import Floats, Region, State
 
@@ -42,8 +42,8 @@ class PrototypeTable:
         mass_RA = membership_NR.T @ weight_NA
         total_RA = membership_NR.T @ (weight_NA * score_NA)
         squares_RA = (membership_NR**2).T @ weight_NA**2
-        effective_RA = _ratio(mass_RA**2, squares_RA)
-        local_RA = _ratio(total_RA, mass_RA)
+        effective_RA = ratio(mass_RA**2, squares_RA)
+        local_RA = ratio(total_RA, mass_RA)
         surplus_RA = np.where(mass_RA > 0, effective_RA * (local_RA - pool_A), 0.0)
         ease_R1 = surplus_RA.sum(axis=1, keepdims=True) / (
             effective_RA.sum(axis=1, keepdims=True) + strength
@@ -118,7 +118,3 @@ class PrototypeTable:
     @classmethod
     def from_state(cls, state: State) -> Self:
         return cls(state[1]["mean"], state[1]["stderr"], state[1]["pool"])
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
