@@ -47,6 +47,8 @@ def _of_turn(turn: Any, where: str) -> Iterator[Message]:
         return
     blocks = _checked(content, f"{where}.content")
     if role == "user":
+        if not blocks:
+            raise fault(f"{where}.content", "must not be empty")
         yield from _of_user(blocks, where)
     elif role == "assistant":
         yield _of_assistant(blocks, where)
@@ -55,9 +57,12 @@ def _of_turn(turn: Any, where: str) -> Iterator[Message]:
 
 
 def _checked(blocks: Any, where: str) -> list[dict[str, Any]]:
-    if isinstance(blocks, list) and all(isinstance(b, dict) and "type" in b for b in blocks):
-        return blocks
-    raise fault(where, "must be a string or an array of blocks, each with a type")
+    if not (isinstance(blocks, list) and all(isinstance(b, dict) and "type" in b for b in blocks)):
+        raise fault(where, "must be a string or an array of blocks, each with a type")
+    for index, block in enumerate(blocks):
+        if block["type"] == "text" and not isinstance(block.get("text"), str):
+            raise fault(f"{where}[{index}].text", "must be a string")
+    return blocks
 
 
 def _made(

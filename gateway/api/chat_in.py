@@ -16,12 +16,21 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _SPEAKERS = frozenset({"system", "developer", "user"})
 """Those of them who must say something."""
 _OURS = ("model", "messages", "stream", "max_tokens", "pointsman")
-_KINDS: Mapping[str, tuple[Any, str]] = {
+KINDS: Mapping[str, tuple[Any, str]] = {
     "tools": (list, "an array"),
     "functions": (list, "an array"),
     "response_format": (dict, "an object"),
     "temperature": (int | float, "a number"),
+    "top_p": (int | float, "a number"),
+    "presence_penalty": (int | float, "a number"),
+    "frequency_penalty": (int | float, "a number"),
+    "stop": (str | list, "a string or an array"),
+    "tool_choice": (str | dict, "a string or an object"),
+    "parallel_tool_calls": (bool, "true or false"),
+    "logit_bias": (dict, "an object"),
+    "metadata": (dict, "an object"),
 }
+"""Fields that are of one kind everywhere, and the words for it."""
 
 
 def parse_chat(body: dict[str, Any], headers: Mapping[str, str], key: Key) -> Ask:
@@ -109,14 +118,14 @@ def _max_tokens(body: Mapping[str, Any]) -> int | None:
 
 
 def _check_params(params: Mapping[str, Any]) -> None:
-    """The few fields that we read ourselves; the expert judges the others."""
+    """The few that mean the same everywhere; the expert judges the others."""
     for name in params:
         if name == "n":
             wanted = params["n"]
             if wanted is not None and (not isinstance(wanted, int) or not 1 <= wanted <= 128):
                 raise fault("n", "must be a whole number from 1 to 128")
-        elif name in _KINDS:
-            kind, word = _KINDS[name]
+        elif name in KINDS:
+            kind, word = KINDS[name]
             if params[name] is not None and not isinstance(params[name], kind):
                 raise fault(name, f"must be {word}")
             if name == "tools":

@@ -111,7 +111,9 @@ def _parts(value: Any, where: str) -> str | tuple[Json, ...]:
 def _part(part: Json, where: str) -> Json:
     match part.get("type"):
         case "input_text" | "output_text" | "text":
-            return {"type": "text", "text": str(part.get("text") or "")}
+            if not isinstance(part.get("text"), str):
+                raise fault(f"{where}.text", "must be a string")
+            return {"type": "text", "text": part["text"]}
         case "refusal":
             return {"type": "refusal", "refusal": str(part.get("refusal") or "")}
         case "input_image":

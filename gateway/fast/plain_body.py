@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.api.chat_in import KINDS
+
 _FIELDS = frozenset(
     {
         "frequency_penalty", "max_tokens", "messages", "model", "presence_penalty", "seed",
@@ -65,6 +67,7 @@ def read_plain(raw: bytes) -> Plain | None:
 def _are_right(body: dict[str, Any], max_tokens: Any) -> bool:
     if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
         return False
-    if not isinstance(body.get("temperature", 0), int | float):
-        return False
+    for name in body.keys() & KINDS.keys():
+        if body[name] is not None and not isinstance(body[name], KINDS[name][0]):
+            return False
     return "stream_options" not in body or type(body["stream_options"]) is dict

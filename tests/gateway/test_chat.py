@@ -110,6 +110,7 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
         ),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"n":0}', "n"),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"tools":{}}', "tools"),
+        (b'{"model":"small","messages":[{"role":"user","content":"x"}],"stop":5}', "stop"),
         (b'{"model":"small","messages":[{"role":"user","content":"x"}],"tools":[{}]}', "tools[0]"),
         (
             b'{"model":"small","messages":[{"role":"user","content":"x"}],'

@@ -188,6 +188,11 @@ def served(serve: Callable[..., Any], remote: Callable[..., Any], provider: Fake
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+        ),
         ({"system": {"a": 1}}, "system"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"stop_sequences": [1]}, "stop_sequences"),

@@ -63,6 +63,14 @@ def test_an_expert_without_a_kind_is_an_openai_compatible_url(tmp_path: Path) ->
             "c.yaml:2:11: aliases.a: is already an expert's id",
         ),
         (
+            f"experts: [{EXPERT}]\naliases: {{auto:best: a}}",
+            "c.yaml:2:11: aliases.auto:best: is what requests call a router",
+        ),
+        (
+            "experts:\n  - {id: auto, base_url: 'http://x/v1'}",
+            "c.yaml:2:6: experts[0].id: 'auto' is what requests call a router",
+        ),
+        (
             "experts:\n  - {kind: martian, id: a}",
             "c.yaml:2:6: experts[0].kind: must be one of 'openai', 'anthropic', 'packaged',"
             " 'vllm', 'ray', 'adapter', 'calculator', 'embedder',"

@@ -272,7 +272,18 @@ _message = st.one_of(
     _values,
 )  # fmt: skip
 _names = st.sampled_from(
-    ["stream", "max_tokens", "temperature", "stop", "stream_options", "n", "api_key", "seed", "x"]
+    [
+        "stream",
+        "max_tokens",
+        "temperature",
+        "stop",
+        "top_p",
+        "stream_options",
+        "n",
+        "api_key",
+        "seed",
+        "x",
+    ]
 )
 
 
