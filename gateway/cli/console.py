@@ -13,8 +13,8 @@ from rich.table import Table
 _PIPED_WIDTH = 120
 # Without a terminal there is no width to fit: 80 columns would break every table in a log.
 _WIDTH = None if sys.stdout.isatty() else _PIPED_WIDTH
-out = Console(highlight=False, width=_WIDTH)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False, width=_WIDTH)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:

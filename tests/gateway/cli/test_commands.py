@@ -65,10 +65,10 @@ def prompts(tmp_path: Path) -> Path:
 def test_a_question_is_answered_and_who_answered_is_told(
     served: Served, provider: FakeProvider
 ) -> None:
-    provider.otherwise = Reply("[bold]Hello[/] there")
+    provider.otherwise = Reply("[bold]Hello[/] there :x:")
     told = run("chat", "Hi", "--url", served.url, "--model", "small", "--max-tokens", "9")
     # What a model writes is shown as it is, never read as markup.
-    assert told.stdout == "[bold]Hello[/] there\n"
+    assert told.stdout == "[bold]Hello[/] there :x:\n"
     assert "small answered in" in told.stderr
     assert "for $" in told.stderr
     assert provider.bodies[-1]["max_tokens"] == 9
