@@ -15,6 +15,7 @@ from gateway.checking import find_faults
 from gateway.settings.base import secret
 from gateway.settings.experts import AnthropicSettings, RemoteExpert, UrlExpert
 from gateway.settings.faults import FaultyConfigError
+from gateway.settings.limits import LimitSettings
 from gateway.settings.load import Configuration, read_configuration
 from tests.gateway.reload.conftest import start
 
@@ -108,7 +109,7 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
         ({"timeout": 5}, 5, 5),
         ({"timeout": 5, "stream_timeout": 2}, 5, 2),
         ({"stream_timeout": 2}, 100, 2),
-        ({"timeout": 600}, 600, 30),
+        ({"timeout": 600}, 600, LimitSettings().idle_s),
     ],
 )
 def test_a_deployments_time_limits_hold_for_streams_too(
