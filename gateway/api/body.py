@@ -35,6 +35,8 @@ def parse_body(raw: bytes) -> dict[str, Any]:
 
 def parse_json(raw: bytes) -> Any:
     """JSON of any kind, or ApiError 400."""
+    if not raw:
+        raise ApiError(400, "the body is empty; it must be JSON")
     try:
         return load_json(raw)
     except orjson.JSONDecodeError as error:

@@ -89,6 +89,7 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "param"),
     [
+        (b"", None),
         (b"{", None),
         (b"[]", None),
         (b"{}", "model"),
