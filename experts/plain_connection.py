@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_call", "_draining", "_endpoint", "_framed", "_fresh_head", "_head_bytes", "_headers",
-        "_keep", "_parser", "_piece", "_raw", "_status", "_transport", "_unpack", "idle_since",
+        "_keep", "_parser", "_piece", "_pieces", "_raw", "_status", "_transport", "_unpack",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(self, endpoint: Owner) -> None:
@@ -121,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._call: PlainCall | None = None
         self._draining: asyncio.TimerHandle | None = None
+        self._pieces: list[bytes] = []
         self.idle_since = 0.0
         self._fresh()
 
@@ -183,18 +185,25 @@ class Connection(asyncio.Protocol):
                 self._whole(call, template.headers, body)
                 return
             self._piece, self._fresh_head = data, False
+        wrong = self._parsed(data)
+        self._pass_on()
+        if wrong is not None:
+            self._break(wrong)
+
+    def _parsed(self, data: bytes) -> str | None:
+        """Tell the parser; returns what is wrong with it, if anything is."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._break("offered another protocol")
+            return "offered another protocol"
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, _HeadTooLongError):
-                self._break(str(error.__context__))
-                return
+                return str(error.__context__)
             _log.exception("reading an answer of %s failed", self._endpoint.expert_id)
-            self._break("could not be read")
+            return "could not be read"
         except httptools.HttpParserError as error:
-            self._break(f"sent no HTTP: {error}")
+            return f"sent no HTTP: {error}"
+        return None
 
     def _whole(self, call: PlainCall, headers: Mapping[str, str], body: bytes) -> None:
         """An answer whose head was parsed before."""
@@ -255,6 +264,14 @@ class Connection(asyncio.Protocol):
             call.receiver.on_head(status, headers)
 
     def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+
+    def _pass_on(self) -> None:
+        """Hand over all that one read brought of a body: tokens come together when it is busy."""
+        if not self._pieces:
+            return
+        body = b"".join(self._pieces)
+        self._pieces.clear()
         if self._unpack is not None:
             body = self._unpacked(body)
         call = self._call
@@ -274,6 +291,7 @@ class Connection(asyncio.Protocol):
         return b""
 
     def on_message_complete(self) -> None:
+        self._pass_on()
         if self._status:
             self._complete()
         else:

@@ -31,11 +31,15 @@ class Heard:
     def __init__(self) -> None:
         self.status = 0
         self.headers: Mapping[str, str] = {}
-        self.body = b""
+        self.pieces: list[bytes] = []
         self.error: ExpertCallError | None = None
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
         self.ends = 0
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
     def on_whole(self, headers: Mapping[str, str], body: bytes) -> None:
         self.on_head(200, headers)
@@ -46,7 +50,7 @@ class Heard:
         self.status, self.headers = status, headers
 
     def on_data(self, data: bytes) -> None:
-        self.body += data
+        self.pieces.append(data)
         self.began.set()
 
     def on_end(self) -> None:
@@ -140,6 +144,17 @@ async def test_a_call_says_what_it_should_and_gets_the_answer() -> None:
     assert lines[0] == b"POST /v1/chat/completions HTTP/1.1"
     assert {b"authorization: Bearer k", b"traceparent: t", b"content-length: 7"} <= set(lines)
     assert body == b'{"a":1}'
+
+
+@pytest.mark.parametrize("rest", [b"0\r\n\r\n", b"not HTTP", b""])
+async def test_chunks_that_come_together_are_handed_over_together_whatever_follows(
+    rest: bytes,
+) -> None:
+    begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with serving(says(begun + b"1\r\na\r\n2\r\nbc\r\n" + rest, close=True)) as server:
+        heard = await asked(endpoint(server.url))
+    assert heard.pieces == [b"abc"]
+    assert (heard.error is None) is rest.startswith(b"0")
 
 
 async def test_a_connection_is_used_again_and_several_at_a_time_get_their_own() -> None:
