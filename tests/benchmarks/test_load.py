@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from benchmarks.gateways import SCENARIOS, Scenario, build
-from tests.journeys.test_serve import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 PACE = "first=2000us every=500us tokens=100"

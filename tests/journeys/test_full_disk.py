@@ -17,7 +17,8 @@ from experts.fake_provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
 from tests.contracts.test_ledger_away import calls_made, calls_on_record
-from tests.journeys.test_serve import answers, config_in, free_port
+from tests.journeys.test_serve import answers, config_in
+from tests.ports import free_port
 
 _MOUNT = ["unshare", "--map-root-user", "--mount"]
 

@@ -27,7 +27,8 @@ from gateway.ledger.tables import attempt, decision, request
 from gateway.ledger.verify import verify_ledger
 from tests.contracts.test_ledger_away import locked
 from tests.gateway.raw import until
-from tests.journeys.test_serve import answers, config_in, free_port
+from tests.journeys.test_serve import answers, config_in
+from tests.ports import free_port
 
 _KILLS = int(os.environ.get("POINTSMAN_KILLS", "20"))
 _CLIENTS = 6

@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 from experts.fake_provider import FakeProvider, Reply
-from tests.journeys.test_serve import answers, free_port
+from tests.journeys.test_serve import answers
+from tests.ports import free_port
 
 PLANTED = {
     "PROVIDER": "sk-planted-provider-aaaaAAAA1111",

@@ -23,7 +23,8 @@ import pytest
 
 from benchmarks.composition.rounds import learn, summary
 from experts.compose.rounds.grammar import fault_of
-from tests.journeys.test_serve import free_port, serving, verdict_in
+from tests.journeys.test_serve import serving, verdict_in
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 SEEDS = (0, 1, 2)

@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from experts.fake_provider import FakeProvider
-from tests.journeys.test_serve import answers, ask, config_in, free_port
+from tests.journeys.test_serve import answers, ask, config_in
+from tests.ports import free_port
 
 REQUESTS = re.compile(r"^pointsman_requests_total\{(.*)\} ([\d.]+)$", re.MULTILINE)
 
