@@ -103,7 +103,7 @@ def test_a_body_is_held_until_its_answer_is_complete(
 
 
 def test_a_body_of_nothing_but_lists_is_refused_for_what_it_would_become(served: Served) -> None:
-    body = chat()[:-1] + b',"metadata":[' + b"[]," * 100_000 + b"[]]}"
+    body = chat()[:-1] + b',"places":[' + b"[]," * 100_000 + b"[]]}"
     answer = served.client.post(CHAT, content=body)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "body_too_large"
@@ -132,7 +132,7 @@ def test_a_hold_is_given_back_once() -> None:
 
 
 def test_a_large_body_is_read_without_looking_for_garbage(served: Served) -> None:
-    body = chat()[:-1] + b',"metadata":[' + b"[]," * 60_000 + b"[]" + b" " * 300_000 + b"]}"
+    body = chat()[:-1] + b',"places":[' + b"[]," * 60_000 + b"[]" + b" " * 300_000 + b"]}"
     found: list[int] = []
 
     def seen(phase: str, info: dict[str, int]) -> None:
