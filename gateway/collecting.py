@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
@@ -19,6 +20,8 @@ from gateway.errors import ConfigError
 from gateway.ledger.export import CONFIDENCE, BookedAnswer
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
+_GIVEN_UP = 20
+"""Failures in a row after which a model is asked no more: each may take as long as an answer."""
 
 Pair = tuple[str, str]
 """A query id and whom it is put to."""
@@ -142,9 +145,13 @@ class Collector:
         self._kept = 0
         self._rows: list[dict[str, Any]] = []
         self._failures: list[str] = []
+        self._in_a_row = defaultdict[str, list[str]](list)
 
     async def collect(self, prompts: Sequence[Prompt], models: Sequence[str]) -> Collected:
-        """Ask every model every prompt, grade, send the grades as feedback."""
+        """Ask every model every prompt, grade, send the grades as feedback.
+
+        Who has failed too often in a row is left out of the rest, and each prompt says so.
+        """
         async with self._client() as client, anyio.create_task_group() as tasks:
             for model in models:
                 queue = iter(prompts)
@@ -190,6 +197,9 @@ class Collector:
         for prompt in queue:
             if (prompt.query_id, model) in self._known:
                 self._kept += 1
+            elif len(failed := self._in_a_row[model]) >= _GIVEN_UP:
+                why = f"not asked, since {len(failed)} calls in a row had failed: {failed[-1]}"
+                self._failures.append(f"{prompt.query_id} to {model}: {why}")
             else:
                 await self._try(client, model, prompt)
             self._on_answer(model)
@@ -197,9 +207,11 @@ class Collector:
     async def _try(self, client: httpx2.AsyncClient, model: str, prompt: Prompt) -> None:
         try:
             self._rows.append(await self._ask(client, model, prompt))
+            self._in_a_row[model].clear()
         except (httpx2.HTTPError, _RefusedError) as error:
             what = str(error) or type(error).__name__
             self._failures.append(f"{prompt.query_id} to {model}: {what}")
+            self._in_a_row[model].append(what)
 
     async def _ask(self, client: httpx2.AsyncClient, model: str, prompt: Prompt) -> dict[str, Any]:
         answer = await _post(client, "/v1/chat/completions", self._body(model, prompt))
