@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
@@ -92,7 +92,7 @@ def gated(seed: int = 0) -> list[Gated]:
         date = _Date(data, apart, rows)
         for name, strong in _STRONG.items():
             for what, splits in judged.items():
-                for way, ways in (("cascade", _Date.cascades), ("vote", _Date.votes)):
+                for way, ways in (("cascade", date.cascades), ("vote", date.votes)):
                     values_5N, chosen = _judged(date, splits, strong, ways)
                     held = np.concatenate([test for _, test in splits])
                     found.append(
@@ -123,6 +123,7 @@ class _Date:
         self.samples_NA = data.drafts.samples_NA[rows][:, columns]
         self.agreement_NA = data.drafts.agreement_NA[rows][:, columns]
         self.sample_mean_NA = data.drafts.sample_mean_NA[rows][:, columns]
+        self.cascades = cache(self._cascades)
 
     def sample(self, expert: str) -> Samples:
         """One answer of a prompt."""
@@ -143,7 +144,7 @@ class _Date:
         wrong_N = samples_N.astype(np.intp) - right_N
         return Prompted(right_N, wrong_N, top_N, self.call_usd_NA[:, column])
 
-    def cascades(self, strong: int) -> dict[str, Stopped]:
+    def _cascades(self, strong: int) -> dict[str, Stopped]:
         """The strong model where too few of a weak one's samples under all prompts agree."""
         found, last = {}, self.majority(_ALL[strong])
         for model in _WEAK:
@@ -176,7 +177,7 @@ class _Date:
         return found
 
 
-_Ways = Callable[[_Date, int], Mapping[str, Stopped]]
+_Ways = Callable[[int], Mapping[str, Stopped]]
 
 
 def _best(
@@ -208,7 +209,7 @@ def _judged(
     columns = [_ALL.index(expert) for expert in strong]
     for train, test in splits:
         best = columns[int(date.score_NA[train][:, columns].mean(axis=0).argmax())]
-        found, chosen = _best(date, ways(date, best), train, test, best)
+        found, chosen = _best(date, ways(best), train, test, best)
         values_5N[:3, test] = found.least_N, found.most_N, found.usd_N
         values_5N[3:, test] = date.score_NA[test, best], date.cost_NA[test, best]
     return values_5N, chosen
