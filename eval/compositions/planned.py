@@ -91,7 +91,7 @@ def fit_plan(
         same_NAA = same_answers(known.prompts, answers_NA, lambda _, answer: key(answer))
     encoded = encode_table(Recipe.read(estimator).encoder, known, seed)
     router = fit_router("before", estimator, known, seed=seed, encoded=encoded)
-    ante_NA = rehearsed(router, encoded, known, estimator, seed)
+    ante_NA, _ = rehearsed(router, encoded, known, estimator, seed)
     seen = Seen(ante_NA, graded.signal_NA, same_NAA)
     usd_NA, _ = expected_usd(known, known)
     rule = CascadeRouting.fit(known.experts, seen, known.score_NA, known.groups, rng, depth=depth)

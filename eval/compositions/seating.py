@@ -9,7 +9,7 @@ from itertools import product, starmap
 import numpy as np
 
 from eval.compositions.planned import Way
-from eval.compositions.world import answered_by_all, rehearsal
+from eval.compositions.world import answered_by_all, rehearsed
 from eval.errors import ComparisonError
 from eval.pool import with_experts
 from routers.estimators.folds import Rows, group_folds, others
@@ -85,7 +85,7 @@ def fit_seats(
     singles = with_experts(known, experts)
     encoded = encode_table(Recipe.read(estimator).encoder, singles, seed)
     router = fit_router("before", estimator, singles, seed=seed, encoded=encoded)
-    expected = rehearsal(router, encoded, singles, estimator, seed)
+    expected = rehearsed(router, encoded, singles, estimator, seed)
     places = {members: known.experts.index(name) for members, name in columns.items()}
     seating = _Seating(known, singles.experts, expected, places, seats or len(experts))
     trials = {

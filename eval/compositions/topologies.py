@@ -167,7 +167,7 @@ class _Decider:
         encoded = encode_table(Recipe.read(estimator).encoder, train, seed)
         router = fit_router("r", estimator, train, seed=seed, encoded=encoded)
         prices = fit_prices(train)
-        unseen_NA = rehearsed(router, encoded, train, estimator, seed)
+        unseen_NA, _ = rehearsed(router, encoded, train, estimator, seed)
         features = encoded.featurizer.transform(test.prompts)
         self.known, self.new = (
             make_batch(router, each.prompt_tokens_N, estimates, prices)

@@ -106,7 +106,8 @@ def make_world(
     with threadpool_limits(limits=1):
         encoded = encode_table(Recipe.read(estimator).encoder, table, seed)
         router = fit_router("before", estimator, table, seed=seed, encoded=encoded)
-        ante = rehearsed(router, encoded, table, estimator, seed), router.estimate(other.prompts)
+        unseen_NA, _ = rehearsed(router, encoded, table, estimator, seed)
+        ante = unseen_NA, router.estimate(other.prompts)
         rng = np.random.default_rng(seed)
         same: list[Floats | None] = []
         if drafts.has_answers and other_drafts.has_answers:
@@ -180,15 +181,8 @@ def answered_by_all(table: OutcomeTable, experts: Sequence[str]) -> tuple[Outcom
 
 def rehearsed(
     router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
-) -> Floats:
-    """Qualities expected of the training rows by fits that had not seen their group."""
-    return rehearsal(router, encoded, table, estimator, seed)[0]
-
-
-def rehearsal(
-    router: Router, encoded: Encoded, table: OutcomeTable, estimator: str, seed: int
 ) -> tuple[Floats, Floats]:
-    """The same with their standard errors."""
+    """Qualities, and their standard errors, by fits that had not seen the group of each row."""
     if isinstance(router.estimator, RehearsedEstimator):
         found = router.estimator.out_of_fold(table)
         return _known(found.quality_NA, table), found.stderr_NA
