@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx2
 import pytest
 
 from experts.engines import group_child
+from tests.ports import free_port
 
 _ROOT = Path(__file__).parent.parent.parent
 _START_S = 60
@@ -41,19 +41,10 @@ class Cluster:
     env: Mapping[str, str]
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Its workers can import this repository, tests included."""
-    if find_spec("ray") is None:
-        pytest.skip("the extra `ray` is not installed")
+    assert find_spec("ray"), "install the extra `ray`, as `make test-ray` does"
     port, dashboard_port, token = free_port(), free_port(), secrets.token_hex(32)
     env = {
         "PYTHONPATH": str(_ROOT),

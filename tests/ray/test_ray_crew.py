@@ -10,7 +10,8 @@ import pytest
 
 from eval.errors import CrewError
 from eval.ray_crew import Lost, RayCrew
-from tests.ray.conftest import Cluster, free_port
+from tests.ports import free_port
+from tests.ray.conftest import Cluster
 from tests.ray.pieces import add, die_once, fail
 
 pytestmark = pytest.mark.ray

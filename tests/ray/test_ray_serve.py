@@ -19,7 +19,8 @@ from experts.fake_provider import fake_provider
 from gateway.local_specs import engine_entries, spec_of
 from gateway.settings.root import Settings
 from tests.engine_rig import Rig, rigged
-from tests.ray.conftest import Cluster, free_port
+from tests.ports import free_port
+from tests.ray.conftest import Cluster
 
 pytestmark = pytest.mark.ray
 
