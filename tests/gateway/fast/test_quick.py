@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -32,8 +32,6 @@ from gateway.fast.quick import Quick
 from gateway.fast.whole import read_whole
 from gateway.ledger import tables
 from gateway.protocol import REFUSED
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Kind
 from routers.eligible import Constraints
 from routers.explicit import explicit_decision, usual_answer
 from routers.features import estimate_tokens
@@ -374,31 +372,3 @@ def test_what_most_answers_look_like_goes_through() -> None:
     found = read_answer(raw)
     assert found is not None
     assert (found.tokens, found.text, found.finish_reason) == ((10, 0, 0, 2, 0), "Hello", "stop")
-
-
-def lines(metrics: Metrics) -> Iterator[str]:
-    for line in anyio.run(metrics.text).decode().splitlines():
-        if line.startswith("pointsman"):
-            yield line
-
-
-def test_what_is_added_up_together_is_what_would_have_been_counted_one_by_one() -> None:
-    chance = np.random.default_rng(0)
-    together, apart = Metrics(), Metrics()
-    kind = Kind("openai.chat", "explicit", "explicit", "e", ("untrained",), "k")
-    for number in range(700):
-        # On the bounds of buckets too.
-        decide_s, call_s, total_s = chance.choice([0.0, 0.001, 0.005, 0.01, 0.3, 5.0, 500.0], 3)
-        tokens = (number, number % 3, 0, 2, 1)
-        seen = (decide_s, call_s, total_s, tokens, [None, 0, 1500][number % 3])
-        for metrics in (together, apart):
-            metrics.tally(kind).seen.append(seen)
-        apart.tally(kind).add_up()
-    one, other = sorted(lines(together)), sorted(lines(apart))
-    assert len(one) == len(other)
-    for left, right in zip(one, other, strict=True):
-        (name, value), (same, near) = left.rsplit(" ", 1), right.rsplit(" ", 1)
-        assert name == same
-        assert float(value) == pytest.approx(float(near)) or "loop_lag" in name
-    decided = apart.of_decision("explicit", "explicit", "e")[0].value
-    assert (decided, apart.unpriced.values[()], apart.free.values[()]) == (700, 234, 233)
