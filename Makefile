@@ -21,7 +21,7 @@ help:
 	@echo "make demo   the main job on this machine: real models answer, routers learn, a report compares"
 	@echo "make test   the tests; make test-slow: those that take long; make test-vllm: with a real vLLM server;"
 	@echo "            make test-ray: with a real Ray cluster"
-	@echo "make coverage  the same, and fails when less than 90 % of gateway/ was run"
+	@echo "make coverage  test and test-slow at once, and fails when less than 90 % of gateway/ was run"
 	@echo "make check  what CI runs: linters, types, import rules, tests, wheel"
 	@echo "make lock   write down every dependency with its hashes; make sbom lists them in dist/"
 	@echo "make serve  the endpoint on http://127.0.0.1:8000"
