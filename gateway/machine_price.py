@@ -19,8 +19,8 @@ from gateway.ids import now
 from gateway.ledger.database import existing
 from gateway.ledger.machine_time import calls_of
 from gateway.ledger.reprice import Which, reprice
-from gateway.settings.devices import placed_on
-from gateway.settings.local import AdapterExpert, PackagedExpert, VllmExpert
+from gateway.settings.devices import demands_of, placed_on
+from gateway.settings.local import AdapterExpert, PackagedExpert
 from gateway.settings.root import Settings
 
 _log = logging.getLogger(__name__)
@@ -142,12 +142,10 @@ def _on_devices(settings: Settings) -> list[tuple[list[str], dict[str, float]]]:
     turns = [name for name in settings.residency.experts if name in placed.seats]
     found = []
     always = placed.seats.keys() - turns
-    for entry in settings.experts:
-        # A server that is placed has its memory declared.
-        if isinstance(entry, VllmExpert) and entry.memory_gb and entry.id in always:
-            each_gb = entry.memory_gb / entry.tensor_parallel
-            shares = {one.device_id: each_gb / one.memory_gb for one in placed.seats[entry.id]}
-            found.append(([entry.id], shares))
+    for name, demand in demands_of(settings.experts).items():
+        if name in always:
+            seats = placed.seats[name]
+            found.append(([name], {one.device_id: demand.each_gb / one.memory_gb for one in seats}))
     if turns:
         # They may take less of all devices together than there is room on each.
         used = min(1.0, settings.residency.total_gb / sum(placed.turns.values()))

@@ -34,7 +34,7 @@ from gateway.settings.experts import (
     SingleSettings,
     UrlExpert,
 )
-from gateway.settings.local import AdapterExpert, PackagedExpert, RayExpert, VllmExpert
+from gateway.settings.local import InEngineSettings, PackagedExpert
 from gateway.settings.root import Settings
 
 
@@ -119,7 +119,7 @@ def _composed(settings: Settings, single: Mapping[str, Expert]) -> dict[str, Exp
 def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Expert:
     if isinstance(entry, PackagedExpert):
         return _packaged(entry, endpoints[entry.id])
-    if isinstance(entry, VllmExpert | AdapterExpert | RayExpert):
+    if isinstance(entry, InEngineSettings):
         return _in_engine(entry, common, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
         return CalculatorExpert(_calculator_card(entry.id))
@@ -210,9 +210,7 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
     return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
 
 
-def _in_engine(
-    entry: VllmExpert | AdapterExpert | RayExpert, common: Shared, endpoint: Endpoint
-) -> Expert:
+def _in_engine(entry: InEngineSettings, common: Shared, endpoint: Endpoint) -> Expert:
     return OpenAICompatibleExpert(
         _card(entry),
         endpoint.base_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -10,23 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from gateway.api import (
-    admin,
-    budgets,
-    catalog,
-    chat,
-    completions,
-    config,
-    embeddings,
-    feedback,
-    figures,
-    health,
-    keys,
-    messages,
-    reference,
-    responses,
-    roster,
-)
+from gateway.api.routes import OPERATOR, PUBLIC
 from gateway.ask import Wishes
 from gateway.cli.main import app
 from gateway.ledger import tables
@@ -135,11 +120,9 @@ def test_every_setting_is_documented(section: type[BaseModel]) -> None:
 def test_every_wish_and_route_is_documented() -> None:
     text = read("docs/http.md")
     assert [name for name in Wishes.model_fields if f"`{name}`" not in text] == []
-    public = (chat, messages, responses, completions, embeddings, catalog, feedback, health)
-    for module in (*public, admin, budgets, config, figures, keys, reference, roster):
-        for route in module.api.routes:
-            path = getattr(route, "path", "").replace(":path", "")
-            assert f"{path}`" in text, path
+    for route in chain.from_iterable(router.routes for router in (*PUBLIC, *OPERATOR)):
+        path = getattr(route, "path", "").replace(":path", "")
+        assert f"{path}`" in text, path
 
 
 def test_every_table_is_documented() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from experts.connecting import tls
+from experts.connecting import bearer, tls
 from experts.errors import EngineStartError
 
 MARK = "POINTSMAN_EXPERT"
@@ -80,9 +80,13 @@ class RayServeApi:
 
     def __init__(self, dashboard: str, token: str | None) -> None:
         self._dashboard = dashboard
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+        # A proxy from the environment has no business between us.
         self._client = httpx2.Client(
-            base_url=dashboard, headers=headers, timeout=_QUICK_S, trust_env=False, verify=tls()
+            base_url=dashboard,
+            headers=bearer(token),
+            timeout=_QUICK_S,
+            trust_env=False,
+            verify=tls(),
         )
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,6 +14,7 @@ from gateway.access.minting import DAY_S, Minted
 from gateway.api.body import parse_body
 from gateway.api.described.admin import KeyJson, Keys, MintedKey
 from gateway.api.described.operation import ADMIN, READS, described
+from gateway.api.json_answer import json_answer
 from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.settings.access import Grant
@@ -168,6 +168,7 @@ def _parsed(shape: type[F], raw: bytes) -> F:
 
 
 def _json(content: Any, status: int = 200) -> Response:
+    answer = json_answer(content, status)
     # A secret must not stay in a cache on the way.
-    headers = {"cache-control": "no-store"}
-    return Response(orjson.dumps(content), status, headers=headers, media_type="application/json")
+    answer.headers["cache-control"] = "no-store"
+    return answer

@@ -29,11 +29,11 @@ from gateway.errors import ApiError
 from gateway.listeners import check_operator, is_public
 from gateway.state import gateway_of
 
-_PUBLIC = tuple(
+PUBLIC = tuple(
     module.api
     for module in (chat, messages, responses, completions, embeddings, catalog, feedback, health)
 )
-_OPERATOR = tuple(
+OPERATOR = tuple(
     module.api for module in (admin, budgets, config, figures, keys, pages, reference, roster)
 )
 """Routes for the operator alone: not on a public listener, and not for pages of other sites."""
@@ -43,9 +43,9 @@ _LONGEST_PATH = 100
 
 def add_routes(app: FastAPI) -> None:
     """Every route there is."""
-    for router in _PUBLIC:
+    for router in PUBLIC:
         app.include_router(router)
-    for router in _OPERATOR:
+    for router in OPERATOR:
         app.include_router(router, dependencies=[Depends(_operator_only)])
 
 
@@ -55,7 +55,7 @@ def no_route(request: Request) -> ApiError:
     Where operators' routes are not served, they are no routes.
     """
     public = is_public(request, request.app.state.admin_port)
-    routers = _PUBLIC if public else (*_PUBLIC, *_OPERATOR)
+    routers = PUBLIC if public else (*PUBLIC, *OPERATOR)
     routes = [each for router in routers for each in router.routes if isinstance(each, Route)]
     path: str = request.scope["path"]
     asked = f"{request.method} {path[:_LONGEST_PATH]}"

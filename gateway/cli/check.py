@@ -16,7 +16,7 @@ from gateway.errors import ConfigError
 from gateway.pool import context_of, prices_of
 from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
-from gateway.settings.devices import placed_on
+from gateway.settings.devices import demands_of, placed_on
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError
 from gateway.settings.load import Configuration, load_configuration
@@ -86,11 +86,7 @@ def _summary(settings: Settings) -> dict[str, Any]:
 def _devices(settings: Settings) -> list[dict[str, Any]]:
     """Each device with what servers take of it, in GB: those always awake, and those in turns."""
     placed = placed_on(settings.devices, settings.experts, settings.residency)
-    takes = {
-        entry.id: entry.memory_gb / entry.tensor_parallel
-        for entry in settings.experts
-        if isinstance(entry, VllmExpert) and entry.memory_gb
-    }
+    takes = {name: demand.each_gb for name, demand in demands_of(settings.experts).items()}
     told = []
     for device in settings.devices:
         names = [name for name, seats in placed.seats.items() if device.device() in seats]

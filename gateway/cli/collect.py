@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +61,8 @@ def collect(
     tags = {"collection": collection or new_id("col")}
     if collection is None:
         say(f"to go on after a stop: --collection {tags['collection']}")
-    with _crew(ray) as crew, some_gateway(url, settings) as base:
+    workers = nullcontext() if ray is None else RayCrew(ray)
+    with workers as crew, some_gateway(url, settings) as base:
         booked = partial(_booked, settings, tags, asked, Collector(base, key=key))
         models = expert_ids(base, key) if experts == "all" else experts.split(",")
         gathered = gather(
@@ -86,15 +87,6 @@ def collect(
         say(f"written to {write_outcomes(gathered.rows, out)}")
     if gathered.failures:
         raise ConfigError(f"{len(gathered.failures)} calls failed; first: {gathered.failures[0]}")
-
-
-@contextmanager
-def _crew(ray: str | None) -> Iterator[RayCrew | None]:
-    if ray is None:
-        yield None
-        return
-    with RayCrew(ray) as crew:
-        yield crew
 
 
 def _booked(

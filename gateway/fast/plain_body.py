@@ -67,7 +67,7 @@ def read_plain(raw: bytes) -> Plain | None:
 def _are_right(body: dict[str, Any], max_tokens: Any) -> bool:
     if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
         return False
-    for name in body.keys() & KINDS.keys():
-        if body[name] is not None and not isinstance(body[name], KINDS[name][0]):
+    for name, value in body.items():
+        if name in KINDS and value is not None and not isinstance(value, KINDS[name][0]):
             return False
     return "stream_options" not in body or type(body["stream_options"]) is dict

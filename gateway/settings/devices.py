@@ -69,7 +69,7 @@ def placed_on(
     inventory = [one.device() for one in devices]
     if not inventory:
         return NOWHERE
-    sized = _sized(experts)
+    sized = demands_of(experts)
     always = [demand for name, demand in sized.items() if name not in residency.experts]
     if kept.turns:
         return Places(place(always, inventory, kept.seats, kept.turns), kept.turns)
@@ -84,8 +84,8 @@ def placed_on(
     return Places({**seats, **spread}, shared)
 
 
-def _sized(experts: Iterable[object]) -> dict[str, Demand]:
-    """Expert to what its server takes of devices."""
+def demands_of(experts: Iterable[object]) -> dict[str, Demand]:
+    """Expert to what its server takes of devices, of those that are placed."""
     return {
         each.id: Demand(
             each.id, each.memory_gb * each.replicas, each.tensor_parallel * each.replicas
@@ -97,7 +97,7 @@ def _sized(experts: Iterable[object]) -> dict[str, Demand]:
 
 def turns_memory(experts: Iterable[object], residency: ResidencySettings) -> dict[str, float]:
     """What each of those that take turns takes while awake, in GB."""
-    sized = _sized(experts)
+    sized = demands_of(experts)
     return {
         name: sized[name].memory_gb if name in sized else each.memory_gb or 0.0
         for name, each in residency.experts.items()
@@ -130,7 +130,7 @@ def _misfits(
     experts: Sequence[object], residency: ResidencySettings
 ) -> Iterator[tuple[Place, str]]:
     """What is amiss with what those that take turns take."""
-    sized = _sized(experts)
+    sized = demands_of(experts)
     for name, each in residency.experts.items():
         place = ("residency", "experts", name, "memory_gb")
         if name not in sized and each.memory_gb is None:

@@ -42,13 +42,23 @@ class PackagedExpert(Frozen):
         return data
 
 
-class VllmExpert(CalledSettings):
-    """A model in a vLLM server: one that the gateway runs, or one that runs already."""
+class InEngineSettings(CalledSettings):
+    """What the entry of any expert on vLLM or Ray may say."""
 
-    kind: Literal["vllm"]
     local: bool = True
     structured_output: bool = True
     prefill: bool = True
+
+    @property
+    def served_as(self) -> str:
+        """The model's name on the wire."""
+        return self.id
+
+
+class VllmExpert(InEngineSettings):
+    """A model in a vLLM server: one that the gateway runs, or one that runs already."""
+
+    kind: Literal["vllm"]
     model: str = ""
     """A folder, or a name that vLLM finds in its cache; the name there of a server that runs."""
     venv: str = ""
@@ -131,13 +141,10 @@ class VllmExpert(CalledSettings):
         return self
 
 
-class RayExpert(CalledSettings):
+class RayExpert(InEngineSettings):
     """A model in a Serve application that the gateway deploys on a Ray cluster."""
 
     kind: Literal["ray"]
-    local: bool = True
-    structured_output: bool = True
-    prefill: bool = True
     dashboard: str
     """The cluster's dashboard, where Serve's REST API is."""
     base_url: str
@@ -194,22 +201,14 @@ class RayExpert(CalledSettings):
         return self
 
 
-class AdapterExpert(CalledSettings):
+class AdapterExpert(InEngineSettings):
     """A LoRA adapter in the server of a `vllm` expert; `adapters` of that one is short for it."""
 
     kind: Literal["adapter"]
-    local: bool = True
-    structured_output: bool = True
-    prefill: bool = True
     engine: ExpertId
     """The `vllm` expert whose server it is loaded into."""
     path: str = Field(min_length=1)
     """Its folder."""
-
-    @property
-    def served_as(self) -> str:
-        """The model's name on the wire."""
-        return self.id
 
 
 EngineExpert = PackagedExpert | VllmExpert | RayExpert
