@@ -99,12 +99,8 @@ class AllExpertsFailedError(GatewayError):
         self.decision_id = decision_id
 
 
-def not_recorded(
-    *, hurried: bool, otherwise: str = "the ledger did not record the decision in time"
-) -> GatewayError:
-    """Why nobody was asked: the client gave no time for it (`hurried`), or the ledger is slow."""
-    if not hurried:
-        return LedgerError(otherwise)
+def too_hurried() -> ApiError:
+    """What is said of a request whose client gave no time to ask anybody."""
     return ApiError(
         504,
         "pointsman.max_latency_ms: was over before anybody could be asked",

@@ -26,7 +26,7 @@ from gateway.caching.cache import AnswerCache, Lookup, Replay
 from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.deciding import Decider
 from gateway.embedding.spaces import Spaces, embeds, searched
-from gateway.errors import api_error, not_recorded
+from gateway.errors import LedgerError, api_error, too_hurried
 from gateway.execution.execution import Execution
 from gateway.execution.traffic import Terms, Traffic
 from gateway.guards.chain import GuardChain, Guarded
@@ -183,7 +183,6 @@ class Service:
 
     def _execution(self, begun: Begun, ask: Ask, decision: Decision, booking: Booking) -> Execution:
         fallbacks = self._decider.fallbacks(ask, decision)
-        hurried = self.seconds(ask) < self._settings.limits.total_s
         wishes = ask.wishes
         caps = NO_CAPS if wishes.max_cost_usd is None else Caps(usd=wishes.max_cost_usd)
         terms = Terms(
@@ -192,7 +191,7 @@ class Service:
             wishes.session,
             fallbacks,
             begun.passed,
-            hurried,
+            self._hurried(ask),
             caps=caps,
             expects=self._decider.expects,
             privacy=self._decider.limits(ask, decision).privacy,
@@ -253,6 +252,10 @@ class Service:
             with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
                 return await step()
         except TimeoutError as error:
-            hurried = ask.wishes.max_latency_ms is not None
-            behind = "the ledger is behind; try again shortly"
-            raise not_recorded(hurried=hurried, otherwise=behind) from error
+            if self._hurried(ask):
+                raise too_hurried() from error
+            raise LedgerError("the ledger is behind; try again shortly") from error
+
+    def _hurried(self, ask: Ask) -> bool:
+        """Whether its client wants it sooner than everybody's."""
+        return self.seconds(ask) < self._settings.limits.total_s

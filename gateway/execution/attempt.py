@@ -24,7 +24,7 @@ from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from experts.replicas import Endpoint
 from experts.taxonomy import handling
 from gateway.booking import Attempt
-from gateway.errors import ApiError, not_recorded
+from gateway.errors import ApiError, LedgerError, too_hurried
 from gateway.execution.places import place
 from gateway.execution.purse import Purse
 from gateway.execution.reserve import Covered
@@ -167,7 +167,9 @@ class Attempts:
             with anyio.fail_after(self.left_s()):
                 return await self._booking.begin(card, None if parent is None else parent.attempt)
         except TimeoutError as error:
-            raise not_recorded(hurried=self.hurried) from error
+            if self.hurried:
+                raise too_hurried() from error
+            raise LedgerError("the ledger did not record the decision in time") from error
 
     async def _booked(
         self, expert: Expert, request: ChatRequest, watch: _Watch, attempt: Attempt

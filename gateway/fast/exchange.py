@@ -13,7 +13,7 @@ from experts.http_expert import HttpExpert
 from experts.plain_connection import PlainCall
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import NOT_SENT, Attempt, Booking, kept_of
-from gateway.errors import ApiError, LedgerError, api_error, not_recorded
+from gateway.errors import ApiError, LedgerError, api_error
 from gateway.execution.delivered import Delivered
 from gateway.execution.silence import Patience
 from gateway.fast.clock import Clock
@@ -192,8 +192,8 @@ class Exchange:
         if self._relay is not None:
             self._relay.late(what, waited_s)
         elif what == _RECORD:
-            hurried = self._admitted.ask.wishes.max_latency_ms is not None
-            self.shut_down(api_error(not_recorded(hurried=hurried)))
+            failure = LedgerError("the ledger did not record the decision in time")
+            self.shut_down(api_error(failure))
 
     def _done(self, status: int, kind: str | None, text: str) -> None:
         self._end()

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio
 import httpx2
 import orjson
 import pytest
 
 from experts.base import Expert
 from experts.fake_provider import FakeProvider, Reply, fake_provider
+from gateway.ledger.store import Ledger
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -65,6 +67,27 @@ def test_a_wish_for_haste_that_leaves_no_time_to_ask_is_the_clients_timeout(
     answer = served.ask(pointsman={"max_latency_ms": 1e-6})
     assert answer.status_code == 504, answer.text
     assert spare.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("wish_ms", "refused"),
+    [(50, (504, "deadline_exceeded")), (60_000, (503, "ledger_unavailable"))],
+    ids=["hurried", "not"],
+)
+def test_a_wish_for_haste_is_blamed_for_a_slow_ledger_only_if_it_bounds_the_time(
+    serve: Serve,
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+    wish_ms: int,
+    refused: tuple[int, str],
+) -> None:
+    async def slow(_ledger: Ledger) -> None:
+        await anyio.sleep_forever()
+
+    served = pair(serve, remote, DEAD, DEAD, limits={"total_s": 0.1})
+    monkeypatch.setattr(Ledger, "admit", slow)
+    answer = served.ask(pointsman={"max_latency_ms": wish_ms})
+    assert (answer.status_code, answer.json()["error"]["code"]) == refused
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
