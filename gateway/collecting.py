@@ -16,6 +16,7 @@ import orjson
 from eval.errors import GraderConfigError
 from eval.graders.base import Check
 from eval.graders.checks import grade, parse_check
+from experts.connecting import bearer
 from gateway.errors import ConfigError
 from gateway.ledger.export import CONFIDENCE, BookedAnswer
 
@@ -135,7 +136,7 @@ class Collector:
         logprobs: bool = False,
     ) -> None:
         self._url = url
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._headers = bearer(key)
         self._max_tokens = max_tokens
         self._concurrency = concurrency
         self._tags = dict(tags or {})

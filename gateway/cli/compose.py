@@ -43,7 +43,8 @@ def _group() -> None:
     """Compositions fitted to outcomes."""
 
 
-Data = Annotated[
+Data = Annotated[Path | None, typer.Option(help="Outcome table.")]
+Drafts = Annotated[
     Path | None, typer.Option(help="Outcome table with a column response, or agreement.")
 ]
 Members = Annotated[str, typer.Option(help="Whom it may ask: A,B,C.")]
@@ -53,7 +54,7 @@ PriceList = Annotated[Path | None, typer.Option(help="CSV of prices per model.")
 @commands.command()
 def fit(
     experts: Members,
-    data: Data = None,
+    data: Drafts = None,
     ledger: FromLedger = None,
     tag: Tags = None,
     budget_usd: Annotated[
