@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,8 @@ WAITING, HEAD, BODY, ANSWER, REFUSED = range(5)
 _OFFER = (b"upgrade", b"connection", b"http2-settings")
 _BODY_BYTES_PER_S = 64 * 1024
 _MAX_PIPELINED = 16
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*")
+"""Every character that a URL may have in its host and port."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -150,8 +153,20 @@ class PatientProtocol(HttpToolsProtocol):
             self._refusal = ApiError(400, "too many requests were sent without awaiting answers")
         if self.parser.get_method() == b"CONNECT":
             self._refusal = ApiError(400, "this is no proxy", code="bad_http")
+        self._check_host()
         if self._refusal is not None:
             raise self._refusal
+
+    def _check_host(self) -> None:
+        """RFC 9112 3.2: one that every proxy before us reads in the same way."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        # HTTP/1.0 knows no hosts.
+        if not hosts and self.parser.get_http_version() == "1.1":
+            self._refusal = ApiError(400, "there is no `Host` header", code="bad_http")
+        elif len(hosts) > 1:
+            self._refusal = ApiError(400, "there are several `Host` headers", code="bad_http")
+        elif hosts and not _HOST.fullmatch(hosts[0]):
+            self._refusal = ApiError(400, "the `Host` header names no host", code="bad_http")
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

@@ -130,10 +130,62 @@ def test_no_header_of_proxies_opens_a_route(served: Served, name: str) -> None:
         assert client.status() == 401
 
 
-def test_a_second_host_opens_nothing_either(served: Served) -> None:
+@pytest.mark.parametrize(
+    "hosts",
+    [[], ["127.0.0.1"] * 2, ["127.0.0.1", "x/health/live?"], ["x y"], ["x/y"], ["x@y"], ["x\xe9"]],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [CHAT, "/health/live"])
+def test_a_request_has_one_host_that_could_be_one(
+    served: Served, path: str, hosts: list[str]
+) -> None:
+    """On the fast path, behind a request whose head is remembered, and on the ordinary one."""
+    lines = [f"POST {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), KEYED, LENGTH, "", ""]
     with line(served.url) as client:
-        client.send(post(BODY, "host: 127.0.0.1/health/live?"))
-        assert client.status() in (400, 401)
+        client.send(post(BODY, KEYED))
+        assert client.status() == 200
+        client.send("\r\n".join(lines).encode("latin-1") + BODY)
+        assert client.error() == (400, "bad_http")
+        assert client.closed()
+
+
+@pytest.mark.parametrize("host", ["", "[::1]:8000", "a_b.example:80", "xn--bcher-kva.example"])
+def test_every_host_that_could_be_one_is_heard(served: Served, host: str) -> None:
+    lines = [f"POST {CHAT} HTTP/1.1", f"host: {host}", KEYED, LENGTH, "", ""]
+    with line(served.url) as client:
+        for _ in range(2):
+            client.send("\r\n".join(lines).encode() + BODY)
+            assert client.status() == 200
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "POST {path} HTTP/1.1\nhost: x\n{key}\n{length}\n\n",
+        "POST {path} HTTP/1.1\r\nhost: x\n{key}\r\n{length}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\n\n",
+        "POST {path} HTTP/1.1\rhost: x\r{key}\r{length}\r\r",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx: a\rb\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx: a\r\n b\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx: a\r\n\tb: c\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx\0: a\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx: \0\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\n{length}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\n: a\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{key}\r\n{length}\r\nx\r\n\r\n",
+    ],
+)
+def test_line_ends_and_characters_that_proxies_read_otherwise(
+    served: Served, request_: str, path: str
+) -> None:
+    head_ = request_.format(path=path, key=KEYED, length=LENGTH).encode()
+    with line(served.url) as client:
+        client.send(post(BODY, KEYED))
+        assert client.status() == 200
+        client.send(head_ + BODY)
+        assert client.error() == (400, "bad_http")
+        assert client.closed()
 
 
 def test_http_1_0_is_answered_and_closed(served: Served) -> None:
