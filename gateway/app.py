@@ -32,7 +32,7 @@ from gateway.residency.line import Line
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.state import Gateway, gateway_of
-from gateway.telemetry.request_id import HEADER, RequestIds, request_id_of
+from gateway.telemetry.request_id import HEADER, OF_ANTHROPIC, RequestIds, request_id_of
 from gateway.watching import reload_on_hangup, watch_keys, watch_routers
 from gateway.wiring import rebuild_gateway
 from routers.errors import RoutingError
@@ -86,7 +86,7 @@ def create_app(
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(ClientLeftError, _left_response)
     app.add_exception_handler(Exception, _crash_response)
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, of_anthropic=speaks_anthropic)
     app.add_middleware(OneGateway)
     return app
 
@@ -150,8 +150,9 @@ def _first(gateway: Gateway, origin: Origin | None) -> Snapshot:
 async def _error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = _framework_error(request, error)
-    front = MESSAGES if speaks_anthropic(request) else CHAT
-    return failed(front, gateway_of(request).telemetry.clean(api_error(error)))
+    front = MESSAGES if speaks_anthropic(request.scope) else CHAT
+    failure = gateway_of(request).telemetry.clean(api_error(error))
+    return failed(front, failure, request_id_of(request.scope))
 
 
 def _framework_error(request: Request, error: HTTPException) -> ApiError:
@@ -178,4 +179,6 @@ async def _crash_response(request: Request, error: Exception) -> Response:
     """A fault of ours, answered beyond the reach of the middleware that adds request ids."""
     response = await _error_response(request, error)
     response.headers[HEADER] = request_id_of(request.scope)
+    if speaks_anthropic(request.scope):
+        response.headers[OF_ANTHROPIC] = request_id_of(request.scope)
     return response

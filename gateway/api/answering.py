@@ -67,7 +67,7 @@ async def answered(
         failure.headers = {**_failed_headers(trip, failure), **failure.headers}
         _log_fault(error, trip.request_id)
         trip.end(failure.status, failure.code or failure.type)
-        response = failed(front, failure)
+        response = failed(front, failure, trip.request_id)
     response.headers["server-timing"] = trip.server_timing()
     return response
 
@@ -78,12 +78,12 @@ def _log_fault(error: Exception, name: str) -> None:
         _log.error("request %s failed", name, exc_info=error)
 
 
-def failed(front: Front, failure: ApiError) -> Response:
+def failed(front: Front, failure: ApiError, request_id: str) -> Response:
     """An error as `front` writes it."""
     if failure.status >= 500:
         _log.warning("answered %d: %s", failure.status, failure.message)
     return Response(
-        front.error(failure),
+        front.error(failure, request_id),
         failure.status,
         headers=failure.headers,
         media_type="application/json",

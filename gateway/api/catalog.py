@@ -24,7 +24,7 @@ async def list_models(request: Request) -> Response:
     names = gateway.decider.names.open_to(gateway.keyring.check(request))
     data = [_model(gateway, name) for name in names]
     body: dict[str, Any] = {"object": "list", "data": data}
-    if speaks_anthropic(request):
+    if speaks_anthropic(request.scope):
         data = [_for_anthropic(gateway, model) for model in data]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
         body = {"data": data, "has_more": False, **ends}
@@ -38,7 +38,7 @@ async def get_model(request: Request, name: str) -> Response:
     if name not in gateway.decider.names.open_to(gateway.keyring.check(request)):
         raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
     model = _model(gateway, name)
-    if speaks_anthropic(request):
+    if speaks_anthropic(request.scope):
         model = _for_anthropic(gateway, model)
     return json_answer(model)
 

@@ -39,7 +39,7 @@ class ChatFront:
     def writer(self, ask: Ask, envelope: Envelope) -> ChunkWriter:
         return ChunkWriter(envelope, include_usage=wants_usage(ask.body))
 
-    def error(self, failure: ApiError) -> bytes:
+    def error(self, failure: ApiError, request_id: str) -> bytes:
         return orjson.dumps(failure.body())
 
 

@@ -52,7 +52,7 @@ class CompletionsFront:
     def writer(self, ask: Ask, envelope: Envelope) -> TextWriter:
         return TextWriter(envelope, include_usage=wants_usage(ask.body))
 
-    def error(self, failure: ApiError) -> bytes:
+    def error(self, failure: ApiError, request_id: str) -> bytes:
         return orjson.dumps(failure.body())
 
 

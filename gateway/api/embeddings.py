@@ -65,7 +65,7 @@ class EmbeddingsFront:
     def writer(self, ask: Ask, envelope: Envelope) -> Writer:
         raise fault("stream", "embeddings are not streamed")
 
-    def error(self, failure: ApiError) -> bytes:
+    def error(self, failure: ApiError, request_id: str) -> bytes:
         return orjson.dumps(failure.body())
 
 

@@ -63,6 +63,6 @@ class Front(Protocol):
         """A new writer for one streamed answer."""
         ...
 
-    def error(self, failure: ApiError) -> bytes:
-        """The body of an answer that failed."""
+    def error(self, failure: ApiError, request_id: str) -> bytes:
+        """The body of an answer that failed; `request_id` is the request's, decided or not."""
         ...

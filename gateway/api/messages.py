@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import anyio
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import Scope
 
 from experts.anthropic import AnthropicExpert
 from experts.anthropic_turns import WIRE
@@ -34,10 +35,12 @@ from routers.features import estimate_tokens
 api = APIRouter()
 
 
-def speaks_anthropic(request: Request) -> bool:
+def speaks_anthropic(scope: Scope) -> bool:
     """Whether errors must be in Anthropic's shape; its clients send their version everywhere."""
-    path: str = request.scope["path"]
-    return path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    path: str = scope["path"]
+    return path.startswith("/v1/messages") or any(
+        name == b"anthropic-version" for name, _ in scope["headers"]
+    )
 
 
 class MessagesFront:
@@ -54,8 +57,9 @@ class MessagesFront:
     def writer(self, ask: Ask, envelope: Envelope) -> MessageWriter:
         return MessageWriter(envelope)
 
-    def error(self, failure: ApiError) -> bytes:
-        return orjson.dumps(error_json(failure))
+    def error(self, failure: ApiError, request_id: str) -> bytes:
+        decided = failure.headers.get("x-pointsman-decision-id")
+        return orjson.dumps(error_json(failure, decided or request_id))
 
 
 MESSAGES = MessagesFront()
@@ -74,12 +78,7 @@ MESSAGES = MessagesFront()
 )
 async def messages(request: Request) -> Response:
     """Answer a conversation, streamed or whole."""
-    response = await respond(MESSAGES, request)
-    decision_id = response.headers.get("x-pointsman-decision-id")
-    if decision_id:
-        # Where Anthropic's SDKs look for the name of a request.
-        response.headers["request-id"] = decision_id
-    return response
+    return await respond(MESSAGES, request)
 
 
 @api.post(

@@ -67,14 +67,14 @@ def message_json(envelope: Envelope, completion: Completion, usage: Usage) -> by
     return orjson.dumps(body)
 
 
-def error_json(failure: ApiError) -> dict[str, Any]:
-    """Anthropic's error body; the request's id is that of the decision, if it came to one."""
+def error_json(failure: ApiError, request_id: str) -> dict[str, Any]:
+    """Anthropic's error body; `request_id` is the decision's id, if it came to one."""
     kind = _TYPES.get(failure.status, "api_error" if failure.status >= 500 else None)
     error = {"type": kind or "invalid_request_error", "message": failure.message}
     return {
         "type": "error",
         "error": {**error, "code": failure.code, "param": failure.param},
-        "request_id": failure.headers.get("x-pointsman-decision-id"),
+        "request_id": request_id,
     }
 
 
@@ -111,7 +111,7 @@ class MessageWriter:
 
     def fail(self, failure: ApiError) -> Iterator[bytes]:
         """An error event, and no `message_stop`."""
-        yield sse(error_json(failure))
+        yield sse(error_json(failure, self._envelope.decision_id))
 
     def _begin(self) -> Iterator[bytes]:
         if self._begun:

@@ -79,7 +79,7 @@ class ResponsesFront:
     def whole(self, ask: Ask, envelope: Envelope, completion: Completion, usage: Usage) -> bytes:
         return orjson.dumps(self.writer(ask, envelope).whole(completion, usage))
 
-    def error(self, failure: ApiError) -> bytes:
+    def error(self, failure: ApiError, request_id: str) -> bytes:
         return orjson.dumps(failure.body())
 
     async def keep(

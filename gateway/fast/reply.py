@@ -148,6 +148,6 @@ class Reply:
 def refused(client: Client, failure: ApiError, trip: Trip) -> None:
     """An error in place of an answer, and nothing more over this connection."""
     headers = {**failure.headers, "server-timing": trip.server_timing(), HEADER: trip.request_id}
-    defaults, body = client.default_headers(), CHAT.error(failure)
+    defaults, body = client.default_headers(), CHAT.error(failure, trip.request_id)
     client.send(heads.error(defaults, failure.status, heads.lines(headers), body))
     client.answered(last=True)

@@ -96,7 +96,7 @@ class AnthropicErrorJson(Open):
 
     type: Literal["error"]
     error: AnthropicFault
-    request_id: str | None
+    request_id: str
 
 
 class Parameter(NamedTuple):

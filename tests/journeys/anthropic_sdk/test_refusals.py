@@ -32,6 +32,42 @@ def test_errors_are_the_sdks_own(client: anthropic.Anthropic, served: Any) -> No
     assert no_model.value.body["type"] == "error"  # type: ignore[index]
 
 
+def _no_key(served: Any, client: anthropic.Anthropic) -> Any:
+    return anthropic.Anthropic(base_url=served.url, api_key="wrong", max_retries=0).messages.create(
+        model="small", max_tokens=9, messages=ASK
+    )
+
+
+BEFORE_A_DECISION: dict[str, Any] = {
+    "no key": _no_key,
+    "no model": lambda _, client: client.messages.create(
+        model="nobody", max_tokens=9, messages=ASK
+    ),
+    "bad body": lambda _, client: client.messages.create(model="auto", max_tokens=9, messages=[]),
+    "count": lambda _, client: client.messages.count_tokens(model="auto", messages=[]),
+    "models": lambda _, client: client.models.retrieve("nobody"),
+    "no route": lambda _, client: client.messages.batches.list(),
+}
+
+
+@pytest.mark.parametrize("case", list(BEFORE_A_DECISION))
+def test_errors_before_a_decision_have_the_requests_own_id(
+    client: anthropic.Anthropic, served: Any, case: str
+) -> None:
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        BEFORE_A_DECISION[case](served, client)
+    body: Any = caught.value.body
+    assert caught.value.request_id == body["request_id"]
+    assert caught.value.response.headers.get_list("request-id") == [body["request_id"]]
+    assert caught.value.response.headers["x-request-id"] == body["request_id"]
+
+
+def test_answers_without_a_decision_have_one_too(client: anthropic.Anthropic) -> None:
+    count = client.messages.with_raw_response.count_tokens(model="small", messages=ASK)
+    for answer in (count, client.models.with_raw_response.list()):
+        assert answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
 @pytest.mark.parametrize(
     ("status", "error", "raised", "code"),
     [
@@ -57,6 +93,7 @@ def test_refusals_of_the_provider(
     body: Any = caught.value.body
     assert body["error"]["code"] == code
     assert body["request_id"] == caught.value.request_id
+    assert body["request_id"] == caught.value.response.headers["x-pointsman-decision-id"]
     if status == 429:
         assert int(caught.value.response.headers["retry-after"]) >= 7
 
@@ -69,8 +106,11 @@ def test_a_broken_stream_raises_in_the_sdk(
         error={"type": "overloaded_error", "message": "Overloaded"}, **broken
     )
     stream = client.messages.create(model="claude", max_tokens=9, messages=ASK, stream=True)
-    with pytest.raises(anthropic.APIError):
+    with pytest.raises(anthropic.APIError) as caught:
         list(stream)
+    body: Any = caught.value.body
+    assert body["request_id"] == stream.response.headers["request-id"]
+    assert body["request_id"] == stream.response.headers["x-pointsman-decision-id"]
 
 
 def test_an_unsigned_thought_of_another_expert_is_not_sent_to_anthropic(
