@@ -22,8 +22,8 @@ import uvicorn
 from rich.console import Console
 from uvicorn.server import ServerState
 
-from experts.http_expert import HttpExpert
-from experts.plain_connection import Connection
+from experts.http.expert import HttpExpert
+from experts.http.plain_connection import Connection
 from gateway.app import create_app
 from gateway.fast.protocol import FastProtocol
 from gateway.patience import ConnectionLimits

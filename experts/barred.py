@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from experts.addresses import is_public
 from experts.cards import ExpertCard
+from experts.http.addresses import is_public
 from experts.messages import ChatRequest, Message
 
 POWERFUL_PARAMS = frozenset(

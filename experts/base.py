@@ -13,8 +13,8 @@ from math import inf
 from typing import Protocol
 
 from experts.cards import NANO_PER_USD, ExpertCard
+from experts.http.replicas import Endpoint, Lease
 from experts.messages import ChatRequest, Event, Json, Usage
-from experts.replicas import Endpoint, Lease
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from experts.connecting import prepare
 from experts.errors import ExpertError
+from experts.http.connecting import prepare
 from gateway.access.gate import Gate
 from gateway.api.answering import failed
 from gateway.api.chat import CHAT

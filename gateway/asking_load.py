@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import anyio
 import httpx2
 
-from experts.connecting import bearer, tls
 from experts.engines.load import EngineLoad, read_load
-from experts.http_expert import HttpExpert
-from experts.replicas import Endpoint
+from experts.http.connecting import bearer, tls
+from experts.http.expert import HttpExpert
+from experts.http.replicas import Endpoint
 from gateway.reload.snapshots import Snapshots
 from gateway.settings.base import secret
 from gateway.settings.experts import UrlExpert

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experts.errors import ExpertCallError
-from experts.replicas import Endpoint
+from experts.http.replicas import Endpoint
 from gateway.access.passes import Pass
 from gateway.api.front import Writer
 from gateway.ask import Ask

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.util import find_spec
 
-from experts.packaged import PACKAGED
+from experts.weights.packaged import PACKAGED
 from gateway.access.sharing import check_sharing
 from gateway.errors import ConfigError
 from gateway.ledger.database import parse_database_url

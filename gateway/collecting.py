@@ -16,7 +16,7 @@ import orjson
 from eval.errors import GraderConfigError
 from eval.graders.base import Check
 from eval.graders.checks import grade, parse_check
-from experts.connecting import bearer
+from experts.http.connecting import bearer
 from gateway.errors import ConfigError
 from gateway.ledger.export import CONFIDENCE, BookedAnswer
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from experts.calculator import CalculatorExpert
+from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard
 from experts.compose.cards import Share
 from experts.compose.deferral.agreement import Agreement

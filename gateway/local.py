@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from experts.engines.base import EngineSpec
 from experts.engines.keeper import Listener
 from experts.engines.llama import LlamaSpec
+from experts.engines.nvml import check_devices
 from experts.engines.states import ENDED, EngineState
 from experts.engines.supervisor import Supervisor
 from experts.errors import EngineMoveError, EngineStartError, ExpertConfigError
-from experts.nvml import check_devices
 from experts.pricing import Rates, load_rates, measure_rates, save_rates
 from gateway.errors import ConfigError
 from gateway.local_specs import adapters_of, engine_entries, spec_of

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from experts.engines.base import EngineSpec
 from experts.engines.llama import LlamaSpec
+from experts.engines.placement import Device, Placement
 from experts.engines.ray_serve import RaySpec
 from experts.engines.vllm import VllmSpec
-from experts.packaged import PACKAGED, packaged_model
-from experts.placement import Device, Placement
+from experts.weights.packaged import PACKAGED, packaged_model
 from gateway.settings.base import secret
 from gateway.settings.devices import placed_on
 from gateway.settings.local import (

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from eval.errors import ComparisonError
 from eval.fleet.machine import machine_prices
 from experts.cards import NANO_PER_USD
-from experts.nvml import read_devices
+from experts.engines.nvml import read_devices
 from gateway.errors import ConfigError
 from gateway.ids import now
 from gateway.ledger.database import existing

@@ -10,17 +10,17 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from experts.anthropic import AnthropicExpert
-from experts.anthropic_wire import Habits
 from experts.base import Expert
-from experts.calculator import CalculatorExpert
+from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from experts.embedder import EmbedderExpert
-from experts.http_expert import HttpOptions
-from experts.openai_compatible import OpenAICompatibleExpert
-from experts.packaged import PACKAGED
+from experts.http.anthropic import AnthropicExpert
+from experts.http.expert import HttpOptions
+from experts.http.openai_compatible import OpenAICompatibleExpert
 from experts.pricing import catalogue_context, catalogue_prices, prices_from_rates
 from experts.tiers import with_egress
+from experts.weights.packaged import PACKAGED
+from experts.wire.anthropic import Habits
 from gateway.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings

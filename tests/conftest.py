@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, fake_provider
-from experts.openai_compatible import OpenAICompatibleExpert
+from experts.fakes.provider import FakeProvider, fake_provider
+from experts.http.openai_compatible import OpenAICompatibleExpert
 from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader

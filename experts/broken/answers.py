@@ -8,7 +8,7 @@ import re
 import orjson
 
 from experts.broken.scene import EVENTS, JSON, Acts, Scene, fault, healthy
-from experts.fake_http import LAST_CHUNK, Then, chunk, head
+from experts.fakes.server import LAST_CHUNK, Then, chunk, head
 
 
 @fault

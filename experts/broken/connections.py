@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from experts.broken.scene import Acts, Scene, fault, healthy
-from experts.fake_http import LAST_CHUNK, Then, chunk
+from experts.fakes.server import LAST_CHUNK, Then, chunk
 
 SHORT_S, LONG_S = 0.15, 3600.0
 _HUGE_BYTES = 400_000

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager
 
 from experts.broken import answers, connections, refusals, streams  # noqa: F401 - fill FAULTS
 from experts.broken.scene import FAULTS, Scene, healthy
-from experts.fake_anthropic import Message
-from experts.fake_http import Act, Asked, FakeServer, event, serving
-from experts.fake_provider import Reply
+from experts.fakes.anthropic import Message
+from experts.fakes.provider import Reply
+from experts.fakes.server import Act, Asked, FakeServer, event, serving
 
 TEXT = "Grüße aus Köln: 你好 🙂 und fertig"
 WORDS = len(TEXT.split())

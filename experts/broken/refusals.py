@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from experts.broken.scene import FAULTS, JSON, Acts, Fault, Scene, fault, healthy
-from experts.fake_http import Then, chunk, head, whole
+from experts.fakes.server import Then, chunk, head, whole
 
 PAUSE_S = 0.4
 """How long a rate-limited client is told to wait, where it is told in milliseconds."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from experts.fake_http import LAST_CHUNK, Act, Asked, chunk, head
+from experts.fakes.server import LAST_CHUNK, Act, Asked, chunk, head
 
 EVENTS = "text/event-stream"
 JSON = "application/json"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 
 from experts.broken.scene import Acts, Fault, Scene, fault, healthy
-from experts.fake_http import LAST_CHUNK, Then, chunk, event
+from experts.fakes.server import LAST_CHUNK, Then, chunk, event
 
 Pieces = Iterator[bytes]
 

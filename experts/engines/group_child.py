@@ -2,7 +2,7 @@
 
 A server with processes of its own may leave them behind when it is killed, or when whoever started
 it is. So this stands between: it ends the command's whole process group when the command ends,
-when told to (SIGTERM), and when our parent is gone, see `experts.parent`. For Linux.
+when told to (SIGTERM), and when our parent is gone, see `experts.engines.parent`. For Linux.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
-from experts.parent import stop_with_parent
+from experts.engines.parent import stop_with_parent
 
 GRACE_S = 10.0
 """How long the command may take to end by itself when it is told to."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx2
 
-from experts.connecting import tls
 from experts.engines.load import EngineLoad, read_load
 from experts.engines.process import ServerProcess
 from experts.engines.readiness import await_token
 from experts.errors import EngineMoveError
+from experts.http.connecting import tls
 
 _CHILD = Path(__file__).with_name("llama_child.py")
 _LOAD_TIMEOUT_S = 2.0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from experts.parent import stop_with_parent
+from experts.engines.parent import stop_with_parent
 
 INSTALL_HINT = "pip install 'pointsman[local]'"
 

@@ -20,7 +20,7 @@ class ServerProcess:
     """A child process that is started again and again, with one log file and one port.
 
     The port is reserved when this is made and stays the same over restarts, so that clients need
-    not be told. The child must end when its standard input does, see `experts.parent`.
+    not be told. The child must end when its standard input does, see `experts.engines.parent`.
 
     Args:
         name: Whose it is; the log file is named after it.

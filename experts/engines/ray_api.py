@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 
-from experts.connecting import bearer, tls
 from experts.errors import EngineStartError
+from experts.http.connecting import bearer, tls
 
 MARK = "POINTSMAN_EXPERT"
 """The environment variable of an application that says whose it is."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 
-from experts.connecting import bearer, tls
 from experts.engines.load import EngineLoad, read_load
 from experts.errors import EngineMoveError, EngineStartError
+from experts.http.connecting import bearer, tls
 
 OLDEST = (0, 22)
 """Older servers let anybody in who sends a crafted Host header (CVE-2026-48746)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from experts.anthropic_turns import WIRE
 from experts.messages import Json, Message, Source
+from experts.wire.anthropic_turns import WIRE
 from gateway.api.body import fault
 
 Parts = tuple[Json, ...]

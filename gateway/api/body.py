@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from experts.depth import load_json
 from experts.params import KNOWN_PARAMS
+from experts.wire.depth import load_json
 from gateway.errors import ApiError
 
 # Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a

@@ -7,7 +7,7 @@ from itertools import chain, count
 from typing import Any
 
 from experts.messages import ChatRequest, Message, Source
-from experts.openai_wire import CHAT_WIRE
+from experts.wire.openai import CHAT_WIRE
 from gateway.access.keys import Key
 from gateway.api.body import fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes

@@ -9,10 +9,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.types import Scope
 
-from experts.anthropic import AnthropicExpert
-from experts.anthropic_turns import WIRE
 from experts.errors import ExpertNotFoundError, ExpertTimeoutError
+from experts.http.anthropic import AnthropicExpert
 from experts.messages import Completion, Usage
+from experts.wire.anthropic_turns import WIRE
 from gateway.access.keys import Key
 from gateway.api.answering import off_the_loop, respond
 from gateway.api.body import parse_body

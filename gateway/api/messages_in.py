@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from experts.anthropic_turns import WIRE
 from experts.messages import ChatRequest, Message, Source
+from experts.wire.anthropic_turns import WIRE
 from gateway.access.keys import Key
 from gateway.api.blocks_in import messages_of, parts_of
 from gateway.api.body import fault, model_and_stream, refuse_operator_fields

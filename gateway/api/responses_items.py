@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from experts.depth import load_json
 from experts.messages import Json, Message
+from experts.wire.depth import load_json
 from gateway.api.body import fault
 
 Item = Json

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from experts.base import Expert
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
 from gateway.api.described.admin import ExpertMoved, ExpertStates
 from gateway.api.described.operation import ADMIN, described
 from gateway.api.json_answer import json_answer

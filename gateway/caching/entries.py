@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from experts.kept_json import kept_json
 from experts.messages import Delta, Event, Finish, Usage
+from experts.wire.kept_json import kept_json
 
 _OVERHEAD_BYTES = 1_000
 _KINDS: dict[str, type[Delta | Finish | Usage]] = {

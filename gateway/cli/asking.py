@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 
-from experts.connecting import bearer
+from experts.http.connecting import bearer
 from gateway.errors import GatewayError
 
 

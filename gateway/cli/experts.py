@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 from experts.cards import Prices
-from experts.finetune import PREFERENCES, SFT, TuneRules, read_examples
-from experts.finetune import tune as tune_adapter
+from experts.weights.finetune import PREFERENCES, SFT, TuneRules, read_examples
+from experts.weights.finetune import tune as tune_adapter
 from gateway.cli import engines
 from gateway.cli.console import out, show_json, show_table
 from gateway.cli.graded import ledger_outcomes, parse_tags

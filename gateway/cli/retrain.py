@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experts.parent import stop_with_parent
+from experts.engines.parent import stop_with_parent
 from gateway.cli.console import out, say, show_json
 from gateway.cli.options import AsJson, Config
 from gateway.ledger.database import opened

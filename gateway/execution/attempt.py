@@ -10,7 +10,6 @@ from typing import Protocol
 import anyio
 
 from experts.base import Below, Call, Expert
-from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import (
     ExpertCallError,
@@ -19,9 +18,10 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnsupportedError,
 )
-from experts.http_expert import HttpExpert
+from experts.http.breaker import State
+from experts.http.expert import HttpExpert
+from experts.http.replicas import Endpoint
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
-from experts.replicas import Endpoint
 from experts.taxonomy import handling
 from gateway.booking import Attempt
 from gateway.errors import ApiError, LedgerError, too_hurried

@@ -9,15 +9,15 @@ from contextlib import aclosing
 import anyio
 
 from experts.base import Expert
-from experts.breaker import State
 from experts.errors import (
     ExpertCallError,
     ExpertOutOfServiceError,
     ExpertRejectedError,
     ExpertTimeoutError,
 )
+from experts.http.breaker import State
+from experts.http.replicas import Endpoint
 from experts.messages import ChatRequest, Event, Usage
-from experts.replicas import Endpoint
 from gateway.booking import Booking
 from gateway.errors import AllExpertsFailedError, LedgerError
 from gateway.execution.attempt import Attempts

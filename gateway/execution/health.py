@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from experts.breaker import Breaker, BreakerRules, State
 from experts.errors import ExpertCallError, ExpertRateLimitedError
+from experts.http.breaker import Breaker, BreakerRules, State
 from experts.taxonomy import PAUSING, handling
 from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 

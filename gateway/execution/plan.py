@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import ExpertCallError
+from experts.http.breaker import State
 from experts.taxonomy import handling
 from gateway.execution.traffic import Traffic
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experts.messages import Json
-from experts.openai_reading import text_of, thought_of
+from experts.wire.openai_reading import text_of, thought_of
 
 
 def fit_choice(choice: Json, *, begun: bool) -> Json:

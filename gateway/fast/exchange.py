@@ -9,8 +9,8 @@ from functools import partial
 from typing import NamedTuple
 
 from experts.errors import ExpertCallError, ExpertRejectedError
-from experts.http_expert import HttpExpert
-from experts.plain_connection import PlainCall
+from experts.http.expert import HttpExpert
+from experts.http.plain_connection import PlainCall
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import NOT_SENT, Attempt, Booking, kept_of
 from gateway.errors import ApiError, LedgerError, api_error

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 
 from experts.base import Call, Expert
 from experts.errors import ExpertCallError, ExpertOutOfServiceError
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
+from experts.http.replicas import Lease
 from experts.messages import ChatRequest, Event, Usage
-from experts.replicas import Lease
 from gateway.access.passes import Cover, Pass
 from gateway.ask import Ask
 from gateway.errors import ApiError

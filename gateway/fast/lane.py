@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from experts.breaker import State
-from experts.http_expert import HttpExpert
-from experts.openai_wire import ChatDialect
+from experts.http.breaker import State
+from experts.http.expert import HttpExpert
+from experts.wire.openai import ChatDialect
 from gateway.access.admission import Admission
 from gateway.access.keyring import Keyring
 from gateway.access.keys import Key

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from experts.messages import Json
-from experts.openai_reading import usage_events
-from experts.refusals import FAILED_ENDS
-from experts.token_counts import MOST_TOKENS
+from experts.wire.openai_reading import usage_events
+from experts.wire.refusals import FAILED_ENDS
+from experts.wire.token_counts import MOST_TOKENS
 from gateway.fast.whole import is_standard
 from gateway.ledger.briefs import Tokens
 
 _FEW = 200
-"""Brackets; more may be nested too deep, see `experts.depth`."""
+"""Brackets; more may be nested too deep, see `experts.wire.depth`."""
 _USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 

@@ -16,7 +16,7 @@ _FIELDS = frozenset(
 )  # fmt: skip
 _ROLES = ("user", "assistant", "system", "developer")
 _FEW = 200
-"""Brackets; more may be nested too deep, see `experts.depth`."""
+"""Brackets; more may be nested too deep, see `experts.wire.depth`."""
 
 
 class Plain(NamedTuple):

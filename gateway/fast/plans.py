@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from experts.cards import NANO_PER_USD
-from experts.heads import KnownHead
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
+from experts.http.heads import KnownHead
 from experts.messages import ChatRequest, Message
-from experts.openai_wire import ChatDialect
+from experts.wire.openai import ChatDialect
 from gateway.access.keys import Key
 from gateway.access.passes import FreePass
 from gateway.api.chat import CHAT

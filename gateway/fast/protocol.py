@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from experts.heads import KnownHead, template_of
+from experts.http.heads import KnownHead, template_of
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
 from gateway.fast.lane import MAX_BODY_BYTES, PATH

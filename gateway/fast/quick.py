@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from experts.cards import NANO_PER_USD
 from experts.errors import ExpertCallError
-from experts.plain_connection import PlainCall
+from experts.http.plain_connection import PlainCall
 from gateway.api.chat_in import parse_chat
 from gateway.ask import Ask
 from gateway.errors import LedgerError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertTimeoutError
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
+from experts.http.plain_connection import PlainCall
 from experts.messages import Usage
-from experts.plain_connection import PlainCall
-from experts.refusals import refusal
-from experts.sse import is_stream
+from experts.wire.refusals import refusal
+from experts.wire.sse import is_stream
 from gateway.booking import Attempt, Booking
 from gateway.execution.attempt import settle_usage
 from gateway.execution.delivered import Delivered

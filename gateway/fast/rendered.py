@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from experts.errors import ExpertCallError
 from experts.messages import Event, Finish, Usage
-from experts.reading import StreamReader
+from experts.wire.reading import StreamReader
 from gateway.api.chat_out import ChunkWriter
 
 

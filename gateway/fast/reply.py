@@ -6,10 +6,10 @@ from typing import Protocol
 
 import orjson
 
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
 from experts.messages import ChatRequest, Collector, Event, Usage
 from experts.params import dropped_params
-from experts.reading import StreamReader
+from experts.wire.reading import StreamReader
 from gateway.access.passes import FreePass
 from gateway.api.answering import listed
 from gateway.api.chat import CHAT

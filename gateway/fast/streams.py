@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 import orjson
 
-from experts.dialect import Reader
 from experts.errors import ExpertCallError, ExpertProtocolError
-from experts.halves import without_halves
 from experts.messages import Delta, Event, Json, Usage
-from experts.openai_reading import MessagePieces, usage_events
-from experts.reading import lost_piece
-from experts.refusals import failure_in_answer
-from experts.sse import DONE, EventTooLongError, SseDecoder
+from experts.wire.dialect import Reader
+from experts.wire.halves import without_halves
+from experts.wire.openai_reading import MessagePieces, usage_events
+from experts.wire.reading import lost_piece
+from experts.wire.refusals import failure_in_answer
+from experts.wire.sse import DONE, EventTooLongError, SseDecoder
 from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
 from gateway.api.front import Envelope

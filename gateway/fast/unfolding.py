@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experts.base import Call
+from experts.http.replicas import Lease
 from experts.messages import ChatRequest
-from experts.replicas import Lease
 from gateway.access.passes import Cover
 from gateway.api.chat import CHAT
 from gateway.booking import Attempt, Booking

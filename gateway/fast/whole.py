@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from experts.depth import load_json
-from experts.dialect import Reader
 from experts.messages import Delta, Event, Finish, Json, Usage
-from experts.openai_reading import usage_events
-from experts.reading import StreamReader, whole_answer
-from experts.refusals import FAILED_ENDS
+from experts.wire.depth import load_json
+from experts.wire.dialect import Reader
+from experts.wire.openai_reading import usage_events
+from experts.wire.reading import StreamReader, whole_answer
+from experts.wire.refusals import FAILED_ENDS
 from gateway.fast.naming import ModelName
 
 

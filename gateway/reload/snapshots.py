@@ -10,7 +10,7 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.base import Expert
-from experts.http_expert import HttpExpert
+from experts.http.expert import HttpExpert
 from gateway.begun import BEGUN
 from gateway.errors import ApiError
 from gateway.settings.load import Configuration

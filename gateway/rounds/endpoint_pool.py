@@ -9,7 +9,7 @@ import anyio
 import httpx2
 
 from experts.compose.rounds.briefing import ASSIST
-from experts.connecting import bearer
+from experts.http.connecting import bearer
 from routers.rounds.episodes import Question, Reply
 from routers.rounds.reward import Paid
 

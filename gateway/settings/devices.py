@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
+from experts.engines.placement import Demand, Device, Placement, Room, Turns, place, room_beside
 from experts.errors import ExpertConfigError
-from experts.placement import Demand, Device, Placement, Room, Turns, place, room_beside
 from gateway.settings.base import Frozen
 from gateway.settings.faults import Place
 from gateway.settings.local import VllmExpert

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from experts.breaker import BreakerRules
-from experts.replicas import Balance
+from experts.http.breaker import BreakerRules
+from experts.http.replicas import Balance
 from gateway.settings.base import Frozen
 
 
 class BreakerSettings(Frozen):
-    """When an expert is taken out of service, and for how long; see `experts.breaker`."""
+    """When an expert is taken out of service, and for how long; see `experts.http.breaker`."""
 
     failures: int = Field(5, ge=1)
     rate: float = Field(0.75, gt=0, le=1)
@@ -72,7 +72,7 @@ class ExecutionSettings(Frozen):
 
 
 class BalanceSettings(Frozen):
-    """How calls are spread over an expert's `base_urls`; see `experts.replicas.Balance`."""
+    """How calls are spread over an expert's `base_urls`; see `experts.http.replicas.Balance`."""
 
     session_margin: int = Field(8, ge=0)
     prefix_margin: int = Field(2, ge=0)

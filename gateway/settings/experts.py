@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from experts.anthropic import VERSION
+from experts.http.anthropic import VERSION
 from gateway.settings.base import Frozen, Secret
 from gateway.settings.cards import CalledSettings, PromptSettings
 from gateway.settings.children import composed_kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from experts.addresses import is_link_local
+from experts.http.addresses import is_link_local
 
 
 def url_fault(url: str, *, allow_link_local: bool) -> str | None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import numpy as np
 
-from experts.breaker import State
 from experts.cards import ExpertCard
 from experts.errors import ExpertError
+from experts.http.breaker import State
 from experts.messages import collect
 from gateway.closing import stop
 from gateway.errors import GatewayError

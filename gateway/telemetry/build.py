@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from experts.breaker import State
 from experts.cards import NANO_PER_USD
+from experts.http.breaker import State
 from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
 from gateway.retrain.journal import Journal

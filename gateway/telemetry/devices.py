@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from experts.nvml import Reading, read_devices
+from experts.engines.nvml import Reading, read_devices
 
 _LABELS = ("device", "name")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fakes import Script, ScriptedExpert, says
+from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import Usage
 from gateway.composing import Composer
 from gateway.settings.root import Settings

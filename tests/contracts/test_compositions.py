@@ -12,7 +12,7 @@ import pytest
 from experts.base import Expert
 from experts.cards import NANO_PER_USD
 from experts.errors import ExpertUnavailableError
-from experts.fakes import Ending, Hold, ScriptedExpert
+from experts.fakes.scripted import Ending, Hold, ScriptedExpert
 from experts.messages import ChatRequest, Message
 from gateway.access.keys import Key
 from gateway.ask import Ask

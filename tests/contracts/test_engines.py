@@ -15,9 +15,9 @@ from experts.engines.base import Engine, EngineSpec
 from experts.engines.llama import LlamaSpec
 from experts.engines.vllm import VllmSpec
 from experts.errors import EngineMoveError, EngineStartError, ExpertConfigError
-from experts.fake_http import serving
-from experts.fake_vllm import FakeVllm
-from experts.packaged import packaged_model
+from experts.fakes.server import serving
+from experts.fakes.vllm import FakeVllm
+from experts.weights.packaged import packaged_model
 from tests.experts.engines.fake_ray import FakeRay
 
 SERVER = Path(__file__).parent.parent / "experts" / "engines" / "fake_vllm_server.py"

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.booking import NOT_SENT
 from gateway.errors import LedgerError
 from gateway.ledger import tables

@@ -18,7 +18,7 @@ from gateway.machine_price import Renewal, declared_usd_per_hour, machines
 from gateway.settings.load import read_configuration
 from gateway.settings.root import Settings
 from tests.contracts.booked import CHEAP, UNPRICED, a_decision, booked
-from tests.experts.test_nvml import FakeDriver
+from tests.experts.engines.test_nvml import FakeDriver
 
 DAY_S = 86_400.0
 ON_DEVICES = """

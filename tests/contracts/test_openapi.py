@@ -26,8 +26,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from experts.fake_anthropic import fake_anthropic
-from experts.fake_provider import fake_provider
+from experts.fakes.anthropic import fake_anthropic
+from experts.fakes.provider import fake_provider
 from gateway.api.reference import DescribedApp
 from gateway.api.routes import add_routes
 from gateway.local import local_engines

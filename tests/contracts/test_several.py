@@ -15,8 +15,8 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from experts.messages import Collector, Usage
-from experts.openai_wire import ChatDialect
-from experts.reading import StreamReader, whole_answer
+from experts.wire.openai import ChatDialect
+from experts.wire.reading import StreamReader, whole_answer
 from gateway.api.chat import CHAT
 from gateway.api.completions import COMPLETIONS
 from gateway.api.front import Front

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.anthropic_wire import AnthropicDialect, Habits
 from experts.cards import ExpertCard
-from experts.dialect import Dialect
 from experts.messages import Collector, Usage
-from experts.openai_wire import ChatDialect
 from experts.pieces import whole_calls, whole_fields
-from experts.reading import StreamReader, whole_answer
+from experts.wire.anthropic import AnthropicDialect, Habits
+from experts.wire.dialect import Dialect
+from experts.wire.openai import ChatDialect
+from experts.wire.reading import StreamReader, whole_answer
 from tests.contracts.test_wires import ENVELOPE, HELLO, asked, every_pair, relayed
 from tests.contracts.wire_cases import Call, Said
 from tests.contracts.wire_fronts import ChatClient, Client, events_of

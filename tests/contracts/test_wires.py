@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from experts.messages import Collector, Event, Usage
 from experts.params import with_known_params
-from experts.reading import StreamReader, whole_answer
+from experts.wire.reading import StreamReader, whole_answer
 from gateway.access.keys import Key
 from gateway.api.front import Envelope
 from gateway.ask import Ask

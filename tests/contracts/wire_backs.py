@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from experts.anthropic_wire import AnthropicDialect, Habits
 from experts.cards import ExpertCard
-from experts.dialect import Dialect
-from experts.fake_anthropic import Message
-from experts.openai_wire import ChatDialect
+from experts.fakes.anthropic import Message
+from experts.wire.anthropic import AnthropicDialect, Habits
+from experts.wire.dialect import Dialect
+from experts.wire.openai import ChatDialect
 from tests.contracts.wire_cases import TOOL_SCHEMA, Said, Turn, Wanted, cut
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from experts.engines.llama import LlamaSpec
 from experts.errors import ExpertConfigError
-from experts.packaged import packaged_model
+from experts.weights.packaged import packaged_model
 
 
 @pytest.fixture(scope="session")

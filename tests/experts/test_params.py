@@ -8,8 +8,8 @@ import pytest
 
 from experts.cards import ExpertCard, FewShotPrompt
 from experts.messages import ChatRequest, Message, RawInput
-from experts.openai_wire import dialect_of
 from experts.params import dropped_params, unknown_params, with_known_params
+from experts.wire.openai import dialect_of
 from routers.eligible import Constraints, eligible
 
 HI = (Message("user", "Hi"),)

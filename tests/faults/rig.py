@@ -13,7 +13,7 @@ import anyio
 import httpx2
 
 from experts.broken.provider import BrokenProvider, broken_provider
-from experts.fake_http import Asked
+from experts.fakes.server import Asked
 from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from experts.broken.provider import TEXT, BrokenProvider, broken_provider
-from experts.fake_http import Then
+from experts.fakes.server import Then
 from gateway.app import create_app
 from gateway.pool import build_experts
 from gateway.running import background_server

@@ -12,9 +12,9 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 
-from experts.breaker import BreakerRules
 from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertConnectionError
+from experts.http.breaker import BreakerRules
 from experts.messages import ChatRequest, Message
 from gateway.batching import Batcher, Case
 from gateway.execution.health import Health

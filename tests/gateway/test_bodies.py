@@ -10,8 +10,8 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.bodies import Bodies, Hold, weight
 from gateway.errors import ApiError
 from tests.conftest import Serve, Served

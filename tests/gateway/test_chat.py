@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -247,7 +247,7 @@ def test_an_answer_without_usage_is_counted_and_said_to_be_estimated(
 
 def test_an_expert_of_unknown_price_is_never_free(serve: Serve, provider: FakeProvider) -> None:
     from experts.cards import ExpertCard
-    from experts.openai_compatible import OpenAICompatibleExpert
+    from experts.http.openai_compatible import OpenAICompatibleExpert
 
     served = serve({"odd": OpenAICompatibleExpert(ExpertCard("odd"), provider.url, "m")})
     answer = served.ask("odd")

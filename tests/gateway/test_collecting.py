@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.collecting import Collector, Prompt
 from tests.conftest import Serve
 

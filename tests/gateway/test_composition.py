@@ -12,7 +12,7 @@ import pytest
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertCallError, ExpertUnavailableError
-from experts.fakes import Ending, Hold, ScriptedExpert, says
+from experts.fakes.scripted import Ending, Hold, ScriptedExpert, says
 from experts.messages import ChatRequest, Event, Message, Usage, collect
 from gateway.access.keys import Key
 from gateway.api.disconnect import EventStream

@@ -15,7 +15,7 @@ import yaml
 from eval.sources import read_outcomes, write_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.compose.cards import Made
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message, Usage
 from gateway.dashboard.money import dollars
 from gateway.ledger.calls import calls_made

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval.graders.checks import grade, parse_check
-from experts.packaged import PACKAGED
+from experts.weights.packaged import PACKAGED
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.ledger.store import Ledger
 
 Serve = Callable[..., Any]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from experts.base import Call, Expert
 from experts.cards import NANO_PER_USD, ExpertCard, Prices
-from experts.fake_http import FakeServer, Then, serving
+from experts.fakes.server import FakeServer, Then, serving
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from gateway.ledger import tables
 from tests.contracts.composition_cases import pool_of

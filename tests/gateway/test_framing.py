@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from experts.cards import ExpertCard
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from tests.conftest import Serve, Served
 from tests.gateway.raw import CHAT, chat, head, line, post
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply, fake_provider
-from experts.openai_compatible import OpenAICompatibleExpert
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
+from experts.http.openai_compatible import OpenAICompatibleExpert
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

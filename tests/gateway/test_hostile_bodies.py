@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from experts.cards import ExpertCard, FewShotPrompt
 from experts.messages import ChatRequest
-from experts.openai_wire import dialect_of
 from experts.params import with_known_params
+from experts.wire.openai import dialect_of
 from gateway.access.keys import Key
 from gateway.api.chat import CHAT
 from gateway.api.completions import COMPLETIONS

@@ -12,7 +12,7 @@ from experts.compose.alone import answer_alone
 from experts.compose.cascade import Cascade, Stage
 from experts.compose.deferral.base import Deferral
 from experts.compose.deferral.gates import Threshold
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from gateway.learned_signals import ByScorer, load_scorer, save_scorer
 from routers.deferral.cross_fitted import CrossFittedScorer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experts.cards import ExpertCard
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.app import create_app
 from gateway.errors import ConfigError
 from gateway.listeners import check_exposure, check_tls, listen

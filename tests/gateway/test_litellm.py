@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.checking import find_faults
 from gateway.settings.base import secret
 from gateway.settings.experts import AnthropicSettings, RemoteExpert, UrlExpert

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from experts.messages import Choice, Completion, Delta, Event, Finish, Usage
 from gateway.api.blocks_out import BlockEvents
 from gateway.api.front import Envelope

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from experts.anthropic_wire import AnthropicDialect, Habits
 from experts.cards import ExpertCard
 from experts.messages import Collector
-from experts.reading import StreamReader, whole_answer
+from experts.wire.anthropic import AnthropicDialect, Habits
+from experts.wire.reading import StreamReader, whole_answer
 from tests.contracts.test_wires import ENVELOPE, HELLO, asked, relayed
 from tests.contracts.wire_fronts import MessagesClient, events_of
 

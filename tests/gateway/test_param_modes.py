@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -13,11 +13,11 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import ExpertCard
-from experts.fake_http import Act, Asked, FakeServer, chunk, event, whole
-from experts.fake_http import head as reply_head
-from experts.fake_http import serving as fake
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
+from experts.fakes.server import Act, Asked, FakeServer, chunk, event, whole
+from experts.fakes.server import head as reply_head
+from experts.fakes.server import serving as fake
 from gateway.patience import Untaken
 from tests.conftest import Serve, Served
 from tests.gateway.raw import CHAT, Line, chat, head, line, post, until

@@ -12,7 +12,7 @@ import pytest
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import answer_alone
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Completion, Message, Usage
 from gateway.errors import ConfigError
 from gateway.planning import KIND

@@ -12,7 +12,7 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.checking import find_router_faults
 from gateway.ledger.database import opened
 from gateway.ledger.history import history

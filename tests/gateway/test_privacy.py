@@ -21,7 +21,7 @@ from experts.errors import (
     ExpertUnavailableError,
     ExpertUnsupportedError,
 )
-from experts.fakes import Script, ScriptedExpert, Sleep, says
+from experts.fakes.scripted import Script, ScriptedExpert, Sleep, says
 from experts.messages import ChatRequest, Message, Usage, collect
 from gateway.access.keys import Key
 from gateway.ask import Ask, Wishes

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from experts.engines.ray_serve import RaySpec
-from experts.fake_http import serving
+from experts.fakes.server import serving
 from gateway.local import local_engines
 from gateway.local_specs import spec_of
 from gateway.reload.changes import needs_restart

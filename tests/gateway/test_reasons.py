@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.router_store import RouterStore
 from routers.fit import fit_router
 from tests.gateway.test_slow_encoders import animals_or_contracts

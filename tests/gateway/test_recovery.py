@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from experts.base import Expert
-from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider, Reply, fake_provider
-from experts.openai_compatible import OpenAICompatibleExpert
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
+from experts.http.breaker import BreakerRules
+from experts.http.openai_compatible import OpenAICompatibleExpert
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from experts.messages import Collector, Delta, Event, Finish, Usage
 from gateway.api.front import Envelope
 from gateway.api.responses_items import input_items, messages_of, sealed

@@ -9,7 +9,7 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway import batching
 from gateway.router_store import RouterStore
 from routers.fit import fit_router

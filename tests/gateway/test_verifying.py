@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_settings

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from experts.engines.vllm import VllmSpec
-from experts.fake_http import serving
-from experts.fake_vllm import FakeVllm
+from experts.fakes.server import serving
+from experts.fakes.vllm import FakeVllm
 from gateway.checking import find_faults
 from gateway.execution.traffic import Traffic
 from gateway.local import Endpoint, local_engines

@@ -18,11 +18,11 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from experts.anthropic import AnthropicExpert
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_anthropic import FakeAnthropic, Message, fake_anthropic
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.anthropic import FakeAnthropic, Message, fake_anthropic
+from experts.fakes.provider import FakeProvider, Reply
+from experts.http.anthropic import AnthropicExpert
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

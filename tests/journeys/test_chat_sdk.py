@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

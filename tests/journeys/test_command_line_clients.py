@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from experts.base import Expert
-from experts.calculator import CalculatorExpert
+from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 
 Serve = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from tests.journeys.test_serve import config_in, serving
 from tests.journeys.test_taking_turns import engines_of
 

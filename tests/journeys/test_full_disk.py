@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
 from tests.contracts.test_ledger_away import calls_made, calls_on_record

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.ledger.database import opened
 from gateway.ledger.tables import attempt, decision, request
 from gateway.ledger.verify import verify_ledger

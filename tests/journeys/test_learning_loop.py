@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.cli.main import app
 from gateway.router_store import RouterStore
 from tests.gateway.logged_world import CARDS, EXPERTS, Questions

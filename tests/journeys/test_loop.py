@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
 from gateway.collecting import Collector, read_prompts
 from gateway.errors import ConfigError, LedgerError

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from experts.errors import ExpertConfigError
-from experts.packaged import packaged_model
+from experts.weights.packaged import packaged_model
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
 from gateway.local import RunningEngines, local_engines

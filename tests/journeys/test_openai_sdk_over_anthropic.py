@@ -10,12 +10,12 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from experts.anthropic import AnthropicExpert
-from experts.anthropic_wire import JSON_TOOL, Habits
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_anthropic import FakeAnthropic, Message, fake_anthropic
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.anthropic import FakeAnthropic, Message, fake_anthropic
+from experts.fakes.provider import FakeProvider, Reply
+from experts.http.anthropic import AnthropicExpert
+from experts.wire.anthropic import JSON_TOOL, Habits
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import trustme
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from tests.journeys.test_serve import answers
 from tests.ports import free_port
 

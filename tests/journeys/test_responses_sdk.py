@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Delta, Event, Finish, Usage
 
 Serve = Callable[..., Any]

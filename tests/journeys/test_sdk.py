@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

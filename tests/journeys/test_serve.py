@@ -18,8 +18,8 @@ import httpx2
 import pytest
 import trustme
 
-from experts.fake_http import FakeServer
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.server import FakeServer
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
 from tests.ports import free_port

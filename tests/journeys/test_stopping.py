@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from experts.fake_http import LAST_CHUNK, Act, Asked, FakeServer, Then, chunk, event, head, whole
-from experts.fake_http import serving as fake
+from experts.fakes.server import LAST_CHUNK, Act, Asked, FakeServer, Then, chunk, event, head, whole
+from experts.fakes.server import serving as fake
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from tests.gateway.raw import CHAT, Line, chat, line, post

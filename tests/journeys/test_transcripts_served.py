@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from experts.anthropic import AnthropicExpert
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_http import LAST_CHUNK, Act, Asked, FakeServer, chunk, head, serving
-from experts.openai_compatible import OpenAICompatibleExpert
+from experts.fakes.server import LAST_CHUNK, Act, Asked, FakeServer, chunk, head, serving
+from experts.http.anthropic import AnthropicExpert
+from experts.http.openai_compatible import OpenAICompatibleExpert
 from tests.contracts.test_transcripts import FOLDER, SAID, expected
 from tests.contracts.test_wires import CLIENTS, HELLO
 from tests.contracts.wire_fronts import Client

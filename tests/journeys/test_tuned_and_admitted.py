@@ -13,7 +13,7 @@ from gateway.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.load import load_settings
 from tests.commands import run
-from tests.experts.test_finetune import TINY, example, python
+from tests.experts.weights.test_finetune import TINY, example, python
 from tests.journeys.test_rounds_learned_and_served import transformers_serving
 
 pytestmark = pytest.mark.slow

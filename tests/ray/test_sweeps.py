@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.cli.main import app
 from gateway.ledger.database import opened
 from gateway.ledger.export import booked_answers, export_outcomes

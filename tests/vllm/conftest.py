@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experts.fake_provider import fake_provider
+from experts.fakes.provider import fake_provider
 from gateway.settings.root import Settings
 from tests.engine_rig import PATIENCE_S, Rig, rigged
 from tests.vllm.tiny_llama import make_adapter, make_model

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from experts.fake_http import serving
-from experts.fake_vllm import FakeVllm
+from experts.fakes.server import serving
+from experts.fakes.vllm import FakeVllm
 from gateway.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings

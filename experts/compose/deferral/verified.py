@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from experts.arithmetic import ArithmeticRefusedError, calculate
 from experts.base import Call
-from experts.calculator import CalculatorExpert
+from experts.calculator.arithmetic import ArithmeticRefusedError, calculate
+from experts.calculator.calculator import CalculatorExpert
 from experts.compose.base import Asked, Reply
 from experts.compose.deferral.base import Measured
 from experts.compose.grouping import last_number, number_of, numeric_key

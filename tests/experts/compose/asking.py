@@ -11,7 +11,7 @@ import anyio.lowlevel
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.compose.cards import Share, composed_card
-from experts.fakes import ScriptedExpert
+from experts.fakes.scripted import ScriptedExpert
 from experts.messages import (
     ChatRequest,
     Collector,

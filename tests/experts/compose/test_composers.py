@@ -26,7 +26,7 @@ from experts.compose.lookahead import Lookahead, expected_excess
 from experts.compose.routed import Routed
 from experts.compose.vote import Ballot, Vote, Voter
 from experts.errors import ExpertCallError, ExpertUnavailableError, ExpertUnsupportedError
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Completion, Delta, Finish, Message, Usage
 
 ASKED = ChatRequest((Message("user", "What is it?"),))

@@ -17,7 +17,7 @@ from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
 from experts.compose.vote import Voter
 from experts.errors import ExpertCallError, ExpertUnavailableError
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from tests.experts.compose.asking import Actor, asked, card, question
 

@@ -17,7 +17,7 @@ from experts.compose.medprompt import Medprompt
 from experts.compose.mode import INSTRUCTIONS, Mode
 from experts.compose.shelves import Example, Templated
 from experts.errors import ExpertUnavailableError
-from experts.fakes import ScriptedExpert
+from experts.fakes.scripted import ScriptedExpert
 from experts.messages import ChatRequest, Message
 from tests.experts.compose.asking import Actor, asked, card, question
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.calculator import CalculatorExpert
+from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import call_alone
 from experts.compose.base import Asked, ask
@@ -22,7 +22,7 @@ from experts.compose.deferral.confidence import margin as margin_of
 from experts.compose.deferral.gates import Bernoulli, Bins, Threshold
 from experts.compose.deferral.self_check import SelfCheck, verdict_of
 from experts.compose.deferral.verified import ExactArithmetic, Verified
-from experts.fakes import Script, ScriptedExpert, says
+from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import ChatRequest, Delta, Finish, Message, Usage
 
 CALCULATOR = ExactArithmetic(CalculatorExpert(ExpertCard("calculator")))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experts.engines.ray_serve import RaySpec
-from experts.fake_http import Act, Asked, FakeServer, Then, whole
+from experts.fakes.server import Act, Asked, FakeServer, Then, whole
 
 _PATH = "/api/serve/applications/"
 _KEPT = ("proxy_location", "http_options", "grpc_options")

@@ -1,4 +1,4 @@
-"""A `vllm serve` without a model, as a process with a child of its own: see `experts.fake_vllm`."""
+"""A `vllm serve` without a model, a process with a child of its own: see `experts.fakes.vllm`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from experts.fake_vllm import FakeVllm
+from experts.fakes.vllm import FakeVllm
 
 
 async def serve(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from experts.engines.keeper import Backoff, Timing
 from experts.engines.states import EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.errors import EngineStartError
-from experts.fake_http import serving
+from experts.fakes.server import serving
 from tests.experts.engines.fake_ray import FakeRay
 
 PATIENCE_S = 20

@@ -1,6 +1,6 @@
 """A vLLM engine as a process with children of its own, and as a server that runs already.
 
-The servers have no model, see `experts.fake_vllm`; `tests/vllm` does it with real ones.
+The servers have no model, see `experts.fakes.vllm`; `tests/vllm` does it with real ones.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from experts.engines.states import ENDED, EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.engines.vllm import VllmEngine, VllmSpec
 from experts.errors import EngineMoveError, EngineStartError
-from experts.fake_http import serving
-from experts.fake_vllm import FakeVllm
+from experts.fakes.server import serving
+from experts.fakes.vllm import FakeVllm
 from tests.experts.engines.test_llama import LINUX, ended
 
 SERVER = Path(__file__).with_name("fake_vllm_server.py")

@@ -15,7 +15,7 @@ from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Fault, fault_of
 from experts.errors import ExpertCapError, ExpertUnavailableError, ExpertUnsupportedError
-from experts.fakes import Script, ScriptedExpert, says
+from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import ChatRequest, Delta, Event, Finish, Message, Usage
 
 ASK, SAY = "<think>a</think><search>atlas:", "<think>b</think><answer>"

@@ -15,7 +15,7 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_http import Act, Asked, FakeServer, Then, chunk, event, head, serving, whole
+from experts.fakes.server import Act, Asked, FakeServer, Then, chunk, event, head, serving, whole
 from tests.conftest import Serve, Served
 from tests.gateway.access.test_limits import BOSS, booked, budgets
 

@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertCallError, ExpertUnavailableError
-from experts.fakes import Hold, ScriptedExpert, Sleep, says
+from experts.fakes.scripted import Hold, ScriptedExpert, Sleep, says
 from experts.messages import ChatRequest, Delta, Event, Message, Usage, collect
 from gateway.access.admission import Admission
 from gateway.access.keys import Key

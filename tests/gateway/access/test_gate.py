@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.app import create_app
 
 Serve = Callable[..., Any]

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.cli.keys import seconds
 from gateway.cli.main import app
 from gateway.errors import ConfigError, GatewayError

@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from gateway.access.keys import Key
 from gateway.access.sharing import check_sharing

@@ -12,7 +12,7 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.access.accounts import Account
 from gateway.access.meters import Meter
 from gateway.access.shared import NotSeededError, RoomError, Shared, SharedDownError

@@ -16,7 +16,7 @@ import pytest
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from experts.messages import ChatRequest, Delta, Event, Finish
 
 Serve = Callable[..., Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.errors import ConfigError
 from tests.commands import run
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from eval.errors import SourceError
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.cli import progress
 from gateway.cli.main import main
 from gateway.errors import ConfigError, GatewayError, LedgerError

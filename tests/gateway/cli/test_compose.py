@@ -15,7 +15,7 @@ from eval.sources import write_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import answer_alone
 from experts.compose.cascade import Cascade
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from gateway.cli import compose
 from gateway.cli.main import app

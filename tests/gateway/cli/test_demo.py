@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from experts.fake_http import Act, Asked, FakeServer, serving, whole
+from experts.fakes.server import Act, Asked, FakeServer, serving, whole
 from gateway.demo.run import DemoError, rerun_loop, run_demo
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ConfigError, NothingToLearnError
 from tests.commands import run
 from tests.conftest import Serve, Served

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from eval.sources import write_outcomes
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.cli.main import app
 from gateway.errors import ConfigError
 from routers.artifacts import load_router

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ConfigError, NothingToLearnError
 from routers.errors import RoutingError
 from routers.shelf import Shelf

@@ -12,7 +12,7 @@ import anyio
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertUnavailableError
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Event, Message, Usage
 from gateway.access.keys import Key
 from gateway.ask import Ask

@@ -13,7 +13,7 @@ from experts.errors import (
     ExpertProtocolError,
     ExpertRateLimitedError,
 )
-from experts.fakes import Hold
+from experts.fakes.scripted import Hold
 from experts.messages import ChatRequest, Delta, Finish
 from gateway.errors import ApiError, api_error
 from gateway.execution.delivered import Delivered

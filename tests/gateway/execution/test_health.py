@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from experts.breaker import BreakerRules, State
 from experts.errors import (
     ExpertAuthError,
     ExpertCallError,
@@ -16,6 +15,7 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnavailableError,
 )
+from experts.http.breaker import BreakerRules, State
 from gateway.execution.health import Health
 
 RULES = BreakerRules(failures=2, open_s=4.0)

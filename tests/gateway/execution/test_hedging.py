@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from experts.fakes import Ending, Hold, Sleep
+from experts.fakes.scripted import Ending, Hold, Sleep
 from experts.messages import Usage
 from tests.gateway.execution.bench import (
     ANSWER,

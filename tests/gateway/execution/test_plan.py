@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.breaker import BreakerRules
 from experts.cards import ExpertCard
 from experts.errors import (
     ExpertAuthError,
@@ -26,6 +25,7 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnavailableError,
 )
+from experts.http.breaker import BreakerRules
 from gateway.execution.health import Health
 from gateway.execution.plan import Plan, Step
 from gateway.execution.purse import Rules

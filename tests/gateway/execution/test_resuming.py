@@ -12,7 +12,7 @@ from experts.errors import (
     ExpertProtocolError,
     ExpertUnavailableError,
 )
-from experts.fakes import Ending, Hold, says
+from experts.fakes.scripted import Ending, Hold, says
 from experts.messages import Usage
 from gateway.errors import AllExpertsFailedError
 from tests.gateway.execution.bench import (

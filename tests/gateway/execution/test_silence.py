@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from experts.fakes import Hold, Sleep
+from experts.fakes.scripted import Hold, Sleep
 from experts.messages import Delta, Event, Finish
 from gateway.execution.silence import Silence
 from gateway.settings.limits import LimitSettings

@@ -19,7 +19,7 @@ from experts.errors import (
     ExpertRateLimitedError,
     ExpertUnavailableError,
 )
-from experts.fakes import ScriptedExpert, Sleep, says
+from experts.fakes.scripted import ScriptedExpert, Sleep, says
 from experts.messages import ChatRequest, Delta
 from gateway.errors import AllExpertsFailedError
 from tests.gateway.execution.bench import (

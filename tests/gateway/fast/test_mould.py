@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.openai_reading import ChatReader
+from experts.wire.openai_reading import ChatReader
 from gateway.api.front import Envelope
 from gateway.fast.mould import Mould, mould_of
 from gateway.fast.streams import RawStream, text_of

@@ -16,9 +16,9 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
-from experts.plain_connection import Connection
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
+from experts.http.plain_connection import Connection
 from gateway.execution.slots import Slots
 from gateway.fast.clock import Clock
 from gateway.fast.exchange import Exchange

@@ -18,8 +18,8 @@ from sqlalchemy import select
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.openai_wire import ChatDialect
+from experts.fakes.provider import FakeProvider, Reply
+from experts.wire.openai import ChatDialect
 from gateway.access.keys import Key
 from gateway.api.chat_in import parse_chat
 from gateway.errors import ApiError

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from experts.messages import Delta, Usage
-from experts.openai_reading import ChatReader
+from experts.wire.openai_reading import ChatReader
 from gateway.api.front import Envelope
 from gateway.fast.streams import RawStream, seen_in, text_of
 

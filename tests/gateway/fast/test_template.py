@@ -10,8 +10,8 @@ import httpx2
 import orjson
 import pytest
 
-from experts.fake_provider import FakeProvider
-from experts.heads import KnownHead, template_of
+from experts.fakes.provider import FakeProvider
+from experts.http.heads import KnownHead, template_of
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\nX-A: b\r\n\r\n"
 RAW = [(b"host", b"h"), (b"content-length", b"2"), (b"x-a", b"b")]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from experts.messages import ChatRequest, Message
 from gateway.access.keys import Key
 from gateway.ask import Ask

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 
 KEYS = [{"name": name, "key": f"{name}-key-1"} for name in ("red", "blue")]

@@ -11,7 +11,7 @@ import pytest
 
 from eval.judging.fitted import FittedGate
 from experts.cards import ExpertCard, Prices
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from routers.encoders import TfidfSvdEncoder
 from tests.eval.judging.test_fitted import OBJECTIVES, preferred

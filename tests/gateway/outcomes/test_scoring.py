@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import Hold, ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import Hold, ScriptedExpert, says
 from experts.messages import Usage
 
 PRICES = Prices(1.0, 2.0)

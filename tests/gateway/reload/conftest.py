@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.local import local_engines
 from gateway.reload.snapshots import Snapshots
 from gateway.running import background_server, launched, serving_app

@@ -11,9 +11,9 @@ import anyio
 import httpx2
 import pytest
 
-from experts.fake_http import serving
-from experts.fake_provider import FakeProvider
-from experts.fake_vllm import FakeVllm
+from experts.fakes.provider import FakeProvider
+from experts.fakes.server import serving
+from experts.fakes.vllm import FakeVllm
 from tests.gateway.reload.conftest import Running, Start, expert
 
 SERVER = Path(__file__).parents[2] / "experts" / "engines" / "fake_vllm_server.py"

@@ -10,8 +10,8 @@ import pytest
 from experts.base import Expert
 from experts.cards import ExpertCard
 from experts.errors import ExpertUnavailableError
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
 from tests.conftest import Serve

@@ -8,7 +8,7 @@ import pytest
 from starlette.datastructures import State
 
 from experts.cards import ExpertCard
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.pool import Pool
 from gateway.reload.snapshots import Snapshot, Snapshots
 from gateway.settings.document import Document

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from experts.base import Expert
 from experts.engines.load import EngineLoad
 from experts.engines.states import ENDED, EngineStatus
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
 from gateway.local import Endpoint, RunningEngines
 from tests.conftest import Serve, Served

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.grammar import fault_of
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from gateway.cli.main import app
 from gateway.ids import now

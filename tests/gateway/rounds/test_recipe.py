@@ -16,7 +16,7 @@ import yaml
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.errors import ConfigError
 from gateway.rounds.endpoint_pool import EndpointPool
 from gateway.settings.rounds_recipe import RoundsRecipe, read_recipe

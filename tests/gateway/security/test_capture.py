@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.ledger import tables
 from gateway.ledger.database import opened
 from gateway.settings.ledger import LedgerSettings

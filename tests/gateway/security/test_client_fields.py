@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from tests.conftest import Serve, Served
 
 Remote = Callable[..., Expert]

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.ledger import staged, tables
 from gateway.responses.tables import kept_response
 from tests.conftest import Serve, Served
@@ -164,7 +164,7 @@ def test_code_that_could_run_what_it_is_given_is_where_it_is_known_to_be() -> No
         # Names of our own modules, never a client's.
         ("gateway/cli/main.py", "import_module"),
         # Names of libraries, written in our own code.
-        ("experts/connecting.py", "import_module"),
+        ("experts/http/connecting.py", "import_module"),
         ("routers/rounds/extra.py", "import_module"),
         # To a syntax tree and no further: whether an answer is code at all.
         ("routers/deferral/facts.py", "compile"),

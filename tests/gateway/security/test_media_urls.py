@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from experts.base import Expert
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.settings.experts import RemoteExpert
 from tests.conftest import Serve
 from tests.gateway.test_composition import DraftThenAnswer

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from experts.calculator import CalculatorExpert
+from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard
-from experts.refusals import refusal
+from experts.wire.refusals import refusal
 from gateway.caching.similar import question_of
 from gateway.ledger.rows import kept_text
 from gateway.telemetry.redaction import Redactor

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from tests.conftest import Serve, Served
 
 Remote = Callable[..., Expert]

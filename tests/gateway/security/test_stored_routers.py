@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experts.cards import ExpertCard
-from experts.fakes import ScriptedExpert, says
+from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from routers.errors import ArtifactError

@@ -12,8 +12,8 @@ import pytest
 
 from experts.cards import ExpertCard, Prices
 from experts.errors import ExpertUnavailableError
-from experts.fake_provider import FakeProvider, Reply
-from experts.fakes import Hold, ScriptedExpert, says
+from experts.fakes.provider import FakeProvider, Reply
+from experts.fakes.scripted import Hold, ScriptedExpert, says
 from experts.messages import Usage
 from gateway.app import create_app
 from gateway.running import background_server

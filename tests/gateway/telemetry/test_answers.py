@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.fast.quick import Quick
 
 Serve = Callable[..., Any]

@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

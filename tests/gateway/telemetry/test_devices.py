@@ -9,7 +9,7 @@ import pytest
 
 from gateway.telemetry.devices import device_figures
 from gateway.telemetry.metrics import Metrics
-from tests.experts.test_nvml import FakeDriver
+from tests.experts.engines.test_nvml import FakeDriver
 
 
 def test_declared_devices_tell_their_energy_and_not_what_they_do_not_know(

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fake_provider import FakeProvider, Reply
-from experts.openai_compatible import OpenAICompatibleExpert
+from experts.fakes.provider import FakeProvider, Reply
+from experts.http.openai_compatible import OpenAICompatibleExpert
 from gateway.app import create_app
 from gateway.pool import build_experts
 from gateway.running import background_server

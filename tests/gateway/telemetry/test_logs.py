@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from gateway.settings.logging import LoggingSettings
 from gateway.telemetry.access_log import LOGGER, AccessLog
 from gateway.telemetry.logs import Logs, dropped_lines

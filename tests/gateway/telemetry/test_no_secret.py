@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import text
 
-from experts.fake_provider import FakeProvider, Reply, fake_provider
+from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.app import create_app
 from gateway.ledger import tables
 from gateway.ledger.database import opened

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from experts.base import Expert
-from experts.fake_provider import FakeProvider
+from experts.fakes.provider import FakeProvider
 from gateway.app import create_app
 from gateway.errors import ConfigError
 from gateway.settings.root import Settings

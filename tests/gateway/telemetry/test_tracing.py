@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.provider import FakeProvider, Reply
 from experts.messages import ChatRequest, Event
 from gateway.settings.root import Settings
 from gateway.telemetry.redaction import Redactor

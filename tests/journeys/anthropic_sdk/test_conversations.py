@@ -9,8 +9,8 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from experts.fake_anthropic import FakeAnthropic, Message
-from experts.fake_provider import FakeProvider, Reply
+from experts.fakes.anthropic import FakeAnthropic, Message
+from experts.fakes.provider import FakeProvider, Reply
 
 KEY = "team-key-1"
 ASK: Any = [{"role": "user", "content": "Capital of Peru?"}]

@@ -7,8 +7,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from experts.fake_anthropic import FakeAnthropic, Message
-from experts.fake_provider import FakeProvider
+from experts.fakes.anthropic import FakeAnthropic, Message
+from experts.fakes.provider import FakeProvider
 
 ASK: Any = [{"role": "user", "content": "Capital of Peru?"}]
 

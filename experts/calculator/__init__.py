@@ -1,0 +1,1 @@
+"""The expert that works out arithmetic and units exactly, without any model."""

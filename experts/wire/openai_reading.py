@@ -1,0 +1,184 @@
+"""Reads OpenAI's answers, whole or chunk by chunk, as events. Pure; one reader per answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.wire.token_counts import token_count
+from experts.wire.tool_calls import ToolCallPieces
+
+_MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
+_TEXTS = ("content", "reasoning_content", "reasoning")
+_CHOICE = frozenset({"index", "delta", "message", "text", "logprobs", "finish_reason"})
+_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage"})
+
+
+class ChatReader:
+    """Chat completions: called with the whole answer, or with chunk after chunk."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, ToolCallPieces] = {}
+        self._streamed: set[int] = set()
+        self._messages: dict[int, MessagePieces] = {}
+        self._answer: dict[str, Any] = {}
+        self._choices: dict[int, list[Json]] = {}
+
+    def __call__(self, data: Json) -> Iterator[Event]:
+        self._answer |= _others(data, _ANSWER)
+        for choice in data.get("choices") or ():
+            index = int(choice.get("index") or 0)
+            delta = self._delta(choice, index)
+            if delta is not None:
+                yield delta
+            if choice.get("finish_reason"):
+                yield finish_of(self._with_earlier(choice, index), index, self._answer)
+            elif others := _others(choice, _CHOICE):
+                self._choices.setdefault(index, []).append(others)
+        yield from usage_events(data)
+
+    def _with_earlier(self, choice: Json, index: int) -> Json:
+        """The last chunk of a choice with what earlier ones said of it: lists go on."""
+        whole: dict[str, Any] = {}
+        for said in (*self._choices.get(index, ()), choice):
+            for name, value in said.items():
+                known = whole.get(name)
+                if isinstance(known, list) and isinstance(value, list):
+                    whole[name] = [*known, *value]
+                elif isinstance(known, dict) and isinstance(value, dict):
+                    whole[name] = {**known, **value}
+                elif value is not None or name not in whole:
+                    whole[name] = value
+        return whole
+
+    def _delta(self, choice: Json, index: int) -> Delta | None:
+        calls = self._calls.setdefault(index, ToolCallPieces())
+        piece = self._piece(choice, index, calls)
+        # DeepSeek's word, and vLLM's newer one.
+        reasoning = text_of(piece.get("reasoning_content") or piece.get("reasoning"))
+        reasoning = reasoning or thought_of(piece.get("content"))
+        found = Delta(
+            text_of(piece.get("content")),
+            index,
+            tuple(calls.ordered(piece.get("tool_calls") or ())),
+            reasoning,
+            {name: value for name, value in piece.items() if name not in _MESSAGE},
+            choice.get("logprobs"),
+        )
+        said = found.text or found.tool_calls or reasoning or found.fields or found.logprobs
+        return found if said else None
+
+    def _piece(self, choice: Json, index: int, calls: ToolCallPieces) -> Json:
+        """What is new in `choice`: its `delta`, or its `message`, which is whole or a piece."""
+        piece, message = choice.get("delta") or {}, choice.get("message") or {}
+        if message and (index not in self._streamed or index in self._messages):
+            fresh = self._messages.setdefault(index, MessagePieces()).fresh(message)
+            piece = {**fresh, "tool_calls": None if calls else _numbered(message)}
+        elif message and not calls and not piece.get("tool_calls"):
+            # Some send the calls once more, or only then, with the last chunk.
+            piece = {**piece, "tool_calls": _numbered(message)}
+        elif not message:
+            # Chunks are full of fields that say nothing yet.
+            piece = {name: value for name, value in piece.items() if value}
+        if piece:
+            self._streamed.add(index)
+        return piece
+
+
+class MessagePieces:
+    """What is new in each `message` of a stream that has those in place of deltas.
+
+    Some servers send in each the next piece, others all that was said so far.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._said)
+
+    def fresh(self, message: Json) -> Json:
+        """`message` without the text that was told before."""
+        fresh = dict(message)
+        for name in _TEXTS:
+            text = message.get(name)
+            if isinstance(text, str):
+                before = self._said.get(name, "")
+                fresh[name] = text.removeprefix(before)
+                self._said[name] = before + fresh[name]
+        return fresh
+
+
+def usage_events(data: Json) -> Iterator[Usage]:
+    """The disjoint token counts that an answer or a chunk reports, if it does.
+
+    A report of what can't be counts is none, nor is one of no tokens at all: a sound answer is
+    neither lost for it nor free.
+    """
+    usage = data.get("usage")
+    if not usage:
+        return
+    try:
+        counted = _disjoint(usage)
+    except (TypeError, ValueError, AttributeError):
+        return
+    if any(counted):
+        yield Usage(*counted, reported=usage, answer=_others(data, _ANSWER))
+
+
+def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:
+    prompt, completion = (
+        token_count(usage, "prompt_tokens"),
+        token_count(usage, "completion_tokens"),
+    )
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
+    # Google counts hidden thought in the total alone, and bills it as output.
+    total = 0 if reasoning else token_count(usage, "total_tokens")
+    hidden = max(0, total - prompt - completion)
+    return prompt - cached, cached, 0, completion - reasoning, reasoning + hidden
+
+
+def text_of(content: Any) -> str:
+    """Text as a string or, from some providers, as a list of parts."""
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text")) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def thought_of(content: Any) -> str:
+    """Thought among the parts of a content, as Mistral's models think."""
+    parts = content if isinstance(content, list) else ()
+    return "".join(text_of(part.get("thinking")) for part in parts)
+
+
+def finish_of(choice: Json, index: int, answer: Json) -> Finish:
+    """The end of one choice, with all that was said of it and of the whole answer."""
+    # vLLM's word for the stop sequence; for a stop token it is a number.
+    stop = choice.get("stop_reason")
+    return Finish(
+        str(choice["finish_reason"]),
+        index,
+        stop if isinstance(stop, str) else None,
+        fields=_others(choice, _CHOICE),
+        answer=_others(answer, _ANSWER),
+    )
+
+
+def _detail(usage: Json, group: str, name: str, at_most: int) -> int:
+    # A part that exceeds its whole is a provider's slip; billing it would count tokens twice.
+    details = usage.get(group)
+    return min(token_count(details, name), at_most) if details else 0
+
+
+def _numbered(message: Json) -> list[Json]:
+    """The calls of a whole message: each element is a call of its own."""
+    calls = message.get("tool_calls") or ()
+    return [{**call, "index": place} for place, call in enumerate(calls)]
+
+
+def _others(data: Json, known: frozenset[str]) -> dict[str, Any]:
+    if data.keys() <= known:
+        return {}
+    return {n: value for n, value in data.items() if n not in known and value is not None}

@@ -1,0 +1,180 @@
+"""One answer from bytes to events, whatever the wire format. Pure; no HTTP."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from experts.errors import ExpertProtocolError
+from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.wire.dialect import Reader
+from experts.wire.halves import load_answer
+from experts.wire.refusals import failure_in_answer
+from experts.wire.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
+
+_SPEAKS = re.compile(
+    rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|partial_json)"\s*:\s*"(?!")'
+    rb'|"tool_calls"\s*:\s*\[\s*\{|"content_block_delta"'
+)
+"""What only stands in chunks with a piece of the answer."""
+
+LAST_EVENT = "message_stop"
+"""Anthropic's `[DONE]`."""
+
+
+class StreamReader:
+    """Reads a stream of chunks.
+
+    A chunk that is no JSON is passed over and counted, but for one in which a piece of the answer
+    had begun: the answer is not whole without. What follows a choice's finish is no part of the
+    answer. Usage is given once, at the end, as it was reported last: some providers repeat a
+    growing count in every chunk.
+
+    Args:
+        expert_id: Whose answer it is, for errors.
+        read: The dialect's reader.
+        choices: How many choices were asked for.
+        max_event_bytes: Longest event.
+
+    Attributes:
+        malformed: Chunks that were passed over.
+        done: `[DONE]` or Anthropic's word for it has come; nothing else can.
+    """
+
+    def __init__(
+        self,
+        expert_id: str,
+        read: Reader,
+        choices: int = 1,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._expert_id = expert_id
+        self._read = read
+        self._choices = choices
+        self._decoder = SseDecoder(max_event_bytes)
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: Usage | None = None
+        self.malformed = 0
+        self.done = False
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that was asked for has its finish reason; only usage may still come."""
+        return len(self._finished) >= self._choices and self._begun <= self._finished
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as last reported."""
+        return self._usage
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that `chunk` completes.
+
+        Raises:
+            ExpertCallError: The provider sent an error, or an event without end.
+        """
+        try:
+            payloads = self._decoder.feed(chunk)
+        except EventTooLongError as error:
+            raise ExpertProtocolError(self._expert_id, str(error)) from error
+        return self._events(payloads)
+
+    def end(self) -> list[Event]:
+        """The last events, when nothing more comes.
+
+        Raises:
+            ExpertProtocolError: The answer is not complete.
+        """
+        events = self._events(self._decoder.finish())
+        if not self._finished or not self._begun <= self._finished:
+            raise ExpertProtocolError(self._expert_id, "the stream ended before the answer did")
+        if self._usage is not None:
+            events.append(self._usage)
+        return events
+
+    def _events(self, payloads: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for payload in payloads:
+            if self.done:
+                break
+            if payload.strip() == DONE:
+                self.done = True
+            elif (data := self._parsed(payload)) is not None:
+                self._take(data, events)
+        return events
+
+    def _take(self, data: Json, events: list[Event]) -> None:
+        if data.get("type") == LAST_EVENT:
+            self.done = True
+            return
+        failure = None if self.finished else failure_in_answer(self._expert_id, data)
+        if failure is not None:
+            raise failure
+        try:
+            found = list(self._read(data))
+        except (TypeError, ValueError, AttributeError):
+            # JSON, but of another shape than a chunk.
+            self.malformed += 1
+            return
+        for event in found:
+            if isinstance(event, Usage):
+                self._usage = event
+            elif event.choice not in self._finished:
+                self._begun.add(event.choice)
+                if isinstance(event, Finish):
+                    self._finished.add(event.choice)
+                events.append(event)
+
+    def _parsed(self, payload: bytes) -> Json | None:
+        try:
+            data = load_answer(payload)
+        except orjson.JSONDecodeError:
+            data = None
+            if not self.finished and (lost := lost_piece(self._expert_id, payload)) is not None:
+                raise lost from None
+        if isinstance(data, dict):
+            return data
+        self.malformed += 1
+        return None
+
+
+def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:
+    """Why an answer is not whole without a chunk that is no JSON: a piece of it had begun there."""
+    if _SPEAKS.search(payload) is None:
+        return None
+    return ExpertProtocolError(expert_id, "a chunk broke off within a piece of the answer")
+
+
+def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
+    """The events of an answer that was not streamed.
+
+    Raises:
+        ExpertCallError: It is an error, no JSON, or has no finished choice.
+    """
+    try:
+        data = load_answer(content)
+    except orjson.JSONDecodeError as error:
+        raise ExpertProtocolError(expert_id, f"sent {_what(content)}: {error}") from error
+    if not isinstance(data, dict):
+        raise ExpertProtocolError(expert_id, "sent JSON that is no object")
+    if (failure := failure_in_answer(expert_id, data)) is not None:
+        raise failure
+    try:
+        events = list(read(data))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ExpertProtocolError(expert_id, "sent JSON that is no chat completion") from error
+    begun = {event.choice for event in events if isinstance(event, Delta)}
+    finished = {event.choice for event in events if isinstance(event, Finish)}
+    if not finished or not begun <= finished:
+        raise ExpertProtocolError(expert_id, "the answer has no finished choice")
+    return events
+
+
+def _what(content: bytes) -> str:
+    """What a body is that is no JSON."""
+    start = content[:64].lstrip()
+    if not start:
+        return "an empty answer"
+    return "a web page" if start.startswith(b"<") else "broken JSON"
