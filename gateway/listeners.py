@@ -5,12 +5,14 @@ Which listener a request came through is read off its socket (`scope["server"]`)
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -77,6 +79,40 @@ def check_exposure(settings: Settings) -> None:
     )
 
 
+class Listeners(NamedTuple):
+    """Bound sockets that nobody is heard on yet.
+
+    Attributes:
+        public: What clients connect to.
+        admin: The operator's; None: the same.
+    """
+
+    public: socket.socket
+    admin: socket.socket | None
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All of them."""
+        return [self.public] if self.admin is None else [self.public, self.admin]
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[Listeners]:
+    """What `settings` listen on, had before anything is started that takes long.
+
+    Raises:
+        ConfigError: An address can't be had, or nobody may be served there.
+    """
+    check_exposure(settings)
+    server = settings.server
+    with ExitStack() as stack:
+        public = stack.enter_context(listen((server.host, server.port), "server.port"))
+        admin = None
+        if server.admin_address is not None:
+            admin = stack.enter_context(listen(server.admin_address, "server.admin_port"))
+        yield Listeners(public, admin)
+
+
 def listen(address: Address, setting: str) -> socket.socket:
     """A bound socket that worker processes may share.
 
@@ -93,7 +129,10 @@ def listen(address: Address, setting: str) -> socket.socket:
             listener.set_inheritable(True)
             unless_bound.pop_all()
     except OSError as error:
-        raise ConfigError(f"{setting}: can't listen on {host}:{port}: {error.strerror}") from error
+        why = f"{setting}: can't listen on {host}:{port}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            why += f"; stop what listens there, or set another {setting}"
+        raise ConfigError(why) from error
     return listener
 
 

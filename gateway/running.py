@@ -27,7 +27,7 @@ from gateway.errors import ConfigError
 from gateway.fast.protocol import FastProtocol
 from gateway.files import raise_file_limit
 from gateway.ledger.upkeep import upkeep
-from gateway.listeners import check_exposure, listen
+from gateway.listeners import Listeners
 from gateway.local import RunningEngines, plain_endpoints
 from gateway.machine_price import Renewal
 from gateway.patience import ConnectionLimits
@@ -59,6 +59,7 @@ def serve_forever(
     configuration: Configuration,
     engines: RunningEngines,
     overrides: Mapping[str, Any],
+    listeners: Listeners,
 ) -> None:
     """Serve until told to stop; with several workers each is a process of its own.
 
@@ -67,21 +68,16 @@ def serve_forever(
         configuration: What it says.
         engines: Those that run for its local experts.
         overrides: The `server` settings that the command line gave.
+        listeners: Where to.
 
     Raises:
-        ConfigError: An address can't be listened on, or nobody may be served there.
+        ConfigError: Something that is configured can't be used.
     """
-    check_exposure(configuration.settings)
     check_sharing(configuration.settings)
     raise_file_limit()
     server = configuration.settings.server
+    admin_port = int(listeners.admin.getsockname()[1]) if listeners.admin else None
     with ExitStack() as stack:
-        sockets = [stack.enter_context(listen((server.host, server.port), "server.port"))]
-        admin_port = None
-        if server.admin_address is not None:
-            admin = stack.enter_context(listen(server.admin_address, "server.admin_port"))
-            admin_port = int(admin.getsockname()[1])
-            sockets.append(admin)
         stack.enter_context(trainer_beside(path, enabled=configuration.settings.retrain.enabled))
         settings = configuration.settings
         stack.enter_context(upkeep(settings.ledger_url, settings.ledger, Renewal(settings)))
@@ -90,13 +86,13 @@ def serve_forever(
         redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
             app = settled(serving_app(run, redactor))
-            uvicorn.Server(uvicorn.Config(app, **_options(server))).run(sockets)
+            uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
             return
         os.environ[_RUN] = str(run)
         config = uvicorn.Config(
             "gateway.running:worker_app", factory=True, workers=server.workers, **_options(server)
         )
-        _Workers(config, sockets).run()
+        _Workers(config, listeners.sockets).run()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from gateway.cli.check import check_configuration
 from gateway.cli.console import say
 from gateway.cli.endpoint import announce
 from gateway.cli.options import Config
+from gateway.listeners import Listeners, listening
 from gateway.local import local_engines
 from gateway.running import serve_forever
 from gateway.settings.faults import FaultyConfigError
@@ -44,18 +45,19 @@ def serve(
         raise FaultyConfigError(faults)
     for warning in find_warnings(configuration):
         say(f"[yellow]warning[/] {escape(str(warning))}")
-    with local_engines(settings, announce) as engines:
-        _announce(settings)
-        serve_forever(config, configuration, engines, overrides)
+    # An address that is taken is no reason to start engines first, which takes minutes.
+    with listening(settings) as listeners, local_engines(settings, announce) as engines:
+        _announce(settings, listeners)
+        serve_forever(config, configuration, engines, overrides, listeners)
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, listeners: Listeners) -> None:
     server = settings.server
     scheme = "https" if server.tls_cert else "http"
-    experts = len(settings.experts)
-    say(f"serving {scheme}://{server.host}:{server.port}/v1 with {experts} experts")
-    if server.admin_address is not None:
-        host, port = server.admin_address
+    experts, port = len(settings.experts), listeners.public.getsockname()[1]
+    say(f"serving {scheme}://{server.host}:{port}/v1 with {experts} experts")
+    if server.admin_address is not None and listeners.admin is not None:
+        host, port = server.admin_address[0], listeners.admin.getsockname()[1]
         say(f"dashboard, /admin and /metrics: {scheme}://{host}:{port}/")
     if not settings.keys and not is_loopback(server.host):
         say("[bold red]WARNING[/]: no keys, so whoever reaches this address spends your money")
