@@ -28,7 +28,7 @@ from routers.eligible import Cards, Constraints, eligible
 from routers.explicit import explicit_decision
 from routers.explore import draw, with_exploration
 from routers.features import estimate_prompt_tokens
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.policies.greedy import PRESETS, good_enough
 from routers.records import Floats, OutcomeTable
 from routers.registry import DEFAULT_ENCODER, DEFAULT_ESTIMATOR

@@ -21,8 +21,8 @@ from eval.retrieval import RetrievalSet, ndcg
 from experts.embedder import Encode
 from gateway.embedding.encoders import encoder_of
 from gateway.settings.experts import EmbedderSettings
-from routers.encoders import TfidfSvdEncoder, unit
-from routers.fit import fit_router
+from routers.encoders.lexical import TfidfSvdEncoder, unit
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable, Vectors
 
 RECIPES = ("pilot+tfidf", "category+tfidf")

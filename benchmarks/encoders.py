@@ -25,11 +25,11 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from eval.sources import read_outcomes
+from routers.encoders.vector_store import VectorStore
 from routers.features import Featurizer, estimate_tokens
-from routers.fit import encode_table, fit_router
+from routers.fitting.fit import encode_table, fit_router
 from routers.records import OutcomeTable
 from routers.registry import make_encoder
-from routers.vector_store import VectorStore
 
 _TOKENS = (97, 103)
 _CALLS = 100

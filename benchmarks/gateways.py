@@ -32,7 +32,7 @@ from benchmarks import comparison, decide
 from benchmarks.running import Running, free_ports, on_core
 from benchmarks.stacks import MODEL, Stack, found, install, pointsman
 from gateway.router_store import RouterStore
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 
 _ROOT = Path(__file__).parent.parent
 _LOAD = _ROOT / "benchmarks/load"

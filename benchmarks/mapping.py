@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from routers.mapping import FleetQuestion, best_map, greedy_map
+from routers.allocation.mapping import FleetQuestion, best_map, greedy_map
 
 
 def main() -> None:

@@ -36,11 +36,11 @@ from eval.training import (
 )
 from eval.verdicts import headline, recommend
 from experts.cards import Prices
+from routers.encoders.vector_store import VectorStore
 from routers.errors import RoutingError
-from routers.fit import by_query_id
-from routers.recipe import Recipe
+from routers.fitting.fit import by_query_id
+from routers.fitting.recipe import Recipe
 from routers.records import OutcomeTable
-from routers.vector_store import VectorStore
 
 Progress = Callable[[str, float], None]
 

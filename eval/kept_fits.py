@@ -16,8 +16,8 @@ import orjson
 from eval.own_code import own_code
 from eval.training import Bench, Trained
 from routers.errors import ArtifactError
-from routers.fit import data_hash
-from routers.state_files import load_state, save_state
+from routers.fitting.fit import data_hash
+from routers.storage.state_files import load_state, save_state
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -16,7 +16,7 @@ from eval.splits import split_groups
 from experts.cards import Prices
 from routers.errors import TableError
 from routers.estimators.calibrated import CalibratedEstimator
-from routers.fit import Encoded, fit_router
+from routers.fitting.fit import Encoded, fit_router
 from routers.records import Estimates, OutcomeTable
 from routers.router import Router
 

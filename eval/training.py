@@ -17,14 +17,14 @@ from eval.replay import Traffic, cards_of, request_of
 from eval.robustness import Changed, Columns, Disturbed, Robustness, disturb, robustness
 from experts.cards import Prices
 from routers.eligible import Constraints
+from routers.encoders.vector_store import VectorStore
 from routers.errors import RoutingError
 from routers.features import Featurizer
-from routers.fit import Encoded, encode_table, fit_router
-from routers.recipe import Recipe
+from routers.fitting.fit import Encoded, encode_table, fit_router
+from routers.fitting.recipe import Recipe
 from routers.records import FeatureBatch, Floats, Preference, State
 from routers.registry import encoder_class
 from routers.router import Router
-from routers.vector_store import VectorStore
 
 _TIMED_DECISIONS = 200
 _TIMED_S = 1.0

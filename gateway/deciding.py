@@ -32,11 +32,11 @@ from gateway.settings.root import Settings
 from gateway.shadowing import Shadow
 from routers.eligible import Constraints, eligible
 from routers.errors import RoutingError
+from routers.explaining.reasons import Why
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
 from routers.named import NO_LIMITS
 from routers.policies.threshold import ThresholdPolicy
-from routers.reasons import Why
 from routers.records import Decision
 from routers.router import Router
 

@@ -20,7 +20,7 @@ from experts.compose.deferral.verified import ExactArithmetic, Verified, Verifie
 from experts.compose.grouping import EXACT, NUMERIC, ByMeaning, Grouping
 from gateway.settings.deferring import DeferSettings, Same
 from gateway.verifying import Checked, MeetsSchema, check_of
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 
 if TYPE_CHECKING:
     from gateway.composing import Composer

@@ -12,7 +12,7 @@ from experts.compose.base import Asked, Reply
 from experts.compose.deferral.base import Measured
 from experts.messages import ChatRequest
 from routers.deferral.cross_fitted import CrossFittedScorer
-from routers.state_files import load_state, save_state
+from routers.storage.state_files import load_state, save_state
 
 SCORER = "answer scorer"
 

@@ -35,12 +35,12 @@ from gateway.settings.compositions import (
     TemplatesSettings,
     VoteSettings,
 )
+from routers.allocation.seats import SeatRules, seated
 from routers.base import SlowEncoder
 from routers.candidates import PRIOR_STDERR
 from routers.errors import RoutingError
 from routers.records import Floats
-from routers.seats import SeatRules, seated
-from routers.shelf import Shelf
+from routers.storage.shelf import Shelf
 
 _BRIEF = 0.5
 """How long a peer's draft is, as a part of an answer."""
@@ -65,7 +65,7 @@ class Children(Protocol):
 
 
 class RouterChooser:
-    """Seats whom the router expects to be best, as `routers.seats` says."""
+    """Seats whom the router expects to be best, as `routers.allocation.seats` says."""
 
     def __init__(self, rules: SeatRules) -> None:
         self._rules = rules

@@ -20,10 +20,10 @@ from routers.cascading.routing import CascadeRouting
 from routers.errors import RoutingError
 from routers.features import estimate_prompt_tokens
 from routers.records import Floats
-from routers.state_files import load_state
+from routers.storage.state_files import load_state
 
 KIND = "cascade_routing"
-"""What a file of it says that it holds, see `routers.state_files`."""
+"""What a file of it says that it holds, see `routers.storage.state_files`."""
 
 
 @dataclass(frozen=True, slots=True)

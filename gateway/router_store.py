@@ -18,9 +18,9 @@ from typing import Any
 from experts.whole_files import whole_file
 from gateway.errors import ConfigError
 from gateway.ids import now
-from routers.artifacts import load_router, save_router
 from routers.errors import ArtifactError
 from routers.router import Router
+from routers.storage.artifacts import load_router, save_router
 
 _POINTER = "promoted.json"
 # Names come from commands and from `/admin`, and become directories.

@@ -13,7 +13,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from routers.practice import Practice
+from routers.fitting.practice import Practice
 from routers.records import (
     Candidates,
     Estimates,
@@ -185,7 +185,7 @@ class DescribedEstimator(Estimator, Protocol):
         """The unfitted estimator with these descriptions, by expert id; "" says nothing.
 
         `instructions` are what a language model wrote of templates of requests, by
-        `routers.instructions.template_key`.
+        `routers.encoders.instructions.template_key`.
 
         Ids that the table of its fit has no column of are passed over.
         """

@@ -9,8 +9,8 @@ import orjson
 
 from experts.messages import ChatRequest
 from routers.base import Encoder, SlowEncoder
+from routers.encoders.vector_store import VectorStore
 from routers.records import FeatureBatch, Vectors
-from routers.vector_store import VectorStore
 
 _BYTES_PER_TOKEN = 4
 

@@ -49,10 +49,10 @@ _WRAPPERS: Mapping[str, str] = {
     "safe": "routers.estimators.safe:SafeEstimator",
 }
 _ENCODERS: Mapping[str, str] = {
-    "hashing": "routers.encoders:HashingEncoder",
-    "minilm": "routers.minilm:MiniLmEncoder",
-    "static": "routers.static:StaticEncoder",
-    "tfidf": "routers.encoders:TfidfSvdEncoder",
+    "hashing": "routers.encoders.lexical:HashingEncoder",
+    "minilm": "routers.encoders.minilm:MiniLmEncoder",
+    "static": "routers.encoders.static:StaticEncoder",
+    "tfidf": "routers.encoders.lexical:TfidfSvdEncoder",
 }
 _POLICIES: Mapping[str, str] = {
     "budget": "routers.policies.budget:BudgetPolicy",

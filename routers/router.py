@@ -13,16 +13,16 @@ from experts.messages import ChatRequest
 from routers.base import Estimator, Policy, SlowEncoder
 from routers.candidates import Expected, Typical, Unfamiliar, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import NoEligibleExpertError, TableError
 from routers.estimators.prior import PriorEstimator
+from routers.explaining.reasons import Why, why
 from routers.explore import draw, with_exploration
 from routers.features import Featurizer, estimate_prompt_tokens
+from routers.fitting.practice import Practice
+from routers.fitting.rehearsal import Rehearsal
 from routers.policies.greedy import GreedyUtilityPolicy, good_enough
-from routers.practice import Practice
-from routers.reasons import Why, why
 from routers.records import UNEXPLORED, Decision, Estimates, Preference
-from routers.rehearsal import Rehearsal
 from routers.waiting import NO_WAITS, with_waits
 
 UNTRAINED_VERSION = "prior"

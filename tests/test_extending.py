@@ -16,7 +16,7 @@ import yaml
 from gateway.settings.routing import RoutingSettings
 from routers import registry
 from routers.base import Estimator, Policy
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from routers.records import Candidates, OutcomeTable, Preference
 

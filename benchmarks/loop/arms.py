@@ -20,7 +20,7 @@ from eval.ope.logged import Logged
 from eval.simulate import World, play
 from routers.base import OnlineEstimator, Policy
 from routers.explore import draw
-from routers.fit import encode_table, fit_router
+from routers.fitting.fit import encode_table, fit_router
 from routers.policies.bounds import OptimisticPolicy
 from routers.policies.thompson import ThompsonPolicy
 from routers.records import Floats, Preference

@@ -18,7 +18,7 @@ from eval.ope.logged import Logged
 from eval.promotion.canary import CanaryRules, judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, stacked, train
 from eval.promotion.gate import GateRules, gate
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.router import Router
 

@@ -30,7 +30,7 @@ from eval.replay import COST_WEIGHTS, Traffic, measure
 from eval.sources import Outcomes, read_outcomes
 from experts.cards import Prices
 from routers.estimators.folds import group_folds, others
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.registry import DEFAULT_ENCODER, DEFAULT_ESTIMATOR, make_estimator
 

@@ -17,8 +17,8 @@ from routers.cascading.replay import Replay
 from routers.cascading.routing import CascadeRouting
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.estimators.folds import group_folds, others
-from routers.fit import encode_table, fit_router
-from routers.recipe import DEFAULT, Recipe
+from routers.fitting.fit import encode_table, fit_router
+from routers.fitting.recipe import DEFAULT, Recipe
 from routers.records import Floats, OutcomeTable
 
 _FOLDS = 3

@@ -1,4 +1,4 @@
-"""From outcomes of teams to who takes part in a mixture: margin and mass of `routers.seats`."""
+"""From outcomes of teams to seats in a mixture: margin and mass of `routers.allocation.seats`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from eval.compositions.planned import Way
 from eval.compositions.world import answered_by_all, rehearsed
 from eval.errors import ComparisonError
 from eval.pool import with_experts
+from routers.allocation.seats import SeatRules, seated
 from routers.estimators.folds import Rows, group_folds, others
-from routers.fit import encode_table, fit_router
+from routers.fitting.fit import encode_table, fit_router
+from routers.fitting.recipe import DEFAULT, Recipe
 from routers.policies.cautious import chance_of
-from routers.recipe import DEFAULT, Recipe
 from routers.records import Floats, OutcomeTable
-from routers.seats import SeatRules, seated
 
 _USUAL = SeatRules()
 _MARGINS = (0.0, 0.01, _USUAL.margin, 0.06, 0.12, 0.2, 0.3)

@@ -17,9 +17,9 @@ from eval.compositions.world import World, rehearsed
 from eval.intervals import ClusterBootstrap, with_interval
 from eval.prices import fit_prices
 from eval.splits import TrainTest
-from routers.fit import encode_table, fit_router
+from routers.fitting.fit import encode_table, fit_router
+from routers.fitting.recipe import DEFAULT, Recipe
 from routers.policies.cautious import Caution
-from routers.recipe import DEFAULT, Recipe
 from routers.records import Floats, OutcomeTable
 
 WEIGHTS = (0.03, 0.1, 0.3)

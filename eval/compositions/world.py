@@ -20,8 +20,8 @@ from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.line import Line
 from routers.deferral.scorer import Drafts
 from routers.estimators.folds import Rows, group_folds, others
-from routers.fit import Encoded, encode_table, fit_router
-from routers.recipe import Recipe
+from routers.fitting.fit import Encoded, encode_table, fit_router
+from routers.fitting.recipe import Recipe
 from routers.records import Floats, OutcomeTable
 from routers.router import Router
 

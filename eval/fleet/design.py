@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.errors import ComparisonError
 from eval.pool import with_experts
-from routers.mapping import FleetQuestion, TaskMap, best_map, shrunk
+from routers.allocation.mapping import FleetQuestion, TaskMap, best_map, shrunk
 from routers.records import Floats, OutcomeTable
 
 
@@ -105,7 +105,7 @@ def quarry(table: OutcomeTable, sizes: Mapping[str, float], loads: Mapping[str, 
 
 
 def design(found: Quarry, budgets: Budgets, required: Sequence[str] = ()) -> Fleet:
-    """The best fleet within the budgets; see `routers.mapping.best_map`.
+    """The best fleet within the budgets; see `routers.allocation.mapping.best_map`.
 
     Args:
         found: What it can be made of.

@@ -11,7 +11,7 @@ from eval.fleet.design import Budgets, Fleet, Quarry
 from eval.intervals import ClusterBootstrap, Interval, percentile_interval
 from eval.pool import with_experts
 from routers.estimators.category import CategoryEstimator
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.router import Router
 

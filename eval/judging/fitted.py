@@ -17,8 +17,8 @@ from routers.base import Encoder
 from routers.errors import ArtifactError, RoutingError
 from routers.records import Floats, State
 from routers.registry import encoder_class
-from routers.state_files import load_state, save_state
-from routers.states import join_states, part_state
+from routers.storage.state_files import load_state, save_state
+from routers.storage.states import join_states, part_state
 
 _KIND = "gate of a judge"
 _GATE = ("hidden_DH", "bias_H", "out_HK", "bias_K")

@@ -21,7 +21,7 @@ from eval.promotion.gate import Evidence
 from eval.training import decision_us_p50
 from experts.cards import Prices
 from routers.estimators.folds import group_folds
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.router import Router
 
@@ -37,7 +37,7 @@ class Fitting:
 
     Attributes:
         name: Of the router.
-        estimator: What `routers.recipe.Recipe` reads.
+        estimator: What `routers.fitting.recipe.Recipe` reads.
         epsilon: Share of the traffic that explores.
         seed: Source of all randomness.
     """

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from gateway.ledger.rows import numbers, plain
-from routers.explain import explain
-from routers.reasons import Why
+from routers.explaining.explain import explain
+from routers.explaining.reasons import Why
 from routers.records import Decision
 
 

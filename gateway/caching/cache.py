@@ -23,7 +23,7 @@ from gateway.ledger.rows import Row
 from gateway.settings.cache import CacheSettings
 from gateway.telemetry.metrics import Metrics
 from routers.base import Encoder
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.records import Candidates, Decision, Preference
 
 Kind = Literal["exact", "semantic"]

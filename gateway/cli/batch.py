@@ -20,7 +20,7 @@ from gateway.router_store import RouterStore
 from gateway.settings.cards import CalledSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
-from routers.assignment import Assignment, assign
+from routers.allocation.assignment import Assignment, assign
 from routers.records import Preference
 from routers.router import Router
 

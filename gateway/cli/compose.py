@@ -28,9 +28,9 @@ from gateway.ledger.database import existing
 from gateway.ledger.export import export_outcomes
 from gateway.planning import KIND
 from routers.deferral.chain import Chain, Logged
-from routers.recipe import DEFAULT
+from routers.fitting.recipe import DEFAULT
 from routers.records import OutcomeTable
-from routers.state_files import save_state
+from routers.storage.state_files import save_state
 
 _MOST = 0.5
 _KEYS: dict[str, Callable[[str], Hashable]] = {"exact": exact_key, "numeric": numeric_key}

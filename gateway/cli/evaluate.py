@@ -25,7 +25,7 @@ from gateway.cli.progress import stages
 from gateway.cli.table import show_comparison
 from gateway.cli.vectors import Folder, vector_store
 from gateway.errors import ConfigError
-from routers.recipe import DEFAULT, Recipe
+from routers.fitting.recipe import DEFAULT, Recipe
 from routers.registry import estimator_class, estimator_names
 
 Form = Annotated[

@@ -27,8 +27,8 @@ from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import CalculatorSettings, ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
 from gateway.settings.local import AdapterExpert, RayExpert, VllmExpert
-from routers.audition import Audition, AuditionRules
-from routers.audition import audition as hold_audition
+from routers.allocation.audition import Audition, AuditionRules
+from routers.allocation.audition import audition as hold_audition
 from routers.records import Floats, OutcomeTable
 
 commands = typer.Typer(help="The experts of the pool.", no_args_is_help=True)

@@ -15,9 +15,9 @@ from gateway.cli.options import AsJson, Config, FromLedger, OfVersion, Promote, 
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
-from routers.admit import FEWEST_PROBES
-from routers.admit import admit as admit_expert
-from routers.learn import learn_on
+from routers.fitting.admit import FEWEST_PROBES
+from routers.fitting.admit import admit as admit_expert
+from routers.fitting.learn import learn_on
 from routers.router import Router
 
 commands = typer.Typer(help="List, promote and roll back router versions.", no_args_is_help=True)

@@ -19,7 +19,7 @@ from gateway.ledger.shadows import shadow_totals
 from gateway.policies import named_policies
 from gateway.router_store import RouterStore
 from gateway.settings.load import load_settings
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from gateway.ledger.database import existing
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
 from routers.registry import make_encoder
-from routers.shelf import Shelf, ShelfExample
+from routers.storage.shelf import Shelf, ShelfExample
 
 commands = typer.Typer(help="Examples and guidelines from the log.", no_args_is_help=True)
 

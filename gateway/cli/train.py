@@ -21,11 +21,11 @@ from gateway.router_store import RouterStore
 from gateway.settings.cards import CardSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings
-from routers.artifacts import save_router
-from routers.fit import fit_router
-from routers.recipe import Recipe
+from routers.fitting.fit import fit_router
+from routers.fitting.recipe import Recipe
 from routers.records import OutcomeTable
 from routers.registry import DEFAULT_ESTIMATOR
+from routers.storage.artifacts import save_router
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from routers.vector_store import VectorStore
+from routers.encoders.vector_store import VectorStore
 
 Folder = Annotated[
     Path | None,

@@ -17,7 +17,7 @@ import httpx2
 
 from eval.best_answers import GradedAnswer
 from gateway.cli.asking import client_of
-from routers.instructions import template_key
+from routers.encoders.instructions import template_key
 
 Progress = Callable[[str, float], None]
 

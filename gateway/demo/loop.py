@@ -35,7 +35,7 @@ from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
 from gateway.wiring import build_gateway
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable
 
 _ROUTER = "default"

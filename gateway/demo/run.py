@@ -40,7 +40,7 @@ from gateway.ledger.verify import Verdict, verify_ledger
 from gateway.router_store import RouterStore
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.root import Settings
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 
 MAX_TOKENS = 16
 LOOP_ESTIMATOR = "ridge"

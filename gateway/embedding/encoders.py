@@ -13,10 +13,10 @@ import numpy.typing as npt
 from experts.embedder import Encode
 from experts.errors import ExpertConfigError
 from gateway.settings.experts import EmbedderSettings
-from routers.encoders import unit
+from routers.encoders.lexical import unit
+from routers.encoders.static import WIDTH, StaticEncoder
 from routers.errors import MissingExtraError
 from routers.registry import make_encoder
-from routers.static import WIDTH, StaticEncoder
 
 _WEIGHTS = ("*.safetensors", "*/*.safetensors")
 

@@ -30,7 +30,7 @@ from gateway.ledger.tables import (
     shadow_outcome,
     shadow_result,
 )
-from routers.explain import explain
+from routers.explaining.explain import explain
 from routers.explore import draw
 
 

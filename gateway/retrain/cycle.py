@@ -29,10 +29,10 @@ from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
 from gateway.router_store import RouterStore
 from gateway.settings.retrain import RetrainSettings
-from routers.artifacts import with_content_version
 from routers.errors import RoutingError
 from routers.named import Named
 from routers.records import Floats, OutcomeTable
+from routers.storage.artifacts import with_content_version
 
 _MOST_FAILED = 0.05
 _DAY_S = 86_400.0

@@ -20,7 +20,7 @@ from routers.deferral.scorer import AnswerScorer, Drafts
 from routers.errors import TableError
 from routers.estimators.folds import group_folds, others
 from routers.records import Floats, State
-from routers.states import join_states, part_state
+from routers.storage.states import join_states, part_state
 
 _FOLDS = 5
 

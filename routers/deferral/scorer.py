@@ -15,7 +15,7 @@ from routers.errors import TableError
 from routers.estimators.folds import group_folds, others
 from routers.records import Floats, State
 from routers.registry import encoder_class, make_encoder
-from routers.states import join_states, part_state
+from routers.storage.states import join_states, part_state
 
 _PENALTIES = (5.0, 20.0, 80.0, 320.0, 1280.0)
 _MOST_TRIED = 4000

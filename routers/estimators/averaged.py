@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 
 from routers.base import Estimator
-from routers.reasons import merged, reasons_of
+from routers.explaining.reasons import merged, reasons_of
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.registry import estimator_class, make_estimator
-from routers.states import join_states, part_state
+from routers.storage.states import join_states, part_state
 
 _LABELLED_SHARE = 0.5
 

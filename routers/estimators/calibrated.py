@@ -14,7 +14,7 @@ from routers.estimators.folds import group_folds, others
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 Mask = npt.NDArray[np.bool_]
 

@@ -24,7 +24,7 @@ from routers.records import (
     Region,
     State,
 )
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -38,7 +38,7 @@ class CategoryEstimator:
     likely as `least_share`), the expert's mean over all tasks stands in, so that such requests go
     to the best generalist. Labels that their neighbours contradict are left out first;
     `dropped_share` says how many. Who is good at which task is `task_table`, from which
-    `routers.mapping` chooses a fleet that fits a budget.
+    `routers.allocation.mapping` chooses a fleet that fits a budget.
 
     Args:
         most_entropy: Threshold of normalised entropy, in (0, 1]; 1 never falls back.

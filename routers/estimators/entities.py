@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from routers.encoders import ends, unit
+from routers.encoders.lexical import ends, unit
 from routers.estimators.effort import EffortModel
 from routers.estimators.graph_model import GraphModel, GraphSettings, stderr_of
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 from routers.training.graph import Anchoring
 from routers.training.losses import SoftTargets
 

@@ -11,7 +11,7 @@ from routers.estimators.graph_model import GraphModel, GraphSettings, stderr_of
 from routers.estimators.observed import observed
 from routers.estimators.regions import k_means, unit_rows
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 from routers.training.batches import Array
 from routers.training.graph import Anchoring
 from routers.training.losses import LOSSES

@@ -13,7 +13,7 @@ from routers.base import Estimator
 from routers.estimators.observed import observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _NEIGHBOURS = 10
 _MOST_ROWS = 2000

@@ -14,7 +14,7 @@ from routers.estimators.head_layer import HeadLayer
 from routers.estimators.head_link import linked
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 from routers.training.batches import VECTORS, Array, Examples, Rows, Weights
 from routers.training.losses import LOSSES
 from routers.training.regularisers import Regulariser

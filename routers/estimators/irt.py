@@ -11,7 +11,7 @@ from scipy.special import expit
 from routers.estimators.head import HeadEstimator, mean_logits, standardised, standardising
 from routers.estimators.observed import Observed
 from routers.records import FeatureBatch, Floats, Vectors
-from routers.states import fitted
+from routers.storage.states import fitted
 from routers.training.batches import Array, Rows, Weights
 
 

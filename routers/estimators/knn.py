@@ -23,7 +23,7 @@ from routers.records import (
     State,
     Vectors,
 )
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _BLOCK = 256
 _FOLDS = 5

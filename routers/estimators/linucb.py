@@ -10,7 +10,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.posterior import LinearSums, Posterior
 from routers.estimators.stream import Directions, arrived
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 
 class LinUcbEstimator:

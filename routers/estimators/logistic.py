@@ -14,7 +14,7 @@ from routers.estimators.folds import group_folds, others
 from routers.estimators.logits import Logits, Rows
 from routers.estimators.observed import Observed, choice_error, observed
 from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _HELD_OUT = 3
 _CANDIDATES = (30.0, 10.0, 3.0, 1.0)

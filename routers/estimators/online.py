@@ -14,7 +14,7 @@ from routers.estimators.logits import Rows
 from routers.estimators.observed import observed
 from routers.estimators.stream import Directions, arrived
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _PENALTY = 1.0
 _LEAST_CURVE = 0.02

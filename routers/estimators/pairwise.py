@@ -12,7 +12,7 @@ from routers.errors import TableError
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _BLOCK = 256
 _STEPS = 50

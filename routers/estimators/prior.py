@@ -10,7 +10,7 @@ from routers.estimators.admission import Admission, mean_of_pool, probes_of
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _STRENGTH = 20.0
 

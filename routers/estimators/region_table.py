@@ -15,7 +15,7 @@ from routers.estimators.observed import Observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.regions import Regions
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _AGGREGATIONS = ("mean", "rank")
 

@@ -12,7 +12,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
 from routers.estimators.observed import Observed, choice_error, observed
 from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _FOLDS = 5
 _CANDIDATES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

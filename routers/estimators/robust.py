@@ -11,7 +11,7 @@ from routers.base import Estimator
 from routers.errors import RoutingError
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
-from routers.states import join_states, part_state
+from routers.storage.states import join_states, part_state
 
 _CUT = 0.15
 # Known gadgets have a dozen words, which is more than 15 % of most questions.

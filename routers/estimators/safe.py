@@ -13,7 +13,7 @@ from routers.estimators.effort import EffortModel
 from routers.estimators.regions import Regions, k_means
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _CLUSTERS = 5
 _ROWS_PER_CLUSTER = 5

@@ -17,10 +17,10 @@ from routers.estimators.nearness import Nearness
 from routers.estimators.observed import Observed, observed
 from routers.estimators.premium import premium
 from routers.estimators.standing import standing
-from routers.reasons import merged, reasons_of
+from routers.explaining.reasons import merged, reasons_of
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, Reasons, State
 from routers.registry import estimator_class, make_estimator
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 
 _FOLDS = 5
 # What is believed of the members before they are tried: together seven tenths of what they say,

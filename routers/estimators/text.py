@@ -8,12 +8,12 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from routers.encoders.minilm import FILES, WEIGHTS, shared_model
 from routers.estimators.columns import by_content
 from routers.estimators.effort import EffortModel
 from routers.estimators.observed import Observed, observed
-from routers.minilm import FILES, WEIGHTS, shared_model
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
-from routers.states import fitted, join_states, part_state
+from routers.storage.states import fitted, join_states, part_state
 from routers.training.batches import Examples, Weights, tensor, torch_for
 from routers.training.last_layer import padded, text_head
 from routers.training.losses import LOSSES

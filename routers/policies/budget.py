@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
+from routers.fitting.practice import Practice, greedy_sweep
 from routers.policies.greedy import GreedyUtilityPolicy
-from routers.practice import Practice, greedy_sweep
 from routers.records import Candidates, Floats, Preference
 
 _GREEDY = GreedyUtilityPolicy()

@@ -8,11 +8,11 @@ from typing import Self
 
 import numpy as np
 
-from routers.assignment import sinkhorn
+from routers.allocation.assignment import sinkhorn
 from routers.errors import TableError
+from routers.fitting.practice import Practice
 from routers.policies.greedy import good_enough, utilities
 from routers.policies.softmax import softmax
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 
@@ -21,10 +21,12 @@ class CapacityPolicy:
     """p ∝ exp((u - v) / temperature), where the shadow price v keeps each expert within its share.
 
     The scarce expert goes to those requests that gain most from it, and not to whoever comes first.
-    `fit` finds the prices by sharing out queries with known estimates (`routers.assignment`), so
-    the shares hold on average for traffic like theirs. Unfitted, v is 0.
+    `fit` finds the prices by sharing out queries with known estimates
+    (`routers.allocation.assignment`), so the shares hold on average for traffic like theirs.
+    Unfitted, v is 0.
 
-    Source: shadow prices of the transportation problem; see `routers.assignment.sinkhorn`.
+    Source: shadow prices of the transportation problem; see
+    `routers.allocation.assignment.sinkhorn`.
 
     Attributes:
         shares: Most of the traffic that an expert gets, in (0, 1], by id; who is missing gets any.

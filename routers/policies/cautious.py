@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from routers.errors import TableError
+from routers.fitting.practice import Practice
 from routers.policies.greedy import good_enough, known_costs, on_the_best, utilities
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 Columns = npt.NDArray[np.intp]

@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 
 from routers.errors import TableError
+from routers.fitting.practice import Practice
 from routers.policies.greedy import good_enough, on_the_best, utilities
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 FEWEST_OF_A_KIND = 200

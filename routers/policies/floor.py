@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from routers.fitting.practice import Practice, greedy_sweep
 from routers.policies.greedy import (
     GreedyUtilityPolicy,
     good_enough,
@@ -15,7 +16,6 @@ from routers.policies.greedy import (
     on_the_best,
     utilities,
 )
-from routers.practice import Practice, greedy_sweep
 from routers.records import Candidates, Floats, Preference
 
 _GREEDY = GreedyUtilityPolicy()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from routers.fitting.practice import Practice
 from routers.policies.budget import BudgetPolicy
 from routers.policies.greedy import known_costs, on_the_best, utilities
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 

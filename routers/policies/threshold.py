@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 
 from routers.errors import TableError
+from routers.fitting.practice import Practice
 from routers.policies.greedy import good_enough, known_costs, on_the_best, utilities
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 _NOBODY_WINS_SO_OFTEN = 1e9

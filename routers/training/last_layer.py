@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from routers.minilm import EPSILON, HEADS
+from routers.encoders.minilm import EPSILON, HEADS
 from routers.records import Vectors
 from routers.training.batches import torch_for
 

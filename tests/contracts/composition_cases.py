@@ -16,8 +16,8 @@ from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import Usage
 from gateway.composing import Composer
 from gateway.settings.root import Settings
-from routers.encoders import HashingEncoder
-from routers.shelf import Shelf, ShelfExample
+from routers.encoders.lexical import HashingEncoder
+from routers.storage.shelf import Shelf, ShelfExample
 
 USAGE = {"a": Usage(input=11, output=3), "b": Usage(input=23, output=5)}
 """What each call of a child takes."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from routers.base import Encoder
-from routers.encoders import HashingEncoder, TfidfSvdEncoder
-from routers.minilm import MiniLmEncoder
-from routers.static import StaticEncoder
+from routers.encoders.lexical import HashingEncoder, TfidfSvdEncoder
+from routers.encoders.minilm import MiniLmEncoder
+from routers.encoders.static import StaticEncoder
 
 TEXTS = [f"{subject} question number {i}" for i in range(20) for subject in ("law", "gene", "wave")]
 UNSEEN = ["law of the gene", "", "字", "NUMBER 7!", "zzz unheard of"]

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from routers.artifacts import load_router, save_router
 from routers.base import Estimator
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import TableError
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.features import Featurizer
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.registry import estimator_names, make_estimator, make_wrapper, wrapper_names
 from routers.router import Router
+from routers.storage.artifacts import load_router, save_router
 
 WORDS = {"law": "judge court tort appeal", "gene": "cell enzyme protein", "wave": "field force"}
 TASKS = tuple(WORDS)
@@ -103,7 +103,7 @@ def quick_router(name: str, table: OutcomeTable) -> Router:
     """A router with the settings in QUICK, and calibrated unless there are any."""
     with pytest.MonkeyPatch.context() as patch:
         quick = partial(make_estimator, name, **QUICK.get(name, {}))
-        patch.setattr("routers.recipe.make_estimator", lambda _: quick())
+        patch.setattr("routers.fitting.recipe.make_estimator", lambda _: quick())
         return fit_router("r", name, table, seed=1, calibrate=name not in QUICK)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from routers.base import OnlineEstimator
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import TableError
 from routers.features import Featurizer
 from routers.records import FeatureBatch, Floats, OutcomeTable

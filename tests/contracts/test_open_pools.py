@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from routers.base import Estimator, OpenPoolEstimator
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import RoutingError, TableError
 from routers.estimators.safe import SafeEstimator
 from routers.features import Featurizer

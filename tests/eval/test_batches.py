@@ -20,7 +20,7 @@ from eval.replay import (
     measure_columns,
 )
 from experts.cards import Prices
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.policies.uniform import UniformPolicy
 from routers.records import Estimates, OutcomeTable, Preference
 from routers.router import Router

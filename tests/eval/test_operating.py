@@ -10,7 +10,7 @@ import pytest
 from eval.differences import Compared
 from eval.operating import GIVE_UP, Fit, _Tried, choose_settings, sweep
 from eval.prices import fit_prices
-from routers.fit import by_query_id, encode_table, fit_router
+from routers.fitting.fit import by_query_id, encode_table, fit_router
 from routers.records import OutcomeTable
 
 MakeWorld = Callable[..., Any]

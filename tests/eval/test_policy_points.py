@@ -15,7 +15,7 @@ from eval.metrics_json import to_json
 from eval.policy_points import policy_points, shown_policies
 from eval.pool import Pool, make_pool
 from eval.replay import cards_of
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.policies.budget import BudgetPolicy
 from routers.records import Preference
 from routers.router import Router

@@ -11,7 +11,7 @@ from eval.operating import sweep
 from eval.replay import COST_WEIGHTS, always, candidates_per_query, cards_of, measure, request_of
 from experts.cards import Prices
 from routers.eligible import Constraints
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable, Preference
 from routers.router import Router
 

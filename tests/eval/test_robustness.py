@@ -13,7 +13,7 @@ from eval.robustness import (
     reworded,
     robustness,
 )
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from routers.records import FeatureBatch
 

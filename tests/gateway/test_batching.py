@@ -19,7 +19,7 @@ from experts.messages import ChatRequest, Message
 from gateway.batching import Batcher, Case
 from gateway.execution.health import Health
 from routers.eligible import Constraints
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import NoEligibleExpertError
 from routers.features import Featurizer
 from routers.policies.greedy import GreedyUtilityPolicy

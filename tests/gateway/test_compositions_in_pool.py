@@ -27,7 +27,7 @@ from gateway.settings.children import named_children
 from gateway.settings.root import Settings
 from routers.candidates import Typical
 from routers.eligible import Constraints, eligible
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from tests.contracts.composition_cases import pool_of
 
 DOC = Path(__file__).parents[2] / "docs" / "compositions.md"

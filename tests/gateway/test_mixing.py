@@ -15,12 +15,12 @@ from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import RoutingError
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable
 from routers.router import Router
-from routers.shelf import Shelf, ShelfExample
+from routers.storage.shelf import Shelf, ShelfExample
 from tests.contracts.composition_cases import pool_of
 from tests.gateway.test_slow_encoders import ANIMALS, CONTRACTS, animals_or_contracts
 

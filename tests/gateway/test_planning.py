@@ -18,7 +18,7 @@ from gateway.errors import ConfigError
 from gateway.planning import KIND
 from routers.cascading.posterior import Seen
 from routers.cascading.routing import CascadeRouting
-from routers.state_files import save_state
+from routers.storage.state_files import save_state
 from tests.contracts.composition_cases import pool_of
 
 EXPERTS = ("a", "b", "c")

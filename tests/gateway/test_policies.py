@@ -19,11 +19,11 @@ from gateway.ledger.history import history
 from gateway.router_store import RouterStore
 from gateway.settings.root import Settings
 from gateway.wiring import rebuild_gateway
-from routers.artifacts import with_content_version
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.policies.pacer import PacerPolicy
 from routers.records import OutcomeTable
 from routers.router import Router
+from routers.storage.artifacts import with_content_version
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]

@@ -15,8 +15,8 @@ from experts.cards import ExpertCard, Prices
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway import batching
 from gateway.router_store import RouterStore
-from routers.fit import fit_router
-from routers.minilm import MiniLmEncoder
+from routers.encoders.minilm import MiniLmEncoder
+from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable, Vectors
 
 Serve = Callable[..., Any]

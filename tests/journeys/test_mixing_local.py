@@ -17,7 +17,7 @@ from gateway.ledger.verify import verify_ledger
 from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
-from routers.shelf import Shelf
+from routers.storage.shelf import Shelf
 from tests.commands import run
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.messages import ChatRequest, Message
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer, answers_wanted, estimate_prompt_tokens, estimate_tokens
 
 

@@ -13,9 +13,9 @@ from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
 from routers.candidates import PRIOR_STDERR, Expected
 from routers.eligible import Constraints
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.errors import NoEligibleExpertError, RoutingError
-from routers.explain import explain
+from routers.explaining.explain import explain
 from routers.features import Featurizer
 from routers.policies.greedy import GreedyUtilityPolicy
 from routers.records import Decision, Estimates, FeatureBatch, OutcomeTable, Preference, State

@@ -11,7 +11,7 @@ from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
 from routers.eligible import Constraints
 from routers.errors import NoEligibleExpertError
-from routers.explain import explain
+from routers.explaining.explain import explain
 from routers.records import Decision, Preference
 from routers.router import untrained_router
 

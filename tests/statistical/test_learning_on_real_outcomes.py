@@ -10,7 +10,7 @@ import pytest
 from eval.simulate import World, play
 from eval.sources import read_outcomes
 from routers.base import OnlineEstimator
-from routers.encoders import TfidfSvdEncoder
+from routers.encoders.lexical import TfidfSvdEncoder
 from routers.estimators.knn import KnnEstimator
 from routers.features import Featurizer
 from routers.policies.bounds import OptimisticPolicy

@@ -18,7 +18,7 @@ from eval.ope.rewards import rewards
 from eval.ope.spread import normal
 from eval.ope.values import ESTIMATORS, Parts
 from eval.sources import read_outcomes
-from routers.encoders import TfidfSvdEncoder
+from routers.encoders.lexical import TfidfSvdEncoder
 from routers.features import Featurizer
 from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.registry import make_estimator

@@ -12,11 +12,11 @@ from eval.pool import Pool, make_pool
 from eval.replay import candidates_per_query, cards_of, choices, measure
 from eval.sources import read_outcomes
 from routers.base import FittedPolicy
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
+from routers.fitting.practice import Practice
 from routers.policies.budget import BudgetPolicy
 from routers.policies.conformal import ConformalPolicy
 from routers.policies.floor import FloorPolicy
-from routers.practice import Practice
 from routers.records import Candidates, Floats, Preference
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "mmlu_pro.parquet"

@@ -10,12 +10,12 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from routers.battles import Battle, table_of_battles
 from routers.errors import TableError
 from routers.estimators.linucb import LinUcbEstimator
 from routers.estimators.logistic import LogisticEstimator
 from routers.estimators.pairwise import PairwiseEstimator
 from routers.estimators.thompson import ThompsonEstimator
+from routers.fitting.battles import Battle, table_of_battles
 from routers.records import FeatureBatch, Floats, OutcomeTable
 
 EXPERTS = tuple(f"e{i:02d}" for i in range(12))

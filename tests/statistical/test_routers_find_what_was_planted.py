@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
 from routers.eligible import Constraints
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable, Preference
 from routers.router import Router
 

@@ -13,7 +13,7 @@ from eval.baselines import singles
 from eval.calibration import calibration
 from eval.sources import Outcomes, read_outcomes
 from routers.estimators.folds import group_folds, others
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.registry import DEFAULT_ESTIMATOR
 

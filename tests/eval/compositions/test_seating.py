@@ -9,8 +9,8 @@ import pytest
 
 from eval.compositions.seating import fit_seats
 from eval.errors import ComparisonError
+from routers.allocation.seats import SeatRules
 from routers.records import Floats, OutcomeTable
-from routers.seats import SeatRules
 
 KNN = "knn+tfidf"
 DUO = {"duo": ("a", "b")}

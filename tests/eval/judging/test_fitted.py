@@ -12,9 +12,9 @@ import pytest
 from eval.errors import ComparisonError, SourceError
 from eval.judging.fitted import FittedGate, Pairs, tried
 from eval.judging.pair_files import read_pairs
-from routers.encoders import TfidfSvdEncoder
+from routers.encoders.lexical import TfidfSvdEncoder
 from routers.errors import ArtifactError
-from routers.state_files import save_state
+from routers.storage.state_files import save_state
 
 OBJECTIVES = ("correct", "polite", "short")
 WEIGHT_CK = np.array([[0.85, 0.1, 0.05], [0.05, 0.85, 0.1]])

@@ -13,7 +13,7 @@ from eval.ope.study import study
 from eval.promotion.evidence import Fitting, Material, evidence
 from experts.cards import ExpertCard, Prices
 from routers.eligible import Constraints
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.named import Named
 from routers.policies.budget import BudgetPolicy
 from routers.policies.pacer import PacerPolicy

@@ -14,7 +14,7 @@ from eval.ope.rewards import Rewards, rewards
 from eval.ope.spread import bernstein, normal, stderr
 from eval.ope.support import support
 from eval.ope.values import ESTIMATORS, Parts, clipped, gentle, optimistic, switched
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from routers.records import Floats, OutcomeTable
 

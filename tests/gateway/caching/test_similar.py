@@ -8,7 +8,7 @@ from experts.messages import Usage
 from gateway.caching.entries import Entry, encode
 from gateway.caching.similar import question_of
 from gateway.caching.store import AnswerStore
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 
 ENCODER = HashingEncoder(1024)
 

@@ -11,7 +11,7 @@ from experts.messages import Collector, Delta, Event, Finish, Usage
 from gateway.caching.entries import Entry, decode, encode, is_whole
 from gateway.caching.similar import question_of
 from gateway.caching.store import AnswerStore
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 
 REASONS = {"stop", "length"}
 

@@ -18,7 +18,7 @@ from gateway.cli.evaluate import form_of, learned_routers, pair_of
 from gateway.cli.main import app
 from gateway.errors import ConfigError
 from routers.estimators.ridge import RidgeEstimator
-from routers.recipe import Recipe
+from routers.fitting.recipe import Recipe
 from routers.registry import estimator_names
 
 

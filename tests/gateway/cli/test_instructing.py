@@ -14,10 +14,10 @@ from experts.base import Expert
 from experts.fakes.provider import FakeProvider, Reply
 from gateway.cli.main import app
 from gateway.errors import ConfigError
-from routers.artifacts import load_router
+from routers.encoders.instructions import template_key
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.estimators.instruction import InstructionEstimator
-from routers.instructions import template_key
+from routers.storage.artifacts import load_router
 from tests.conftest import Serve
 
 Remote = Callable[..., Expert]

@@ -13,7 +13,7 @@ from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
 from gateway.router_store import RouterStore
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.router import Router
 from tests.commands import run
 from tests.gateway.logged_world import CARDS, EXPERTS, Questions, fill

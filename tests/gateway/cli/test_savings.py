@@ -13,7 +13,7 @@ from eval.errors import OffPolicyError
 from gateway.cli.main import app
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from tests.gateway.logged_world import EXPERTS, WORDS, Questions, fill
 
 ASKED = 900

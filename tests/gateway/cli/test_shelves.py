@@ -12,7 +12,7 @@ from experts.cards import ExpertCard, Prices
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ConfigError, NothingToLearnError
 from routers.errors import RoutingError
-from routers.shelf import Shelf
+from routers.storage.shelf import Shelf
 from tests.commands import run
 from tests.conftest import Serve, Served
 from tests.gateway.cli.test_examples import book

@@ -16,7 +16,7 @@ from experts.embedder import EmbedderExpert
 from gateway.errors import ConfigError
 from gateway.router_store import RouterStore
 from gateway.settings.load import read_configuration
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable, Vectors
 
 Serve = Callable[..., Any]

@@ -13,7 +13,7 @@ from eval.judging.fitted import FittedGate
 from experts.cards import ExpertCard, Prices
 from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
-from routers.encoders import TfidfSvdEncoder
+from routers.encoders.lexical import TfidfSvdEncoder
 from tests.eval.judging.test_fitted import OBJECTIVES, preferred
 
 USED = Usage(input=30, output=10)

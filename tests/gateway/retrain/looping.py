@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from gateway.ledger.trials import events
 from gateway.router_store import RouterStore
 from gateway.serving import ServingRouters
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from routers.router import Router
 from tests.gateway.logged_world import Questions
 

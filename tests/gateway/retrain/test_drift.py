@@ -18,7 +18,7 @@ from gateway.retrain.watch import drift
 from gateway.settings.retrain import DriftSettings, GateSettings, RetrainSettings, TrialSettings
 from gateway.telemetry.build import show_drifts
 from gateway.telemetry.metrics import Metrics
-from routers.fit import fit_router
+from routers.fitting.fit import fit_router
 from tests.gateway.logged_world import Questions, fill
 from tests.gateway.retrain.looping import EPSILON, Loop
 

@@ -12,7 +12,7 @@ from experts.wire.refusals import refusal
 from gateway.caching.similar import question_of
 from gateway.ledger.rows import kept_text
 from gateway.telemetry.redaction import Redactor
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 
 LENGTH = 100_000
 PIECES = (

@@ -19,7 +19,7 @@ from gateway.ledger.residuals import residuals
 from gateway.ledger.shadows import count_shadow_scores, shadow_totals
 from gateway.ledger.tables import request_result
 from gateway.ledger.verify import verify_ledger
-from routers.encoders import HashingEncoder
+from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from tests.gateway.logged_world import EXPERTS, Questions, fill
 

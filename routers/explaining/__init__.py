@@ -1,0 +1,1 @@
+"""Why an expert was chosen, in numbers and in sentences for people."""

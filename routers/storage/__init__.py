@@ -1,0 +1,1 @@
+"""What was fitted, on disk: safetensors and JSON, known by hash. Never runs code."""
