@@ -16,7 +16,7 @@ from rich.table import Table
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from benchmarks.embedding.texts import DOMAINS, retrieval_sets
-from eval.intervals import ClusterBootstrap, percentile_interval
+from eval.metrics.intervals import ClusterBootstrap, percentile_interval
 from eval.retrieval import RetrievalSet, ndcg
 from experts.embedder import Encode
 from gateway.embedding.encoders import encoder_of

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from routers.encoders.vector_store import VectorStore
 from routers.features import Featurizer, estimate_tokens
 from routers.fitting.fit import encode_table, fit_router

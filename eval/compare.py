@@ -13,19 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from eval.baselines import singles
 from eval.comparison import Comparison, RouterResult
 from eval.crew import Crew, LocalCrew
 from eval.errors import ComparisonError
-from eval.field import make_field
-from eval.figures import measure_all
-from eval.intervals import ClusterBootstrap
-from eval.kept_fits import KeptFits
-from eval.pool import Pool, make_pool
-from eval.replay import COST_WEIGHTS
-from eval.results import Judged, baselines, paired, router_results, single_result
-from eval.robustness import change
-from eval.training import (
+from eval.metrics.figures import measure_all
+from eval.metrics.intervals import ClusterBootstrap
+from eval.metrics.robustness import change
+from eval.replay.baselines import singles
+from eval.replay.field import make_field
+from eval.replay.kept_fits import KeptFits
+from eval.replay.replay import COST_WEIGHTS
+from eval.replay.training import (
     Bench,
     Failed,
     Sides,
@@ -34,6 +32,8 @@ from eval.training import (
     encode_sides,
     train_router,
 )
+from eval.results import Judged, baselines, paired, router_results, single_result
+from eval.tables.pool import Pool, make_pool
 from eval.verdicts import headline, recommend
 from experts.cards import Prices
 from routers.encoders.vector_store import VectorStore

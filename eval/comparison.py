@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from eval.calibration import Calibration
-from eval.intervals import Interval, Spread
-from eval.oracles import RecallRow
-from eval.pairs import Pair
-from eval.robustness import Robustness
+from eval.metrics.calibration import Calibration
+from eval.metrics.intervals import Interval, Spread
+from eval.metrics.pairs import Pair
+from eval.metrics.robustness import Robustness
+from eval.replay.oracles import RecallRow
 
 
 @dataclass(frozen=True, slots=True)

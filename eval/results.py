@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.baselines import Singles, lengths
-from eval.calibration import Calibration, calibration, calibration_intervals
 from eval.comparison import Baseline, Point, RouterResult
-from eval.curves import upper_hull
-from eval.differences import compared, is_logged
-from eval.field import BASELINE, ROUTER, Field
-from eval.figures import Levels, Measured
-from eval.intervals import ClusterBootstrap, Interval, percentile_interval
-from eval.oracles import recall_table
-from eval.pairs import Pair, PairTest, with_holm
-from eval.pareto import pareto_distances
-from eval.pgr import apgr_replicates, pgr_curve
-from eval.pool import Pool
-from eval.replay import Traffic, always
-from eval.scorecard import Scores, Stand, score_all
-from eval.training import Trained
+from eval.metrics.calibration import Calibration, calibration, calibration_intervals
+from eval.metrics.curves import upper_hull
+from eval.metrics.differences import compared, is_logged
+from eval.metrics.figures import Levels, Measured
+from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval
+from eval.metrics.pairs import Pair, PairTest, with_holm
+from eval.metrics.pareto import pareto_distances
+from eval.metrics.pgr import apgr_replicates, pgr_curve
+from eval.metrics.scorecard import Scores, Stand, score_all
+from eval.replay.baselines import Singles, lengths
+from eval.replay.field import BASELINE, ROUTER, Field
+from eval.replay.oracles import recall_table
+from eval.replay.replay import Traffic, always
+from eval.replay.training import Trained
+from eval.tables.pool import Pool
 from eval.verdicts import Rival, judge
 from routers.records import Floats, OutcomeTable
 

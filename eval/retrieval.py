@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.errors import SourceError
-from eval.record_files import RECORDS, Record
+from eval.tables.record_files import RECORDS, Record
 from routers.records import Floats, Vectors
 
 DEPTH = 10
@@ -53,7 +53,7 @@ class RetrievalSet(NamedTuple):
 
 
 def read_retrieval(queries: Path, documents: Path) -> RetrievalSet:
-    """Read two files, see `eval.record_files`.
+    """Read two files, see `eval.tables.record_files`.
 
     Args:
         queries: Records of `query_id`, `query`, `documents` (ids) and perhaps `task`.

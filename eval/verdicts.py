@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.comparison import Offer, RouterResult, Slice, Verdict
-from eval.curves import relative
-from eval.differences import compared, is_logged
-from eval.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
-from eval.operating import Setting
-from eval.replay import Traffic
-from eval.slices import slices
-from eval.wordings import percent, percent_range, points, points_range
+from eval.metrics.curves import relative
+from eval.metrics.differences import compared, is_logged
+from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
+from eval.metrics.slices import slices
+from eval.replay.operating import Setting
+from eval.replay.replay import Traffic
+from eval.report.wordings import percent, percent_range, points, points_range
 from routers.records import OutcomeTable
 
 MARGIN = 0.01

@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 from typer.testing import CliRunner
 
-from eval.intervals import ClusterBootstrap, percentile_interval
+from eval.metrics.intervals import ClusterBootstrap, percentile_interval
 from gateway.cli.main import app
 from gateway.collecting import Collected, Collector, Prompt
 from gateway.settings.root import Settings

@@ -9,8 +9,8 @@ import numpy as np
 
 from eval.compositions.offered import frontier
 from eval.compositions.world import Side, World
-from eval.curves import aiq
-from eval.intervals import ClusterBootstrap, Spread, with_interval
+from eval.metrics.curves import aiq
+from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
 from routers.cascading.replay import Replay
 from routers.cascading.routing import CascadeRouting
 from routers.deferral.chain import search

@@ -10,8 +10,8 @@ import numpy as np
 
 from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.world import World, make_world
-from eval.prices import read_prices
-from eval.sources import read_outcomes
+from eval.tables.prices import read_prices
+from eval.tables.sources import read_outcomes
 from experts.cards import Prices
 from routers.estimators.folds import group_folds, others
 from routers.records import OutcomeTable

@@ -21,7 +21,7 @@ from benchmarks.composition import curves, gates, promises
 from benchmarks.composition.data import DATA, ROOT, SETS, recorded
 from eval.compositions.topologies import Offer, at_prices
 from eval.compositions.world import World
-from eval.intervals import Spread
+from eval.metrics.intervals import Spread
 
 KEPT = ROOT / "benchmarks/results/compositions.json"
 _CROSSED = ("mot", "date")

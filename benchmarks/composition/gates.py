@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.composition.consistency import Prompted, consistent
 from benchmarks.composition.data import Named, Recorded, recorded
 from benchmarks.composition.stopping import Samples, Stopped, stopped_vote
-from eval.intervals import ClusterBootstrap, Spread, with_interval
+from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats
 

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.composition.asking import asked, command, ledger_in, settings_in, with_interval
-from eval.intervals import ClusterBootstrap
+from eval.metrics.intervals import ClusterBootstrap
 from gateway.collecting import Prompt, read_prompts
 from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app

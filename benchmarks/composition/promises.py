@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from eval.compositions.world import Side, World
-from eval.intervals import ClusterBootstrap, Spread, with_interval
+from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
 from routers.deferral.threshold import Threshold
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats

@@ -33,7 +33,7 @@ from benchmarks.composition.asking import (
 )
 from eval.graders.base import Fields, Grade, right, wrong
 from eval.graders.mentions import MentionsCheck
-from eval.intervals import ClusterBootstrap
+from eval.metrics.intervals import ClusterBootstrap
 from experts.compose.choices import lettered, picked
 from gateway.collecting import Collected, Prompt, read_prompts
 from gateway.local import RunningEngines, local_engines

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from eval.pictures import INK, MUTED, router_color, style
+from eval.report.pictures import INK, MUTED, router_color, style
 from routers.records import Floats
 
 _EVERY = 100

@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.residency.grouped import grouped_faults
 from benchmarks.residency.simulate import Clairvoyant, Manager, OnDemand, Planned, Request, simulate
 from eval.fleet.footprints import read_footprints
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from experts.residency.paging import Victim, farthest, faults, least_recent
 from experts.residency.planner import Footprint, ResidencyPlanner
 from routers.records import Floats

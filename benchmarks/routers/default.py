@@ -19,15 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from eval.baselines import single, singles
-from eval.calibration import calibration
-from eval.curves import aiq
-from eval.operating import sweep
-from eval.pgr import pgr_curve
-from eval.pool import make_pool
-from eval.prices import read_prices
-from eval.replay import COST_WEIGHTS, Traffic, measure
-from eval.sources import Outcomes, read_outcomes
+from eval.metrics.calibration import calibration
+from eval.metrics.curves import aiq
+from eval.metrics.pgr import pgr_curve
+from eval.replay.baselines import single, singles
+from eval.replay.operating import sweep
+from eval.replay.replay import COST_WEIGHTS, Traffic, measure
+from eval.tables.pool import make_pool
+from eval.tables.prices import read_prices
+from eval.tables.sources import Outcomes, read_outcomes
 from experts.cards import Prices
 from routers.estimators.folds import group_folds, others
 from routers.fitting.fit import fit_router

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.routers.board import ROOT, keep, of_data, read
 from eval.compare import compare
 from eval.crew import LocalCrew
-from eval.prices import read_prices
-from eval.splits import read_train_test
+from eval.tables.prices import read_prices
+from eval.tables.splits import read_train_test
 from gateway.cli.evaluate import learned_routers
 
 DATA = ROOT.parent / "shared/data"

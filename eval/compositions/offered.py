@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.compositions.virtual import Agreed, Cascaded, Composition, Picked, Voted
 from eval.compositions.world import Side
-from eval.curves import upper_hull
+from eval.metrics.curves import upper_hull
 from routers.deferral.chain import Chain
 from routers.deferral.threshold import Threshold
 

@@ -11,7 +11,7 @@ import numpy as np
 from eval.compositions.planned import Way
 from eval.compositions.world import answered_by_all, rehearsed
 from eval.errors import ComparisonError
-from eval.pool import with_experts
+from eval.tables.pool import with_experts
 from routers.allocation.seats import SeatRules, seated
 from routers.estimators.folds import Rows, group_folds, others
 from routers.fitting.fit import encode_table, fit_router

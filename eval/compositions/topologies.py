@@ -9,14 +9,14 @@ from typing import Self
 
 import numpy as np
 
-from eval.batches import Batch, make_batch
 from eval.comparison import AtPrice
 from eval.compositions.offered import offered
 from eval.compositions.virtual import Composition, with_compositions
 from eval.compositions.world import World, rehearsed
-from eval.intervals import ClusterBootstrap, with_interval
-from eval.prices import fit_prices
-from eval.splits import TrainTest
+from eval.metrics.intervals import ClusterBootstrap, with_interval
+from eval.replay.batches import Batch, make_batch
+from eval.tables.prices import fit_prices
+from eval.tables.splits import TrainTest
 from routers.fitting.fit import encode_table, fit_router
 from routers.fitting.recipe import DEFAULT, Recipe
 from routers.policies.cautious import Caution

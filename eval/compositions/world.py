@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from eval.compositions.answers import answer_key, same_answers
 from eval.compositions.drafts import DraftTable
 from eval.errors import ComparisonError
-from eval.pool import with_experts
+from eval.tables.pool import with_experts
 from routers.base import RehearsedEstimator
 from routers.cascading.posterior import Seen
 from routers.deferral.chain import Logged

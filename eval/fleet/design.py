@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.errors import ComparisonError
-from eval.pool import with_experts
+from eval.tables.pool import with_experts
 from routers.allocation.mapping import FleetQuestion, TaskMap, best_map, shrunk
 from routers.records import Floats, OutcomeTable
 

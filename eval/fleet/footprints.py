@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.model_list import read_model_list
+from eval.tables.model_list import read_model_list
 
 
 def read_footprints(path: Path | str, column: str) -> dict[str, float]:

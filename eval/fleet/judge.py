@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.fleet.design import Budgets, Fleet, Quarry
-from eval.intervals import ClusterBootstrap, Interval, percentile_interval
-from eval.pool import with_experts
+from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval
+from eval.tables.pool import with_experts
 from routers.estimators.category import CategoryEstimator
 from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable

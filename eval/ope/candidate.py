@@ -9,7 +9,7 @@ import numpy as np
 from eval.errors import OffPolicyError
 from eval.ope.asked import Asked
 from eval.ope.logged import Logged
-from eval.replay import request_of
+from eval.replay.replay import request_of
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest
 from routers.base import AdaptivePolicy

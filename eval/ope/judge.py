@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eval.intervals import ClusterBootstrap, Interval
+from eval.metrics.intervals import ClusterBootstrap, Interval
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards
 from eval.ope.spread import bernstein, bootstrapped, normal, stderr

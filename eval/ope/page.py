@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from eval.ope.front import FrontPoint
 from eval.ope.judge import Value
 from eval.ope.study import Study
-from eval.pages import environment
-from eval.pages import write_page as write_both
-from eval.pictures import INK, MUTED, PAPER, router_color, style, to_svg
-from eval.wordings import PER
+from eval.report.pages import environment
+from eval.report.pages import write_page as write_both
+from eval.report.pictures import INK, MUTED, PAPER, router_color, style, to_svg
+from eval.report.wordings import PER
 
 _NAMES = {
     "dr": "doubly robust (the verdict rests on it)",

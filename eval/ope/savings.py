@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.errors import OffPolicyError
-from eval.intervals import Interval
+from eval.metrics.intervals import Interval
 from eval.ope.asked import Asked
 from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval.ope.savings import Savings
-from eval.pages import environment, write_page
+from eval.report.pages import environment, write_page
 
 
 def write_savings(found: Savings, directory: Path | str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import norm
 
-from eval.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
+from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
 from eval.ope.values import Terms
 from routers.records import Floats
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from eval.errors import OffPolicyError
-from eval.intervals import Interval
+from eval.metrics.intervals import Interval
 from eval.ope.asked import Asked
 from eval.ope.candidate import targets, weighed
 from eval.ope.front import FrontPoint, Judging, front, policy_points
 from eval.ope.judge import Judgement, Value, judge
 from eval.ope.logged import Logged
 from eval.ope.rewards import rewards
-from eval.operating import WORTH
+from eval.replay.operating import WORTH
 from experts.cards import Prices
 from routers.router import Router
 

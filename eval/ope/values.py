@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 
-from eval.intervals import ratio
+from eval.metrics.intervals import ratio
 from eval.ope.logged import Logged
 from routers.records import Floats
 

@@ -18,7 +18,7 @@ from eval.ope.rewards import Rewards, rewards
 from eval.ope.study import worth_per_usd
 from eval.ope.values import Parts, dr
 from eval.promotion.gate import Evidence
-from eval.training import decision_us_p50
+from eval.replay.training import decision_us_p50
 from experts.cards import Prices
 from routers.estimators.folds import group_folds
 from routers.fitting.fit import fit_router

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eval.intervals import Interval
+from eval.metrics.intervals import Interval
 from routers.records import Floats
 
 LEVEL = 0.95

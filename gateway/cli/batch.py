@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from eval.pages import write_whole
-from eval.replay import candidates_per_query, cards_of
+from eval.replay.replay import candidates_per_query, cards_of
+from eval.report.pages import write_whole
 from experts.cards import Prices
 from gateway.collecting import Prompt, read_prompts
 from gateway.errors import ConfigError

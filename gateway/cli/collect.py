@@ -12,7 +12,7 @@ import anyio
 import typer
 
 from eval.ray_crew import RayCrew
-from eval.sources import check_target, write_outcomes
+from eval.tables.sources import check_target, write_outcomes
 from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import Over, expert_ids, gather

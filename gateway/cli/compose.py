@@ -16,8 +16,8 @@ from eval.compositions.drafts import DraftTable, read_drafts
 from eval.compositions.fitting import FittedCascade, fit_cascade
 from eval.compositions.planned import FittedPlan, fit_plan
 from eval.compositions.seating import fit_seats
-from eval.prices import fill_costs, read_prices
-from eval.sources import read_outcomes, write_outcomes
+from eval.tables.prices import fill_costs, read_prices
+from eval.tables.sources import read_outcomes, write_outcomes
 from experts.compose.grouping import exact_key, numeric_key
 from gateway.cli.console import out, say, show_json
 from gateway.cli.graded import parse_tags

@@ -14,10 +14,10 @@ from eval.compare import compare
 from eval.compositions.drafts import read_drafts
 from eval.compositions.topologies import Offer, at_prices
 from eval.compositions.world import make_world
-from eval.foreign import FORMS
-from eval.pool import make_pool
-from eval.prices import fill_costs, read_prices
-from eval.splits import TrainTest, read_train_test
+from eval.tables.foreign import FORMS
+from eval.tables.pool import make_pool
+from eval.tables.prices import fill_costs, read_prices
+from eval.tables.splits import TrainTest, read_train_test
 from experts.cards import Prices
 from gateway.cli.crews import crew_for
 from gateway.cli.options import AsJson, Ray, Seed
@@ -87,7 +87,7 @@ def evaluate(
 ) -> None:
     """Quality against cost of learned routers beside single experts, chance and the oracle."""
     # Drawing takes most of a second to load, which no other command should wait for.
-    from eval.report import write_report
+    from eval.report.report import write_report
 
     tables = read_train_test(train, test, seed=seed, form=form_of(form))
     names, left_out = learned_routers() if routers == "all" else (routers.split(","), [])

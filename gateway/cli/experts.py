@@ -153,7 +153,7 @@ def _auditioned(
         read = ledger_outcomes(str(ledger), parse_tags(tag))
     else:
         # Not at the top: the other commands answer in half the time without Arrow.
-        from eval.sources import read_outcomes
+        from eval.tables.sources import read_outcomes
 
         read = read_outcomes(data)
     return read.table, read.nll_NA

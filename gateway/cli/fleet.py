@@ -94,7 +94,7 @@ def _study(
     from eval.fleet.design import design, quarry
     from eval.fleet.front import front, usual_steps
     from eval.fleet.judge import Judge
-    from eval.splits import read_train_test
+    from eval.tables.splits import read_train_test
 
     tables = read_train_test(train, test, seed=seed)
     found = quarry(tables.train, *footprints)

@@ -13,7 +13,7 @@ from gateway.ledger.export import Export, as_outcomes, as_table, export_outcomes
 from routers.records import OutcomeTable
 
 if TYPE_CHECKING:
-    from eval.sources import Outcomes
+    from eval.tables.sources import Outcomes
 
 
 def ledger_table(url: str, tags: dict[str, str]) -> OutcomeTable:

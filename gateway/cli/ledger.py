@@ -112,7 +112,7 @@ def export(
             )
         return
     # Not at the top: the other commands answer in half the time without Arrow.
-    from eval.sources import stream_outcomes
+    from eval.tables.sources import stream_outcomes
 
     left_out: dict[str, int] = {}
     wanted = parse_tags(tag)

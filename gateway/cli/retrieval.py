@@ -41,7 +41,7 @@ def retrieval(
     """
     # Not at the top: the other commands answer in half the time without Arrow.
     from eval.retrieval import ndcg, outcome_rows, read_retrieval
-    from eval.sources import write_outcomes
+    from eval.tables.sources import write_outcomes
 
     found = read_retrieval(queries, documents)
     texts = [query.text for query in found.queries]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import AsJson, Config, FromLedger, OfVersion, Promote, Tags

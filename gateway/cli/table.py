@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from eval.comparison import AtPrice, Comparison, MeasuredPoint, Point
-from eval.intervals import Interval, Spread
-from eval.metrics_json import to_json
+from eval.metrics.intervals import Interval, Spread
+from eval.report.metrics_json import to_json
 from gateway.cli.console import out, show_json, show_table
 
 if TYPE_CHECKING:
-    from eval.report import Paths
+    from eval.report.report import Paths
 
 _MOST_SINGLES = 6
 _COLUMNS = {

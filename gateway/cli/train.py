@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from gateway.cli.console import out, say, show_json
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.evaluate import Form, form_of

@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 from sqlalchemy import Engine, select
 
-from eval.report import Step
+from eval.report.report import Step
 from experts.cards import ExpertCard, Prices
 from gateway.app import create_app
 from gateway.demo.recalled import RecalledExpert, Said

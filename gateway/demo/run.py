@@ -17,10 +17,10 @@ import numpy as np
 from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
 from eval.crew import LocalCrew
-from eval.intervals import ClusterBootstrap, percentile_interval
-from eval.report import Paths, Step, write_report
-from eval.sources import write_outcomes
-from eval.splits import TrainTest, read_train_test
+from eval.metrics.intervals import ClusterBootstrap, percentile_interval
+from eval.report.report import Paths, Step, write_report
+from eval.tables.sources import write_outcomes
+from eval.tables.splits import TrainTest, read_train_test
 from experts.cards import Prices
 from gateway.cli.console import say
 from gateway.cli.endpoint import running_gateway

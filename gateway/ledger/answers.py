@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, Select, select
 
 from eval.best_answers import GradedAnswer
-from eval.sources import same_prompt_key
+from eval.tables.sources import same_prompt_key
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
 from gateway.ledger.costs import request_costs

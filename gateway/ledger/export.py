@@ -29,7 +29,7 @@ from gateway.ledger.tables import (
 from routers.records import OutcomeTable
 
 if TYPE_CHECKING:
-    from eval.sources import Outcomes
+    from eval.tables.sources import Outcomes
 
 CONFIDENCE = "confidence"
 """The objective of how probable an answer's tokens were: what `collect --logprobs` books."""
@@ -106,7 +106,7 @@ def with_doubts(engine: Engine, exported: Export, tags: Mapping[str, str]) -> Ex
 def as_outcomes(exported: Export) -> Outcomes:
     """What came out of the ledger, by way of the file format that everybody reads."""
     # Not at the top: a gateway that writes no files starts sooner without Arrow.
-    from eval.sources import read_outcomes, write_outcomes
+    from eval.tables.sources import read_outcomes, write_outcomes
 
     with tempfile.TemporaryDirectory() as scratch:
         return read_outcomes(write_outcomes(exported.rows, Path(scratch) / "ledger.parquet"))

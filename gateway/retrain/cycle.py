@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 
 from eval.errors import EvalError
 from eval.ope.asked import Asked
-from eval.operating import WORTH
 from eval.promotion.canary import judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, train
 from eval.promotion.gate import GateVerdict, gate
+from eval.replay.operating import WORTH
 from experts.cards import Prices
 from gateway.errors import NothingToLearnError
 from gateway.ids import now

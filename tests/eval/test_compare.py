@@ -13,7 +13,7 @@ from eval.compare import compare
 from eval.comparison import Comparison, MeasuredPoint
 from eval.crew import LocalCrew
 from eval.errors import ComparisonError
-from eval.metrics_json import to_json
+from eval.report.metrics_json import to_json
 from experts.cards import Prices
 from routers.records import OutcomeTable
 

@@ -11,7 +11,7 @@ import pytest
 
 from eval.errors import SourceError
 from eval.retrieval import Query, RetrievalSet, ndcg, outcome_rows, read_retrieval
-from eval.sources import read_outcomes, write_outcomes
+from eval.tables.sources import read_outcomes, write_outcomes
 
 AXES = np.eye(3, dtype=np.float32)
 FOUND = RetrievalSet(

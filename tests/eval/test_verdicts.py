@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from eval.comparison import RouterResult, Verdict
-from eval.intervals import ClusterBootstrap
-from eval.operating import Setting
-from eval.replay import Traffic, always, measure
-from eval.slices import slices
+from eval.metrics.intervals import ClusterBootstrap
+from eval.metrics.slices import slices
+from eval.replay.operating import Setting
+from eval.replay.replay import Traffic, always, measure
 from eval.verdicts import Rival, headline, judge, recommend
 from routers.records import OutcomeTable
 

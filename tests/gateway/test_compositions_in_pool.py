@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from eval.sources import read_outcomes, write_outcomes
+from eval.tables.sources import read_outcomes, write_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.compose.cards import Made
 from experts.fakes.scripted import ScriptedExpert, says

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from routers.base import OpenPoolEstimator
 from routers.features import Featurizer
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.compare import compare
-from eval.splits import TrainTest, read_train_test
+from eval.tables.splits import TrainTest, read_train_test
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

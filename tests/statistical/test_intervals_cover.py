@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.baselines import single
-from eval.differences import compared
-from eval.intervals import ClusterBootstrap, percentile_interval
-from eval.replay import measure
+from eval.metrics.differences import compared
+from eval.metrics.intervals import ClusterBootstrap, percentile_interval
+from eval.replay.baselines import single
+from eval.replay.replay import measure
 from routers.records import Floats, OutcomeTable
 
 REPEATS = 300

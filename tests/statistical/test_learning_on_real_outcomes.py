@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.simulate import World, play
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from routers.base import OnlineEstimator
 from routers.encoders.lexical import TfidfSvdEncoder
 from routers.estimators.knn import KnnEstimator

@@ -17,7 +17,7 @@ from eval.ope.logged import Logged
 from eval.ope.rewards import rewards
 from eval.ope.spread import normal
 from eval.ope.values import ESTIMATORS, Parts
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from routers.encoders.lexical import TfidfSvdEncoder
 from routers.features import Featurizer
 from routers.records import FeatureBatch, Floats, OutcomeTable

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.pool import Pool, make_pool
-from eval.replay import candidates_per_query, cards_of, choices, measure
-from eval.sources import read_outcomes
+from eval.replay.replay import candidates_per_query, cards_of, choices, measure
+from eval.tables.pool import Pool, make_pool
+from eval.tables.sources import read_outcomes
 from routers.base import FittedPolicy
 from routers.fitting.fit import fit_router
 from routers.fitting.practice import Practice

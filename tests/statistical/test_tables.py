@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from routers.estimators import category
 from routers.estimators.category import CategoryEstimator
 from routers.estimators.cluster import ClusterEstimator

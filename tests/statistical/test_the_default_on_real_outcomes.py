@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.baselines import singles
-from eval.calibration import calibration
-from eval.sources import Outcomes, read_outcomes
+from eval.metrics.calibration import calibration
+from eval.replay.baselines import singles
+from eval.tables.sources import Outcomes, read_outcomes
 from routers.estimators.folds import group_folds, others
 from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable

@@ -13,7 +13,7 @@ from eval.fleet.design import Budgets, Quarry, design, quarry
 from eval.fleet.footprints import read_footprints
 from eval.fleet.front import front, usual_steps
 from eval.fleet.judge import Judge
-from eval.pool import with_experts
+from eval.tables.pool import with_experts
 from routers.errors import RoutingError
 from routers.records import OutcomeTable
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.intervals import Interval
+from eval.metrics.intervals import Interval
 from eval.ope.judge import Judgement, Value
 from eval.ope.support import Support
 from eval.promotion.gate import Evidence, GateRules, gate

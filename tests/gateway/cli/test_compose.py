@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from eval.sources import write_outcomes
+from eval.tables.sources import write_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import answer_alone
 from experts.compose.cascade import Cascade

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from eval.errors import ComparisonError
-from eval.sources import write_outcomes
+from eval.tables.sources import write_outcomes
 from gateway.cli.evaluate import form_of, learned_routers, pair_of
 from gateway.cli.main import app
 from gateway.errors import ConfigError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from eval.sources import write_outcomes
+from eval.tables.sources import write_outcomes
 from gateway.cli.fleet import capacities_of
 from gateway.cli.main import app
 from gateway.errors import ConfigError, GatewayError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from eval.sources import write_outcomes
+from eval.tables.sources import write_outcomes
 from experts.base import Expert
 from experts.fakes.provider import FakeProvider, Reply
 from gateway.cli.main import app

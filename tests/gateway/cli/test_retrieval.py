@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.sources import read_outcomes
+from eval.tables.sources import read_outcomes
 from experts.cards import ExpertCard
 from experts.embedder import EmbedderExpert
 from routers.records import Vectors

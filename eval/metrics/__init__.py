@@ -1,0 +1,1 @@
+"""Figures of routers and their intervals: curves, calibration, gaps, robustness."""

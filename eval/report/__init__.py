@@ -1,0 +1,1 @@
+"""What a comparison found, as files: figures, pictures and a self-contained page."""
