@@ -124,9 +124,10 @@ class ExpertCard:
         prices: None means unknown: flagged in the ledger, weighed as the dearest of the pool.
         context_tokens: Prompt and answer together; None means no known limit.
         max_output_tokens: Longest answer; None means no known limit.
-        modalities: What it can read, a subset of {"text", "image", "audio", "file"}.
-        tools: Whether it can call tools.
-        structured_output: Whether it honours `response_format`.
+        modalities: What it can read, a subset of {"text", "image", "audio", "file"}; None: text,
+            and nobody knows what else.
+        tools: Whether it can call tools; None: nobody knows.
+        structured_output: Whether it honours `response_format`; None: nobody knows.
         prefill: Whether it goes on with a last assistant message instead of answering it (vLLM's
             `continue_final_message`).
         local: Whether it runs on our machines.
@@ -159,9 +160,9 @@ class ExpertCard:
     prices: Prices | None = None
     context_tokens: int | None = None
     max_output_tokens: int | None = None
-    modalities: frozenset[str] = frozenset({"text"})
-    tools: bool = False
-    structured_output: bool = False
+    modalities: frozenset[str] | None = None
+    tools: bool | None = None
+    structured_output: bool | None = None
     prefill: bool = False
     local: bool = False
     location: Location = ""

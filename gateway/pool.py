@@ -46,7 +46,20 @@ class _Here(TypedDict):
     privacy: Privacy
 
 
+class _TextOnly(TypedDict):
+    """What is said of experts that only ever talk."""
+
+    modalities: frozenset[str]
+    tools: bool
+    structured_output: bool
+
+
 _HERE: _Here = {"local": True, "location": "device", "privacy": "private"}
+_TEXT_ONLY: _TextOnly = {
+    "modalities": frozenset({"text"}),
+    "tools": False,
+    "structured_output": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +219,7 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
         released=model.released,
         tags={"licence": model.licence},
         prompt=model.prompt,
+        **_TEXT_ONLY,
     )
     return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
 
@@ -243,5 +257,6 @@ def _calculator_card(expert_id: str) -> ExpertCard:
         description="Exact arithmetic and unit conversion, nothing else.",
         prices=Prices(0, 0, source="runs in the gateway"),
         **_HERE,
+        **_TEXT_ONLY,
         quality_prior=0.1,
     )

@@ -13,6 +13,7 @@ from experts.cards import ExpertCard, Privacy, strictest
 from experts.messages import ChatRequest, RawInput
 from experts.params import refused_params
 from experts.record import record
+from routers.abilities import NOTHING, Needs, whoever_says_so
 from routers.features import answers_wanted, estimate_tokens
 
 
@@ -88,10 +89,11 @@ def eligible(
         constraints: The limits of this request.
 
     Returns:
-        The eligible cards sorted by id, possibly none, and the reason per excluded id.
+        The eligible cards sorted by id, possibly none, and the reason per excluded id. Those whose
+        cards don't say whether they can what is needed are eligible where nobody says so.
     """
     pool = Cards.of(cards)
-    case = _Case(request, prompt_tokens, request.modalities, unhealthy, constraints)
+    case = _Case(request, prompt_tokens, Needs.of(request), unhealthy, constraints)
     if pool.all_serve(case):
         return pool, {}
     return _one_by_one(case, pool)
@@ -100,7 +102,8 @@ def eligible(
 def _one_by_one(
     case: _Case, cards: Sequence[ExpertCard]
 ) -> tuple[tuple[ExpertCard, ...], dict[str, str]]:
-    able: list[ExpertCard] = []
+    sure: list[ExpertCard] = []
+    unsure: list[tuple[ExpertCard, tuple[str, ...]]] = []
     reasons: dict[str, str] = {}
     # Most requests ask for little, and most checks need not be made then.
     checks = [check for asked, check in _CHECKS if asked(case)]
@@ -111,8 +114,12 @@ def _one_by_one(
                 reasons[card.expert_id] = reason
                 break
         else:
-            able.append(card)
-    return tuple(able), reasons
+            if silent := case.needs.unstated(card):
+                unsure.append((card, silent))
+            else:
+                sure.append(card)
+    able, silent_reasons = whoever_says_so(sure, unsure)
+    return able, reasons | silent_reasons
 
 
 def forbidden(
@@ -126,7 +133,7 @@ def forbidden(
     )
     if not limited and request.task == "chat" and card.api == "chat":
         return None
-    case = _Case(request, prompt_tokens, frozenset(), {}, constraints)
+    case = _Case(request, prompt_tokens, NOTHING, {}, constraints)
     if reason := _other_task(case, card):
         return reason
     if constraints.allow is not None and (reason := _not_allowed(case, card)):
@@ -144,10 +151,10 @@ class Cards(tuple[ExpertCard, ...]):
 
     Attributes:
         window: The smallest context window, infinite where none is known.
-        modalities: What everyone reads.
+        modalities: What everyone is known to read.
         plain_chat: Whether everyone answers chats, whatever the request's fields.
-        tools: Whether everyone calls tools.
-        structured_output: Whether everyone honours `response_format`.
+        tools: Whether everyone is known to call tools.
+        structured_output: Whether everyone is known to honour `response_format`.
     """
 
     window: float
@@ -160,7 +167,9 @@ class Cards(tuple[ExpertCard, ...]):
         pool = super().__new__(cls, sorted(cards, key=_EXPERT_ID))
         windows = [card.context_tokens for card in pool if card.context_tokens is not None]
         pool.window = min(windows, default=float("inf"))
-        pool.modalities = frozenset.intersection(*(card.modalities for card in pool), _EVERYTHING)
+        pool.modalities = frozenset.intersection(
+            *(card.modalities or _TEXT for card in pool), _EVERYTHING
+        )
         pool.plain_chat = all(card.api == "chat" and card.params != "strict" for card in pool)
         pool.tools = all(card.tools for card in pool)
         pool.structured_output = all(card.structured_output for card in pool)
@@ -182,21 +191,22 @@ class Cards(tuple[ExpertCard, ...]):
             and not limits.of_cards
             and not case.unhealthy
             and case.prompt_tokens + (request.max_tokens or 1) <= self.window
-            and case.modalities <= self.modalities
-            and (self.tools or not request.needs_tools)
-            and (self.structured_output or not request.needs_schema)
+            and case.needs.modalities <= self.modalities
+            and (self.tools or not case.needs.tools)
+            and (self.structured_output or not case.needs.schema)
             and not may_be_barred(request)
         )
 
 
 _EVERYTHING = frozenset({"text", "image", "audio", "file"})
+_TEXT = frozenset({"text"})
 
 
 @record()
 class _Case:
     request: ChatRequest
     prompt_tokens: float
-    modalities: frozenset[str]
+    needs: Needs
     unhealthy: Mapping[str, str]
     constraints: Constraints
 
@@ -269,17 +279,8 @@ def _barred(case: _Case, card: ExpertCard) -> str | None:
     return f"is not sent {found.param}: {found.why}" if found else None
 
 
-def _cannot_read(case: _Case, card: ExpertCard) -> str | None:
-    missing = case.modalities - card.modalities
-    return f"cannot read {', '.join(sorted(missing))}" if missing else None
-
-
-def _no_tools(case: _Case, card: ExpertCard) -> str | None:
-    return None if card.tools else "cannot call tools"
-
-
-def _no_schema(case: _Case, card: ExpertCard) -> str | None:
-    return None if card.structured_output else "does not honour response_format"
+def _unable(case: _Case, card: ExpertCard) -> str | None:
+    return case.needs.lacked(card)
 
 
 def _window_too_small(case: _Case, card: ExpertCard) -> str | None:
@@ -344,9 +345,7 @@ _CHECKS: tuple[tuple[_Asked, _Check], ...] = (
     (lambda case: True, _other_task),
     (lambda case: bool(case.request.params), _takes_not_every_field),
     (lambda case: may_be_barred(case.request), _barred),
-    (lambda case: True, _cannot_read),
-    (lambda case: case.request.needs_tools, _no_tools),
-    (lambda case: case.request.needs_schema, _no_schema),
+    (lambda case: True, _unable),
     (lambda case: True, _window_too_small),
     (lambda case: case.constraints.max_cost_usd is not None, _too_dear),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
+from routers.abilities import NOTHING, Needs
 from routers.base import Estimator, Policy, SlowEncoder
 from routers.candidates import Expected, Typical, Unfamiliar, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
@@ -134,7 +135,8 @@ class Router:
         """Choose the expert for `request`.
 
         An expert that is expected to miss `constraints.max_latency_s` is excluded too; one whose
-        latency is unknown stays, flagged `latency_unknown:<id>`. Experts below
+        latency is unknown stays, flagged `latency_unknown:<id>`. `unstated:<setting>` says that
+        the chosen one's card does not say whether it can what is needed. Experts below
         `preference.min_quality` are not explored while any other is above it. Where the chosen one
         has to be waited for, that is flagged `waits:<id>`.
 
@@ -173,7 +175,7 @@ class Router:
         policy = policy or self.policy
         probabilities_A, utility_A = policy.distribution(candidates, preference)
         if not explore:
-            probabilities_A = np.eye(len(probabilities_A))[int(probabilities_A.argmax())]
+            probabilities_A = np.eye(len(able))[int(probabilities_A.argmax())]
         elif self.epsilon:
             # Nobody is expected to be below nothing.
             bounded = preference.min_quality > 0
@@ -186,8 +188,8 @@ class Router:
             unknown = [card.expert_id for card in able if _latency(expected, card) is None]
             flags += _flags("latency_unknown", unknown)
         chosen = draw(probabilities_A, uniform)
-        if (name := candidates.experts[chosen]) in waits_s:
-            flags += (f"waits:{name}",)
+        needs = NOTHING if able is cards else Needs.of(request)
+        flags += _of_the_chosen(able[chosen], needs, waits_s)
         return Decision(
             router=self.name,
             version=self.version,
@@ -239,6 +241,12 @@ def split_by_latency(
 def _latency(expected: Expected, card: ExpertCard) -> float | None:
     seconds = expected[card.expert_id][3] if card.expert_id in expected else float("nan")
     return max(seconds, card.rtt_s) if seconds == seconds else None
+
+
+def _of_the_chosen(card: ExpertCard, needs: Needs, waits_s: Mapping[str, float]) -> tuple[str, ...]:
+    """Flags of that expert; `needs` are NOTHING where all of the pool can serve the request."""
+    waits = (f"waits:{card.expert_id}",) if card.expert_id in waits_s else ()
+    return waits + _flags("unstated", needs.unstated(card))
 
 
 def _flags(what: str, expert_ids: Sequence[str]) -> tuple[str, ...]:

@@ -108,9 +108,9 @@ def composed_card(
         expected_prices(shares),
         context_tokens=_smallest(member.context_tokens for member in members),
         max_output_tokens=_smallest(member.max_output_tokens for member in members),
-        modalities=frozenset.intersection(*(member.modalities for member in members)),
-        tools=all(member.tools for member in members),
-        structured_output=all(member.structured_output for member in members),
+        modalities=_all_read([member.modalities for member in members]),
+        tools=_all_can([member.tools for member in members]),
+        structured_output=_all_can([member.structured_output for member in members]),
         local=all(member.local for member in members),
         location=max((member.location for member in members), key=LOCATIONS.index),
         rtt_s=min(member.rtt_s for member in members),
@@ -133,6 +133,18 @@ def composed_card(
 def _at_least(card: ExpertCard) -> ExpertCard:
     """The card as that of its cheapest way through."""
     return replace(card, prices=card.least) if card.composed else card
+
+
+def _all_can(said: Sequence[bool | None]) -> bool | None:
+    """Whether everyone can: no if one says no, None if one does not say."""
+    return False if False in said else None if None in said else True
+
+
+def _all_read(said: Sequence[frozenset[str] | None]) -> frozenset[str] | None:
+    """What everyone reads; None where that depends on those that do not say."""
+    stated = [each for each in said if each is not None]
+    shared = frozenset.intersection(*stated) if stated else None
+    return shared if len(stated) == len(said) or shared == frozenset({"text"}) else None
 
 
 def _smallest(values: Iterable[int | None]) -> int | None:

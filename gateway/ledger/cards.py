@@ -29,4 +29,6 @@ def latest_cards(engine: Engine) -> dict[str, ExpertCard]:
 
 def _card(content: Mapping[str, Any]) -> ExpertCard:
     known = {name: content[name] for name in _KEPT if name in content}
-    return ExpertCard(content["expert_id"], modalities=frozenset(content["modalities"]), **known)
+    read = content["modalities"]
+    modalities = None if read is None else frozenset(read)
+    return ExpertCard(content["expert_id"], modalities=modalities, **known)

@@ -49,9 +49,10 @@ class CardSettings(Frozen):
     prices: PricesSettings | None = None
     context_tokens: int | None = Field(None, gt=0)
     max_output_tokens: int | None = Field(None, gt=0)
-    modalities: frozenset[Literal["text", "image", "audio", "file"]] = frozenset({"text"})
-    tools: bool = False
-    structured_output: bool = False
+    modalities: frozenset[Literal["text", "image", "audio", "file"]] | None = None
+    """What it reads; None: text, and perhaps more, see `routers.abilities`."""
+    tools: bool | None = None
+    structured_output: bool | None = None
     prefill: bool = False
     local: bool = False
     location: Location = ""

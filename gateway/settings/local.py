@@ -46,7 +46,7 @@ class InEngineSettings(CalledSettings):
     """What the entry of any expert on vLLM or Ray may say."""
 
     local: bool = True
-    structured_output: bool = True
+    structured_output: bool | None = True
     prefill: bool = True
 
     @property

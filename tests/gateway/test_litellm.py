@@ -90,7 +90,7 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
     assert (strong.api_key, strong.model) == ("env:ANTHROPIC_API_KEY", "claude-sonnet-4-5")
     assert strong.catalogue == "anthropic/claude-sonnet-4-5"
     assert strong.max_concurrency == 7
-    assert strong.modalities == {"text", "image"}
+    assert strong.modalities == frozenset({"text", "image"})
     assert strong.tools
     assert settings.execution.fallbacks == {"fast": ("strong",)}
     assert (settings.execution.max_retries, settings.breaker.failures) == (3, 5)

@@ -42,7 +42,7 @@ def test_every_provider_is_reached_by_its_name(provider: str) -> None:
     assert expert.kind == about.kind  # type: ignore[attr-defined]
     assert all(url_fault(url, allow_link_local=False) is None for url in expert.urls)
     assert expert.api_key == (f"env:{about.key}" if about.key else None)
-    assert (expert.tools, expert.local) == (about.hosted, about.local)
+    assert (expert.tools, expert.local) == (about.hosted or None, about.local)
 
 
 def test_urls_with_a_place_in_them_are_made_from_it() -> None:

@@ -62,6 +62,22 @@ def test_wishes_rule_experts_out_and_say_why(served: Any) -> None:
     assert "tools" in routed(served, tools=tools)["excluded"]["small"]
 
 
+def test_tools_go_to_those_that_do_not_say_where_nobody_says_yes(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    able = {"silent": {}, "unable": {"tools": False, "quality_prior": 0.9}}
+    served = serve({name: remote(name, provider.url, **said) for name, said in able.items()})
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    answer = served.ask("auto", tools=tools)
+    assert answer.headers["x-pointsman-expert"] == "silent"
+    assert provider.bodies[-1]["tools"] == tools
+    assert "unstated:tools" in served.record(answer)["flags"]
+    wishes = {"experts": ["unable"]}
+    refused = served.ask("auto", tools=tools, pointsman=wishes)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "no_eligible_expert")
+    assert "cannot call tools" in refused.json()["error"]["message"]
+
+
 def test_nobody_eligible_is_400_with_every_reason(served: Any) -> None:
     body = {"model": "auto", "messages": HELLO, "max_tokens": 10}
     answer = served.client.post(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from experts.cards import PRIVACY, ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Source
+from routers.abilities import Needs
 from routers.eligible import Cards, Constraints, _Case, _one_by_one, eligible, forbidden
 
 FREE = Prices(0.0, 0.0)
@@ -49,18 +50,74 @@ def test_prompt_and_answer_must_fit_the_context_window() -> None:
 
 def test_what_it_cannot_read_is_named() -> None:
     picture = Message("user", ({"type": "image_url", "image_url": {"url": "data:"}},))
-    assert reason(ExpertCard("a"), ChatRequest((picture,))) == "cannot read image"
+    blind = ExpertCard("a", modalities=frozenset({"text"}))
+    assert reason(blind, ChatRequest((picture,))) == "cannot read image"
     seeing = ExpertCard("a", modalities=frozenset({"text", "image"}))
     assert reason(seeing, ChatRequest((picture,))) is None
 
 
 def test_tools_and_schemas_need_experts_that_take_them() -> None:
     tools = request(tools=[{"type": "function", "function": {"name": "f"}}])
-    assert reason(ExpertCard("a"), tools) == "cannot call tools"
+    assert reason(ExpertCard("a", tools=False), tools) == "cannot call tools"
     assert reason(ExpertCard("a", tools=True), tools) is None
     schema = request(response_format={"type": "json_object"})
-    assert reason(ExpertCard("a"), schema) == "does not honour response_format"
+    unable = ExpertCard("a", structured_output=False)
+    assert reason(unable, schema) == "does not honour response_format"
     assert reason(ExpertCard("a", structured_output=True), schema) is None
+
+
+TOOLS = request(tools=[{"type": "function", "function": {"name": "f"}}])
+SCHEMA = request(response_format={"type": "json_object"})
+PICTURE = ChatRequest((Message("user", ({"type": "image_url", "image_url": {"url": "data:,"}},)),))
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting", "yes", "no"),
+    [
+        (TOOLS, "tools", True, False),
+        (SCHEMA, "structured_output", True, False),
+        (PICTURE, "modalities", frozenset({"text", "image"}), frozenset({"text"})),
+    ],
+    ids=["tools", "schema", "picture"],
+)
+def test_who_does_not_say_is_asked_where_nobody_says_yes(
+    asked: ChatRequest, setting: str, yes: Any, no: Any
+) -> None:
+    silent, able = ExpertCard("silent"), ExpertCard("able", **{setting: yes})
+    unable = ExpertCard("unable", **{setting: no})
+
+    def who(*cards: ExpertCard, **limits: Any) -> tuple[list[str], dict[str, str]]:
+        unhealthy = limits.pop("unhealthy", {})
+        found, reasons = eligible(asked, 10.0, cards, unhealthy, Constraints(**limits))
+        return [card.expert_id for card in found], reasons
+
+    chosen, reasons = who(able, silent, unable)
+    assert chosen == ["able"]
+    assert f"`{setting}`" in reasons["silent"]
+    assert who(silent, unable) == (["silent"], {"unable": reasons["unable"]})
+    assert who(unable)[0] == []
+    assert who(able, silent, allow=frozenset({"silent"}))[0] == ["silent"]
+    assert who(able, silent, unhealthy={"able": "down"})[0] == ["silent"]
+
+
+def test_to_be_preferred_an_expert_states_all_that_is_needed() -> None:
+    both = request(**TOOLS.params, **SCHEMA.params)
+    cards = [
+        ExpertCard("half", tools=True),
+        ExpertCard("other", structured_output=True),
+        ExpertCard("unable", tools=True, structured_output=False),
+    ]
+    able, _ = eligible(both, 10.0, cards, {}, Constraints())
+    assert [card.expert_id for card in able] == ["half", "other"]
+    cards.append(ExpertCard("all", tools=True, structured_output=True))
+    able, _ = eligible(both, 10.0, cards, {}, Constraints())
+    assert [card.expert_id for card in able] == ["all"]
+
+
+def test_plain_requests_need_nothing_to_be_stated() -> None:
+    cards = [ExpertCard("able", tools=True), ExpertCard("silent")]
+    able, reasons = eligible(request(), 10.0, cards, {}, Constraints())
+    assert (len(able), reasons) == (2, {})
 
 
 def test_only_allowed_experts_are_asked() -> None:
@@ -110,7 +167,7 @@ CARDS = st.lists(
         ExpertCard,
         expert_id=st.sampled_from([f"e{i}" for i in range(8)]),
         context_tokens=st.one_of(st.none(), st.integers(1, 2000)),
-        tools=st.booleans(),
+        tools=st.sampled_from([True, False, None]),
         prices=st.one_of(st.none(), st.builds(Prices, st.floats(0, 9), st.floats(0, 9))),
         max_output_tokens=st.one_of(st.none(), st.integers(1, 500)),
     ),
@@ -218,9 +275,9 @@ ABLE_CARDS = st.lists(
         ExpertCard,
         expert_id=st.sampled_from([f"e{i}" for i in range(4)]),
         context_tokens=mostly(None, 50, 1000),
-        tools=mostly(True, False),
-        structured_output=mostly(True, False),
-        modalities=mostly(frozenset({"text", "image"}), frozenset({"text"})),
+        tools=mostly(True, False, None),
+        structured_output=mostly(True, False, None),
+        modalities=mostly(frozenset({"text", "image"}), frozenset({"text"}), None),
         api=mostly("chat", "completions", "embeddings"),
         params=mostly("pass", "strict"),
         media_urls=mostly("public", "any", "data"),
@@ -282,5 +339,5 @@ def test_what_all_can_do_is_what_each_can_do(
     limits: Constraints,
     unhealthy: dict[str, str],
 ) -> None:
-    case = _Case(asked, tokens, asked.modalities, unhealthy, limits)
+    case = _Case(asked, tokens, Needs.of(asked), unhealthy, limits)
     assert eligible(asked, tokens, cards, unhealthy, limits) == _one_by_one(case, Cards(cards))

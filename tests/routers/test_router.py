@@ -132,6 +132,15 @@ def test_a_typical_answer_stands_in_where_none_is_expected() -> None:
     assert decision.candidates.cost_usd_A[0] == pytest.approx((100 * 1 + 500 * 2) / 1e6)
 
 
+def test_what_the_chosen_card_does_not_say_is_flagged() -> None:
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    decision = decide(router(), [ExpertCard("a", tools=False), ExpertCard("b")], params=tools)
+    assert (decision.expert, decision.flags) == ("b", ("unstated:tools",))
+    decision = decide(router(), [ExpertCard("a", tools=True), ExpertCard("b")], params=tools)
+    assert (decision.expert, decision.flags) == ("a", ())
+    assert decide(router(), pool()).flags == ()
+
+
 def test_unknown_prices_stay_unknown() -> None:
     decision = decide(router(), pool(a=None, b=DEAR))
     assert np.isnan(decision.candidates.cost_usd_A).tolist() == [True, False]

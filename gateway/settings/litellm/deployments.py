@@ -159,9 +159,9 @@ def _describe(found: Deployment, info: dict[str, Any], provider: Provider) -> No
     if provider.hosted:
         expert.setdefault("tools", True)
         expert.setdefault("structured_output", True)
-    senses = [ours for theirs, ours in _SENSES.items() if info.pop(theirs, False) is True]
-    if senses:
-        expert["modalities"] = ["text", *senses]
+    said = {ours: info.pop(theirs) for theirs, ours in _SENSES.items() if theirs in info}
+    if said:
+        expert["modalities"] = ["text", *(sense for sense, able in said.items() if able is True)]
     for theirs, ours in (
         ("max_input_tokens", "context_tokens"),
         ("max_output_tokens", "max_output_tokens"),

@@ -44,6 +44,54 @@ def card(*children: Expert) -> ExpertCard:
     return composed_card("it", shares, shares[:1])
 
 
+def composed(**said: Any) -> ExpertCard:
+    """Of two, each field as either says it."""
+    one, other = (
+        ScriptedExpert(
+            ExpertCard(name, **{field: both[place] for field, both in said.items()}), says("x")
+        )
+        for place, name in enumerate("ab")
+    )
+    return card(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (True, True, True),
+        (True, False, False),
+        (None, False, False),
+        (True, None, None),
+        (None, None, None),
+    ],
+)
+def test_it_can_what_all_can_as_far_as_they_say(
+    one: bool | None, other: bool | None, both: bool | None
+) -> None:
+    for said in ((one, other), (other, one)):
+        able = composed(tools=said, structured_output=said)
+        assert (able.tools, able.structured_output) == (both, both)
+
+
+SEES = frozenset({"text", "image"})
+READS = frozenset({"text"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (SEES, SEES, SEES),
+        (SEES, READS, READS),
+        (None, READS, READS),
+        (SEES, None, None),
+        (None, None, None),
+    ],
+)
+def test_it_reads_what_all_read_as_far_as_they_say(one: Any, other: Any, both: Any) -> None:
+    assert composed(modalities=(one, other)).modalities == both
+    assert composed(modalities=(other, one)).modalities == both
+
+
 def answer(expert: Expert, request: ChatRequest = ASKED) -> tuple[Completion, Call]:
     return anyio.run(answer_alone, expert, request)
 
