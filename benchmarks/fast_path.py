@@ -26,9 +26,9 @@ from experts.http.expert import HttpExpert
 from experts.http.plain_connection import Connection
 from gateway.app import create_app
 from gateway.fast.protocol import FastProtocol
-from gateway.patience import ConnectionLimits
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.running import settled
+from gateway.server.patience import ConnectionLimits
 from gateway.settings.root import Settings
 from gateway.state import Gateway
 from gateway.wiring import build_gateway

@@ -31,7 +31,7 @@ from rich.console import Console
 from benchmarks import comparison, decide
 from benchmarks.running import Running, free_ports, on_core
 from benchmarks.stacks import MODEL, Stack, found, install, pointsman
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.fitting.fit import fit_router
 
 _ROOT = Path(__file__).parent.parent

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from eval.fleet.machine import Calls, machine_prices, machine_shares
 from gateway.cli.endpoint import running_gateway
+from gateway.engines.machine_price import declared_usd_per_hour, priced
 from gateway.ledger.database import opened
 from gateway.ledger.machine_time import calls_of
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which
-from gateway.machine_price import declared_usd_per_hour, priced
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.local import PackagedExpert
 from gateway.settings.root import Settings

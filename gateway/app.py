@@ -20,15 +20,15 @@ from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.api.reference import DescribedApp
 from gateway.api.routes import add_routes, no_route
-from gateway.asking_load import watch_load
 from gateway.begun import CLIENT_LEFT
-from gateway.closing import ClientLeftError, shutting_down
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.ids import now
+from gateway.pool.asking_load import watch_load
 from gateway.reload.board import Entry
 from gateway.reload.reloader import Reloader, Source
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.residency.line import Line
+from gateway.server.closing import ClientLeftError, shutting_down
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.state import Gateway, gateway_of

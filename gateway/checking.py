@@ -9,12 +9,12 @@ from importlib.util import find_spec
 
 from experts.weights.packaged import PACKAGED
 from gateway.access.sharing import check_sharing
+from gateway.engines.specs import command_of, engine_entries
 from gateway.errors import ConfigError
 from gateway.ledger.database import parse_database_url
-from gateway.listeners import check_exposure, check_tls
-from gateway.local_specs import command_of, engine_entries
-from gateway.pool import prices_of
-from gateway.router_store import RouterStore
+from gateway.pool.pool import prices_of
+from gateway.routing.router_store import RouterStore
+from gateway.server.listeners import check_exposure, check_tls
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings
 from gateway.settings.experts import UrlExpert

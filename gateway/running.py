@@ -23,18 +23,18 @@ from uvicorn.supervisors import Multiprocess
 
 from gateway.access.sharing import check_sharing
 from gateway.app import Origin, create_app
+from gateway.engines.local import RunningEngines, plain_endpoints
+from gateway.engines.machine_price import Renewal
 from gateway.errors import ConfigError
 from gateway.fast.protocol import FastProtocol
-from gateway.files import raise_file_limit
 from gateway.ledger.upkeep import upkeep
-from gateway.listeners import Listeners
-from gateway.local import RunningEngines, plain_endpoints
-from gateway.machine_price import Renewal
-from gateway.patience import ConnectionLimits
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.reload.board import Board
 from gateway.reload.reloader import Source
 from gateway.retrain.beside import trainer_beside
+from gateway.server.files import raise_file_limit
+from gateway.server.listeners import Listeners
+from gateway.server.patience import ConnectionLimits
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings

@@ -23,8 +23,6 @@ from gateway.ask import Ask
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import Booking, kept_of
 from gateway.caching.cache import AnswerCache, Lookup, Replay
-from gateway.closing import SHUTTING_DOWN, Closing, shutting_down
-from gateway.deciding import Decider
 from gateway.embedding.spaces import Spaces, embeds, searched
 from gateway.errors import LedgerError, api_error, too_hurried
 from gateway.execution.execution import Execution
@@ -32,7 +30,9 @@ from gateway.execution.traffic import Terms, Traffic
 from gateway.guards.chain import GuardChain, Guarded
 from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Afterwards
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
+from gateway.routing.deciding import Decider
+from gateway.server.closing import SHUTTING_DOWN, Closing, shutting_down
 from gateway.settings.root import Settings
 from gateway.telemetry.trip import Telemetry, Trip
 from routers.records import Decision

@@ -15,23 +15,23 @@ from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
-from gateway.bodies import Bodies, Hold
 from gateway.caching.cache import AnswerCache
-from gateway.closing import ClientLeftError, Closing
-from gateway.deciding import Decider
 from gateway.embedding.spaces import KnownSpaces
 from gateway.errors import ApiError
 from gateway.execution.traffic import Traffic
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Scoring
-from gateway.policies import Adaptive
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
 from gateway.residency.line import Line
 from gateway.responses.store import ResponseStore
-from gateway.router_store import RouterStore
+from gateway.routing.deciding import Decider
+from gateway.routing.policies import Adaptive
+from gateway.routing.router_store import RouterStore
+from gateway.routing.serving import ServingRouters
+from gateway.server.bodies import Bodies, Hold
+from gateway.server.closing import ClientLeftError, Closing
 from gateway.service import Service
-from gateway.serving import ServingRouters
 from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.metrics import Metrics

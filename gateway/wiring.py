@@ -15,11 +15,9 @@ from gateway.access.shared import Shared
 from gateway.access.sharing import counts_alone
 from gateway.access.spending import Spending
 from gateway.access.watch import KeyWatch
-from gateway.bodies import Bodies
 from gateway.caching.cache import AnswerCache
-from gateway.closing import Closing
-from gateway.deciding import Decider
 from gateway.embedding.spaces import KnownSpaces, Spaces
+from gateway.engines.local import NO_ENGINES, RunningEngines
 from gateway.execution.traffic import Traffic
 from gateway.fast.lane import Lane
 from gateway.guards.chain import GuardChain
@@ -28,15 +26,17 @@ from gateway.ledger.opening import open_ledger
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import card_row
 from gateway.ledger.store import Ledger
-from gateway.local import NO_ENGINES, RunningEngines
 from gateway.outcomes.afterwards import Afterwards, Scoring
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
 from gateway.residency.line import open_line
 from gateway.residency.residents import NOBODY_LIVES_HERE
 from gateway.responses.store import ResponseStore
-from gateway.router_store import RouterStore
+from gateway.routing.deciding import Decider
+from gateway.routing.router_store import RouterStore
+from gateway.routing.serving import ServingRouters
+from gateway.server.bodies import Bodies
+from gateway.server.closing import Closing
 from gateway.service import Service
-from gateway.serving import ServingRouters
 from gateway.settings.base import secret
 from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowCalls, ShadowWork

@@ -20,10 +20,10 @@ from experts.cards import ExpertCard, Prices
 from experts.fakes.provider import FakeProvider, fake_provider
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from gateway.app import create_app
+from gateway.engines.local import NO_ENGINES, RunningEngines
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.verify import Verdict, verify_ledger
-from gateway.local import NO_ENGINES, RunningEngines
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway

@@ -13,8 +13,8 @@ import httpx2
 from experts.engines.keeper import Backoff, Timing
 from experts.engines.states import EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
-from gateway.local import Endpoint, RunningEngines
-from gateway.local_specs import engine_entries, spec_of
+from gateway.engines.local import Endpoint, RunningEngines
+from gateway.engines.specs import engine_entries, spec_of
 from gateway.residency.desk import desk_for
 from gateway.residency.first import steward_of
 from gateway.running import background_server, make_app

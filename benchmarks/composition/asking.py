@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eval.metrics.intervals import ClusterBootstrap, percentile_interval
 from gateway.cli.main import app
-from gateway.collecting import Collected, Collector, Prompt
+from gateway.collection.collecting import Collected, Collector, Prompt
 from gateway.settings.root import Settings
 from routers.records import Floats
 

@@ -22,8 +22,8 @@ from rich.console import Console
 
 from benchmarks.composition.asking import asked, command, ledger_in, settings_in, with_interval
 from eval.metrics.intervals import ClusterBootstrap
-from gateway.collecting import Prompt, read_prompts
-from gateway.local import RunningEngines, local_engines
+from gateway.collection.collecting import Prompt, read_prompts
+from gateway.engines.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 
 TASKS = ("facts", "opposites", "past_tense", "classification", "extraction", "logic")

@@ -35,8 +35,8 @@ from eval.graders.base import Fields, Grade, right, wrong
 from eval.graders.mentions import MentionsCheck
 from eval.metrics.intervals import ClusterBootstrap
 from experts.compose.choices import lettered, picked
-from gateway.collecting import Collected, Prompt, read_prompts
-from gateway.local import RunningEngines, local_engines
+from gateway.collection.collecting import Collected, Prompt, read_prompts
+from gateway.engines.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 
 WORDS = ("facts", "opposites", "past_tense", "spanish")

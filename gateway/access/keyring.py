@@ -14,7 +14,7 @@ from gateway.access.book import KeyState
 from gateway.access.keys import LOCAL, PREFIX, STRANGER, Key, digest
 from gateway.errors import ApiError
 from gateway.ids import now
-from gateway.listeners import check_site, site_names
+from gateway.server.listeners import check_site, site_names
 from gateway.settings.access import KeySettings
 from gateway.settings.base import secret
 from gateway.settings.server import ServerSettings

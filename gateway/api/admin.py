@@ -13,7 +13,7 @@ from gateway.api.described.admin import RouterState, RouterStates
 from gateway.api.described.operation import ADMIN, READS, described
 from gateway.api.json_answer import json_answer
 from gateway.errors import ApiError, ConfigError
-from gateway.router_store import Promotion
+from gateway.routing.router_store import Promotion
 from gateway.state import Gateway, gateway_of, read_body
 
 api = APIRouter(prefix="/admin")

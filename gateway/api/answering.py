@@ -20,8 +20,8 @@ from gateway.api.front import Envelope, Front, Writer
 from gateway.ask import Ask
 from gateway.begun import BEGUN, CLIENT_LEFT, Begun
 from gateway.booking import Booking
-from gateway.closing import ClientLeftError
 from gateway.errors import ApiError, GatewayError, api_error
+from gateway.server.closing import ClientLeftError
 from gateway.service import Answer
 from gateway.state import gateway_of, read_body
 from gateway.telemetry.request_id import request_id_of

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.closing import ClientLeftError, shutting_down
 from gateway.errors import ApiError
+from gateway.server.closing import ClientLeftError, shutting_down
 from gateway.state import GATEWAY, Gateway, gateway_of
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from gateway.api.described.operation import OPEN, described
 from gateway.api.described.ours import Live, Ready
 from gateway.api.json_answer import json_answer
-from gateway.listeners import is_public
+from gateway.server.listeners import is_public
 from gateway.state import gateway_of
 
 api = APIRouter()

@@ -26,7 +26,7 @@ from gateway.api import (
 )
 from gateway.dashboard import pages
 from gateway.errors import ApiError
-from gateway.listeners import check_operator, is_public
+from gateway.server.listeners import check_operator, is_public
 from gateway.state import gateway_of
 
 PUBLIC = tuple(

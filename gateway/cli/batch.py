@@ -13,10 +13,10 @@ import orjson
 from eval.replay.replay import candidates_per_query, cards_of
 from eval.report.pages import write_whole
 from experts.cards import Prices
-from gateway.collecting import Prompt, read_prompts
+from gateway.collection.collecting import Prompt, read_prompts
 from gateway.errors import ConfigError
-from gateway.pool import prices_of
-from gateway.router_store import RouterStore
+from gateway.pool.pool import prices_of
+from gateway.routing.router_store import RouterStore
 from gateway.settings.cards import CalledSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings

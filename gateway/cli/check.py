@@ -13,7 +13,7 @@ from rich.markup import escape
 from gateway.checking import find_faults, find_router_faults, find_warnings
 from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
-from gateway.pool import context_of, prices_of
+from gateway.pool.pool import context_of, prices_of
 from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.devices import demands_of, placed_on

@@ -17,7 +17,7 @@ from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import Over, expert_ids, gather
 from gateway.cli.options import ApiKey, Config, Ray, Url
-from gateway.collecting import Collector, Pair, Prompt, read_prompts
+from gateway.collection.collecting import Collector, Pair, Prompt, read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id
 from gateway.ledger.database import opened

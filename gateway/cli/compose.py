@@ -23,10 +23,10 @@ from gateway.cli.console import out, say, show_json
 from gateway.cli.graded import parse_tags
 from gateway.cli.options import AsJson, FromLedger, Seed, Tags
 from gateway.errors import ConfigError
-from gateway.learned_signals import save_scorer
 from gateway.ledger.database import existing
 from gateway.ledger.export import export_outcomes
-from gateway.planning import KIND
+from gateway.pool.learned_signals import save_scorer
+from gateway.pool.planning import KIND
 from routers.deferral.chain import Chain, Logged
 from routers.fitting.recipe import DEFAULT
 from routers.records import OutcomeTable

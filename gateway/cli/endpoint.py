@@ -9,8 +9,8 @@ import httpx2
 
 from experts.engines.states import EngineState
 from gateway.cli.console import say
+from gateway.engines.local import local_engines
 from gateway.errors import ConfigError
-from gateway.local import local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 

@@ -73,7 +73,7 @@ def _price_cells(prices: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _prices(expert: ExpertSettings) -> Prices | None:
     """What is known before it is started: a packaged model's are measured then."""
-    from gateway.pool import prices_of
+    from gateway.pool.pool import prices_of
 
     if isinstance(expert, CalledSettings):
         return prices_of(expert, datetime.now(UTC))

@@ -216,7 +216,7 @@ def price(
     json: AsJson = False,
 ) -> None:
     """What local experts' tokens cost, from their machine's hours and the calls they answered."""
-    from gateway.machine_price import declared_usd_per_hour, priced
+    from gateway.engines.machine_price import declared_usd_per_hour, priced
 
     settings = load_settings(config)
     span = day(since, 0.0), day(until, 0.0)

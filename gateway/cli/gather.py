@@ -11,9 +11,9 @@ import anyio
 from eval.ray_crew import RayCrew
 from gateway.cli.asking import client_of, told
 from gateway.cli.progress import counting
-from gateway.collecting import Collected, Collector, Pair, Prompt
+from gateway.collection.collecting import Collected, Collector, Pair, Prompt
+from gateway.collection.spread import collect_over
 from gateway.errors import ConfigError
-from gateway.spread import collect_over
 
 _ANSWER_S = 10.0
 

@@ -16,8 +16,8 @@ from gateway.errors import ConfigError
 from gateway.ledger.cards import latest_cards
 from gateway.ledger.database import existing
 from gateway.ledger.history import history, latest_prices
-from gateway.policies import named_policies
-from gateway.router_store import RouterStore
+from gateway.routing.policies import named_policies
+from gateway.routing.router_store import RouterStore
 from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from experts.engines.parent import stop_with_parent
 from gateway.cli.console import out, say, show_json
 from gateway.cli.options import AsJson, Config
 from gateway.ledger.database import opened
-from gateway.policies import named_policies
-from gateway.router_store import RouterStore
+from gateway.routing.policies import named_policies
+from gateway.routing.router_store import RouterStore
 from gateway.settings.load import load_settings
 
 

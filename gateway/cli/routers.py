@@ -13,7 +13,7 @@ from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import AsJson, Config, FromLedger, OfVersion, Promote, Tags
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.load import load_settings
 from routers.fitting.admit import FEWEST_PROBES
 from routers.fitting.admit import admit as admit_expert

@@ -12,9 +12,9 @@ from gateway.cli.check import check_configuration
 from gateway.cli.console import say
 from gateway.cli.endpoint import announce
 from gateway.cli.options import Config
-from gateway.listeners import Listeners, listening
-from gateway.local import local_engines
+from gateway.engines.local import local_engines
 from gateway.running import serve_forever
+from gateway.server.listeners import Listeners, listening
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration
 from gateway.settings.root import Settings

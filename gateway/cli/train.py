@@ -17,7 +17,7 @@ from gateway.cli.progress import stages
 from gateway.cli.vectors import Folder, vector_store
 from gateway.cli.writing import Writer
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.cards import CardSettings
 from gateway.settings.load import load_settings
 from gateway.settings.root import Settings

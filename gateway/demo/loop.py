@@ -30,7 +30,7 @@ from gateway.ledger.queries import LedgerReader
 from gateway.ledger.tables import decision
 from gateway.ledger.verify import verify_ledger
 from gateway.retrain.cycle import Cycle, Report
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway

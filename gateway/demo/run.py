@@ -27,7 +27,7 @@ from gateway.cli.endpoint import running_gateway
 from gateway.cli.evaluate import learned_routers
 from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
-from gateway.collecting import Collected, Prompt, read_prompts
+from gateway.collection.collecting import Collected, Prompt, read_prompts
 from gateway.demo.loop import Question, read_questions, run_loop
 from gateway.demo.recalled import newest_collection, recall
 from gateway.errors import GatewayError
@@ -37,7 +37,7 @@ from gateway.ledger.export import booked_answers, export_outcomes
 from gateway.ledger.history import latest_prices
 from gateway.ledger.rows import digest
 from gateway.ledger.verify import Verdict, verify_ledger
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.root import Settings
 from routers.fitting.fit import fit_router

@@ -19,7 +19,7 @@ import anyio.to_thread
 from gateway.ask import Ask
 from gateway.embedding.book import Place, Space, SpaceBook
 from gateway.errors import ApiError
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -15,7 +15,6 @@ from gateway.access.keys import Key
 from gateway.access.passes import Pass
 from gateway.api.chat import CHAT
 from gateway.ask import Ask
-from gateway.deciding import Decider
 from gateway.errors import ApiError
 from gateway.execution.execution import plan_of
 from gateway.execution.silence import ENDLESS, Patience
@@ -25,7 +24,8 @@ from gateway.fast.clock import Timed, Wheel
 from gateway.fast.plans import Plans
 from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Afterwards
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
+from gateway.routing.deciding import Decider
 from gateway.settings.root import Settings
 from gateway.telemetry.request_id import HEADER, request_id_from
 from gateway.telemetry.trip import Telemetry, Trip
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PATH = b"/v1/chat/completions"
 MAX_BODY_BYTES = 64 * 1024
-"""Larger ones are counted, see `gateway.bodies`, and parsed where nobody else waits for it."""
+"""Larger ones are counted, see `gateway.server.bodies`, and parsed where nobody waits for it."""
 
 
 class Admitted(NamedTuple):

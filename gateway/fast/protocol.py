@@ -17,7 +17,7 @@ from gateway.fast.plans import Visit
 from gateway.fast.quick import Quick
 from gateway.fast.rest import Rest
 from gateway.fast.seat import Seat
-from gateway.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
+from gateway.server.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
 from gateway.state import GATEWAY, Gateway
 
 _log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from gateway.outcomes.ended import Ended, Hear, Hearing, Limits
 from gateway.outcomes.grading import Grading, Job
 from gateway.outcomes.implicit import Implicit
 from gateway.outcomes.judging import WIRE, Judging, Work
+from gateway.pool.verifying import bound
 from gateway.settings.outcomes import GraderSettings
 from gateway.settings.root import Settings
 from gateway.telemetry.metrics import Metrics
-from gateway.verifying import bound
 
 if TYPE_CHECKING:
     from gateway.service import Service

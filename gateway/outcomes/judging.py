@@ -18,11 +18,11 @@ from experts.errors import ExpertError
 from experts.messages import ChatRequest, Message, collect
 from gateway.access.keys import Key
 from gateway.ask import Ask, Wishes
-from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
 from gateway.outcomes.ended import Ended, Limits
 from gateway.outcomes.questions import way_of
+from gateway.server.closing import stop
 from gateway.settings.access import Grant, Limit
 from gateway.settings.outcomes import JudgeSettings
 from routers.eligible import Constraints

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from experts.base import Expert
-from gateway.local_specs import adapters_of
-from gateway.pool import shared
+from gateway.engines.specs import adapters_of
+from gateway.pool.pool import shared
 from gateway.settings.cards import CalledSettings
 from gateway.settings.compositions import CompositionSettings
 from gateway.settings.experts import ExpertSettings

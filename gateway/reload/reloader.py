@@ -14,10 +14,10 @@ import anyio
 
 from experts.base import Expert
 from gateway.checking import find_faults, find_warnings
+from gateway.engines.local import Endpoints, read_endpoints
 from gateway.errors import ConfigError, GatewayError
 from gateway.ids import now
-from gateway.local import Endpoints, read_endpoints
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.reload.board import Board, Entry, Note
 from gateway.reload.changes import needs_restart, unchanged_experts
 from gateway.reload.snapshots import Snapshot, Snapshots

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from gateway.local import Endpoints, RunningEngines
+from gateway.engines.local import Endpoints, RunningEngines
 from gateway.residency.residents import Residents
 from gateway.residency.words import (
     MOST_BYTES,

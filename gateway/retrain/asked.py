@@ -12,7 +12,7 @@ from eval.drift.prompts import Vectors, pairs_of, shifted
 from gateway.errors import ConfigError
 from gateway.ledger.prompts import Prompt, first_prompts
 from gateway.retrain.watch import Drift
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.retrain import DriftSettings
 from routers.errors import RoutingError
 from routers.features import Featurizer

@@ -27,7 +27,7 @@ from gateway.retrain.asked import PromptWatch
 from gateway.retrain.journal import Journal, State
 from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.retrain import RetrainSettings
 from routers.errors import RoutingError
 from routers.named import Named

@@ -29,6 +29,6 @@ class LimitSettings(Frozen):
     """How deep compositions may nest."""
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_bodies_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
-    """Memory for the bodies of all requests under way, as `gateway.bodies` reckons it."""
+    """Memory for the bodies of all requests under way, as `gateway.server.bodies` reckons it."""
     max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     """Longest answer of an upstream, or longest event of one that is streamed."""

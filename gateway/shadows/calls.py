@@ -17,13 +17,13 @@ from experts.cards import ExpertCard
 from experts.errors import ExpertError
 from experts.http.breaker import State
 from experts.messages import collect
-from gateway.closing import stop
 from gateway.errors import GatewayError
 from gateway.execution.attempt import Attempts
 from gateway.execution.traffic import Terms
 from gateway.ledger.shadows import spent_since
 from gateway.outcomes.ended import Ended, Hear, Limits
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
+from gateway.server.closing import stop
 from gateway.settings.access import Limit
 from gateway.settings.root import Settings
 from gateway.shadows.books import ShadowBooks

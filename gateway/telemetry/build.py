@@ -9,7 +9,7 @@ from experts.http.breaker import State
 from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
 from gateway.retrain.journal import Journal
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.access_log import AccessLog

@@ -14,7 +14,7 @@ from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import Usage
-from gateway.composing import Composer
+from gateway.pool.composing import Composer
 from gateway.settings.root import Settings
 from routers.encoders.lexical import HashingEncoder
 from routers.storage.shelf import Shelf, ShelfExample

@@ -16,8 +16,8 @@ from experts.fakes.scripted import Ending, Hold, ScriptedExpert
 from experts.messages import ChatRequest, Message
 from gateway.access.keys import Key
 from gateway.ask import Ask
-from gateway.composing import BUILDERS
 from gateway.errors import AllExpertsFailedError
+from gateway.pool.composing import BUILDERS
 from gateway.settings.children import LISTED
 from gateway.settings.compositions import KINDS
 from tests.conftest import Served, serving

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import update
 
 from experts.messages import Usage
+from gateway.engines.machine_price import Renewal, declared_usd_per_hour, machines
 from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.store import Ledger
 from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
-from gateway.machine_price import Renewal, declared_usd_per_hour, machines
 from gateway.settings.load import read_configuration
 from gateway.settings.root import Settings
 from tests.contracts.booked import CHEAP, UNPRICED, a_decision, booked

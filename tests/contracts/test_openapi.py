@@ -30,7 +30,7 @@ from experts.fakes.anthropic import fake_anthropic
 from experts.fakes.provider import fake_provider
 from gateway.api.reference import DescribedApp
 from gateway.api.routes import add_routes
-from gateway.local import local_engines
+from gateway.engines.local import local_engines
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
 

@@ -17,7 +17,7 @@ from experts.fakes.server import Asked
 from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings

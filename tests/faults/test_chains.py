@@ -17,7 +17,7 @@ import trustme
 from experts.broken.provider import TEXT, BrokenProvider, broken_provider
 from experts.fakes.server import Then
 from gateway.app import create_app
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.wiring import build_gateway

@@ -19,7 +19,7 @@ from gateway.ledger.database import open_database
 from gateway.ledger.rows import Row, price_row, token_columns
 from gateway.ledger.store import Ledger
 from gateway.outcomes.ended import Ended, Hearing, Scored
-from gateway.serving import ServingRouters
+from gateway.routing.serving import ServingRouters
 from routers.eligible import Constraints
 from routers.records import Floats, OutcomeTable, Preference
 from routers.router import untrained_router

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli.main import app
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.router import untrained_router
 
 GOOD: dict[str, Any] = {

@@ -29,7 +29,7 @@ from gateway.booking import Attempt
 from gateway.errors import GatewayError
 from gateway.execution.attempt import Attempts
 from gateway.execution.traffic import Terms, Traffic
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.settings.access import Grant
 from gateway.settings.root import Settings
 from gateway.state import Gateway

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.pool import context_of, prices_of
+from gateway.pool.pool import context_of, prices_of
 from gateway.settings.experts import AnthropicSettings, UrlExpert
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import read_configuration

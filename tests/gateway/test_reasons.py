@@ -9,9 +9,9 @@ from typing import Any
 
 from experts.cards import ExpertCard, Prices
 from experts.fakes.scripted import ScriptedExpert, says
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.fitting.fit import fit_router
-from tests.gateway.test_slow_encoders import animals_or_contracts
+from tests.gateway.routing.test_slow_encoders import animals_or_contracts
 
 Serve = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from experts.fakes.provider import FakeProvider
 from gateway.cli.main import app
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from tests.gateway.logged_world import CARDS, EXPERTS, Questions
 from tests.journeys.test_serve import config_in, serving, verdict_in
 

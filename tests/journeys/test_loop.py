@@ -16,9 +16,9 @@ from experts.base import Expert
 from experts.cards import Prices
 from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
-from gateway.collecting import Collector, read_prompts
+from gateway.collection.collecting import Collector, read_prompts
 from gateway.errors import ConfigError, LedgerError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.estimators.calibrated import CalibratedEstimator
 from routers.estimators.knn import KnnEstimator
 

@@ -12,9 +12,9 @@ import pytest
 
 from experts.errors import ExpertConfigError
 from experts.weights.packaged import packaged_model
+from gateway.engines.local import RunningEngines, local_engines
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
-from gateway.local import RunningEngines, local_engines
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from routers.storage.shelf import Shelf

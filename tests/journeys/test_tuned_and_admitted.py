@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.local import NO_ENGINES
+from gateway.engines.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.load import load_settings
 from tests.commands import run

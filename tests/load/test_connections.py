@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from benchmarks.streams import Bench, Load, running
-from gateway.files import raise_file_limit
+from gateway.server.files import raise_file_limit
 from tests.gateway.raw import CHAT, chat
 
 pytestmark = pytest.mark.slow

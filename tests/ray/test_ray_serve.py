@@ -16,7 +16,7 @@ from experts.engines.states import EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.errors import EngineStartError
 from experts.fakes.provider import fake_provider
-from gateway.local_specs import engine_entries, spec_of
+from gateway.engines.specs import engine_entries, spec_of
 from gateway.settings.root import Settings
 from tests.engine_rig import Rig, rigged
 from tests.ports import free_port

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.local import local_engines
+from gateway.engines.local import local_engines
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
 from tests.engine_rig import PATIENCE_S, asked

@@ -13,7 +13,7 @@ import pytest
 
 from experts.fakes.server import serving
 from experts.fakes.vllm import FakeVllm
-from gateway.local import NO_ENGINES
+from gateway.engines.local import NO_ENGINES
 from gateway.running import background_server, make_app
 from gateway.settings.root import Settings
 from tests.engine_rig import asked

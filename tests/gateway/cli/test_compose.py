@@ -19,8 +19,8 @@ from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from gateway.cli import compose
 from gateway.cli.main import app
-from gateway.composing import Composer
-from gateway.learned_signals import load_scorer
+from gateway.pool.composing import Composer
+from gateway.pool.learned_signals import load_scorer
 from gateway.settings.compositions import ChooseSettings, MixtureSettings
 from gateway.settings.root import Settings
 from routers.errors import ArtifactError

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.errors import RoutingError, TableError
 from tests.commands import run
 

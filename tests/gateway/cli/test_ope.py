@@ -12,7 +12,7 @@ from eval.errors import OffPolicyError
 from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.database import opened
 from gateway.ledger.history import history, latest_prices
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.fitting.fit import fit_router
 from routers.router import Router
 from tests.commands import run

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from eval.errors import OffPolicyError
 from gateway.cli.main import app
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.fitting.fit import fit_router
 from tests.gateway.logged_world import EXPERTS, WORDS, Questions, fill
 

@@ -14,7 +14,7 @@ import pytest
 from experts.cards import ExpertCard, Prices, Privacy
 from experts.embedder import EmbedderExpert
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from gateway.settings.load import read_configuration
 from routers.fitting.fit import fit_router
 from routers.records import OutcomeTable, Vectors

@@ -31,7 +31,7 @@ from gateway.fast.protocol import FastProtocol
 from gateway.fast.quick import Quick
 from gateway.fast.whole import read_whole
 from gateway.ledger import tables
-from gateway.protocol import REFUSED
+from gateway.server.protocol import REFUSED
 from routers.eligible import Constraints
 from routers.explicit import explicit_decision, usual_answer
 from routers.features import estimate_tokens

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from experts.fakes.provider import FakeProvider
-from gateway.local import local_engines
+from gateway.engines.local import local_engines
 from gateway.reload.snapshots import Snapshots
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration

@@ -9,7 +9,7 @@ from starlette.datastructures import State
 
 from experts.cards import ExpertCard
 from experts.fakes.scripted import ScriptedExpert, says
-from gateway.pool import Pool
+from gateway.pool.pool import Pool
 from gateway.reload.snapshots import Snapshot, Snapshots
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration

@@ -18,7 +18,7 @@ from experts.engines.load import EngineLoad
 from experts.engines.states import ENDED, EngineStatus
 from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
-from gateway.local import Endpoint, RunningEngines
+from gateway.engines.local import Endpoint, RunningEngines
 from tests.conftest import Serve, Served
 from tests.gateway.residency.pretended import FakeEngines, owner
 

@@ -8,8 +8,8 @@ import numpy as np
 from sqlalchemy import Engine
 
 from gateway.ledger.trials import events
-from gateway.router_store import RouterStore
-from gateway.serving import ServingRouters
+from gateway.routing.router_store import RouterStore
+from gateway.routing.serving import ServingRouters
 from routers.fitting.fit import fit_router
 from routers.router import Router
 from tests.gateway.logged_world import Questions

@@ -17,8 +17,8 @@ from gateway.ledger.tables import router_version, shadow_decision
 from gateway.ledger.trials import trial_rows
 from gateway.retrain.cycle import Cycle, Report
 from gateway.retrain.journal import Journal
-from gateway.router_store import RouterStore
-from gateway.serving import ServingRouters
+from gateway.routing.router_store import RouterStore
+from gateway.routing.serving import ServingRouters
 from gateway.settings.retrain import GateSettings, RetrainSettings, TrialSettings
 from tests.gateway.logged_world import Questions, fill
 from tests.gateway.retrain.looping import EPSILON, Loop

@@ -13,7 +13,7 @@ import pytest
 from experts.cards import ExpertCard
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ConfigError
-from gateway.router_store import RouterStore
+from gateway.routing.router_store import RouterStore
 from routers.errors import ArtifactError
 from routers.router import untrained_router
 from tests.conftest import Serve

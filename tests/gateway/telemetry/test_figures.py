@@ -17,7 +17,7 @@ from experts.cards import ExpertCard, Prices
 from experts.fakes.provider import FakeProvider, Reply
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from gateway.app import create_app
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.wiring import build_gateway

@@ -21,7 +21,7 @@ from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.app import create_app
 from gateway.ledger import tables
 from gateway.ledger.database import opened
-from gateway.pool import build_experts
+from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.telemetry.logs import Logs

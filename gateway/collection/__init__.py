@@ -1,0 +1,1 @@
+"""Asking experts through the endpoint and booking their graded answers, to learn from."""

@@ -1,0 +1,1 @@
+"""Experts and compositions, built from their settings."""
