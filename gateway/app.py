@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import anyio
 from anyio.abc import TaskGroup
-from fastapi import FastAPI, Request, Response
-from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.errors import ExpertError
 from experts.http.connecting import prepare
@@ -37,14 +37,6 @@ from gateway.watching import reload_on_hangup, watch_keys, watch_routers
 from gateway.wiring import rebuild_gateway
 from routers.errors import RoutingError
 
-_OUR_OWN_TELEMETRY: TelemetryConfig = {
-    # The framework's would show queries and exceptions as they are, and each request twice.
-    "tracing": False,
-    "metrics": False,
-    "logs": False,
-    "auto_configure": False,
-}
-
 
 class Origin(NamedTuple):
     """Where a gateway's configuration came from, so that it can be reloaded."""
@@ -56,7 +48,7 @@ class Origin(NamedTuple):
 
 def create_app(
     gateway: Gateway, *, admin_port: int | None = None, origin: Origin | None = None
-) -> FastAPI:
+) -> DescribedApp:
     """The ASGI application; it closes the gateway when it shuts down.
 
     Args:
@@ -65,12 +57,7 @@ def create_app(
         origin: Where its configuration came from; None: it can't be reloaded.
     """
     app = DescribedApp(
-        title="Pointsman",
-        lifespan=lambda app: _at_work(gateway, app.state.snapshots, app.state.reloader),
-        openapi_url=None,
-        # It would name operators' routes to the public, under whatever `Host` was sent.
-        redirect_slashes=False,
-        telemetry=_OUR_OWN_TELEMETRY,
+        lifespan=lambda app: _at_work(gateway, app.state.snapshots, app.state.reloader)
     )
     snapshots = Snapshots(app.state, _first(gateway, origin))
     reloader = Reloader(snapshots, origin.source, rebuild_gateway) if origin else None

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits
 from uvicorn.supervisors import Multiprocess
 
@@ -48,7 +48,7 @@ _NEW_OBJECTS = 20_000
 """Between two searches for garbage among them."""
 
 
-def make_app(settings: Settings, engines: RunningEngines, *, seed: int | None = None) -> FastAPI:
+def make_app(settings: Settings, engines: RunningEngines, *, seed: int | None = None) -> Starlette:
     """The application on top of local engines that already run."""
     experts = build_experts(settings, engines.endpoints)
     return create_app(build_gateway(settings, experts, seed=seed, engines=engines))
@@ -119,7 +119,7 @@ def launched(
         yield run
 
 
-def worker_app() -> FastAPI:
+def worker_app() -> Starlette:
     """What each worker process builds, from the directory that `serve_forever` names."""
     # Until the application listens for it, the signal that reloads would end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -131,7 +131,7 @@ def worker_app() -> FastAPI:
     return settled(serving_app(run, redactor))
 
 
-def settled(app: FastAPI) -> FastAPI:
+def settled(app: Starlette) -> Starlette:
     """`app`, in a process that serves nothing else: it is set up for that.
 
     A decision's products are too small for two threads, which mostly wait for each other. And what
@@ -143,7 +143,7 @@ def settled(app: FastAPI) -> FastAPI:
     return app
 
 
-def serving_app(run: Path, redactor: Redactor | None = None) -> FastAPI:
+def serving_app(run: Path, redactor: Redactor | None = None) -> Starlette:
     """The application of one process of a `pointsman serve`.
 
     Args:
@@ -219,7 +219,7 @@ def _plain(server: ServerSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def background_server(app: FastAPI) -> Iterator[str]:
+def background_server(app: Starlette) -> Iterator[str]:
     """Serve `app`, a gateway or not, from a thread on a free loopback port; yields its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

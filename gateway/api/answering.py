@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.errors import ExpertError
 from experts.messages import Collector, Completion, Usage, collect

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.cards import NANO_PER_USD
 from gateway.access.accounts import Account
 from gateway.api.described.admin import Budgets
 from gateway.api.described.operation import ADMIN, described
 from gateway.api.json_answer import json_answer
+from gateway.api.routing import Routes
 from gateway.state import gateway_of
 
-api = APIRouter(prefix="/admin")
+api = Routes("/admin")
 
 
-@api.get("/budgets", **described(Budgets, ADMIN))
+@api.get("/budgets", described(Budgets, ADMIN))
 async def list_budgets(request: Request) -> Response:
     """The budgets of this period: all of them for an admin, its own keys' for a manager."""
     gateway = gateway_of(request)

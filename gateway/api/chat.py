@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.messages import Completion, Usage
 from gateway.access.keys import Key
@@ -18,11 +19,12 @@ from gateway.api.described.operation import ASKS, READS, described
 from gateway.api.described.ours import RouteJson
 from gateway.api.front import Envelope
 from gateway.api.route_out import route_json
+from gateway.api.routing import Routes
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.state import gateway_of, read_body
 
-api = APIRouter()
+api = Routes()
 
 
 class ChatFront:
@@ -48,14 +50,14 @@ CHAT = ChatFront()
 
 @api.post(
     "/v1/chat/completions",
-    **described(ChatCompletion, ASKS, body=ChatBody, asks=True, streamed=ChatChunk),
+    described(ChatCompletion, ASKS, body=ChatBody, asks=True, streamed=ChatChunk),
 )
 async def chat_completions(request: Request) -> Response:
     """Answer a chat request, streamed or whole."""
     return await respond(CHAT, request)
 
 
-@api.post("/v1/route", **described(RouteJson, (*READS, 404), body=ChatBody))
+@api.post("/v1/route", described(RouteJson, (*READS, 404), body=ChatBody))
 async def route(request: Request) -> Response:
     """What would be decided for a chat body, and why; nobody is called, nothing is booked."""
     gateway = gateway_of(request)

@@ -7,7 +7,8 @@ from functools import partial
 
 import anyio
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.errors import ExpertError
 from experts.messages import Completion, Usage, collect
@@ -21,6 +22,7 @@ from gateway.api.described.openai import CompletionBody, TextChunk, TextCompleti
 from gateway.api.described.operation import ASKS, described
 from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Writer
+from gateway.api.routing import Routes
 from gateway.ask import Ask
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.service import Answer, Service
@@ -29,7 +31,7 @@ from gateway.telemetry.trip import Telemetry, Trip
 from routers.errors import RoutingError
 from routers.features import answers_wanted
 
-api = APIRouter()
+api = Routes()
 _AT_ONCE = 16
 """Prompts of one request that are answered at the same time."""
 
@@ -61,7 +63,7 @@ COMPLETIONS = CompletionsFront()
 
 @api.post(
     "/v1/completions",
-    **described(TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk),
+    described(TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk),
 )
 async def completions(request: Request) -> Response:
     """Continue a prompt, or several, streamed or whole."""

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.described.admin import ConfigChange, ConfigJson, ConfigVerdict, FaultyConfigJson
 from gateway.api.described.operation import ADMIN, READS, Text, described
 from gateway.api.json_answer import json_answer
+from gateway.api.routing import Routes
 from gateway.checking import find_warnings
 from gateway.errors import ApiError, ConfigError
 from gateway.reload.reloader import Reloader
@@ -22,11 +24,11 @@ from gateway.settings.load import Configuration, read_text
 from gateway.settings.shape import redacted
 from gateway.state import gateway_of, read_body
 
-api = APIRouter(prefix="/admin/config")
+api = Routes("/admin/config")
 _MAY_CLASH = (*ADMIN, 409)
 
 
-@api.get("", **described(ConfigJson, ADMIN))
+@api.get("", described(ConfigJson, ADMIN))
 async def get_config(request: Request) -> Response:
     """The configuration in force without its secrets, and what every process has loaded."""
     gateway_of(request).keyring.check_admin(request)
@@ -41,7 +43,7 @@ async def get_config(request: Request) -> Response:
     return json_answer({**about, "settings": settings})
 
 
-@api.post("/reload", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
+@api.post("/reload", described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
 async def reload(request: Request) -> Response:
     """Serve what the file says now; a file that can't be served changes nothing."""
     gateway_of(request).keyring.check_admin(request)
@@ -56,7 +58,7 @@ async def reload(request: Request) -> Response:
     return json_answer({**_about(after), "changed": after is not before})
 
 
-@api.post("/rollback", **described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
+@api.post("/rollback", described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
 async def rollback(request: Request) -> Response:
     """Serve what served before, without touching the file."""
     gateway_of(request).keyring.check_admin(request)
@@ -69,9 +71,7 @@ async def rollback(request: Request) -> Response:
     return json_answer({**_about(after), "changed": True})
 
 
-@api.post(
-    "/validate", **described(ConfigVerdict, (*READS, 404, 409), body=Text("application/yaml"))
-)
+@api.post("/validate", described(ConfigVerdict, (*READS, 404, 409), body=Text("application/yaml")))
 async def validate(request: Request) -> Response:
     """Check the YAML in the body as a reload would, and change nothing."""
     gateway_of(request).keyring.check_admin(request)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.messages import ChatRequest, Completion, Usage
 from gateway.access.keys import Key
@@ -18,10 +19,11 @@ from gateway.api.completions_in import raw_inputs, spoken
 from gateway.api.described.openai import EmbeddingBody, Embeddings
 from gateway.api.described.operation import ASKS, described
 from gateway.api.front import Envelope, Writer
+from gateway.api.routing import Routes
 from gateway.ask import Ask, parse_wishes
 from gateway.errors import ApiError
 
-api = APIRouter()
+api = Routes()
 _OURS = ("model", "input", "stream", "pointsman")
 _MOST_INPUTS = 2048
 _FORMATS = ("float", "base64")
@@ -72,7 +74,7 @@ class EmbeddingsFront:
 EMBEDDINGS = EmbeddingsFront()
 
 
-@api.post("/v1/embeddings", **described(Embeddings, ASKS, body=EmbeddingBody, asks=True))
+@api.post("/v1/embeddings", described(Embeddings, ASKS, body=EmbeddingBody, asks=True))
 async def embeddings(request: Request) -> Response:
     """Vectors of texts."""
     return await respond(EMBEDDINGS, request)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.access.keys import Key
 from gateway.api.body import parse_json
@@ -14,6 +15,7 @@ from gateway.api.described.operation import KEYED, READS, described
 from gateway.api.described.ours import AnyFeedback, BookedOutcomes, DecisionJson
 from gateway.api.json_answer import json_answer
 from gateway.api.route_out import reasons_json
+from gateway.api.routing import Routes
 from gateway.api.scores_in import is_rehearsal, items_of, outcome_values
 from gateway.errors import ApiError
 from gateway.ids import now
@@ -21,13 +23,13 @@ from gateway.ledger import tables
 from gateway.ledger.rows import Row, decision_of, prompt_digest
 from gateway.state import Gateway, gateway_of, read_body
 
-api = APIRouter()
+api = Routes()
 _SOURCE_KINDS = ("grader", "key", "tensorzero")
 _SAME = ("decision_id", "objective", "score", "source", "comment")
 _Booked = dict[str, Any] | ApiError
 
 
-@api.post("/v1/feedback", **described(BookedOutcomes, (*READS, 404, 409), body=AnyFeedback))
+@api.post("/v1/feedback", described(BookedOutcomes, (*READS, 404, 409), body=AnyFeedback))
 async def feedback(request: Request) -> Response:
     """Book a score for a decision, or a list of them, each for itself.
 
@@ -54,7 +56,7 @@ async def feedback(request: Request) -> Response:
     return json_answer({"booked": booked, "refused": sum(wrong), "items": items})
 
 
-@api.get("/v1/decisions/{decision_id}", **described(DecisionJson, (*KEYED, 404)))
+@api.get("/v1/decisions/{decision_id}", described(DecisionJson, (*KEYED, 404)))
 async def get_decision(request: Request, decision_id: str) -> Response:
     """Everything the ledger knows of one decision."""
     gateway = gateway_of(request)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import anyio
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.described.operation import ADMIN, Text, described
+from gateway.api.routing import Routes
 from gateway.state import gateway_of
 from gateway.telemetry.devices import device_figures
 from gateway.telemetry.engines import engine_figures
 from gateway.telemetry.metrics import CONTENT_TYPE
 
-api = APIRouter()
+api = Routes()
 
 
-@api.get("/metrics", **described(Text("text/plain"), ADMIN))
+@api.get("/metrics", described(Text("text/plain"), ADMIN))
 async def metrics(request: Request) -> Response:
     """Prometheus's text format; it names neither keys nor prompts."""
     gateway = gateway_of(request)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.described.operation import OPEN, described
 from gateway.api.described.ours import Live, Ready
 from gateway.api.json_answer import json_answer
+from gateway.api.routing import Routes
 from gateway.server.listeners import is_public
 from gateway.state import gateway_of
 
-api = APIRouter()
+api = Routes()
 
 
-@api.head("/health/live", include_in_schema=False)
-@api.get("/health/live", **described(Live, OPEN))
-async def live() -> Response:
+@api.head("/health/live")
+@api.get("/health/live", described(Live, OPEN))
+async def live(_request: Request) -> Response:
     """The process runs."""
     return json_answer({"status": "live"})
 
 
-@api.head("/health/ready", include_in_schema=False)
-@api.get("/health/ready", **described(Ready, OPEN, also={503: Ready}))
+@api.head("/health/ready")
+@api.get("/health/ready", described(Ready, OPEN, also={503: Ready}))
 async def ready(request: Request) -> Response:
     """Configuration, router and ledger are loaded; 503 while the ledger can't keep up."""
     gateway = gateway_of(request)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
-from fastapi import APIRouter, Request, Response
 from pydantic import Field, ValidationError, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.access.book import KeyState
 from gateway.access.minting import DAY_S, Minted
@@ -15,6 +16,7 @@ from gateway.api.body import parse_body
 from gateway.api.described.admin import KeyJson, Keys, MintedKey
 from gateway.api.described.operation import ADMIN, READS, described
 from gateway.api.json_answer import json_answer
+from gateway.api.routing import Routes
 from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.settings.access import Grant
@@ -23,7 +25,7 @@ from gateway.settings.explain import problem_of
 from gateway.settings.faults import shown
 from gateway.state import Gateway, gateway_of, read_body
 
-api = APIRouter(prefix="/admin")
+api = Routes("/admin")
 _CHANGES = (*READS, 404, 409)
 T = TypeVar("T")
 F = TypeVar("F", bound=Frozen)
@@ -59,7 +61,7 @@ class Rotation(Frozen):
     grace_s: float = Field(DAY_S, ge=0, allow_inf_nan=False)
 
 
-@api.get("/keys", **described(Keys, ADMIN))
+@api.get("/keys", described(Keys, ADMIN))
 async def list_keys(request: Request) -> Response:
     """The keys that the caller looks after; an admin sees those of the configuration too."""
     gateway = gateway_of(request)
@@ -71,7 +73,7 @@ async def list_keys(request: Request) -> Response:
     return _json({"keys": listed})
 
 
-@api.post("/keys", **described(MintedKey, _CHANGES, body=NewKey, status=201))
+@api.post("/keys", described(MintedKey, _CHANGES, body=NewKey, status=201))
 async def create_key(request: Request) -> Response:
     """A new key; its secret is in this answer and nowhere else, ever."""
     gateway = gateway_of(request)
@@ -83,7 +85,7 @@ async def create_key(request: Request) -> Response:
     )
 
 
-@api.post("/keys/{name}", **described(KeyJson, _CHANGES, body=Wanted))
+@api.post("/keys/{name}", described(KeyJson, _CHANGES, body=Wanted))
 async def change_key(request: Request, name: str) -> Response:
     """Other rights: the fields that the body names; the rest, and the secret, stay."""
     gateway = gateway_of(request)
@@ -93,9 +95,7 @@ async def change_key(request: Request, name: str) -> Response:
     return _json(state_json(state))
 
 
-@api.post(
-    "/keys/{name}/rotate", **described(MintedKey, _CHANGES, body=Rotation, body_required=False)
-)
+@api.post("/keys/{name}/rotate", described(MintedKey, _CHANGES, body=Rotation, body_required=False))
 async def rotate_key(request: Request, name: str) -> Response:
     """A second secret; the one before works for `grace_s` more seconds, a day if not said."""
     gateway = gateway_of(request)
@@ -105,7 +105,7 @@ async def rotate_key(request: Request, name: str) -> Response:
     return _json(await _minted(gateway, lambda: gateway.minter.rotate(actor, name, grace_s)))
 
 
-@api.post("/keys/{name}/revoke", **described(KeyJson, (*ADMIN, 400, 409)))
+@api.post("/keys/{name}/revoke", described(KeyJson, (*ADMIN, 400, 409)))
 async def revoke_key(request: Request, name: str) -> Response:
     """Close a key, and every key that it granted, for good."""
     gateway = gateway_of(request)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import anyio
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Scope
 
 from experts.errors import ExpertNotFoundError, ExpertTimeoutError
@@ -27,12 +28,13 @@ from gateway.api.described.operation import ASKS, AnthropicErrorJson, described
 from gateway.api.front import Envelope
 from gateway.api.messages_in import parse_messages
 from gateway.api.messages_out import MessageWriter, error_json, message_json
+from gateway.api.routing import Routes
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.state import gateway_of, read_body
 from routers.features import estimate_tokens
 
-api = APIRouter()
+api = Routes()
 
 
 def speaks_anthropic(scope: Scope) -> bool:
@@ -67,7 +69,7 @@ MESSAGES = MessagesFront()
 
 @api.post(
     "/v1/messages",
-    **described(
+    described(
         AnthropicMessage,
         ASKS,
         body=MessagesBody,
@@ -83,7 +85,7 @@ async def messages(request: Request) -> Response:
 
 @api.post(
     "/v1/messages/count_tokens",
-    **described(TokenCount, ASKS, body=CountBody, error=AnthropicErrorJson),
+    described(TokenCount, ASKS, body=CountBody, error=AnthropicErrorJson),
 )
 async def count_tokens(request: Request) -> Response:
     """Tokens of a prompt, as the expert who would answer counts them; nothing is booked.

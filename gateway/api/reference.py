@@ -2,48 +2,83 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Lifespan
 
 from gateway.access.gate import HEALTH
 from gateway.api.described.operation import REF, SHAPES
 from gateway.api.json_answer import json_answer
+from gateway.api.routing import DescribedRoute, Routes
 from gateway.dashboard.html import html, page
 
-api = APIRouter()
+api = Routes()
 _KEYS: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 
 
-class DescribedApp(FastAPI):
-    """An application whose document says what its routes said of themselves and nothing else."""
+class DescribedApp(Starlette):
+    """An application that can tell what its routes said of themselves."""
+
+    def __init__(self, lifespan: Lifespan[DescribedApp] | None = None) -> None:
+        super().__init__(lifespan=lifespan)
+        # It would send clients to the same place under whatever `Host` they sent.
+        self.router.redirect_slashes = False
+        self._document: dict[str, Any] | None = None
 
     def openapi(self) -> dict[str, Any]:
         """The document in OpenAPI's format."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    _only_ours(operation)
-                    if path in HEALTH:
-                        operation["security"] = []
-            document["components"] = {"schemas": _schemas(), "securitySchemes": _KEYS}
-            # A gateway without keys lets this machine's callers in.
-            document["security"] = [*({name: []} for name in _KEYS), {}]
-            self.openapi_schema = document
-        return self.openapi_schema
+        if self._document is None:
+            self._document = {
+                "openapi": "3.1.0",
+                "info": {"title": "Pointsman", "version": version("pointsman")},
+                "paths": self._paths(),
+                "components": {"schemas": _schemas(), "securitySchemes": _KEYS},
+                # A gateway without keys lets this machine's callers in.
+                "security": [*({name: []} for name in _KEYS), {}],
+            }
+        return self._document
+
+    def _paths(self) -> dict[str, Any]:
+        paths: dict[str, Any] = {}
+        for route in self.routes:
+            if isinstance(route, DescribedRoute) and route.said is not None:
+                operations = paths.setdefault(route.path_format, {})
+                operations[route.method.lower()] = _operation(route)
+        return paths
 
 
-def _only_ours(operation: dict[str, Any]) -> None:
-    """Takes out what the framework takes for granted: its check of parameters, any JSON as body."""
-    operation["responses"].pop("422", None)
-    for answer in operation["responses"].values():
-        said = answer["content"]
-        answer["content"] = {kind: said[kind] for kind in said if said[kind]["schema"]}
+def _operation(route: DescribedRoute) -> dict[str, Any]:
+    said = dict(route.said or {})
+    named = [_part(name) for name in route.param_convertors]
+    called = f"{route.name}{route.path_format}_{route.method.lower()}"
+    operation = {
+        "summary": _title(route.name),
+        "description": inspect.getdoc(route.handler) or "",
+        "operationId": re.sub(r"\W", "_", called),
+        **said,
+        "parameters": [*named, *said["parameters"]],
+    }
+    return operation | ({"security": []} if route.path in HEALTH else {})
+
+
+def _part(name: str) -> dict[str, Any]:
+    """A part of a path that has a name."""
+    schema = {"type": "string", "title": _title(name)}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").title()
 
 
 def _schemas() -> dict[str, Any]:
@@ -53,13 +88,13 @@ def _schemas() -> dict[str, Any]:
     return found
 
 
-@api.get("/openapi.json", include_in_schema=False)
+@api.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """Every route in OpenAPI's format."""
     return json_answer(request.app.openapi())
 
 
-@api.get("/docs", include_in_schema=False)
+@api.get("/docs")
 async def docs(request: Request) -> Response:
     """The same as a page. Nobody else's script runs on it: who reads it is an operator."""
     described = request.app.openapi()

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from experts.messages import Completion, Usage
 from gateway.access.keys import Key
@@ -32,6 +33,7 @@ from gateway.api.responses_in import (
 )
 from gateway.api.responses_items import REFERENCE, Item, input_items
 from gateway.api.responses_out import ResponseWriter, decision_of, response_id
+from gateway.api.routing import Routes
 from gateway.ask import Ask
 from gateway.errors import ApiError, LedgerError
 from gateway.ids import new_id
@@ -40,7 +42,7 @@ from gateway.settings.access import DEFAULT_PROJECT
 from gateway.state import gateway_of, read_body
 from gateway.telemetry.trip import Trip
 
-api = APIRouter()
+api = Routes()
 _STREAM = Parameter("stream", "A kept response is given whole.", {"enum": ["false"]})
 _PAGE = (
     Parameter("order", "Of their making.", {"enum": ["asc", "desc"]}),
@@ -114,7 +116,7 @@ def owner_of(key: Key) -> str:
 
 @api.post(
     "/v1/responses",
-    **described(ResponseJson, ASKS, body=ResponseBody, asks=True, streamed=ResponseEvent),
+    described(ResponseJson, ASKS, body=ResponseBody, asks=True, streamed=ResponseEvent),
 )
 async def create_response(request: Request) -> Response:
     """Answer a conversation, streamed or whole."""
@@ -144,7 +146,7 @@ def _items_of(raw: bytes) -> tuple[dict[str, Any], list[Item]]:
 
 @api.get(
     "/v1/responses/{response_id}",
-    **described(ResponseJson, (*KEYED, 400, 404), parameters=[_STREAM]),
+    described(ResponseJson, (*KEYED, 400, 404), parameters=[_STREAM]),
 )
 async def get_response(request: Request, response_id: str) -> Response:
     """A kept response."""
@@ -154,7 +156,7 @@ async def get_response(request: Request, response_id: str) -> Response:
     return json_answer(kept.body)
 
 
-@api.delete("/v1/responses/{response_id}", **described(DeletedResponse, (*KEYED, 404)))
+@api.delete("/v1/responses/{response_id}", described(DeletedResponse, (*KEYED, 404)))
 async def delete_response(request: Request, response_id: str) -> Response:
     """Remove a kept response for good."""
     kept = await _mine(request, response_id)
@@ -165,7 +167,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
 
 @api.get(
     "/v1/responses/{response_id}/input_items",
-    **described(InputItems, (*KEYED, 400, 404), parameters=_PAGE),
+    described(InputItems, (*KEYED, 400, 404), parameters=_PAGE),
 )
 async def list_input_items(request: Request, response_id: str) -> Response:
     """The items that a kept response was asked with, newest first unless `order=asc`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from fastapi import Depends, FastAPI, Request
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 from gateway.api import (
     admin,
@@ -41,12 +41,12 @@ OPERATOR = tuple(
 _LONGEST_PATH = 100
 
 
-def add_routes(app: FastAPI) -> None:
+def add_routes(app: Starlette) -> None:
     """Every route there is."""
     for router in PUBLIC:
-        app.include_router(router)
+        app.routes.extend(router.routes)
     for router in OPERATOR:
-        app.include_router(router, dependencies=[Depends(_operator_only)])
+        app.routes.extend(route.behind(_operator_only) for route in router.routes)
 
 
 def no_route(request: Request) -> ApiError:
@@ -56,10 +56,10 @@ def no_route(request: Request) -> ApiError:
     """
     public = is_public(request, request.app.state.admin_port)
     routers = PUBLIC if public else (*PUBLIC, *OPERATOR)
-    routes = [each for router in routers for each in router.routes if isinstance(each, Route)]
+    routes = [each for router in routers for each in router.routes]
     path: str = request.scope["path"]
     asked = f"{request.method} {path[:_LONGEST_PATH]}"
-    if taken := {m for each in routes if each.path_regex.match(path) for m in each.methods or ()}:
+    if taken := {each.method for each in routes if each.path_regex.match(path)}:
         methods = ", ".join(sorted(taken))
         message = f"there is no {asked}; this path takes {methods}"
         allow = {"allow": methods}
@@ -72,5 +72,5 @@ def no_route(request: Request) -> ApiError:
     return ApiError(404, message, code="no_such_route")
 
 
-async def _operator_only(request: Request) -> None:
+def _operator_only(request: Request) -> None:
     check_operator(request, gateway_of(request).settings.server, request.app.state.admin_port)

@@ -6,20 +6,22 @@ from typing import Any
 
 import anyio
 import orjson
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.api.described.operation import ADMIN, Text, described
+from gateway.api.routing import Routes
 from gateway.dashboard.chart import frontier_chart
 from gateway.dashboard.html import html, page
 from gateway.dashboard.money import dollars
 from gateway.ids import now
 from gateway.state import Gateway, gateway_of
 
-api = APIRouter()
+api = Routes()
 _DAY_S = 86_400
 
 
-@api.get("/", **described(Text("text/html"), ADMIN))
+@api.get("/", described(Text("text/html"), ADMIN))
 async def dashboard(request: Request) -> Response:
     """The dashboard; a browser asks for the password, which is an admin key."""
     gateway = gateway_of(request)

@@ -48,7 +48,7 @@ CHECKS = [
 
 
 def document() -> dict[str, Any]:
-    app = DescribedApp(openapi_url=None)
+    app = DescribedApp()
     add_routes(app)
     return app.openapi()
 

@@ -129,7 +129,7 @@ def described(
     error: type[BaseModel] = ErrorJson,
     parameters: Iterable[Parameter] = (),
 ) -> dict[str, Any]:
-    """The keyword arguments of a route that describe it.
+    """What a route says of itself: an operation in OpenAPI's words.
 
     Args:
         answer: Of a request that is served.
@@ -149,17 +149,17 @@ def described(
         "content": content,
         "headers": {**_REQUEST_ID, **(_DECIDED if asks else {})},
     }
-    responses = {code: _refusal(code, error) for code in sorted(refusals)}
+    responses = {str(status): served}
+    responses |= {str(code): _refusal(code, error) for code in sorted(refusals)}
     for code, shape in (also or {}).items():
-        responses[code] = {**_refusal(code, error), "content": _content(shape)}
-    extra: dict[str, Any] = {"parameters": [_query(parameter) for parameter in parameters]}
-    if body is not None:
-        extra["requestBody"] = {"required": body_required, "content": _content(body)}
-    return {
-        "status_code": status,
-        "responses": {status: served, **responses},
-        "openapi_extra": extra,
+        responses[str(code)] = {**_refusal(code, error), "content": _content(shape)}
+    operation: dict[str, Any] = {
+        "parameters": [_query(parameter) for parameter in parameters],
+        "responses": responses,
     }
+    if body is not None:
+        operation["requestBody"] = {"required": body_required, "content": _content(body)}
+    return operation
 
 
 def _refusal(code: int, error: type[BaseModel]) -> dict[str, Any]:

@@ -184,6 +184,11 @@ def test_models_say_what_they_are(served: Any) -> None:
     assert served.client.get("/v1/models/nobody").status_code == 404
 
 
+def test_head_is_answered_where_that_was_meant_and_nowhere_else(served: Any) -> None:
+    refused = served.client.head("/v1/models")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+
+
 def test_health_says_what_is_loaded(served: Any) -> None:
     assert served.client.get("/health/live").json() == {"status": "live"}
     for path in ("/health/live", "/health/ready"):

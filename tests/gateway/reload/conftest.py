@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from experts.fakes.provider import FakeProvider
 from gateway.engines.local import local_engines
@@ -24,7 +24,7 @@ class Running:
     """A gateway with a configuration file that can be rewritten; `another` is one beside it."""
 
     path: Path
-    app: FastAPI
+    app: Starlette
     client: httpx2.Client
     url: str
     settings: dict[str, Any]

@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from gateway.running import background_server
 
@@ -53,12 +55,12 @@ class Held:
 @contextmanager
 def held_provider() -> Iterator[Held]:
     """Serve one on the loopback address."""
-    held, app = Held(), FastAPI()
+    held = Held()
 
     async def chat(_request: Request) -> StreamingResponse:
         return StreamingResponse(held.chunks(), media_type="text/event-stream")
 
-    app.add_api_route("/v1/chat/completions", chat, methods=["POST"], response_model=None)
+    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
     with background_server(app) as url:
         held.url = f"{url}/v1"
         try:

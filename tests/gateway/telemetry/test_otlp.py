@@ -18,7 +18,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from experts.base import Expert
 from experts.fakes.provider import FakeProvider
-from gateway.app import create_app
 from gateway.errors import ConfigError
 from gateway.settings.root import Settings
 from gateway.telemetry.otlp import endpoint_of, start_tracing
@@ -147,14 +146,3 @@ def test_a_process_that_sends_nothing_does_not_load_the_sdk() -> None:
     code = "import sys, gateway.app; print('opentelemetry.sdk' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
-
-
-def test_the_web_frameworks_own_spans_are_off(
-    serve: Serve, remote: Remote, provider: FakeProvider, monkeypatch: Any
-) -> None:
-    """They would show exceptions and queries as they are."""
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    gateway = serve({"small": remote("small", provider.url)}).gateway
-    app = create_app(gateway)
-    config = app._telemetry
-    assert not any(config[kind] for kind in ("tracing", "metrics", "logs", "auto_configure"))
