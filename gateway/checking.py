@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from experts.weights.packaged import PACKAGED
+from gateway.access.matchless import matchless
 from gateway.access.sharing import check_sharing
 from gateway.engines.specs import command_of, engine_entries
 from gateway.errors import ConfigError
@@ -44,7 +45,9 @@ def find_faults(configuration: Configuration) -> list[Fault]:
 
 def find_warnings(configuration: Configuration) -> list[Fault]:
     """What would work, but maybe not as it was meant."""
-    found = (configuration.document.fault(*problem) for problem in _prices(configuration.settings))
+    settings = configuration.settings
+    problems = (*_prices(settings), *_scopes(settings))
+    found = (configuration.document.fault(*problem) for problem in problems)
     return sorted({*configuration.warnings, *found})
 
 
@@ -126,6 +129,12 @@ def _server(settings: Settings) -> Iterator[Problem]:
         check_sharing(settings)
     except ConfigError as error:
         yield ("server", "workers"), str(error)
+
+
+def _scopes(settings: Settings) -> Iterator[Problem]:
+    for index, key in enumerate(settings.keys):
+        for found in matchless(key, settings):
+            yield ("keys", index, found.field, found.place), found.what
 
 
 def _prices(settings: Settings) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeVar
 
 import anyio
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.access.book import KeyState
+from gateway.access.matchless import matchless
 from gateway.access.minting import DAY_S, Minted
 from gateway.api.body import parse_body
 from gateway.api.described.admin import KeyJson, Keys, MintedKey
@@ -23,10 +25,12 @@ from gateway.settings.access import Grant
 from gateway.settings.base import Frozen
 from gateway.settings.explain import problem_of
 from gateway.settings.faults import shown
+from gateway.settings.root import Settings
 from gateway.state import Gateway, gateway_of, read_body
 
 api = Routes("/admin")
 _CHANGES = (*READS, 404, 409)
+_MOST_WARNINGS = 20
 T = TypeVar("T")
 F = TypeVar("F", bound=Frozen)
 
@@ -80,9 +84,8 @@ async def create_key(request: Request) -> Response:
     actor = gateway.keyring.check_manager(request)
     body = _parsed(NewKey, await read_body(request))
     grant = body.grant()
-    return _json(
-        await _minted(gateway, lambda: gateway.minter.create(actor, body.name, grant)), 201
-    )
+    made = await _minted(gateway, lambda: gateway.minter.create(actor, body.name, grant))
+    return _json({**made, "warnings": warnings_of(grant, gateway.settings)}, 201)
 
 
 @api.post("/keys/{name}", described(KeyJson, _CHANGES, body=Wanted))
@@ -92,7 +95,7 @@ async def change_key(request: Request, name: str) -> Response:
     actor = gateway.keyring.check_manager(request)
     grant = _parsed(Wanted, await read_body(request)).grant()
     state = await _changed(gateway, lambda: gateway.minter.change(actor, name, grant))
-    return _json(state_json(state))
+    return _json({**state_json(state), "warnings": warnings_of(grant, gateway.settings)})
 
 
 @api.post("/keys/{name}/rotate", described(MintedKey, _CHANGES, body=Rotation, body_required=False))
@@ -125,6 +128,11 @@ def state_json(state: KeyState) -> dict[str, Any]:
         "revoked_at": state.revoked_at,
         "secrets": sum(until is None or until > now() for until in state.digests.values()),
     }
+
+
+def warnings_of(grant: Grant, settings: Settings) -> list[str]:
+    """What may not have been meant as it was said; experts may come later."""
+    return [str(found) for found in islice(matchless(grant, settings), _MOST_WARNINGS)]
 
 
 def minted_json(minted: Minted) -> dict[str, Any]:

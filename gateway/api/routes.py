@@ -49,6 +49,12 @@ def add_routes(app: Starlette) -> None:
         app.routes.extend(route.behind(_operator_only) for route in router.routes)
 
 
+def paths() -> list[str]:
+    """Every path there is, e.g. `/v1/models/{name}`."""
+    routes = (route for router in (*PUBLIC, *OPERATOR) for route in router.routes)
+    return sorted({each.path for each in routes if isinstance(each, Route)})
+
+
 def no_route(request: Request) -> ApiError:
     """What is said of a path that is none, or of a method that its path does not take.
 

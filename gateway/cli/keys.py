@@ -11,11 +11,12 @@ from typing import Annotated, Any, Protocol, TypeVar
 import httpx2
 import typer
 from pydantic import ValidationError
+from rich.markup import escape
 
 from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
-from gateway.api.keys import NewKey, Wanted, minted_json, state_json
+from gateway.api.keys import NewKey, Wanted, minted_json, state_json, warnings_of
 from gateway.cli.asking import client_of, told
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.options import ApiKey, AsJson, Config, LedgerUrl
@@ -24,6 +25,7 @@ from gateway.ledger.database import opened
 from gateway.settings.explain import problem_of
 from gateway.settings.faults import shown
 from gateway.settings.load import load_settings
+from gateway.settings.root import Settings
 
 commands = typer.Typer(help="Make, list, change, rotate and revoke keys.", no_args_is_help=True)
 Json = dict[str, Any]
@@ -99,7 +101,9 @@ def create(
     rights = _rights(project, role, route, expert, policy, privacy, expires)
     limits = _limits(rpm, tpm, budget_usd, per)
     with _office(url, key, ledger, config) as office:
-        _show_secret(office.create({"name": name, **rights, **limits}), json)
+        made = office.create({"name": name, **rights, **limits})
+    _show_secret(made, json)
+    _warn(made)
 
 
 @commands.command()
@@ -127,8 +131,9 @@ def change(
     if not wanted:
         raise KeysError("name what is to change, e.g. --rpm 120")
     with _office(url, key, ledger, config) as office:
-        office.change(name, wanted)
+        changed = office.change(name, wanted)
     out.print(f"{name} is changed")
+    _warn(changed)
 
 
 def _rights(
@@ -227,21 +232,26 @@ def _office(url: str | None, key: str | None, ledger: str | None, config: Any) -
         return
     settings = load_settings(config)
     with opened(ledger or settings.ledger_url) as engine:
-        yield _Here(Minter(KeyBook(engine), Keyring(settings.keys)))
+        yield _Here(Minter(KeyBook(engine), Keyring(settings.keys)), settings)
 
 
 class _Here:
     """The operator, at the ledger itself."""
 
-    def __init__(self, minter: Minter) -> None:
+    def __init__(self, minter: Minter, settings: Settings) -> None:
         self._minter = minter
+        self._settings = settings
 
     def create(self, body: Json) -> Json:
         wanted = _parsed(NewKey, body)
-        return minted_json(self._minter.create(None, wanted.name, wanted.grant()))
+        grant = wanted.grant()
+        made = minted_json(self._minter.create(None, wanted.name, grant))
+        return {**made, "warnings": warnings_of(grant, self._settings)}
 
     def change(self, name: str, body: Json) -> Json:
-        return state_json(self._minter.change(None, name, _parsed(Wanted, body).grant()))
+        grant = _parsed(Wanted, body).grant()
+        changed = state_json(self._minter.change(None, name, grant))
+        return {**changed, "warnings": warnings_of(grant, self._settings)}
 
     def rotate(self, name: str, grace_s: float) -> Json:
         return minted_json(self._minter.rotate(None, name, grace_s))
@@ -289,6 +299,11 @@ def _show_secret(made: Json, json: bool) -> None:
         return
     say(f"the secret of {made['name']} is shown this once; keep it safe:")
     out.print(made["key"], soft_wrap=True, markup=False)
+
+
+def _warn(changed: Json) -> None:
+    for warning in changed.get("warnings", ()):
+        say(f"[yellow]warning[/] {escape(warning)}")
 
 
 def _row(key: Json) -> list[str]:

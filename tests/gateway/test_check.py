@@ -59,6 +59,15 @@ def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
     assert by_id["both"]["price_source"] == "what its children cost"
 
 
+def test_a_key_for_an_expert_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
+    scoped = {"name": "team", "key": "env:CHECK_KEY", "experts": ["priced", "gtp"]}
+    told = json.loads(check(tmp_path, "--json", keys=[*GOOD["keys"], scoped]).stdout)
+    assert told["ok"]
+    (warning,) = (each for each in told["warnings"] if each["key"].startswith("keys"))
+    assert warning["key"] == "keys[1].experts[1]"
+    assert "did you mean `gpt`" in warning["message"]
+
+
 def test_who_is_on_which_device_is_told(tmp_path: Path) -> None:
     server = {"kind": "vllm", "command": ["/bin/true"]}
     there = {"kind": "vllm", "id": "there", "base_url": "http://127.0.0.1:1/v1", "api_key": "k1"}

@@ -159,6 +159,7 @@ class KeyJson(Open):
     policies: list[str]
     privacy: str
     expires_at: float | None = None
+    warnings: list[str] | None = None
 
 
 class MintedKey(KeyJson):

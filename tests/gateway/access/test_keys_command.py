@@ -41,6 +41,25 @@ def test_a_key_made_at_the_ledger_opens_the_gateway(
     assert served.client.get("/v1/models").status_code == 401
 
 
+def test_a_pattern_that_matches_nobody_is_warned_of(
+    serve: Serve, remote: Remote, provider: FakeProvider, at: tuple[str, str]
+) -> None:
+    """At the ledger and at a gateway that runs; the key is made all the same."""
+    root = {"name": "root", "key": "root-key-1", "admin": True}
+    served = serve({"small": remote("small", provider.url)}, keys=[root])
+    there = ("--url", served.url, "--key", "root-key-1")
+    for name, where in (("here", at), ("there", there)):
+        words = ["keys", "create", "--name", name, "--expert", "smal", *where]
+        made = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert made.exit_code == 0
+        assert made.stdout.startswith("pm-")
+        assert "experts[0]: 'smal' matches no expert" in " ".join(made.stderr.split())
+        words = ["keys", "change", name, "--policy", "chep", "--expert", "*", *where]
+        changed = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert "did you mean `cheap`" in " ".join(changed.stderr.split())
+        assert "expert" not in changed.stderr
+
+
 def test_everything_that_was_said_is_listed(at: tuple[str, str]) -> None:
     rights = ["--project", "red", "--role", "manager", "--route", "/v1/*", "--policy", "cheap"]
     limits = ["--rpm", "60", "--tpm", "1000", "--budget-usd", "2.5", "--per", "month"]
