@@ -68,7 +68,7 @@ def read_deployment(entry: Mapping[str, Any], place: Place) -> Deployment:
     provider = PROVIDERS.get(provider_name)
     where = (*place, "litellm_params", "model")
     if "*" in found.name or "*" in model:
-        found.left.append((where, "patterns of models are not served: name each one"))
+        found.left.append((where, _no_pattern(found.name, provider_name)))
         return found
     if provider is None and base is None:
         said = f"the provider {provider_name!r}" if provider_name else "its provider"
@@ -86,6 +86,13 @@ def read_deployment(entry: Mapping[str, Any], place: Place) -> Deployment:
     _own_rules(found, params)
     _report(found, params, info)
     return found
+
+
+def _no_pattern(name: str, provider: str) -> str:
+    """What to write in place of `openai/*`, which would serve models that nobody has named."""
+    served = provider if provider in PROVIDERS else "openai"
+    example = f"{{model_name: NAME, litellm_params: {{model: {served}/NAME}}}}"
+    return f"{name!r} is not taken over: name each model that is to be served, as {example}"
 
 
 def _reach(found: Deployment, params: dict[str, Any], provider: Provider, base: Any) -> None:

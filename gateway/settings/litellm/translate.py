@@ -65,11 +65,16 @@ class _Translation:
             # Who names models does not want ours when none of them can be served.
             self.data["experts"] = []
             self.origins[("experts",)] = ("model_list",)
+        before = len(self.warnings)
         groups: dict[str, list[Deployment]] = {}
         for index, entry in enumerate(entries):
             found = self._deployment(entry, ("model_list", index))
             if found is not None:
                 groups.setdefault(found.name, []).append(found)
+        if entries and not groups and not self.data.get("experts"):
+            # All that keeps it from being served: as warnings nobody would get to see it.
+            self._fault(("model_list",), "needs at least one expert")
+            self.faults += self.warnings[before:]
         for name, deployments in groups.items():
             self._group(name, deployments)
         self._timeouts([each for deployments in groups.values() for each in deployments])

@@ -75,6 +75,35 @@ def only(configuration: Configuration) -> UrlExpert:
     return expert
 
 
+def test_a_pattern_of_models_says_what_to_write_instead() -> None:
+    named = model("gpt", {"model": "openai/gpt-4o"})
+    patterns = [
+        model("openai/*", {"model": "openai/*"}),
+        model("anthropic/*", {"model": "anthropic/*"}),
+        model("*", {"model": "*"}),
+    ]
+    told = [str(each) for each in read([named, *patterns]).warnings]
+    assert len(told) == 3
+    assert "'openai/*' is not taken over" in told[0]
+    assert "{model_name: NAME, litellm_params: {model: openai/NAME}}" in told[0]
+    assert "model_list[2]" in told[1]
+    assert "litellm_params: {model: anthropic/NAME}" in told[1]
+    assert "'*' is not taken over" in told[2]
+    # As it stands, the example is understood.
+    (example,) = re.findall(r"as (\{.*\})", told[1])
+    assert only(read([yaml.safe_load(example)])).model == "NAME"
+
+
+def test_where_nothing_can_be_served_the_reasons_are_the_faults() -> None:
+    cloud = model("cloud", {"model": "bedrock/anthropic.claude-3"})
+    with pytest.raises(FaultyConfigError) as caught:
+        read([model("openai/*", {"model": "openai/*"}), cloud])
+    assert "'openai/*' is not taken over" in str(caught.value)
+    assert "'bedrock' is not known here" in str(caught.value)
+    ours = [{"id": "a", "base_url": "http://127.0.0.1:1/v1"}]
+    assert len(read([cloud], experts=ours).warnings) == 1
+
+
 def test_a_whole_file_is_understood_as_it_is() -> None:
     settings = read_configuration(FILE, "c.yaml").settings
     fast, strong = settings.experts
