@@ -5,64 +5,74 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from collections import UserDict
+from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from eval.errors import EvalError
 from experts.errors import ExpertError
-from gateway.cli.console import err
 from gateway.errors import GatewayError
 from routers.errors import RoutingError
 
-_COMMANDS = ("demo", "serve", "chat", "collect", "train", "evaluate", "ope", "retrain", "savings")
-_GROUPS = (
-    "routers",
-    "experts",
-    "keys",
-    "ledger",
-    "shelves",
-    "fleet",
-    "rounds",
-    "judges",
-    "compose",
-)
+_COMMANDS = {
+    "demo": "Start real local experts, ask them through the endpoint, learn who is good at what.",
+    "serve": "Serve the endpoint; local experts are started first and stopped at the end.",
+    "chat": "Talk to the endpoint; an empty line ends the talk.",
+    "collect": "Ask every expert every prompt through the endpoint; the ledger books all of it.",
+    "train": "Fit a router and publish it as a version; `routers promote` makes it serve.",
+    "evaluate": "Quality against cost of learned routers beside single experts, chance "
+    "and the oracle.",
+    "ope": "What a router would have been worth on logged requests; exit code 1 "
+    "if the log can't tell.",
+    "retrain": "Do the next step: fit and judge, look at a shadow, or at a trial.",
+    "savings": "What was spent, and what one expert alone or the previous router would have spent.",
+}
+_GROUPS = {
+    "routers": "List, promote and roll back router versions.",
+    "experts": "The experts of the pool.",
+    "keys": "Make, list, change, rotate and revoke keys.",
+    "ledger": "The append-only book.",
+    "shelves": "Examples and guidelines from the log.",
+    "fleet": "Choose the experts to host.",
+    "rounds": "Drivers of rounds: models that ask others.",
+    "judges": "Judges and what their scores are worth.",
+    "compose": "Compositions fitted to outcomes.",
+}
 
 
-class _Imported(UserDict[str, Any]):
-    """Commands by name, each imported when it is asked for: a server needs no code that trains."""
+class _Later(TyperCommand):
+    """A command's name and what it does; its code is imported when it is run or asked for help."""
 
-    def __getitem__(self, name: str) -> Any:
-        if self.data[name] is None:
-            self.data[name] = _command(name)
-        return self.data[name]
-
-
-def _command(name: str) -> Any:
-    # What modules define is there to stay: looking for garbage in it costs a tenth of the start.
-    gc.disable()
-    module = import_module(f"gateway.cli.{name}")
-    gc.freeze()
-    gc.enable()
-    if name in _COMMANDS:
-        alone = typer.Typer(add_completion=False)
-        module.register(alone)
-        return typer.main.get_command(alone)
-    group = typer.main.get_group(module.commands)
-    group.name = name
-    return group
+    def make_context(self, info_name: str | None, args: list[str], *given: Any, **more: Any) -> Any:
+        return command(self.name or "").make_context(info_name, args, *given, **more)
 
 
 class _Commands(TyperGroup):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.commands = _Imported(dict.fromkeys((*_COMMANDS, *_GROUPS)))
+        said = {**_COMMANDS, **_GROUPS}
+        self.commands = {name: _Later(name, help=text) for name, text in said.items()}
+
+
+@cache
+def command(name: str) -> Any:
+    """The command of that name, imported: a server needs no code that trains."""
+    # What modules define is there to stay: looking for garbage in it costs a tenth of the start.
+    gc.disable()
+    module = import_module(f"gateway.cli.{name}")
+    gc.freeze()
+    gc.enable()
+    if name in _GROUPS:
+        group = typer.main.get_group(module.commands)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    module.register(alone)
+    return typer.main.get_command(alone)
 
 
 app = typer.Typer(
@@ -76,6 +86,8 @@ app = typer.Typer(
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         sys.stdout.write(f"pointsman {version('pointsman')}\n")
         raise typer.Exit
 
@@ -113,6 +125,11 @@ def main() -> None:
 
 
 def _fail(why: str) -> NoReturn:
+    # What draws tables is a third of this module's imports, and a server that starts draws none.
+    from rich.markup import escape
+
+    from gateway.cli.console import err
+
     err.print(f"[bold red]pointsman:[/] {escape(why)}", soft_wrap=True)
     sys.exit(1)
 
