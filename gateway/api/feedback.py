@@ -20,8 +20,9 @@ from gateway.api.scores_in import is_rehearsal, items_of, outcome_values
 from gateway.errors import ApiError
 from gateway.ids import now
 from gateway.ledger import tables
-from gateway.ledger.rows import Row, decision_of, prompt_digest
+from gateway.ledger.rows import Row, candidates_of, decision_of, prompt_digest
 from gateway.state import Gateway, gateway_of, read_body
+from routers.records import Decision
 
 api = Routes()
 _SOURCE_KINDS = ("grader", "key", "tensorzero")
@@ -69,15 +70,20 @@ async def get_decision(request: Request, decision_id: str) -> Response:
     record = await anyio.to_thread.run_sync(gateway.reader.decision, decision_id)
     if record is None:
         raise _no_decision(decision_id)
-    return json_answer({**record, "reasons": await _reasons(gateway, record)})
+    decided = decision_of(record)
+    reasons = await _reasons(gateway, record, decided)
+    said = {"expert": decided.expert, "candidates": candidates_of(decided), "reasons": reasons}
+    return json_answer({**record, **said})
 
 
-async def _reasons(gateway: Gateway, record: dict[str, Any]) -> dict[str, Any] | None:
+async def _reasons(
+    gateway: Gateway, record: dict[str, Any], decided: Decision
+) -> dict[str, Any] | None:
     """Worked out anew from the prompt as far as it is kept: what is forgotten gives no reasons."""
     asked = record["request"]
     if asked["prompt"] is None:
         return None
-    why = await gateway.decider.why(asked["prompt"], decision_of(record))
+    why = await gateway.decider.why(asked["prompt"], decided)
     if why is None:
         return None
     whole = prompt_digest(asked["prompt"], "full") == asked["prompt_sha256"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.ledger.rows import numbers, plain
+from gateway.ledger.rows import candidates_of, plain
 from routers.explaining.explain import explain
 from routers.explaining.reasons import Why
 from routers.records import Decision
@@ -25,7 +25,7 @@ def route_json(decision: Decision, why: Why | None) -> bytes:
         "explanation": f"{explain(decision)} {because}".strip(),
         "reasons": reasons_json(why) if why else None,
         "fallback": list(decision.ranked()[1:]),
-        "candidates": _candidates(decision),
+        "candidates": candidates_of(decision),
         "excluded": dict(decision.excluded),
         "flags": list(decision.flags),
     }
@@ -54,18 +54,3 @@ def reasons_json(why: Why) -> dict[str, Any]:
         "baseline": why.baseline if why.contributions else None,
         "unit": why.unit if why.contributions else None,
     }
-
-
-def _candidates(decision: Decision) -> list[dict[str, Any]]:
-    weighed = decision.candidates
-    columns = {
-        "expert": list(weighed.experts),
-        "quality": numbers(weighed.quality_A),
-        "quality_stderr": numbers(weighed.stderr_A),
-        "cost_usd": numbers(weighed.cost_usd_A),
-        "latency_s": numbers(weighed.latency_s_A),
-        "output_tokens": numbers(weighed.output_tokens_A),
-        "utility": numbers(decision.utility_A),
-        "probability": numbers(decision.probabilities_A),
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

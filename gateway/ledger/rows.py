@@ -94,6 +94,23 @@ def decision_of(values: Mapping[str, Any]) -> Decision:
     )
 
 
+def candidates_of(decision: Decision) -> list[dict[str, Any]]:
+    """Everyone that was weighed, as people and programs get to see it; None is unknown."""
+    weighed = decision.candidates
+    columns = {
+        "expert": list(weighed.experts),
+        "quality": numbers(weighed.quality_A),
+        "quality_stderr": numbers(weighed.stderr_A),
+        "cost_usd": numbers(weighed.cost_usd_A),
+        "latency_s": numbers(weighed.latency_s_A),
+        "output_tokens": numbers(weighed.output_tokens_A),
+        "penalty": numbers(weighed.penalty_A),
+        "utility": numbers(decision.utility_A),
+        "probability": numbers(decision.probabilities_A),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def _array(values: list[float | None]) -> Floats:
     return np.array([_float(value) for value in values], dtype=np.float64)
 

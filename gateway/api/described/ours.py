@@ -19,6 +19,7 @@ class Candidate(Open):
     cost_usd: float | None
     latency_s: float | None
     output_tokens: float | None
+    penalty: float | None
     utility: float | None
     probability: float = Field(ge=0, le=1)
 
@@ -143,9 +144,17 @@ class Replay(Open):
 
 
 class DecisionJson(Open):
-    """Everything that the ledger knows of one decision."""
+    """Everything that the ledger knows of one decision; what was decided is told as for a route."""
 
     decision_id: str
+    expert: str
+    router: str
+    version: str
+    policy: str
+    propensity: float = Field(gt=0, le=1)
+    candidates: list[Candidate] = Field(min_length=1)
+    excluded: dict[str, str]
+    flags: list[str]
     request: dict[str, Any]
     result: dict[str, Any] | None
     attempts: list[dict[str, Any]]

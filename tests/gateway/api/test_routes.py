@@ -43,6 +43,17 @@ def test_route_explains_and_calls_nobody(served: Any, provider: FakeProvider) ->
     assert decision["explanation"]
 
 
+def test_a_record_tells_of_a_decision_as_a_route_does(served: Any) -> None:
+    wishes = {"experts": ["large"]}
+    before = routed(served, "auto:best", pointsman=wishes)
+    record = served.record(served.ask("auto:best", pointsman=wishes))
+    not_booked = {"fallback", "explanation"}
+    same = before.keys() - not_booked
+    assert {name: record[name] for name in same} == {name: before[name] for name in same}
+    assert record["candidates"][0].keys() >= {"expert", "quality", "quality_stderr", "penalty"}
+    assert list(record["excluded"]) == ["small"]
+
+
 def test_policies_trade_quality_for_cost(served: Any) -> None:
     def favourite(model: str) -> str:
         candidates = routed(served, model)["candidates"]

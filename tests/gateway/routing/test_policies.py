@@ -123,8 +123,7 @@ def test_a_budget_is_a_mixture_that_the_ledger_replays(start: Serve, router: Rou
     for answer in answers:
         record = served.record(answer)
         assert record["replay"]["matches"]
-        weighed = record["candidates"]
-        probability = dict(zip(weighed["experts"], weighed["probability"], strict=True))
+        probability = chances(record)
         assert record["propensity"] == probability[record["replay"]["expert"]]
         assert 0.1 < probability["large"] < 0.9
     assert served.verified().faults == ()
