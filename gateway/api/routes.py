@@ -6,7 +6,6 @@ from difflib import get_close_matches
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Route
 
 from gateway.api import (
     admin,
