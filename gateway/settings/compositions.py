@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
+from typing_extensions import TypeAliasType
 
 from experts.cards import Caps
 from gateway.settings.base import Frozen
@@ -352,7 +353,10 @@ Composition = (
     | Annotated[VoteSettings, Tag("vote")]
 )
 """Every kind there is."""
-Child = Annotated[Annotated[ExpertId, Tag("id")] | Composition, Discriminator(_child_kind)]
+# By a name of its own it is worked out once, and not for each field that holds a child.
+Child = TypeAliasType(
+    "Child", Annotated[Annotated[ExpertId, Tag("id")] | Composition, Discriminator(_child_kind)]
+)
 """An expert's id, or a composition written in place."""
 
 DeferSettings.model_rebuild(_types_namespace={"Child": Child})

@@ -50,7 +50,8 @@ def models_in(root: type[BaseModel]) -> Shape:
 def _models(annotation: Any) -> Shape:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for inner in get_args(annotation) for model in _models(inner)]
+    named = getattr(annotation, "__value__", annotation)
+    return [model for inner in get_args(named) for model in _models(inner)]
 
 
 def _of_kind(shapes: Shape, data: Any) -> Shape:
@@ -131,6 +132,7 @@ def _values(
 
 def _marks(metadata: list[Any], annotation: Any) -> Iterator[Mark]:
     yield from (item for item in metadata if isinstance(item, Mark))
+    annotation = getattr(annotation, "__value__", annotation)
     if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
         for inner in get_args(annotation):
             yield from _marks(list(getattr(inner, "__metadata__", ())), inner)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.errors import ConfigError
 from gateway.settings.base import SECRET, SECRET_URL, secret
-from gateway.settings.compositions import KINDS
+from gateway.settings.compositions import KINDS, CascadeSettings
 from gateway.settings.experts import RemoteExpert
 from gateway.settings.faults import FaultyConfigError
 from gateway.settings.load import load_configuration, load_settings, read_configuration
@@ -339,3 +339,7 @@ def test_several_urls_are_checked_one_by_one() -> None:
     text = "experts: [{id: a, base_urls: ['http://127.0.0.1/v1', 'ftp://x']}]"
     (fault,) = faults(text)
     assert "experts[0].base_urls[1]: must begin with http" in fault
+
+
+def test_every_composition_is_among_the_sections_below_one() -> None:
+    assert set(models_in(CascadeSettings)) >= {CascadeSettings, *KINDS.values()}
