@@ -36,11 +36,11 @@ from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
-from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.trip import Telemetry
 
 if TYPE_CHECKING:
     from gateway.fast.lane import Lane
+    from gateway.telemetry.tracing import Tracing
 
 GATEWAY = "pointsman.gateway"
 """Where a request's scope holds its gateway."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import httpx2
 
-from experts.engines.states import EngineState
 from gateway.cli.console import say
+from gateway.cli.plain import announce
 from gateway.engines.local import local_engines
 from gateway.errors import ConfigError
 from gateway.running import background_server, make_app
@@ -61,8 +61,3 @@ def some_gateway(url: str | None, settings: Settings) -> Iterator[str]:
         say("no gateway runs here: starting one for this command")
         with running_gateway(settings) as own:
             yield own
-
-
-def announce(state: EngineState) -> None:
-    """One line per change of a local engine."""
-    say(f"  engine {state.expert_id}: {state.status}")

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from gateway.checking import find_faults, find_warnings
-from gateway.cli.check import check_configuration
-from gateway.cli.console import say
-from gateway.cli.endpoint import announce
 from gateway.cli.options import Config
+from gateway.cli.plain import announce, line
 from gateway.engines.local import local_engines
 from gateway.running import serve_forever
 from gateway.server.listeners import Listeners, listening
@@ -38,13 +35,16 @@ def serve(
     given = {"host": host, "port": port, "workers": workers}
     overrides = {name: value for name, value in given.items() if value is not None}
     if check:
+        # It draws tables, which a server does not wait for.
+        from gateway.cli.check import check_configuration
+
         raise typer.Exit(check_configuration(config, overrides, as_json=as_json))
     configuration = load_configuration(config, overrides)
     settings = configuration.settings
     if faults := find_faults(configuration):
         raise FaultyConfigError(faults)
     for warning in find_warnings(configuration):
-        say(f"[yellow]warning[/] {escape(str(warning))}")
+        line(f"warning: {warning}")
     # An address that is taken is no reason to start engines first, which takes minutes.
     with listening(settings) as listeners, local_engines(settings, announce) as engines:
         _announce(settings, listeners)
@@ -55,9 +55,9 @@ def _announce(settings: Settings, listeners: Listeners) -> None:
     server = settings.server
     scheme = "https" if server.tls_cert else "http"
     experts, port = len(settings.experts), listeners.public.getsockname()[1]
-    say(f"serving {scheme}://{server.host}:{port}/v1 with {experts} experts")
+    line(f"serving {scheme}://{server.host}:{port}/v1 with {experts} experts")
     if server.admin_address is not None and listeners.admin is not None:
         host, port = server.admin_address[0], listeners.admin.getsockname()[1]
-        say(f"dashboard, /admin and /metrics: {scheme}://{host}:{port}/")
+        line(f"dashboard, /admin and /metrics: {scheme}://{host}:{port}/")
     if not settings.keys and not is_loopback(server.host):
-        say("[bold red]WARNING[/]: no keys, so whoever reaches this address spends your money")
+        line("WARNING: no keys, so whoever reaches this address spends your money")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from experts.cards import NANO_PER_USD
 from experts.http.breaker import State
@@ -16,8 +17,10 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
-from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.trip import Telemetry
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracing
 
 
 def build_telemetry(

@@ -7,13 +7,16 @@ import os
 import socket
 import threading
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigError
 from gateway.settings.base import secret
 from gateway.settings.root import Settings
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.semconv import Model, model_of
-from gateway.telemetry.tracing import Content, Tracing
+
+if TYPE_CHECKING:
+    from gateway.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 _EXPORT_S = 5.0
@@ -55,6 +58,8 @@ def _start(settings: Settings, endpoint: str, redactor: Redactor) -> Tracing:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from gateway.telemetry.tracing import Content, Tracing
 
     given = settings.telemetry
     headers = {name: secret(value) for name, value in given.otlp_headers.items()} or None

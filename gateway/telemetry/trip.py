@@ -22,11 +22,11 @@ from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.request_id import request_id_from
-from gateway.telemetry.tracing import Trace, Tracing
 from routers.records import Decision
 
 if TYPE_CHECKING:
     from gateway.booking import Attempt, Booking
+    from gateway.telemetry.tracing import Trace, Tracing
 
 
 NOBODY = "none"
