@@ -55,6 +55,15 @@ def other_json(scene: Scene) -> Acts:
 
 
 @fault
+def nested_deep(scene: Scene) -> Acts:
+    """JSON that could be read but not written again, and has to be: it names no model."""
+    said = orjson.dumps({name: value for name, value in scene.body.items() if name != "model"})
+    nested = said[:-1] + b',"more":' + b'{"a":' * 300 + b"1" + b"}" * 301
+    data = b"data: " + nested + b"\n\n" if scene.streams else nested
+    yield scene.head(len(data)) + data
+
+
+@fault
 def error_with_200(scene: Scene) -> Acts:
     """An error as the whole answer, with a status that says all is well."""
     data = orjson.dumps(scene.error("server_error", "out of memory"))

@@ -6,14 +6,14 @@ import orjson
 
 from experts.messages import Json
 
-_KEY = b'"model"'
+_BACKSLASH = 0x5C
 
 
 class ModelName:
     """Names the expert in one provider's answers; every other byte stays as it came.
 
     Inside a JSON string a quote is always escaped, so the bytes of a key with its quotes can only
-    be a key. Where it occurs twice, the answer is written anew instead.
+    be a key. Where it is not certainly the answer's own, the answer is written anew instead.
 
     Args:
         expert_id: The name to put in.
@@ -28,15 +28,28 @@ class ModelName:
         self._new = b'"model":' + orjson.dumps(expert_id)
 
     def put(self, raw: bytes, data: Json) -> bytes:
-        """`raw`, which says `data`, with our name in it."""
+        """`raw`, which says `data`, with our name in it.
+
+        Raises:
+            orjson.JSONEncodeError: It has to be written anew, and is nested too deep for that.
+        """
         theirs = data.get("model")
         if theirs == self._expert_id:
             return raw
-        if isinstance(theirs, str) and raw.count(_KEY) == 1:
-            if theirs != self._theirs:
-                name = orjson.dumps(theirs)
-                self._theirs, self._old = theirs, (b'"model":' + name, b'"model": ' + name)
-            for old in self._old:
-                if old in raw:
-                    return raw.replace(old, self._new)
+        if theirs != self._theirs and isinstance(theirs, str):
+            name = orjson.dumps(theirs)
+            self._theirs, self._old = theirs, (b'"model":' + name, b'"model": ' + name)
+        for old in self._old if theirs == self._theirs else ():
+            at = raw.find(old)
+            if at > 0 and _is_own(raw, at):
+                if old is not self._old[0]:
+                    # It is written in the same way each time.
+                    self._old = self._old[::-1]
+                return raw[:at] + self._new + raw[at + len(old) :]
         return orjson.dumps({**data, "model": self._expert_id})
+
+
+def _is_own(raw: bytes, at: int) -> bool:
+    """Whether a key there certainly is one of the whole answer, not of something within it."""
+    alone = raw.count(b"{", 0, at) == 1 and raw.find(b"[", 0, at) < 0
+    return alone and raw[at - 1] != _BACKSLASH

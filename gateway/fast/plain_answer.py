@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from experts.messages import Json
+from experts.wire.depth import load_json
 from experts.wire.openai_reading import usage_events
 from experts.wire.refusals import FAILED_ENDS
 from experts.wire.token_counts import MOST_TOKENS
 from gateway.fast.whole import is_standard
 from gateway.ledger.briefs import Tokens
 
-_FEW = 200
-"""Brackets; more may be nested too deep, see `experts.wire.depth`."""
 _USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
@@ -36,13 +35,11 @@ class PlainAnswer(NamedTuple):
 
 def read_answer(body: bytes) -> PlainAnswer | None:
     """What `body` says; None if it can't go to a client as it is."""
-    if body.count(b"{") + body.count(b"[") > _FEW:
-        return None
     try:
         data = orjson.loads(body)
+        return _usual(data) or _standard(load_json(body))
     except orjson.JSONDecodeError:
         return None
-    return _usual(data) or _standard(data)
 
 
 def _usual(data: Any) -> PlainAnswer | None:

@@ -6,17 +6,23 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.api.chat_in import KINDS
-
-_FIELDS = frozenset(
-    {
-        "frequency_penalty", "max_tokens", "messages", "model", "presence_penalty", "seed",
-        "stop", "stream", "stream_options", "temperature", "top_p", "user",
-    }
-)  # fmt: skip
+_NUMBER = frozenset({int, float, bool, type(None)})
+_KINDS = {
+    "frequency_penalty": _NUMBER,
+    "max_tokens": {int, type(None)},
+    "messages": {list},
+    "model": {str},
+    "presence_penalty": _NUMBER,
+    "seed": {int, type(None)},
+    "stop": {str, list, type(None)},
+    "stream": {bool},
+    "stream_options": {dict},
+    "temperature": _NUMBER,
+    "top_p": _NUMBER,
+    "user": {str, type(None)},
+}
+"""Fields that any chat expert takes, and of what kinds. Nothing is nested deeper than a message."""
 _ROLES = ("user", "assistant", "system", "developer")
-_FEW = 200
-"""Brackets; more may be nested too deep, see `experts.wire.depth`."""
 
 
 class Plain(NamedTuple):
@@ -40,12 +46,11 @@ def read_plain(raw: bytes) -> Plain | None:
 
     None: it is not plain, or it is wrong, and `parse_chat` knows what of it.
     """
-    if raw.count(b"{") + raw.count(b"[") > _FEW:
-        return None
     try:
         body = orjson.loads(raw)
-        if not body.keys() <= _FIELDS:
-            return None
+        for name, value in body.items():
+            if type(value) not in _KINDS[name]:
+                return None
         texts = []
         for message in body["messages"]:
             content = message["content"]
@@ -55,19 +60,17 @@ def read_plain(raw: bytes) -> Plain | None:
         model = body["model"]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    stream, max_tokens = body.get("stream", False), body.get("max_tokens")
-    if not texts or not model or type(model) is not str or type(stream) is not bool:
-        return None
-    if type(body["messages"]) is not list or not _are_right(body, max_tokens):
+    max_tokens = body.get("max_tokens")
+    if not (texts and model and _are_right(body)) or (max_tokens is not None and max_tokens < 1):
         return None
     # Where nothing is said there is no line.
-    return Plain(body, stream, "\n".join(texts if all(texts) else filter(None, texts)), max_tokens)
+    text = "\n".join(texts if all(texts) else filter(None, texts))
+    return Plain(body, body.get("stream", False), text, max_tokens)
 
 
-def _are_right(body: dict[str, Any], max_tokens: Any) -> bool:
-    if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
+def _are_right(body: dict[str, Any]) -> bool:
+    """Whether what is within the two fields that hold more than one value is simple, too."""
+    stop, options = body.get("stop"), body.get("stream_options")
+    if type(stop) is list and not all(type(each) is str for each in stop):
         return False
-    for name, value in body.items():
-        if name in KINDS and value is not None and not isinstance(value, KINDS[name][0]):
-            return False
-    return "stream_options" not in body or type(body["stream_options"]) is dict
+    return options is None or all(type(each) is bool for each in options.values())

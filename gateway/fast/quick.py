@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+import orjson
+
 from experts.cards import NANO_PER_USD
 from experts.errors import ExpertCallError
 from experts.http.plain_connection import PlainCall
@@ -245,19 +247,22 @@ class Quick:
         """Pass on an answer, if it is all that a client counts on."""
         fits = len(body) <= self.visit.lane.max_answer_bytes
         answer = read_answer(body) if fits and self.keep_alive and not self._stream else None
-        if answer is None:
+        if answer is None or self.plan is None:
             return False
-        self._end(answer, body)
+        try:
+            passed = self.plan.name.put(body, answer.data)
+        except orjson.JSONEncodeError:
+            return False
+        self._end(answer, passed)
         return True
 
-    def _end(self, answer: PlainAnswer, body: bytes) -> None:
+    def _end(self, answer: PlainAnswer, passed: bytes) -> None:
         """The answer is all that a client counts on: close the books, pass it on."""
         plan, visit, protocol = self.plan, self.visit, self._protocol
         assert plan is not None  # noqa: S101 - it was asked
         lane, now = visit.lane, monotonic()
         call_s, total_s = now - self.asked_at, now - self.began
         tokens, cost = answer.tokens, plan.cost_nanousd(answer.tokens)
-        passed = plan.name.put(body, answer.data)
         reason, text = answer.finish_reason, answer.text
         closing = Closing(
             plan.asked, self.mark, time(), tokens, cost, call_s, total_s, reason, text

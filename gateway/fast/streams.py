@@ -9,6 +9,7 @@ import orjson
 
 from experts.errors import ExpertCallError, ExpertProtocolError
 from experts.messages import Delta, Event, Json, Usage
+from experts.wire.depth import load_json
 from experts.wire.dialect import Reader
 from experts.wire.halves import without_halves
 from experts.wire.openai_reading import MessagePieces, usage_events
@@ -319,10 +320,10 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     # Between `data:` lines stands white space of JSON; in a text it would be escaped.
     payload = payload.replace(b"\n", b" ")
     try:
-        return payload, orjson.loads(payload)
+        return payload, load_json(payload)
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
-        return mended, orjson.loads(mended)
+        return mended, load_json(mended)
 
 
 def _plain_chunk(text: str) -> Json:

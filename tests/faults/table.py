@@ -116,6 +116,7 @@ ROWS = [
     both("no_choices", "protocol", anthropic=False),
     both("broken_json", "protocol"),
     both("other_json", "protocol"),
+    both("nested_deep", "protocol"),
     both("error_with_200", "unavailable", code="server_error"),
     both("bad_gzip", "protocol"),
     both("failed_end", "unavailable", begun=True, anthropic=False),
