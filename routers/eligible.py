@@ -14,6 +14,7 @@ from experts.messages import ChatRequest, RawInput
 from experts.params import refused_params
 from experts.record import record
 from routers.abilities import NOTHING, Needs, whoever_says_so
+from routers.errors import TooLong
 from routers.features import answers_wanted, estimate_tokens
 
 
@@ -292,11 +293,13 @@ def _window_too_small(case: _Case, card: ExpertCard) -> str | None:
         needed = max(map(_tokens, case.request.raw), default=1.0)
         if needed <= window:
             return None
-        return f"a text needs about {needed:.0f} tokens, its context window holds {window}"
+        return TooLong(f"a text needs about {needed:.0f} tokens, its context window holds {window}")
     needed = case.prompt_tokens + (case.request.max_tokens or 1)
     if needed <= window:
         return None
-    return f"prompt and answer need about {needed:.0f} tokens, its context window holds {window}"
+    return TooLong(
+        f"prompt and answer need about {needed:.0f} tokens, its context window holds {window}"
+    )
 
 
 def _tokens(given: RawInput) -> float:

@@ -16,13 +16,30 @@ class RoutingError(Exception):
     """Base of all errors of this package."""
 
 
+class TooLong(str):
+    """A reason that a shorter prompt would do away with."""
+
+    __slots__ = ()
+
+
 class NoEligibleExpertError(RoutingError):
-    """No expert can serve this request under its constraints."""
+    """No expert can serve this request under its constraints.
+
+    Attributes:
+        reasons: Why each can't.
+        code: What clients that shorten their conversations and ask again wait for, if a shorter
+            prompt could be served; else None.
+    """
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         listed = "; ".join(f"{expert}: {reason}" for expert, reason in sorted(reasons.items()))
-        super().__init__(f"no expert can serve this request ({listed or 'the pool is empty'})")
+        too_long = any(isinstance(reason, TooLong) for reason in reasons.values())
+        # Some go by Anthropic's words, others by OpenAI's code.
+        why = "the prompt is too long: " if too_long else ""
+        said = listed or "the pool is empty"
+        super().__init__(f"{why}no expert can serve this request ({said})")
         self.reasons = dict(reasons)
+        self.code = "context_length_exceeded" if too_long else None
 
 
 class TableError(RoutingError, ValueError):

@@ -66,6 +66,6 @@ def _may_be(pattern: str, path: str) -> bool:
     own = pattern.partition("*")[0]
     if own == pattern:
         parts = map(re.escape, re.split(r"\{[^}]*\}", path))
-        return re.fullmatch("[^/]+".join(parts), pattern) is not None
+        return re.fullmatch(".+".join(parts), pattern) is not None
     # Where both vary, nothing is said rather than something wrong.
     return own.startswith(fixed) or fixed.startswith(own)

@@ -24,6 +24,7 @@ from gateway.api import (
     responses,
     roster,
 )
+from gateway.api.routing import Routes
 from gateway.dashboard import pages
 from gateway.errors import ApiError
 from gateway.server.listeners import check_operator, is_public
@@ -51,7 +52,13 @@ def add_routes(app: Starlette) -> None:
 
 def paths() -> list[str]:
     """Every path there is, e.g. `/v1/models/{name}`."""
-    return sorted({route.path for router in (*PUBLIC, *OPERATOR) for route in router.routes})
+    return _paths(*PUBLIC, *OPERATOR)
+
+
+def _paths(*routers: Routes) -> list[str]:
+    # Which kind of part a name stands for is between the framework and us.
+    found = {route.path.replace(":path", "") for router in routers for route in router.routes}
+    return sorted(found)
 
 
 def no_route(request: Request) -> ApiError:
@@ -69,10 +76,10 @@ def no_route(request: Request) -> ApiError:
         message = f"there is no {asked}; this path takes {methods}"
         allow = {"allow": methods}
         return ApiError(405, message, code="method_not_allowed", headers=allow)
-    paths = sorted({each.path for each in routes})
-    near = get_close_matches(path[:_LONGEST_PATH], paths, n=1, cutoff=0.75)
+    known = _paths(*routers)
+    near = get_close_matches(path[:_LONGEST_PATH], known, n=1, cutoff=0.75)
     meant = f" (was {near[0]} meant?)" if near else ""
-    served = ", ".join(name for name in paths if name.startswith("/v1/"))
+    served = ", ".join(name for name in known if name.startswith("/v1/"))
     message = f"there is no {asked}{meant}; served are {served}"
     return ApiError(404, message, code="no_such_route")
 

@@ -100,6 +100,29 @@ def test_nobody_eligible_is_400_with_every_reason(served: Any) -> None:
     assert "small" in message
 
 
+def test_a_prompt_that_fits_in_no_window_is_told_so_that_clients_shorten_it(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    windows: dict[str, dict[str, Any]] = {"a": {"context_tokens": 50}, "b": {"tools": False}}
+    served = serve({name: remote(name, provider.url, **card) for name, card in windows.items()})
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    refused = served.ask("auto", "word " * 300, tools=tools)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (
+        400,
+        "context_length_exceeded",
+    )
+    assert "prompt is too long" in refused.json()["error"]["message"]
+    answer = served.ask("auto", "word " * 300)
+    assert answer.headers["x-pointsman-expert"] == "b"
+    assert "context window" in served.record(answer)["excluded"]["a"]
+    assert served.ask("auto", "word", tools=tools).status_code == 200
+    route = served.client.post(
+        "/v1/route",
+        json={"model": "auto", "messages": [{"role": "user", "content": "word " * 300}]},
+    )
+    assert "context window" in route.json()["excluded"]["a"]
+
+
 @pytest.mark.parametrize(
     ("wishes", "param"),
     [
