@@ -15,7 +15,7 @@ from gateway.cli.console import err, show_json, show_table
 from gateway.errors import ConfigError
 from gateway.pool.pool import context_of, prices_of
 from gateway.settings.cards import CalledSettings
-from gateway.settings.compositions import CompositionSettings
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.devices import demands_of, placed_on
 from gateway.settings.experts import ExpertSettings, UrlExpert
 from gateway.settings.faults import Fault, FaultyConfigError

@@ -23,7 +23,7 @@ from gateway.cli.retrieval import retrieval
 from gateway.errors import ConfigError
 from gateway.settings.cards import CalledSettings
 from gateway.settings.children import named_children
-from gateway.settings.compositions import CompositionSettings
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.experts import CalculatorSettings, ExpertSettings, UrlExpert
 from gateway.settings.load import load_settings
 from gateway.settings.local import AdapterExpert, RayExpert, VllmExpert

@@ -17,7 +17,7 @@ from gateway.execution.silence import Silence
 from gateway.execution.slots import Slots
 from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 from gateway.settings.cards import CalledSettings
-from gateway.settings.compositions import CompositionSettings
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.execution import ExecutionSettings
 from gateway.settings.limits import LimitSettings
 from gateway.settings.root import Settings

@@ -22,10 +22,11 @@ from experts.compose.routed import Chooser, Routed
 from experts.compose.vote import Vote
 from gateway.pool import mixing
 from gateway.pool.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.compositions import (
     BestOfSettings,
     CascadeSettings,
-    CompositionSettings,
+    DeferSettings,
     MedpromptSettings,
     MixtureSettings,
     ModeSettings,
@@ -37,7 +38,6 @@ from gateway.settings.compositions import (
     TemplatesSettings,
     VoteSettings,
 )
-from gateway.settings.deferring import DeferSettings
 from gateway.settings.experts import ExpertSettings
 from gateway.settings.outcomes import CodeSettings
 

@@ -19,7 +19,8 @@ from experts.compose.deferral.self_check import SelfCheck
 from experts.compose.deferral.verified import ExactArithmetic, Verified, Verifier
 from experts.compose.grouping import EXACT, NUMERIC, ByMeaning, Grouping
 from gateway.pool.verifying import Checked, MeetsSchema, check_of
-from gateway.settings.deferring import DeferSettings, Same
+from gateway.settings.composed import Same
+from gateway.settings.compositions import DeferSettings
 from routers.encoders.lexical import HashingEncoder
 
 if TYPE_CHECKING:

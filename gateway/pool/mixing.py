@@ -23,9 +23,8 @@ from experts.compose.vote import ByExpectation, Voter, Weigher
 from experts.messages import ChatRequest
 from gateway.errors import ConfigError
 from gateway.pool.deferring import grouping_of
+from gateway.settings.composed import ChooseSettings, CompositionSettings
 from gateway.settings.compositions import (
-    ChooseSettings,
-    CompositionSettings,
     MedpromptSettings,
     MixtureSettings,
     ModeSettings,

@@ -24,7 +24,7 @@ from experts.wire.anthropic import Habits
 from gateway.engines.local import Endpoint, Endpoints
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings
-from gateway.settings.compositions import CompositionSettings
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.execution import BalanceSettings, BreakerSettings
 from gateway.settings.experts import (
     AnthropicSettings,

@@ -8,7 +8,7 @@ from experts.base import Expert
 from gateway.engines.specs import adapters_of
 from gateway.pool.pool import shared
 from gateway.settings.cards import CalledSettings
-from gateway.settings.compositions import CompositionSettings
+from gateway.settings.composed import CompositionSettings
 from gateway.settings.experts import ExpertSettings
 from gateway.settings.faults import Place
 from gateway.settings.local import AdapterExpert, PackagedExpert, ServedHere, VllmExpert

@@ -12,37 +12,70 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
-from experts.cards import Caps
 from gateway.settings.base import Frozen
-from gateway.settings.children import composed_kind, long_form
-from gateway.settings.deferring import DeferSettings, Same, Unit
+from gateway.settings.children import composed_kind
+from gateway.settings.composed import (
+    ChooseSettings,
+    CompositionSettings,
+    DraftingSettings,
+    Same,
+    Unit,
+)
 from gateway.settings.expert_ids import ExpertId
 from gateway.settings.explain import refusal
+from gateway.settings.outcomes import CheckFields
 
 
-class CompositionSettings(Frozen):
-    """What every composition's entry may say."""
+class DeferSettings(Frozen):
+    """When a draft is the answer; see docs/compositions.md."""
 
-    id: ExpertId = ""
-    """Where it is written in place of a child: its parent's id and its number if not said."""
-    description: str = ""
-    quality_prior: Unit | None = None
-    """Guess of its quality until outcomes say more; None: a little above its best child's."""
-    cap_usd: float | None = Field(None, gt=0)
-    """Most dollars that all calls for one answer may cost."""
-    cap_calls: int | None = Field(None, ge=1)
-    """Most calls of models for one answer."""
-    cap_s: float | None = Field(None, gt=0)
-    """Most seconds until the last of them is ended."""
+    by: Literal[
+        "logprob",
+        "margin",
+        "entropy",
+        "dispersion",
+        "agreement",
+        "self_check",
+        "arithmetic",
+        "schema",
+        "check",
+        "scorer",
+    ] = "logprob"
+    """What a draft is judged by."""
+    accept_at: Unit = 0.8
+    """A draft of that score, in [0, 1], is accepted."""
+    hopeless_below: Unit = 0
+    """A draft of less is given too, for nobody would do better."""
+    actions: tuple[Literal["accept", "defer", "hopeless"], ...] = ()
+    """In place of the thresholds: one for each of so many equal parts of [0, 1], lowest first."""
+    power: float = Field(1, gt=0)
+    samples: int | None = Field(None, ge=1, le=64)
+    """Answers of each (`agreement`, 3 if not said), or verdicts (`self_check`, 8)."""
+    among: tuple[Child, ...] = ()
+    """Who answers beside whoever drafted, for `agreement`."""
+    same: Same = "exact"
+    temperature: float | None = Field(None, ge=0, le=2)
+    verifier: Child | None = None
+    """Who checks; whoever drafted if not said."""
+    check: CheckFields | None = None
+    scorer: Path | None = None
+    """What `pointsman compose fit` wrote, for `by: scorer`."""
+    chance: bool = False
+    """Accept with the score as probability, whatever the thresholds; the propensity is logged."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _written_out(cls, data: Any) -> Any:
-        return long_form(data)
-
-    @property
-    def caps(self) -> Caps:
-        return Caps(self.cap_usd, self.cap_calls, self.cap_s)
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.hopeless_below > self.accept_at:
+            raise refusal([(("hopeless_below",), "must be ≤ accept_at")])
+        if (self.by == "check") != (self.check is not None):
+            raise refusal([(("check",), "goes with `by: check`")])
+        if (self.by == "scorer") != (self.scorer is not None):
+            raise refusal([(("scorer",), "goes with `by: scorer`, which needs it")])
+        if self.among and self.by != "agreement":
+            raise refusal([(("among",), "goes with `by: agreement`")])
+        if self.by == "agreement" and self.samples == 1 and not self.among:
+            raise refusal([(("samples",), "must be ≥ 2: one answer agrees with itself")])
+        return self
 
 
 class CascadeSettings(CompositionSettings):
@@ -136,25 +169,6 @@ class VoteSettings(VotersSettings):
     """Several answers, and the one that most of them give."""
 
     kind: Literal["vote"]
-
-
-class ChooseSettings(Frozen):
-    """Who takes part follows from what the router expects of each."""
-
-    margin: Unit = 0.03
-    """Only children expected to be within this of the best one's quality."""
-    mass: float = Field(0.9, gt=0, le=1)
-    """Of those, the fewest whose chances of being the best sum to this."""
-
-
-class DraftingSettings(CompositionSettings):
-    """What compositions say whose children write drafts for another one."""
-
-    temperature: float | None = Field(0.7, ge=0, le=2)
-    draft_tokens: int | None = Field(None, ge=1)
-    """Longest draft; None: as long as the answer may be."""
-    min_successful: int = Field(1, ge=1)
-    at_once: int | None = Field(None, ge=1)
 
 
 class MixtureSettings(DraftingSettings):
@@ -358,5 +372,3 @@ Child = TypeAliasType(
     "Child", Annotated[Annotated[ExpertId, Tag("id")] | Composition, Discriminator(_child_kind)]
 )
 """An expert's id, or a composition written in place."""
-
-DeferSettings.model_rebuild(_types_namespace={"Child": Child})

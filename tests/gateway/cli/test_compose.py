@@ -21,7 +21,8 @@ from gateway.cli import compose
 from gateway.cli.main import app
 from gateway.pool.composing import Composer
 from gateway.pool.learned_signals import load_scorer
-from gateway.settings.compositions import ChooseSettings, MixtureSettings
+from gateway.settings.composed import ChooseSettings
+from gateway.settings.compositions import MixtureSettings
 from gateway.settings.root import Settings
 from routers.errors import ArtifactError
 
