@@ -14,9 +14,6 @@ from gateway.api.answering import respond
 from gateway.api.body import parse_body
 from gateway.api.chat_in import parse_chat, wants_usage
 from gateway.api.chat_out import ChunkWriter, completion_json
-from gateway.api.described.openai import ChatBody, ChatChunk, ChatCompletion
-from gateway.api.described.operation import ASKS, READS, described
-from gateway.api.described.ours import RouteJson
 from gateway.api.front import Envelope
 from gateway.api.route_out import route_json
 from gateway.api.routing import Routes
@@ -48,16 +45,13 @@ class ChatFront:
 CHAT = ChatFront()
 
 
-@api.post(
-    "/v1/chat/completions",
-    described(ChatCompletion, ASKS, body=ChatBody, asks=True, streamed=ChatChunk),
-)
+@api.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer a chat request, streamed or whole."""
     return await respond(CHAT, request)
 
 
-@api.post("/v1/route", described(RouteJson, (*READS, 404), body=ChatBody))
+@api.post("/v1/route")
 async def route(request: Request) -> Response:
     """What would be decided for a chat body, and why; nobody is called, nothing is booked."""
     gateway = gateway_of(request)

@@ -18,8 +18,6 @@ from gateway.api.body import fault, parse_body
 from gateway.api.chat_in import wants_usage
 from gateway.api.completions_in import WIRE, parse_completions
 from gateway.api.completions_out import TextWriter, completion_json, renumbered
-from gateway.api.described.openai import CompletionBody, TextChunk, TextCompletion
-from gateway.api.described.operation import ASKS, described
 from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Writer
 from gateway.api.routing import Routes
@@ -61,10 +59,7 @@ class CompletionsFront:
 COMPLETIONS = CompletionsFront()
 
 
-@api.post(
-    "/v1/completions",
-    described(TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk),
-)
+@api.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """Continue a prompt, or several, streamed or whole."""
     return await answered(COMPLETIONS, request, partial(_completed, request))

@@ -10,8 +10,6 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.described.admin import ConfigChange, ConfigJson, ConfigVerdict, FaultyConfigJson
-from gateway.api.described.operation import ADMIN, READS, Text, described
 from gateway.api.json_answer import json_answer
 from gateway.api.routing import Routes
 from gateway.checking import find_warnings
@@ -25,10 +23,9 @@ from gateway.settings.shape import redacted
 from gateway.state import gateway_of, read_body
 
 api = Routes("/admin/config")
-_MAY_CLASH = (*ADMIN, 409)
 
 
-@api.get("", described(ConfigJson, ADMIN))
+@api.get("")
 async def get_config(request: Request) -> Response:
     """The configuration in force without its secrets, and what every process has loaded."""
     gateway_of(request).keyring.check_admin(request)
@@ -43,7 +40,7 @@ async def get_config(request: Request) -> Response:
     return json_answer({**about, "settings": settings})
 
 
-@api.post("/reload", described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
+@api.post("/reload")
 async def reload(request: Request) -> Response:
     """Serve what the file says now; a file that can't be served changes nothing."""
     gateway_of(request).keyring.check_admin(request)
@@ -58,7 +55,7 @@ async def reload(request: Request) -> Response:
     return json_answer({**_about(after), "changed": after is not before})
 
 
-@api.post("/rollback", described(ConfigChange, _MAY_CLASH, also={400: FaultyConfigJson}))
+@api.post("/rollback")
 async def rollback(request: Request) -> Response:
     """Serve what served before, without touching the file."""
     gateway_of(request).keyring.check_admin(request)
@@ -71,7 +68,7 @@ async def rollback(request: Request) -> Response:
     return json_answer({**_about(after), "changed": True})
 
 
-@api.post("/validate", described(ConfigVerdict, (*READS, 404, 409), body=Text("application/yaml")))
+@api.post("/validate")
 async def validate(request: Request) -> Response:
     """Check the YAML in the body as a reload would, and change nothing."""
     gateway_of(request).keyring.check_admin(request)

@@ -16,8 +16,6 @@ from gateway.access.keys import Key
 from gateway.api.answering import respond
 from gateway.api.body import fault, model_and_stream, parse_body, refuse_operator_fields
 from gateway.api.completions_in import raw_inputs, spoken
-from gateway.api.described.openai import EmbeddingBody, Embeddings
-from gateway.api.described.operation import ASKS, described
 from gateway.api.front import Envelope, Writer
 from gateway.api.routing import Routes
 from gateway.ask import Ask, parse_wishes
@@ -74,7 +72,7 @@ class EmbeddingsFront:
 EMBEDDINGS = EmbeddingsFront()
 
 
-@api.post("/v1/embeddings", described(Embeddings, ASKS, body=EmbeddingBody, asks=True))
+@api.post("/v1/embeddings")
 async def embeddings(request: Request) -> Response:
     """Vectors of texts."""
     return await respond(EMBEDDINGS, request)

@@ -15,8 +15,6 @@ from gateway.access.book import KeyState
 from gateway.access.matchless import matchless
 from gateway.access.minting import DAY_S, Minted
 from gateway.api.body import parse_body
-from gateway.api.described.admin import KeyJson, Keys, MintedKey
-from gateway.api.described.operation import ADMIN, READS, described
 from gateway.api.json_answer import json_answer
 from gateway.api.routing import Routes
 from gateway.errors import ApiError
@@ -29,7 +27,6 @@ from gateway.settings.root import Settings
 from gateway.state import Gateway, gateway_of, read_body
 
 api = Routes("/admin")
-_CHANGES = (*READS, 404, 409)
 _MOST_WARNINGS = 20
 T = TypeVar("T")
 F = TypeVar("F", bound=Frozen)
@@ -65,7 +62,7 @@ class Rotation(Frozen):
     grace_s: float = Field(DAY_S, ge=0, allow_inf_nan=False)
 
 
-@api.get("/keys", described(Keys, ADMIN))
+@api.get("/keys")
 async def list_keys(request: Request) -> Response:
     """The keys that the caller looks after; an admin sees those of the configuration too."""
     gateway = gateway_of(request)
@@ -77,7 +74,7 @@ async def list_keys(request: Request) -> Response:
     return _json({"keys": listed})
 
 
-@api.post("/keys", described(MintedKey, _CHANGES, body=NewKey, status=201))
+@api.post("/keys")
 async def create_key(request: Request) -> Response:
     """A new key; its secret is in this answer and nowhere else, ever."""
     gateway = gateway_of(request)
@@ -88,7 +85,7 @@ async def create_key(request: Request) -> Response:
     return _json({**made, "warnings": warnings_of(grant, gateway.settings)}, 201)
 
 
-@api.post("/keys/{name}", described(KeyJson, _CHANGES, body=Wanted))
+@api.post("/keys/{name}")
 async def change_key(request: Request, name: str) -> Response:
     """Other rights: the fields that the body names; the rest, and the secret, stay."""
     gateway = gateway_of(request)
@@ -98,7 +95,7 @@ async def change_key(request: Request, name: str) -> Response:
     return _json({**state_json(state), "warnings": warnings_of(grant, gateway.settings)})
 
 
-@api.post("/keys/{name}/rotate", described(MintedKey, _CHANGES, body=Rotation, body_required=False))
+@api.post("/keys/{name}/rotate")
 async def rotate_key(request: Request, name: str) -> Response:
     """A second secret; the one before works for `grace_s` more seconds, a day if not said."""
     gateway = gateway_of(request)
@@ -108,7 +105,7 @@ async def rotate_key(request: Request, name: str) -> Response:
     return _json(await _minted(gateway, lambda: gateway.minter.rotate(actor, name, grace_s)))
 
 
-@api.post("/keys/{name}/revoke", described(KeyJson, (*ADMIN, 400, 409)))
+@api.post("/keys/{name}/revoke")
 async def revoke_key(request: Request, name: str) -> Response:
     """Close a key, and every key that it granted, for good."""
     gateway = gateway_of(request)

@@ -17,14 +17,6 @@ from experts.wire.anthropic_turns import WIRE
 from gateway.access.keys import Key
 from gateway.api.answering import off_the_loop, respond
 from gateway.api.body import parse_body
-from gateway.api.described.anthropic import (
-    AnthropicMessage,
-    CountBody,
-    MessageEvent,
-    MessagesBody,
-    TokenCount,
-)
-from gateway.api.described.operation import ASKS, AnthropicErrorJson, described
 from gateway.api.front import Envelope
 from gateway.api.messages_in import parse_messages
 from gateway.api.messages_out import MessageWriter, error_json, message_json
@@ -67,26 +59,13 @@ class MessagesFront:
 MESSAGES = MessagesFront()
 
 
-@api.post(
-    "/v1/messages",
-    described(
-        AnthropicMessage,
-        ASKS,
-        body=MessagesBody,
-        asks=True,
-        streamed=MessageEvent,
-        error=AnthropicErrorJson,
-    ),
-)
+@api.post("/v1/messages")
 async def messages(request: Request) -> Response:
     """Answer a conversation, streamed or whole."""
     return await respond(MESSAGES, request)
 
 
-@api.post(
-    "/v1/messages/count_tokens",
-    described(TokenCount, ASKS, body=CountBody, error=AnthropicErrorJson),
-)
+@api.post("/v1/messages/count_tokens")
 async def count_tokens(request: Request) -> Response:
     """Tokens of a prompt, as the expert who would answer counts them; nothing is booked.
 

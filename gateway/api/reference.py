@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+import anyio
 from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,7 +18,7 @@ from starlette.types import Lifespan
 from gateway.access.gate import HEALTH
 from gateway.api.described.operation import REF, SHAPES
 from gateway.api.json_answer import json_answer
-from gateway.api.routing import DescribedRoute, Routes
+from gateway.api.routing import MethodRoute, Routes
 from gateway.dashboard.html import html, page
 
 api = Routes()
@@ -27,7 +29,7 @@ _KEYS: dict[str, Any] = {
 
 
 class DescribedApp(Starlette):
-    """An application that can tell what its routes said of themselves."""
+    """An application that can tell what its routes read and answer."""
 
     def __init__(self, lifespan: Lifespan[DescribedApp] | None = None) -> None:
         super().__init__(lifespan=lifespan)
@@ -49,16 +51,20 @@ class DescribedApp(Starlette):
         return self._document
 
     def _paths(self) -> dict[str, Any]:
+        # Most gateways are never asked what they are.
+        from gateway.api.described.interface import DESCRIBED
+
         paths: dict[str, Any] = {}
         for route in self.routes:
-            if isinstance(route, DescribedRoute) and route.said is not None:
+            if not isinstance(route, MethodRoute):
+                continue
+            if said := DESCRIBED.get(f"{route.method} {route.path_format}"):
                 operations = paths.setdefault(route.path_format, {})
-                operations[route.method.lower()] = _operation(route)
+                operations[route.method.lower()] = _operation(route, said)
         return paths
 
 
-def _operation(route: DescribedRoute) -> dict[str, Any]:
-    said = dict(route.said or {})
+def _operation(route: MethodRoute, said: Mapping[str, Any]) -> dict[str, Any]:
     named = [_part(name) for name in route.param_convertors]
     called = f"{route.name}{route.path_format}_{route.method.lower()}"
     operation = {
@@ -91,16 +97,22 @@ def _schemas() -> dict[str, Any]:
 @api.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """Every route in OpenAPI's format."""
-    return json_answer(request.app.openapi())
+    return json_answer(await _document(request))
 
 
 @api.get("/docs")
 async def docs(request: Request) -> Response:
     """The same as a page. Nobody else's script runs on it: who reads it is an operator."""
-    described = request.app.openapi()
+    described = await _document(request)
     routes = [
         (path, method.upper(), about.get("description") or about.get("summary", ""))
         for path, methods in described["paths"].items()
         for method, about in methods.items()
     ]
     return html(page("interface.html", routes=routes, **described["info"]))
+
+
+async def _document(request: Request) -> dict[str, Any]:
+    # Made once, which takes longer than others should wait.
+    made: dict[str, Any] = await anyio.to_thread.run_sync(request.app.openapi)
+    return made

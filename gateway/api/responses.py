@@ -15,14 +15,6 @@ from experts.messages import Completion, Usage
 from gateway.access.keys import Key
 from gateway.api.answering import answered, off_the_loop, relay
 from gateway.api.body import fault, parse_body
-from gateway.api.described.operation import ASKS, KEYED, Parameter, described
-from gateway.api.described.responses import (
-    DeletedResponse,
-    InputItems,
-    ResponseBody,
-    ResponseEvent,
-    ResponseJson,
-)
 from gateway.api.front import Envelope
 from gateway.api.json_answer import json_answer
 from gateway.api.responses_in import (
@@ -43,12 +35,6 @@ from gateway.state import gateway_of, read_body
 from gateway.telemetry.trip import Trip
 
 api = Routes()
-_STREAM = Parameter("stream", "A kept response is given whole.", {"enum": ["false"]})
-_PAGE = (
-    Parameter("order", "Of their making.", {"enum": ["asc", "desc"]}),
-    Parameter("after", "The id of the last item of the page before.", {"type": "string"}),
-    Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 100}),
-)
 _log = logging.getLogger(__name__)
 _MOST_ITEMS = 100
 
@@ -114,10 +100,7 @@ def owner_of(key: Key) -> str:
     return f"project:{key.project}" if shared else f"key:{key.name}"
 
 
-@api.post(
-    "/v1/responses",
-    described(ResponseJson, ASKS, body=ResponseBody, asks=True, streamed=ResponseEvent),
-)
+@api.post("/v1/responses")
 async def create_response(request: Request) -> Response:
     """Answer a conversation, streamed or whole."""
     return await answered(PLAIN, request, lambda trip: _created(request, trip))
@@ -144,10 +127,7 @@ def _items_of(raw: bytes) -> tuple[dict[str, Any], list[Item]]:
     return body, input_items(body.get("input"), new_id("inp"))
 
 
-@api.get(
-    "/v1/responses/{response_id}",
-    described(ResponseJson, (*KEYED, 400, 404), parameters=[_STREAM]),
-)
+@api.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
     """A kept response."""
     kept = await _mine(request, response_id)
@@ -156,7 +136,7 @@ async def get_response(request: Request, response_id: str) -> Response:
     return json_answer(kept.body)
 
 
-@api.delete("/v1/responses/{response_id}", described(DeletedResponse, (*KEYED, 404)))
+@api.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
     """Remove a kept response for good."""
     kept = await _mine(request, response_id)
@@ -165,10 +145,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
     return json_answer(body)
 
 
-@api.get(
-    "/v1/responses/{response_id}/input_items",
-    described(InputItems, (*KEYED, 400, 404), parameters=_PAGE),
-)
+@api.get("/v1/responses/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
     """The items that a kept response was asked with, newest first unless `order=asc`."""
     kept = await _mine(request, response_id)

@@ -10,8 +10,6 @@ from starlette.responses import Response
 
 from experts.base import Expert
 from experts.http.expert import HttpExpert
-from gateway.api.described.admin import ExpertMoved, ExpertStates
-from gateway.api.described.operation import ADMIN, described
 from gateway.api.json_answer import json_answer
 from gateway.api.routing import Routes
 from gateway.errors import ApiError
@@ -22,12 +20,11 @@ from gateway.settings.devices import turns_memory
 from gateway.state import Gateway, gateway_of
 
 api = Routes("/admin/experts")
-_MOVES = (*ADMIN, 409)
 _TIERS = ("awake", "host memory", "dropped", "disk")
 """Where its weights are, by the level of its sleep."""
 
 
-@api.get("", described(ExpertStates, ADMIN))
+@api.get("")
 async def list_experts(request: Request) -> Response:
     """Every expert with its health and load, those too that a reload took away and still answer.
 
@@ -53,25 +50,25 @@ async def list_experts(request: Request) -> Response:
     return json_answer({"experts": told})
 
 
-@api.post("/{expert_id}/start", described(ExpertMoved, _MOVES))
+@api.post("/{expert_id}/start")
 async def start(request: Request, expert_id: str) -> Response:
     """Start the engine of an expert that was stopped; answers when it is awake."""
     return await _moved(request, "start", expert_id)
 
 
-@api.post("/{expert_id}/wake", described(ExpertMoved, _MOVES))
+@api.post("/{expert_id}/wake")
 async def wake(request: Request, expert_id: str) -> Response:
     """Wake an expert now; others make room for it as soon as their calls are over."""
     return await _moved(request, "wake", expert_id)
 
 
-@api.post("/{expert_id}/sleep", described(ExpertMoved, _MOVES))
+@api.post("/{expert_id}/sleep")
 async def sleep(request: Request, expert_id: str) -> Response:
     """Send an expert to sleep when its calls are over; it wakes when it is asked."""
     return await _moved(request, "sleep", expert_id)
 
 
-@api.post("/{expert_id}/stop", described(ExpertMoved, _MOVES))
+@api.post("/{expert_id}/stop")
 async def stop(request: Request, expert_id: str) -> Response:
     """End the engine of an expert when its calls are over; only `start` brings it back."""
     return await _moved(request, "stop", expert_id)

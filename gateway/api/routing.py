@@ -1,9 +1,8 @@
-"""Routes and what they say of themselves: a method, a path, a handler, and its description."""
+"""Routes: a method, a path, a handler, and who may come there."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,28 +12,20 @@ Handler = Callable[..., Awaitable[Response]]
 """Takes the request, and each part of the path that has a name by that name."""
 Check = Callable[[Request], None]
 """Raises what is answered in place of the handler."""
-Described = Mapping[str, Any]
-"""An operation in OpenAPI's words; see `gateway.api.described.operation`."""
 
 
-class DescribedRoute(Route):
+class MethodRoute(Route):
     """One method of one path.
 
     Args:
         method: In capitals.
         path: With names in braces.
         handler: Answers.
-        said: Its description; None: the document says nothing of it.
         check: Who may come here.
     """
 
     def __init__(
-        self,
-        method: str,
-        path: str,
-        handler: Handler,
-        said: Described | None,
-        check: Check | None = None,
+        self, method: str, path: str, handler: Handler, check: Check | None = None
     ) -> None:
         async def endpoint(request: Request) -> Response:
             if check is not None:
@@ -44,11 +35,11 @@ class DescribedRoute(Route):
         super().__init__(path, endpoint, methods=[method], name=handler.__name__)
         # What answers GET need not answer HEAD, as the framework takes for granted.
         self.methods = {method}
-        self.method, self.handler, self.said = method, handler, said
+        self.method, self.handler = method, handler
 
-    def behind(self, check: Check) -> DescribedRoute:
+    def behind(self, check: Check) -> MethodRoute:
         """The same for whom `check` lets in."""
-        return DescribedRoute(self.method, self.path, self.handler, self.said, check)
+        return MethodRoute(self.method, self.path, self.handler, check)
 
 
 class Routes:
@@ -63,25 +54,23 @@ class Routes:
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
-        self.routes: list[DescribedRoute] = []
+        self.routes: list[MethodRoute] = []
 
-    def get(self, path: str, said: Described | None = None) -> Callable[[Handler], Handler]:
-        return self._adding("GET", path, said)
+    def get(self, path: str) -> Callable[[Handler], Handler]:
+        return self._adding("GET", path)
 
-    def head(self, path: str, said: Described | None = None) -> Callable[[Handler], Handler]:
-        return self._adding("HEAD", path, said)
+    def head(self, path: str) -> Callable[[Handler], Handler]:
+        return self._adding("HEAD", path)
 
-    def post(self, path: str, said: Described | None = None) -> Callable[[Handler], Handler]:
-        return self._adding("POST", path, said)
+    def post(self, path: str) -> Callable[[Handler], Handler]:
+        return self._adding("POST", path)
 
-    def delete(self, path: str, said: Described | None = None) -> Callable[[Handler], Handler]:
-        return self._adding("DELETE", path, said)
+    def delete(self, path: str) -> Callable[[Handler], Handler]:
+        return self._adding("DELETE", path)
 
-    def _adding(
-        self, method: str, path: str, said: Described | None
-    ) -> Callable[[Handler], Handler]:
+    def _adding(self, method: str, path: str) -> Callable[[Handler], Handler]:
         def add(handler: Handler) -> Handler:
-            self.routes.append(DescribedRoute(method, self._prefix + path, handler, said))
+            self.routes.append(MethodRoute(method, self._prefix + path, handler))
             return handler
 
         return add

@@ -28,8 +28,10 @@ from schemathesis.specs.openapi.checks import (
 
 from experts.fakes.anthropic import fake_anthropic
 from experts.fakes.provider import fake_provider
+from gateway.api.described.interface import DESCRIBED
 from gateway.api.reference import DescribedApp
 from gateway.api.routes import add_routes
+from gateway.api.routing import MethodRoute
 from gateway.engines.local import local_engines
 from gateway.running import background_server, launched, serving_app
 from gateway.settings.load import load_configuration
@@ -47,10 +49,14 @@ CHECKS = [
 ]
 
 
-def document() -> dict[str, Any]:
+def all_routes() -> DescribedApp:
     app = DescribedApp()
     add_routes(app)
-    return app.openapi()
+    return app
+
+
+def document() -> dict[str, Any]:
+    return all_routes().openapi()
 
 
 DOCUMENT = document()
@@ -74,6 +80,14 @@ NEVER_SERVED_HERE = {
     "POST /admin/experts/{expert_id}/stop",
 }
 """No router was trained, no other configuration served, and no engine is ours."""
+
+
+def test_every_route_is_described_but_those_that_describe() -> None:
+    routes = (each for each in all_routes().routes if isinstance(each, MethodRoute))
+    served = {f"{each.method} {each.path_format}" for each in routes}
+    assert set(DESCRIBED) <= served
+    untold = {name for name in served - set(DESCRIBED) if not name.startswith("HEAD ")}
+    assert untold == {"GET /docs", "GET /openapi.json"}
 
 
 @pytest.fixture(scope="module")

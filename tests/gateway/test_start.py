@@ -19,6 +19,7 @@ _FOR_OTHER_WORK = {
     "alembic",
     "eval.comparison",
     "experts.compose.vote",
+    "gateway.api.described.interface",
     "httpcore2",
     "jinja2",
     "matplotlib",
