@@ -57,6 +57,7 @@ class Call:
         run: Asks another expert as a child of this call. A leaf expert never uses it.
         session: The client's name for the conversation, for whoever keeps caches per session.
         header_s: Longest wait for the head of a streamed answer; None leaves it to the caller.
+        header_limit: What is said of that limit when it was reached.
         avoid: Endpoints that failed this request before.
         lease: Where the call went, filled in by an expert that has several endpoints, so that the
             caller can book a timeout on the one that was slow.
@@ -81,6 +82,7 @@ class Call:
     room_usd: Callable[[], float] = _boundless
     trace: list[Json] = field(default_factory=list)
     expects: Expects = nothing_known
+    header_limit: str = ""
 
 
 class Runner(Protocol):

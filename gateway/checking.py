@@ -46,7 +46,7 @@ def find_faults(configuration: Configuration) -> list[Fault]:
 def find_warnings(configuration: Configuration) -> list[Fault]:
     """What would work, but maybe not as it was meant."""
     settings = configuration.settings
-    problems = (*_prices(settings), *_scopes(settings))
+    problems = (*_prices(settings), *_scopes(settings), *_waits(settings))
     found = (configuration.document.fault(*problem) for problem in problems)
     return sorted({*configuration.warnings, *found})
 
@@ -135,6 +135,16 @@ def _scopes(settings: Settings) -> Iterator[Problem]:
     for index, key in enumerate(settings.keys):
         for found in matchless(key, settings):
             yield ("keys", index, found.field, found.place), found.what
+
+
+def _waits(settings: Settings) -> Iterator[Problem]:
+    total_s = settings.limits.total_s
+    for index, entry in enumerate(settings.experts):
+        own = entry.limits.model_dump() if isinstance(entry, CalledSettings) else {}
+        for name, seconds in own.items():
+            if seconds is not None and seconds > total_s:
+                what = f"has no effect beyond `limits.total_s`, the deadline of all ({total_s:g})"
+                yield ("experts", index, "limits", name), what
 
 
 def _prices(settings: Settings) -> Iterator[Problem]:

@@ -268,8 +268,8 @@ class HttpExpert:
                     asked.extensions["trace"] = turn.heard
                     return await self._client.send(asked, stream=True)
         except TimeoutError as error:
-            message = f"the head of the answer did not come within {header_s:g} s"
-            raise ExpertTimeoutError(self.card.expert_id, message) from error
+            said = f"the head of the answer did not come within {header_s:g} s{call.header_limit}"
+            raise ExpertTimeoutError(self.card.expert_id, said) from error
 
     async def _refused(self, response: httpx2.Response) -> ExpertCallError:
         if response.status_code < 400:

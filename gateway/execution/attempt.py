@@ -28,8 +28,9 @@ from gateway.errors import ApiError, LedgerError, too_hurried
 from gateway.execution.places import place
 from gateway.execution.purse import Purse
 from gateway.execution.reserve import Covered
-from gateway.execution.silence import ENDLESS, Patience
+from gateway.execution.silence import ENDLESS, FIRST, HEAD, NEXT, WHOLE, Patience, bound, late
 from gateway.execution.traffic import Terms, Traffic
+from gateway.settings.limits import LimitSettings
 from routers.features import estimate_prompt_tokens, estimate_tokens
 
 _TICK_S = 0.002
@@ -51,11 +52,9 @@ class Attempts:
 
     Attributes:
         failed_at: Endpoints that failed this request, to be avoided.
-        limits: Seconds and counts.
     """
 
     def __init__(self, traffic: Traffic, terms: Terms, booking: Books) -> None:
-        self.limits = traffic.limits
         self._traffic = traffic
         self._terms = terms
         self._booking = booking
@@ -65,6 +64,10 @@ class Attempts:
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return max(0.0, self._terms.deadline - anyio.current_time())
+
+    def limits_of(self, expert_id: str) -> LimitSettings:
+        """See `Traffic.limits_of`."""
+        return self._traffic.limits_of(expert_id)
 
     @property
     def hurried(self) -> bool:
@@ -108,7 +111,7 @@ class Attempts:
             async with self._place(card.expert_id), self._reported(card.expert_id):
                 covered = await self._covered(card, held.request, parent)
                 asked = covered.request
-                watch = _Watch(self, asked, patience, purse, parent)
+                watch = _Watch(self, card, asked, patience, purse, parent)
                 try:
                     attempt = watch.attempt = await self._begin(card, parent)
                     async with aclosing(self._booked(expert, asked, watch, attempt)) as events:
@@ -208,7 +211,7 @@ class Attempts:
             return self.run(child, asked, parent=watch, at_most_usd=at_most_usd)
 
         # Of a client's haste an endpoint hears nothing: our own clock ends the wait.
-        header_s = min(self.limits.header_s, watch.patience.begin_s)
+        header_s = min(watch.limits.header_s, watch.patience.begin_s)
         if not self.hurried:
             header_s = min(header_s, watch.share_s)
         purse = watch.purse
@@ -221,6 +224,7 @@ class Attempts:
             below=purse.below,
             room_usd=purse.room_usd,
             expects=self._terms.expects,
+            header_limit=bound(HEAD, header_s, watch.limits),
         )
 
     def _blame(self, call: Call, error: ExpertCallError) -> None:
@@ -244,13 +248,14 @@ class _Watch:
     def __init__(
         self,
         owner: Attempts,
+        card: ExpertCard,
         request: ChatRequest,
         patience: Patience,
         purse: Purse,
         parent: _Watch | None,
     ) -> None:
         self._owner = owner
-        self._limits = owner.limits
+        self.limits = owner.limits_of(card.expert_id)
         self._stream = request.stream
         self._scope: anyio.CancelScope | None = None
         self._children = False
@@ -297,23 +302,21 @@ class _Watch:
         except TimeoutError as error:
             assert self.attempt is not None  # noqa: S101 - it is begun before it is asked
             limit = left_s if self._children else limit_s
-            waited = f"{min(limit, left_s):.3g} s"
-            raise ExpertTimeoutError(
-                self.attempt.card.expert_id, f"{what} did not come within {waited}"
-            ) from error
+            said = late(what, min(limit, left_s), self.limits)
+            raise ExpertTimeoutError(self.attempt.card.expert_id, said) from error
         finally:
             self._scope = None
 
     def _limit(self) -> tuple[str, float]:
         begun = self.attempt is not None and self.attempt.first_token_s is not None
         if self._children:
-            return "the answer", self.left_s()
+            return WHOLE, self.left_s()
         if begun:
-            return "the next token", min(self._limits.idle_s, self.patience.between_s())
+            return NEXT, min(self.limits.idle_s, self.patience.between_s())
         most_s = min(self.patience.begin_s, self.share_s)
         if self._stream:
-            return "the first token", min(self._limits.first_token_s, most_s)
-        return "the answer", min(self._limits.whole_s, most_s)
+            return FIRST, min(self.limits.first_token_s, most_s)
+        return WHOLE, min(self.limits.whole_s, most_s)
 
 
 class _Counted:

@@ -14,6 +14,30 @@ _FADES = 0.95
 """With each answer the slowest one before counts for so much of itself."""
 
 
+WHOLE, HEAD = "the answer", "the head of the answer"
+FIRST, NEXT = "the first token", "the next token"
+_SETTINGS = {
+    WHOLE: ("whole_s", "failover_whole_s"),
+    HEAD: ("header_s", "first_token_s", "failover_s"),
+    FIRST: ("first_token_s", "failover_s"),
+    NEXT: ("idle_s", "failover_s"),
+}
+"""What is waited for, to the settings that may have ended the wait, the longest first."""
+
+
+def late(what: str, waited_s: float, limits: LimitSettings) -> str:
+    """What is said of something that did not come in time, with the setting that said so."""
+    return f"{what} did not come within {waited_s:.3g} s{bound(what, waited_s, limits)}"
+
+
+def bound(what: str, waited_s: float, limits: LimitSettings) -> str:
+    """The setting that ended a wait; nothing where a deadline or another expert's turn did."""
+    for name in _SETTINGS.get(what, ()):
+        if math.isclose(getattr(limits, name), waited_s, abs_tol=1e-3):
+            return f" (`limits.{name}`)"
+    return ""
+
+
 class Patience(NamedTuple):
     """How long one call may be silent, beside the limits that hold for every call.
 

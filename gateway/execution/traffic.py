@@ -38,6 +38,7 @@ class Traffic:
         purses: How many calls a composition may come to, and how long their answers may be.
         rng: For jitter only; no decision depends on it.
         residents: Whose engines are awake.
+        own_limits: Expert id to its limits, for those that have some of their own.
     """
 
     limits: LimitSettings
@@ -50,6 +51,7 @@ class Traffic:
     purses: Rules
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     residents: Residents = NOBODY_LIVES_HERE
+    own_limits: Mapping[str, LimitSettings] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -71,6 +73,7 @@ class Traffic:
             _purses(settings),
             np.random.default_rng(seed),
             residents,
+            _own_limits(settings),
         )
 
     def admit_now(self, expert_id: str) -> int | None:
@@ -83,6 +86,10 @@ class Traffic:
         """Expert to expected seconds until a call of it can begin, where that is not at once."""
         resting, queued = self.residents.waits_s(), self.slots.waits_s()
         return {**resting, **queued} if queued else resting
+
+    def limits_of(self, expert_id: str) -> LimitSettings:
+        """How long that expert is waited for; counts are the same for all."""
+        return self.own_limits.get(expert_id, self.limits)
 
     def renewed(self, before: Settings, settings: Settings) -> Traffic:
         """The same traffic under other settings: who is in service stays so, slots stay taken.
@@ -102,6 +109,11 @@ class Traffic:
             silence=Silence(settings.limits, self.silence),
             rng=self.rng,
         )
+
+
+def _own_limits(settings: Settings) -> dict[str, LimitSettings]:
+    own = [entry for entry in settings.experts if isinstance(entry, CalledSettings)]
+    return {e.id: e.limits.within(settings.limits) for e in own if e.limits.model_fields_set}
 
 
 def _purses(settings: Settings) -> Rules:

@@ -137,9 +137,9 @@ class Lane:
             stream and (rules.hold_back_s or rules.hold_back_tokens)
         )
 
-    def first_wait_s(self, patience: Patience, *, stream: bool) -> float:
-        """Longest wait for what comes first of an answer."""
-        limits, most_s = self.settings.limits, min(patience.share_s, patience.begin_s)
+    def first_wait_s(self, expert_id: str, patience: Patience, *, stream: bool) -> float:
+        """Longest wait for what comes first of an expert's answer."""
+        limits, most_s = self.traffic.limits_of(expert_id), min(patience.share_s, patience.begin_s)
         if stream:
             return min(limits.header_s, limits.first_token_s, most_s)
         return min(limits.whole_s, most_s)

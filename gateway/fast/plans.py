@@ -71,7 +71,7 @@ class Plan:
         self.expert_id = card.expert_id
         self.asked = asked
         self.certain: Certain | None = None
-        self.wait_s = lane.first_wait_s(ENDLESS, stream=asked.stream)
+        self.wait_s = lane.first_wait_s(self.expert_id, ENDLESS, stream=asked.stream)
         self.name = ModelName(self.expert_id)
         self._prices = card.prices
         self._answer_tokens = usual_answer(card)

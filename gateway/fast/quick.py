@@ -189,7 +189,7 @@ class Quick:
         lane.metrics.running[plan.expert_id] += 1
         patience, wait_s = self.patience, plan.wait_s
         if patience is not ENDLESS:
-            wait_s = lane.first_wait_s(patience, stream=self._stream)
+            wait_s = lane.first_wait_s(plan.expert_id, patience, stream=self._stream)
         due = self.asked_at + wait_s
         if due < self._due:
             self._due = due

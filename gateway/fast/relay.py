@@ -13,7 +13,7 @@ from experts.wire.sse import is_stream
 from gateway.booking import Attempt, Booking
 from gateway.execution.attempt import settle_usage
 from gateway.execution.delivered import Delivered
-from gateway.execution.silence import Patience
+from gateway.execution.silence import FIRST, HEAD, NEXT, WHOLE, Patience, late
 from gateway.fast.clock import Clock
 from gateway.fast.hold import Hold
 from gateway.fast.lane import Lane
@@ -21,12 +21,11 @@ from gateway.fast.naming import ModelName
 from gateway.fast.reply import Reply
 from gateway.fast.streams import Stream, seen_in, text_of
 from gateway.fast.whole import read_streamed, read_whole
+from gateway.settings.limits import LimitSettings
 
 _MAX_ERROR_BYTES = 64 * 1024
 _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
-
-_NEXT = "the next token"
 
 Failed = Callable[[ExpertCallError, Delivered], None]
 
@@ -107,14 +106,14 @@ class Relay:
 
     def _wait(self, clock: Clock, patience: Patience, asked_at: float) -> None:
         self._clock, self._asked_at = clock, asked_at
-        limits, most_s = self._lane.settings.limits, min(patience.share_s, patience.begin_s)
+        limits, most_s = self._limits, min(patience.share_s, patience.begin_s)
         self._next_s = min(limits.idle_s, patience.between_s())
         if self._request.stream:
             self._first_s = min(limits.first_token_s, most_s)
             head_s = min(limits.header_s, self._first_s)
-            clock.wait("the head of the answer", head_s, since=asked_at)
+            clock.wait(HEAD, head_s, since=asked_at)
         else:
-            clock.wait("the answer", min(limits.whole_s, most_s), since=asked_at)
+            clock.wait(WHOLE, min(limits.whole_s, most_s), since=asked_at)
 
     # What comes from the expert.
 
@@ -162,7 +161,7 @@ class Relay:
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers = status, headers
         if self._request.stream:
-            self._clock.wait("the first token", self._first_s, since=self._asked_at)
+            self._clock.wait(FIRST, self._first_s, since=self._asked_at)
 
     def _data(self, data: bytes) -> None:
         if self.stream is None and self._status == 200 and not self._body:
@@ -200,12 +199,12 @@ class Relay:
     def _too_late(self, what: str, waited_s: float) -> None:
         if self.stream is not None and self.stream.finished:
             self._stream_ended(self.stream)
-        elif what == _NEXT and waited_s < self._idle_s and not self._delivered().resumable:
+        elif what == NEXT and waited_s < self._idle_s and not self._delivered().resumable:
             # Nobody could go on with it: it is waited for as if there were nobody else.
             self._next_s = self._idle_s
-            self._clock.wait(_NEXT, self._idle_s, since=self._clock.now() - waited_s)
+            self._clock.wait(NEXT, self._idle_s, since=self._clock.now() - waited_s)
         else:
-            message = f"{what} did not come within {waited_s:.3g} s"
+            message = late(what, waited_s, self._limits)
             self.fail(ExpertTimeoutError(self._expert_id, message))
 
     def _pass_on(self, stream: Stream, passed: bytes, *, ended: bool = False) -> None:
@@ -225,7 +224,7 @@ class Relay:
                 self._clock.wait("usage", _GRACE_S)
         elif stream.spoke and stream.begun:
             stream.spoke = False
-            self._clock.wait(_NEXT, self._next_s)
+            self._clock.wait(NEXT, self._next_s)
 
     # How it ends.
 
@@ -323,7 +322,11 @@ class Relay:
 
     @property
     def _idle_s(self) -> float:
-        return self._lane.settings.limits.idle_s
+        return self._limits.idle_s
+
+    @property
+    def _limits(self) -> LimitSettings:
+        return self._lane.traffic.limits_of(self._expert_id)
 
     @property
     def _kind(self) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field
 from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from gateway.settings.base import Frozen
 from gateway.settings.expert_ids import ExpertId
+from gateway.settings.limits import OwnLimitSettings
 
 
 class PricesSettings(Frozen):
@@ -93,6 +94,8 @@ class CalledSettings(CardSettings):
 
     catalogue: str | None = None
     """`provider/model` to look prices up by when none are given, e.g. `openai/gpt-4o-mini`."""
+    limits: OwnLimitSettings = OwnLimitSettings()
+    """In place of those of the section `limits`."""
     hedge_after_s: float | None = Field(None, gt=0)
     """In place of `execution.hedge_after_s`."""
     max_concurrency: int | None = Field(None, ge=1)

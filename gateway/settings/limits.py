@@ -7,6 +7,19 @@ from pydantic import Field
 from gateway.settings.base import Frozen
 
 
+class OwnLimitSettings(Frozen):
+    """What an expert's entry may say in place of the section's seconds."""
+
+    header_s: float | None = Field(None, gt=0)
+    first_token_s: float | None = Field(None, gt=0)
+    idle_s: float | None = Field(None, gt=0)
+    whole_s: float | None = Field(None, gt=0)
+
+    def within(self, limits: LimitSettings) -> LimitSettings:
+        """The section with what is said here in its place."""
+        return limits.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class LimitSettings(Frozen):
     """Seconds and counts that bound one request."""
 

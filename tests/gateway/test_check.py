@@ -68,6 +68,17 @@ def test_a_key_for_an_expert_that_is_not_there_is_warned_of(tmp_path: Path) -> N
     assert "did you mean `gpt`" in warning["message"]
 
 
+def test_an_own_limit_beyond_the_deadline_of_all_is_warned_of(tmp_path: Path) -> None:
+    patient = {**GOOD["experts"][0], "limits": {"whole_s": 300, "idle_s": 60}}
+    experts = [patient, *GOOD["experts"][1:]]
+    for total_s, keys in (
+        (120, ["experts[0].limits.whole_s", "experts[2]"]),
+        (300, ["experts[2]"]),
+    ):
+        told = check(tmp_path, "--json", experts=experts, limits={"total_s": total_s})
+        assert [each["key"] for each in json.loads(told.stdout)["warnings"]] == keys
+
+
 def test_who_is_on_which_device_is_told(tmp_path: Path) -> None:
     server = {"kind": "vllm", "command": ["/bin/true"]}
     there = {"kind": "vllm", "id": "there", "base_url": "http://127.0.0.1:1/v1", "api_key": "k1"}
