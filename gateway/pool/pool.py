@@ -11,7 +11,6 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from experts.base import Expert
-from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard, FewShotPrompt, Location, Prices, Privacy
 from experts.embedder import EmbedderExpert
 from experts.http.anthropic import AnthropicExpert
@@ -135,6 +134,9 @@ def _build(entry: SingleSettings, common: Shared, endpoints: Endpoints) -> Exper
     if isinstance(entry, InEngineSettings):
         return _in_engine(entry, common, endpoints[entry.id])
     if isinstance(entry, CalculatorSettings):
+        # Its patterns take a while to compile, and most pools do without.
+        from experts.calculator.calculator import CalculatorExpert
+
         return CalculatorExpert(_calculator_card(entry.id))
     if isinstance(entry, EmbedderSettings):
         return _embedder(entry)

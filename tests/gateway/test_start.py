@@ -18,6 +18,7 @@ from gateway.responses.store import SCHEMA as RESPONSES
 _FOR_OTHER_WORK = {
     "alembic",
     "eval.comparison",
+    "experts.calculator.calculator",
     "experts.compose.vote",
     "gateway.api.described.interface",
     "httpcore2",
