@@ -11,6 +11,8 @@ from pathlib import Path
 
 from routers.errors import MissingExtraError, RoutingError
 
+_PIECE = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class PackagedFiles:
@@ -68,5 +70,8 @@ class PackagedFiles:
 def _sha256(paths: Sequence[Path]) -> str:
     content = hashlib.sha256()
     for path in paths:
-        content.update(path.read_bytes())
+        with path.open("rb") as file:
+            # Room for a whole table at once costs as much as its hash.
+            while piece := file.read(_PIECE):
+                content.update(piece)
     return content.hexdigest()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
@@ -28,6 +29,9 @@ from routers.router import Router
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""What a part of a router keeps beside its parameters, by name."""
 
 _VERSION_LENGTH = 16
 _PARTS = ("encoder", "estimator")
@@ -76,9 +80,9 @@ def load_router(directory: Path) -> Router:
     """
     manifest = _read_manifest(directory)
     parts = (*_PARTS, _REHEARSAL) if _REHEARSAL in manifest else _PARTS
-    contents = {part: _read_part(directory, manifest, part) for part in parts}
+    arrays = {part: _read_part(directory, manifest, part) for part in parts}
     try:
-        return _unpack(manifest, contents)
+        return _unpack(manifest, arrays)
     except (RoutingError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactError(
             f"'{directory / MANIFEST}' describes a router that this version can't build: {error}"
@@ -125,10 +129,8 @@ def _pack(router: Router) -> _Packed:
     return _Packed(version, files)
 
 
-def _unpack(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Router:
-    states = {
-        part: (manifest[part]["params"], load_arrays(content)) for part, content in contents.items()
-    }
+def _unpack(manifest: Mapping[str, Any], arrays: Mapping[str, Arrays]) -> Router:
+    states = {part: (manifest[part]["params"], found) for part, found in arrays.items()}
     encoder = encoder_class(manifest["encoder"]["kind"]).from_state(states["encoder"])
     estimator = estimator_class(manifest["estimator"]["kind"]).from_state(states["estimator"])
     typical = manifest["typical"]
@@ -180,17 +182,17 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_part(directory: Path, manifest: Mapping[str, Any], part: str) -> bytes:
+def _read_part(directory: Path, manifest: Mapping[str, Any], part: str) -> Arrays:
     path = directory / _file(part)
     content = _read(path)
     described = manifest.get(part)
     if not isinstance(described, dict) or _hash(content) != described.get("sha256"):
         raise ArtifactError(f"'{path}' is damaged: its hash is not the one in the manifest")
     try:
-        load_arrays(content)
+        found: Arrays = load_arrays(content)
     except SafetensorError as error:
         raise ArtifactError(f"'{path}' is no safetensors file: {error}") from error
-    return content
+    return found
 
 
 def _read(path: Path) -> bytes:
