@@ -12,6 +12,7 @@ import httptools
 
 from experts.errors import ExpertCallError, ExpertConnectionError, ExpertProtocolError
 from experts.http.heads import KnownHead, template_of
+from experts.http.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1024 * 1024
@@ -88,10 +89,12 @@ class Owner(Protocol):
 
     Attributes:
         expert_id: Whose calls they are, for errors.
+        outbox: Sends them.
         template: The head of its last whole answer.
     """
 
     expert_id: str
+    outbox: Outbox
     template: KnownHead | None
 
     def opened(self, connection: Connection) -> None:
@@ -142,7 +145,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 - it is open
         self._call = call
         call._connection = self
-        self._transport.write(payload)
+        self._endpoint.outbox.send(self._transport, payload)
 
     def close(self) -> None:
         """Close it, whatever is under way."""

@@ -18,6 +18,7 @@ from experts.errors import (
     ExpertTimeoutError,
 )
 from experts.http.heads import KnownHead
+from experts.http.outbox import Outbox
 from experts.http.plain_connection import Connection, PlainCall, Receiver
 
 _IDLE_S = 4.0
@@ -60,6 +61,7 @@ class PlainEndpoint:
         self._opening: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._closed = False
+        self.outbox = Outbox()
         self.template: KnownHead | None = None
 
     @property

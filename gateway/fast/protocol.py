@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
 from experts.http.heads import KnownHead, template_of
+from experts.http.outbox import Outbox
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
 from gateway.fast.lane import MAX_BODY_BYTES, PATH
@@ -28,10 +30,14 @@ class FastProtocol(PatientProtocol):
 
     A chat request of moderate size is kept back until its body is there, and then offered to the
     `Lane` of the gateway. What that does not take goes to the application as if nothing had been.
+
+    Attributes:
+        outbox: Sends the answers of the lane.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.outbox = _outbox_of(self.server_state)
         self._gathering = False
         self._body: list[bytes] = []
         self._asking: Seat | Quick | None = None
@@ -209,6 +215,7 @@ class FastProtocol(PatientProtocol):
         self._asking = None
         client.gateway.uses.end()
         if not client.keep_alive:
+            self.flush()
             self.transport.close()
         if self.pipeline or self.transport.is_closing():
             self.on_response_complete()
@@ -220,6 +227,9 @@ class FastProtocol(PatientProtocol):
         if self.phase == ANSWER:
             self.phase = WAITING
         self.turn += 1
+
+    def flush(self) -> None:
+        self.outbox.flush()
 
     def to_application(self, client: Seat, begun: Begun | None, *, committed: bool = False) -> None:
         """The application goes on with the client, or begins if nothing was begun."""
@@ -299,3 +309,15 @@ class FastProtocol(PatientProtocol):
             self._asking.unfold()
         client = self._asking
         return client if isinstance(client, Seat) else None
+
+
+_OUTBOX = "pointsman_outbox"
+
+
+def _outbox_of(state: ServerState) -> Outbox:
+    """The one of all connections of a server: they share an event loop."""
+    outbox: Outbox | None = getattr(state, _OUTBOX, None)
+    if outbox is None:
+        outbox = Outbox()
+        setattr(state, _OUTBOX, outbox)
+    return outbox

@@ -278,7 +278,8 @@ class Quick:
             lane.telemetry.access.write_brief(closing)
         timing = (self.admit_s, self.decide_s, self.ledger_s, call_s, total_s - call_s)
         lines = lane.default_lines(protocol.server_state.default_headers)
-        protocol.transport.write(plan.answer(lines, self.mark, timing, cost, passed))
+        written = plan.answer(lines, self.mark, timing, cost, passed)
+        protocol.outbox.send(protocol.transport, written)
         lane.quick.discard(self)
         protocol.ended(self)
 

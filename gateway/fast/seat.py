@@ -112,7 +112,7 @@ class Seat:
         self._lane.wheel.discard(self)
 
     def send(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
+        self._protocol.outbox.send(self._protocol.transport, data)
 
     def default_headers(self) -> list[tuple[bytes, bytes]]:
         headers = self._protocol.server_state.default_headers

@@ -201,10 +201,14 @@ class PatientProtocol(HttpToolsProtocol):
         if unfinished(self.cycle):
             _tell_left(self.cycle)
         self._unset_keepalive_if_required()
+        self.flush()
         self.transport.write(_written(failure, self.server_state.default_headers))
         if self.transport.can_write_eof():
             # Closed at once with input unread, the socket would take the answer back.
             self.transport.write_eof()
+
+    def flush(self) -> None:
+        """Send what a subclass keeps back: something else is about to be sent, or nothing more."""
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -221,7 +225,13 @@ class PatientProtocol(HttpToolsProtocol):
             return False
         return running is not self.cycle or running.response_started
 
+    def eof_received(self) -> None:
+        # The event loop closes the connection behind this.
+        self.flush()
+        super().eof_received()
+
     def shutdown(self) -> None:
+        self.flush()
         super().shutdown()
         _sweeper_of(self).stop(_gateway_of(self.config))
 
@@ -231,6 +241,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """Close it for the sake of others."""
+        self.flush()
         self.transport.close()
 
     def check(self, now: float) -> None:
