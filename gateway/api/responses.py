@@ -21,6 +21,7 @@ from gateway.api.responses_in import (
     WIRE,
     parse_responses,
     previous_id,
+    refuse_what_is_elsewhere,
     wants_storing,
 )
 from gateway.api.responses_items import REFERENCE, Item, input_items
@@ -124,6 +125,8 @@ async def _created(request: Request, trip: Trip) -> Response:
 
 def _items_of(raw: bytes) -> tuple[dict[str, Any], list[Item]]:
     body = parse_body(raw)
+    # Some of it stands in for the input.
+    refuse_what_is_elsewhere(body)
     return body, input_items(body.get("input"), new_id("inp"))
 
 

@@ -60,7 +60,6 @@ def parse_responses(
     """
     refuse_operator_fields(body)
     model, stream = model_and_stream(body)
-    _refuse_what_is_elsewhere(body)
     request = ChatRequest(
         (*_instructions(body.get("instructions")), *messages_of(items)),
         _max_tokens(body.get("max_output_tokens")),
@@ -94,7 +93,8 @@ def wants_summary(body: Mapping[str, Any]) -> bool:
     return bool(reasoning.get("summary") or reasoning.get("generate_summary"))
 
 
-def _refuse_what_is_elsewhere(body: Mapping[str, Any]) -> None:
+def refuse_what_is_elsewhere(body: Mapping[str, Any]) -> None:
+    """Raises ApiError 400 for fields that name what only OpenAI keeps, or does."""
     for name, why in _ELSEWHERE.items():
         if body.get(name):
             raise fault(name, why)

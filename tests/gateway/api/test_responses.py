@@ -76,6 +76,7 @@ def ask(served: Any, **fields: Any) -> Any:
         ({"background": True}, "background"),
         ({"conversation": "c"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
+        ({"prompt": {"id": "p"}, "input": None}, "prompt"),
         ({"include": "x"}, "include"),
         ({"top_logprobs": "x"}, "top_logprobs"),
         ({"base_url": "http://x"}, "base_url"),
