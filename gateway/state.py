@@ -150,13 +150,14 @@ async def read_body(request: Request) -> bytes:
     """The whole body; the room that it takes is given back when the request is over.
 
     Raises:
-        ApiError: 413 as soon as it is known to be longer than the settings allow, 503 when all
-            bodies under way leave no room for it.
+        ApiError: 415 for one that is packed; 413 as soon as it is known to be longer than the
+            settings allow, 503 when all bodies under way leave no room for it.
         ClientLeftError: The client left before it was complete.
     """
     gateway = gateway_of(request)
     limits = gateway.settings.limits
     hold = request.scope[HELD] = Hold(gateway.lasting.bodies, limits.max_bodies_bytes)
+    _check_encoding(request.headers.get("content-encoding", ""))
     said = request.headers.get("content-length", "")
     declared = int(said) if said.isdecimal() else 0
     _check_length(declared, limits.max_body_bytes)
@@ -174,6 +175,13 @@ async def read_body(request: Request) -> bytes:
     raw = b"".join(chunks)
     hold.fill(raw)
     return raw
+
+
+def _check_encoding(said: str) -> None:
+    # Unpacking would cost more than what was sent, as much as the client likes.
+    if said.lower() not in ("", "identity"):
+        message = f"content-encoding: {said[:40]!r} is not unpacked here; send the body as it is"
+        raise ApiError(415, message, code="unsupported_encoding")
 
 
 def _check_length(size: int, most: int) -> None:

@@ -19,7 +19,7 @@ OPEN: tuple[int, ...] = (500,)
 """Refusals of a route that wants no key."""
 KEYED: tuple[int, ...] = (401, 403, *OPEN, 503)
 """Of one that wants a key; 503 while keys can't be checked."""
-READS: tuple[int, ...] = (400, *KEYED, 413)
+READS: tuple[int, ...] = (400, *KEYED, 413, 415)
 """Of one that reads a body."""
 ASKS: tuple[int, ...] = (*READS, 404, 429, 499, 502, 504)
 """Of one that asks an expert."""
@@ -33,6 +33,7 @@ _WHY = {
     404: "There is no such model, decision, response, router or key.",
     409: "It was changed meanwhile, or there is nothing to go to.",
     413: "The body is longer than `limits.max_body_bytes`.",
+    415: "The body is packed (`content-encoding`).",
     429: "A limit or a budget is reached, here or at the last provider that was asked.",
     499: "The client left before there was an answer; nobody gets to see this one.",
     500: "A fault of the gateway.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -43,6 +44,20 @@ def test_a_body_that_grows_too_long_is_refused_on_its_way(served: Served) -> Non
         assert client.error() == (413, "body_too_large")
         # What follows is thrown away, so that the client gets to read the answer.
         client.send(piece + b"0\r\n\r\n" + post(chat()))
+        assert client.status() == 200
+
+
+def test_a_packed_body_is_told_to_come_unpacked(served: Served) -> None:
+    body = chat()
+    for packed in (gzip.compress(body), body):
+        with line(served.url) as client:
+            client.send(post(packed, "content-encoding: gzip", path="/v1/messages"))
+            assert client.answer()[0] == 415
+    with line(served.url) as client:
+        client.send(post(gzip.compress(body), "content-encoding: gzip"))
+        assert client.error() == (415, "unsupported_encoding")
+    with line(served.url) as client:
+        client.send(post(body, "content-encoding: identity"))
         assert client.status() == 200
 
 
