@@ -136,7 +136,7 @@ class _Translation:
         for alias, target in self._keys(aliases, (*place, "model_group_alias")).items():
             named = target.get("model") if isinstance(target, Mapping) else target
             where = (*place, "model_group_alias", alias)
-            if named in self._known():
+            if isinstance(named, str) and named in self._known():
                 self._set(("aliases", alias), named, where)
             else:
                 self._warn(where, f"has no effect: {named!r} is not served")

@@ -256,6 +256,16 @@ def test_deployments_that_differ_stand_in_for_each_other() -> None:
     assert "shares no load" in warning.message
 
 
+@pytest.mark.parametrize("target", [["m"], {"model": ["m"]}, 5, None])
+def test_an_alias_of_something_that_names_nobody_is_told(target: Any) -> None:
+    entry = model("a", {"model": "ollama/m"})
+    configuration = read([entry], router_settings={"model_group_alias": {"b": target}})
+    assert configuration.settings.aliases == {}
+    (warning,) = configuration.warnings
+    assert warning.key == "router_settings.model_group_alias.b"
+    assert "has no effect" in warning.message
+
+
 def test_a_file_of_both_layouts_works_and_ours_wins() -> None:
     ours = {"id": "own", "base_url": "http://o/v1"}
     configuration = read(
