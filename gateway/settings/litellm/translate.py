@@ -35,6 +35,7 @@ def from_litellm(document: Document) -> tuple[Document, list[Fault]]:
     work.general()
     work.library()
     work.router()
+    work.deadline()
     work.rest()
     if work.faults:
         raise FaultyConfigError(work.faults)
@@ -77,20 +78,17 @@ class _Translation:
             self.faults += self.warnings[before:]
         for name, deployments in groups.items():
             self._group(name, deployments)
-        self._timeouts([each for deployments in groups.values() for each in deployments])
 
-    def _timeouts(self, deployments: list[Deployment]) -> None:
-        """The longest limit of all; for streams it bounds each silence, as in LiteLLM."""
-        if whole := [d.timeout_s for d in deployments if _number(d.timeout_s)]:
-            self._set(("limits", "whole_s"), max(whole), ("model_list",))
-        streams = [d.stream_timeout_s for d in deployments if _number(d.stream_timeout_s)]
-        router = self._document.data.get("router_settings")
-        named = isinstance(router, Mapping) and router.get("stream_timeout") is not None
-        for name in ("header_s", "first_token_s", "idle_s"):
-            # A longer one than ours is meant for whole answers: silence needs no such patience.
-            ours = getattr(LimitSettings(), name)
-            if streams and max(streams) < ours and not (named and name == "first_token_s"):
-                self._set(("limits", name), max(streams), ("model_list",))
+    def deadline(self) -> None:
+        """As long as the longest wait for an answer; LiteLLM has none but that."""
+        entries = self.data.get("experts")
+        experts = entries if isinstance(entries, list) else []
+        own = [_mapping(_mapping(each).get("limits")) for each in experts]
+        waits: list[float] = [each["whole_s"] for each in own if _number(each.get("whole_s"))]
+        longest = max(waits, default=0)
+        limits = _mapping(self.data.get("limits"))
+        if longest > LimitSettings().total_s and "total_s" not in limits:
+            self._set(("limits", "total_s"), longest, ("model_list",))
 
     def general(self) -> None:
         place, settings = self._section("general_settings")
@@ -191,19 +189,19 @@ class _Translation:
             _expert(first)["base_urls"] = urls
             for index, each in enumerate(deployments):
                 first.origins[("base_urls", index)] = each.origins[("base_url",)]
-            self._add(name, first)
+            self._add(name, first, _limits(deployments))
             return
-        self._add(name, first)
+        self._add(name, first, _limits([first]))
         stand_ins = []
         for number, other in enumerate(others, start=2):
             stand_ins.append(f"{name}-{number}")
-            self._add(stand_ins[-1], other)
+            self._add(stand_ins[-1], other, _limits([other]))
         if stand_ins:
             self._stand_in(name, stand_ins, deployments[1].place)
             said = f"differs from the first {name!r}: it stands in for it as {stand_ins[0]!r}"
             self._warn((*deployments[1].place, "model_name"), f"{said}, and shares no load")
 
-    def _add(self, name: str, found: Deployment) -> None:
+    def _add(self, name: str, found: Deployment, limits: dict[str, Any]) -> None:
         experts = self.data.setdefault("experts", [])
         if not isinstance(experts, list):
             # Told when our own layout is checked.
@@ -211,6 +209,9 @@ class _Translation:
         experts = self.data["experts"] = list(experts)
         here: Place = ("experts", len(experts))
         expert = {"id": name, **_expert(found)}
+        if limits:
+            expert["limits"] = limits
+            self.origins[(*here, "limits")] = (*found.place, "litellm_params")
         if _mapping(self._document.data.get("litellm_settings")).get("drop_params") is True:
             expert["params"] = "drop"
         experts.append(expert)
@@ -314,6 +315,19 @@ class _Translation:
 
     def _fault(self, place: Place, message: str) -> None:
         self.faults.append(self._document.fault(place, message))
+
+
+def _limits(deployments: list[Deployment]) -> dict[str, Any]:
+    """The longest of all; for streams it bounds each silence, as in LiteLLM."""
+    found: dict[str, Any] = {}
+    if whole := [d.timeout_s for d in deployments if _number(d.timeout_s)]:
+        found["whole_s"] = max(whole)
+    streams = [d.stream_timeout_s for d in deployments if _number(d.stream_timeout_s)]
+    for name in ("header_s", "first_token_s", "idle_s"):
+        # A longer one than ours is meant for whole answers: silence needs no such patience.
+        if streams and max(streams) < getattr(LimitSettings(), name):
+            found[name] = max(streams)
+    return found
 
 
 def _alike(first: Deployment, other: Deployment) -> bool:

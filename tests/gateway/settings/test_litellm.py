@@ -123,7 +123,7 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
     assert strong.tools
     assert settings.execution.fallbacks == {"fast": ("strong",)}
     assert (settings.execution.max_retries, settings.breaker.failures) == (3, 5)
-    assert (settings.limits.total_s, settings.limits.whole_s) == (90, 45)
+    assert (settings.limits.total_s, strong.limits.whole_s) == (90, 45)
     assert (settings.cache.exact, settings.cache.ttl_s) == (True, 60)
     assert settings.aliases == {"gpt-4": "strong"}
     assert [(key.name, key.key, key.role) for key in settings.keys] == [
@@ -137,19 +137,37 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
     [
         ({"timeout": 5}, 5, 5),
         ({"timeout": 5, "stream_timeout": 2}, 5, 2),
-        ({"stream_timeout": 2}, 100, 2),
-        ({"timeout": 600}, 600, LimitSettings().idle_s),
+        ({"stream_timeout": 2}, None, 2),
+        ({"timeout": 600}, 600, None),
+        ({}, None, None),
     ],
 )
-def test_a_deployments_time_limits_hold_for_streams_too(
-    given: dict[str, float], whole_s: float, stream_s: float
+def test_a_deployments_time_limits_are_its_own_and_hold_for_streams_too(
+    given: dict[str, float], whole_s: float | None, stream_s: float | None
 ) -> None:
-    params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1", **given}
-    limits = read([model("m", params)]).settings.limits
-    assert limits.whole_s == whole_s
-    assert (limits.header_s, limits.first_token_s, limits.idle_s) == (stream_s,) * 3
-    router = {"stream_timeout": 1}
-    assert read([model("m", params)], router_settings=router).settings.limits.first_token_s == 1
+    params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1"}
+    settings = read([model("m", {**params, **given}), model("other", params)]).settings
+    own, others = (each.limits for each in settings.experts if isinstance(each, UrlExpert))
+    assert own.whole_s == whole_s
+    assert (own.header_s, own.first_token_s, own.idle_s) == (stream_s,) * 3
+    assert others.model_dump(exclude_none=True) == {}
+    assert settings.limits.total_s == max(120, whole_s or 0)
+    assert settings.limits.whole_s == LimitSettings().whole_s
+
+
+def test_of_the_endpoints_of_one_model_the_longest_time_limit_holds() -> None:
+    def at(port: int, timeout: float) -> dict[str, Any]:
+        base = f"http://127.0.0.1:{port}/v1"
+        return model("m", {"model": "hosted_vllm/m", "api_base": base, "timeout": timeout})
+
+    assert only(read([at(1, 5), at(2, 9)])).limits.whole_s == 9
+
+
+def test_a_deadline_that_is_named_stays() -> None:
+    params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1", "timeout": 600}
+    router = {"timeout": 300, "stream_timeout": 1}
+    limits = read([model("m", params)], router_settings=router).settings.limits
+    assert (limits.total_s, limits.first_token_s) == (300, 1)
 
 
 def test_what_has_no_effect_is_told_with_its_place() -> None:
