@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,9 @@ from uvicorn.server import ServerState
 from gateway.errors import ApiError
 from gateway.server.patience import LINGER_S, ConnectionLimits, Sweeper, Untaken
 from gateway.state import Gateway
+from gateway.telemetry.request_id import HEADER, request_id_from
+
+_log = logging.getLogger(__name__)
 
 WAITING, HEAD, BODY, ANSWER, REFUSED = range(5)
 """Phases of a connection: between requests, within a head, within a body, all received, done."""
@@ -341,5 +345,8 @@ def _written(failure: ApiError, headers: list[tuple[bytes, bytes]]) -> bytes:
     phrase = HTTPStatus(failure.status).phrase
     lines = [f"HTTP/1.1 {failure.status} {phrase}".encode()]
     lines += [name + b": " + value for name, value in headers]
-    lines += [b"content-type: application/json", b"content-length: %d" % len(body)]
+    request_id = request_id_from(None)
+    _log.debug("refused %s: %d %s", request_id, failure.status, failure.message)
+    lines += [f"{HEADER}: {request_id}".encode(), b"content-type: application/json"]
+    lines.append(b"content-length: %d" % len(body))
     return b"\r\n".join([*lines, b"connection: close", b"", body])

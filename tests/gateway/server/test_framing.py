@@ -70,6 +70,7 @@ def test_what_could_be_read_in_two_ways_is_a_400_and_the_end(
         status, headers, body = client.answer()
         assert status == 400, body
         assert headers["connection"] == "close"
+        assert headers["x-request-id"].startswith("req-")
         assert b'"error"' in body
         assert client.closed()
 
