@@ -37,8 +37,7 @@ class CategoryEstimator:
     Where the classifier is at a loss (normalised entropy of p above `most_entropy`, or no task as
     likely as `least_share`), the expert's mean over all tasks stands in, so that such requests go
     to the best generalist. Labels that their neighbours contradict are left out first;
-    `dropped_share` says how many. Who is good at which task is `task_table`, from which
-    `routers.allocation.mapping` chooses a fleet that fits a budget.
+    `dropped_share` says how many.
 
     Args:
         most_entropy: Threshold of normalised entropy, in (0, 1]; 1 never falls back.
@@ -135,11 +134,6 @@ class CategoryEstimator:
         if self.least_share:
             lost_N |= share_NC.max(axis=1) < self.least_share
         return lost_N
-
-    @property
-    def task_table(self) -> Floats:
-        """Quality of each expert on each task, shrunk, shape (len(categories), A)."""
-        return fitted(self._table).mean_RA
 
     def category_shares(self, features: FeatureBatch) -> Floats:
         """P(category | request), shape (N, len(categories)), each row summing to 1."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit
 
 from routers.estimators.head import HeadEstimator, mean_logits, standardised, standardising
 from routers.estimators.observed import Observed
 from routers.records import FeatureBatch, Floats, Vectors
 from routers.storage.states import fitted
-from routers.training.batches import Array, Rows, Weights
+from routers.training.batches import Array, Weights
 
 
 class IrtEstimator(HeadEstimator):
@@ -22,8 +21,7 @@ class IrtEstimator(HeadEstimator):
 
     a(x) (discrimination) and b(x) (difficulty) are linear in the vector, a(x) bent by
     (v + \sqrt{v^2 + 1}) / 2; θ_m are the abilities of an expert, and θ_m0 is the one that every
-    request asks for alike. `most_informative` picks the
-    requests that tell most about an expert not known yet; `add_expert` places it.
+    request asks for alike. `add_expert` places an expert that is not known yet.
 
     Args:
         abilities: Dimensions of θ, >= 1.
@@ -128,34 +126,6 @@ class IrtEstimator(HeadEstimator):
         """
         layer = fitted(self._layer)
         return np.column_stack([layer.slope_HA[:-1].T, layer.offset_A]).astype(np.float64)
-
-    def most_informative(self, features: FeatureBatch, count: int) -> Rows:
-        r"""The `count` requests to ask an unknown expert, the most telling first.
-
-        Greedy: each next request adds most to the information on θ given those before,
-
-        .. math:: \kappa_i \, a_i^\top \Sigma a_i, \quad \kappa_i = p_i (1 - p_i)
-
-        where Σ starts as the covariance of the known experts' abilities and p_i is what an
-        average one of them reaches.
-        """
-        ability_AD = self.abilities_of_experts()
-        ability_AD = ability_AD[~np.isnan(ability_AD).any(axis=1)]
-        tells_ND, mean_D = self.discrimination(features), ability_AD.mean(axis=0)
-        quality_N = expit(tells_ND @ mean_D - self.difficulty(features))
-        bend_N = quality_N * (1 - quality_N)
-        apart_AD = (ability_AD - mean_D) / np.sqrt(len(ability_AD))
-        doubt_DD = apart_AD.T @ apart_AD + 1e-3 * np.eye(len(mean_D))
-        chosen: list[int] = []
-        for _ in range(min(count, len(features))):
-            gain_N = bend_N * np.einsum("nd,nd->n", tells_ND @ doubt_DD, tells_ND)
-            gain_N[chosen] = -np.inf
-            row = int(np.argmax(gain_N))
-            chosen.append(row)
-            toward_D = doubt_DD @ tells_ND[row]
-            spread = 1 + bend_N[row] * tells_ND[row] @ toward_D
-            doubt_DD = doubt_DD - bend_N[row] * np.outer(toward_D, toward_D) / spread
-        return np.array(chosen, dtype=np.intp)
 
 
 def _side_by_side(parts: Sequence[Array]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,6 @@ from routers.estimators.linucb import LinUcbEstimator
 from routers.estimators.logistic import LogisticEstimator
 from routers.estimators.pairwise import PairwiseEstimator
 from routers.estimators.thompson import ThompsonEstimator
-from routers.fitting.battles import Battle, table_of_battles
 from routers.records import FeatureBatch, Floats, OutcomeTable
 
 EXPERTS = tuple(f"e{i:02d}" for i in range(12))
@@ -37,21 +37,33 @@ def table_of(score_NA: Floats) -> OutcomeTable:
     )  # fmt: skip
 
 
-def battles(rating_A: Floats, count: int, rng: np.random.Generator) -> list[Battle]:
+def preferences(
+    first_N: Sequence[int], second_N: Sequence[int], share_N: Sequence[float]
+) -> Floats:
+    """Scores of two experts a row, whose answers somebody compared: their shares of the win."""
+    score_NA = np.full((len(share_N), len(EXPERTS)), np.nan)
+    rows = np.arange(len(share_N))
+    score_NA[rows, first_N] = share_N
+    score_NA[rows, second_N] = 1 - np.asarray(share_N)
+    return score_NA
+
+
+def random_preferences(rating_A: Floats, count: int, rng: np.random.Generator) -> Floats:
     """Random pairs, a tenth of them ties."""
-    found = []
-    for number in range(count):
+    first, second, share = [], [], []
+    for _ in range(count):
         a, b = rng.choice(len(rating_A), 2, replace=False)
         won = float(rng.random() < expit(rating_A[a] - rating_A[b]))
-        share = 0.5 if rng.random() < 0.1 else won
-        found.append(Battle(f"q{number}", f"prompt {number}", EXPERTS[a], EXPERTS[b], share))
-    return found
+        share.append(0.5 if rng.random() < 0.1 else won)
+        first.append(a)
+        second.append(b)
+    return preferences(first, second, share)
 
 
 def test_ratings_find_the_planted_order_from_preferences_alone() -> None:
     rng = np.random.default_rng(0)
     planted_A = np.linspace(-1.5, 1.5, 12)[rng.permutation(12)]
-    table = table_of_battles(battles(planted_A, 2500, rng))
+    table = table_of(random_preferences(planted_A, 2500, rng))
     features = features_of(rng.normal(size=(len(table), 16)))
     fitted = PairwiseEstimator().fit(features, table, rng)
     assert spearmanr(fitted.rating_A, planted_A).statistic > 0.95
@@ -62,12 +74,11 @@ def test_ratings_find_the_planted_order_from_preferences_alone() -> None:
 def test_an_expert_of_weak_opponents_is_not_taken_for_a_strong_one() -> None:
     rng = np.random.default_rng(1)
     # e01 beats e00 alone, who loses to all; e02 is better, but mostly meets its equal, e03.
-    met = [("e01", "e00", 0.9)] * 100 + [("e02", "e03", 0.5)] * 100
-    met += [("e02", "e01", 0.8)] * 20 + [("e03", "e01", 0.8)] * 20 + [("e03", "e00", 1.0)] * 10
-    fought = [
-        Battle(f"q{n}", "p", a, b, float(rng.random() < p)) for n, (a, b, p) in enumerate(met)
-    ]
-    table = table_of_battles(fought)
+    met = [(1, 0, 0.9)] * 100 + [(2, 3, 0.5)] * 100
+    met += [(2, 1, 0.8)] * 20 + [(3, 1, 0.8)] * 20 + [(3, 0, 1.0)] * 10
+    first, second, chance = zip(*met, strict=True)
+    won = [float(rng.random() < each) for each in chance]
+    table = table_of(preferences(first, second, won)[:, :4])
     features = features_of(rng.normal(size=(len(table), 8)))
     quality_A = PairwiseEstimator().fit(features, table, rng).predict(features).quality_NA.mean(0)
     won_A = np.nanmean(table.score_NA, axis=0)
@@ -128,17 +139,6 @@ def test_nobody_is_rated_where_nobody_met() -> None:
     features = features_of(np.random.default_rng(4).normal(size=(40, 4)))
     with pytest.raises(TableError, match="no query was scored for two experts"):
         PairwiseEstimator().fit(features, table_of(score_NA), np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("second", "share"), [("e00", 1.0), ("e01", 1.5), ("e01", float("nan"))])
-def test_a_battle_that_is_none_is_refused(second: str, share: float) -> None:
-    with pytest.raises(TableError, match="battle 0 on query 'q'"):
-        table_of_battles([Battle("q", "p", "e00", second, share)])
-
-
-def test_no_battles_are_refused() -> None:
-    with pytest.raises(TableError, match="no battles"):
-        table_of_battles([])
 
 
 def test_logits_of_all_experts_are_those_of_one_regression_each() -> None:

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 from routers.allocation.mapping import FleetQuestion, Program, TaskMap, best_map, greedy_map, shrunk
-from routers.encoders.lexical import HashingEncoder
 from routers.errors import RoutingError
-from routers.estimators.category import CategoryEstimator
-from routers.features import Featurizer
-from routers.records import OutcomeTable
 
 NAN = float("nan")
 
@@ -164,23 +160,3 @@ def test_means_of_few_outcomes_are_drawn_to_the_experts_own() -> None:
     np.testing.assert_allclose(found_CA[0, 0], (1 + 20 * 0.505) / 21)
     np.testing.assert_allclose(found_CA[:, 1], 0.5)
     assert np.isnan(found_CA[:, 2]).all()
-
-
-def test_the_table_of_a_category_router_becomes_a_fleet() -> None:
-    chance = np.random.default_rng(0)
-    tasks = tuple(("law", "gene", "wave")[row % 3] for row in range(300))
-    prompts = tuple(f"{task} {chance.integers(50)} {row}" for row, task in enumerate(tasks))
-    home_NA = np.arange(300)[:, None] % 3 == np.arange(3)
-    score_NA = (chance.random((300, 3)) < np.where(home_NA, 0.9, 0.3)).astype(np.float64)
-    unknown_NA = np.full_like(score_NA, NAN)
-    table = OutcomeTable(
-        prompts, prompts, tasks, prompts, ("a", "b", "c"), score_NA,
-        unknown_NA, unknown_NA, unknown_NA, unknown_NA, np.ones_like(score_NA),
-    )  # fmt: skip
-    features = Featurizer(HashingEncoder()).transform(prompts)
-    fitted = CategoryEstimator().fit(features, table, np.random.default_rng(0))
-    assert fitted.categories == ("gene", "law", "wave")
-    question = FleetQuestion(fitted.task_table, np.ones((3, 3)), np.ones(3), np.ones(3))
-    assert best_map(question).expert_C.tolist() == [1, 0, 2]
-    two = best_map(replace(question, size_budget=2.0, required=(0,)))
-    assert (two.size, two.deployed[0], two.expert_C[1]) == (2.0, 0, 0)

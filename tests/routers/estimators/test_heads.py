@@ -105,25 +105,6 @@ def test_harder_items_are_expected_to_be_missed_by_every_expert(examined: IrtEst
     assert (np.diff(means_FA, axis=0) < 0).all()
 
 
-def test_informative_probes_place_a_newcomer_better_than_random_ones(
-    exam: Exam, examined: IrtEstimator
-) -> None:
-    rng = np.random.default_rng(4)
-    telling = examined.most_informative(exam.features, 20)
-    assert len(set(telling.tolist())) == 20
-    errors: dict[str, list[float]] = {"telling": [], "random": []}
-    for trial in range(30):
-        ability = np.array([rng.uniform(-1.5, 1.5)])
-        score_N1 = drawn(exam.quality(ability), 100 + trial)
-        chance = rng.choice(len(exam.features), 20, replace=False)
-        for name, rows in (("telling", telling), ("random", chance)):
-            probes = table_of(score_N1[rows], ["new"])
-            known = examined.add_expert("new", exam.features.take(rows), probes)
-            found_N = known.predict(exam.features).quality_NA[:, -1]
-            errors[name].append(float(np.abs(found_N - exam.quality(ability)[:, 0]).mean()))
-    assert np.mean(errors["telling"]) < 0.9 * np.mean(errors["random"])
-
-
 def topics(rows: int, seed: int) -> tuple[FeatureBatch, Floats]:
     """Queries of four topics, and one-hot which; expert i is the one for topic i."""
     rng = np.random.default_rng(seed)
