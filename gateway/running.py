@@ -33,7 +33,7 @@ from gateway.reload.board import Board
 from gateway.reload.reloader import Source
 from gateway.retrain.beside import trainer_beside
 from gateway.server.files import raise_file_limit
-from gateway.server.listeners import Listeners
+from gateway.server.listeners import Listeners, taken_is_told
 from gateway.server.patience import ConnectionLimits
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
@@ -86,7 +86,8 @@ def serve_forever(
         redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
             app = settled(serving_app(run, redactor))
-            uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
+            with taken_is_told((server.host, server.port), "server.port"):
+                uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
             return
         os.environ[_RUN] = str(run)
         config = uvicorn.Config(

@@ -122,18 +122,36 @@ def listen(address: Address, setting: str) -> socket.socket:
     host, port = address
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with ExitStack() as unless_bound:
+        with ExitStack() as unless_bound, taken_is_told(address, setting):
             listener = unless_bound.enter_context(socket.socket(family))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
             listener.set_inheritable(True)
             unless_bound.pop_all()
     except OSError as error:
-        why = f"{setting}: can't listen on {host}:{port}: {error.strerror}"
-        if error.errno == errno.EADDRINUSE:
-            why += f"; stop what listens there, or set another {setting}"
-        raise ConfigError(why) from error
+        raise ConfigError(f"{setting}: can't listen on {host}:{port}: {error.strerror}") from error
     return listener
+
+
+@contextmanager
+def taken_is_told(address: Address, setting: str) -> Iterator[None]:
+    """Say what to do about an address that another program has.
+
+    It may be found out late: two programs can bind it, as long as neither listens yet.
+
+    Raises:
+        ConfigError: It is taken.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        host, port = address
+        raise ConfigError(
+            f"{setting}: can't listen on {host}:{port}: {error.strerror}; "
+            f"stop what listens there, or set another {setting}"
+        ) from error
 
 
 def check_tls(server: ServerSettings) -> None:

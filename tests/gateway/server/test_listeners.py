@@ -9,7 +9,7 @@ from experts.cards import ExpertCard
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway.app import create_app
 from gateway.errors import ConfigError
-from gateway.server.listeners import check_exposure, check_tls, listen
+from gateway.server.listeners import check_exposure, check_tls, listen, taken_is_told
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from tests.conftest import Serve
@@ -78,6 +78,18 @@ def test_an_address_that_is_taken_is_named() -> None:
         f"server.admin_port: can't listen on {host}:{port}: Address already in use; "
         "stop what listens there, or set another server.admin_port"
     )
+
+
+def test_of_two_that_bound_an_address_the_second_to_listen_is_told() -> None:
+    with listen(("127.0.0.1", 0), "server.port") as first:
+        host, port = first.getsockname()
+        with listen((host, port), "server.port") as second:
+            first.listen()
+            with (
+                pytest.raises(ConfigError, match=f":{port}: .*set another server.port"),
+                taken_is_told((host, port), "server.port"),
+            ):
+                second.listen()
 
 
 def test_a_certificate_that_can_not_be_used_is_named() -> None:
