@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from eval.compositions.world import Side, World
 from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats
 
@@ -86,7 +86,7 @@ class _Drafts:
     def over(self, fitted_on: _Drafts, budget: float) -> Floats:
         """What each request costs over a budget that a threshold was fitted to on others."""
         known = fitted_on.signal_N, fitted_on.draft_N, fitted_on.next_N
-        deferred_N = Threshold.of_budget(*known, budget).deferred(self.signal_N)
+        deferred_N = DeferralThreshold.of_budget(*known, budget).deferred(self.signal_N)
         return (self.draft_N + deferred_N * self.next_N) / budget - 1
 
 
@@ -148,7 +148,9 @@ def refitted(name: str, worlds: Iterable[World]) -> list[Refitted]:
         spread = float(new.signal_N.std() / known.signal_N.std() - 1)
         for part, told in found.items():
             budget = float(known.draft_N.mean() + part * known.next_N.mean())
-            threshold = Threshold.of_budget(known.signal_N, known.draft_N, known.next_N, budget)
+            threshold = DeferralThreshold.of_budget(
+                known.signal_N, known.draft_N, known.next_N, budget
+            )
             more = (
                 threshold.deferred(new.signal_N).mean() - threshold.deferred(known.signal_N).mean()
             )
@@ -184,12 +186,12 @@ def kept(name: str, world: World, seed: int = 0) -> list[Kept]:
     rng = np.random.default_rng(seed)
     found = []
     for risk in RISKS:
-        threshold = Threshold.of_risk(signal_N, lost_N, risk)
+        threshold = DeferralThreshold.of_risk(signal_N, lost_N, risk)
         accepted_N = 1 - threshold.deferred(new_signal_N)
         halves = []
         for _ in range(_SPLITS):
             fit, held = group_folds(known.table.groups, 2, rng)
-            halved = Threshold.of_risk(signal_N[fit], lost_N[fit], risk)
+            halved = DeferralThreshold.of_risk(signal_N[fit], lost_N[fit], risk)
             halves.append(float(((1 - halved.deferred(signal_N[held])) * lost_N[held]).mean()))
         found.append(
             Kept(

@@ -10,9 +10,9 @@ import numpy as np
 from eval.compositions.drafts import DraftTable
 from eval.compositions.fitting import judged
 from eval.errors import ComparisonError
-from routers.deferral.chain import Logged
+from routers.deferral.chain import LoggedDrafts
 from routers.deferral.cross_fitted import CrossFittedScorer
-from routers.deferral.verification import Checked, MetaVerifier, fit_meta_verifier
+from routers.deferral.verification import CheckedDrafts, MetaVerifier, fit_meta_verifier
 from routers.records import OutcomeTable
 
 
@@ -35,7 +35,7 @@ class FittedActions:
     quality: float
     cost_usd: float
     scorer: CrossFittedScorer | None
-    logged: Logged
+    logged: LoggedDrafts
     by: str
 
 
@@ -68,14 +68,14 @@ def fit_actions(
         )
     graded = judged(table, drafts, experts, np.random.default_rng(seed), judge)
     known = graded.table
-    logged = Logged(known.experts, graded.signal_NA, known.score_NA, known.cost_usd_NA)
+    logged = LoggedDrafts(known.experts, graded.signal_NA, known.score_NA, known.cost_usd_NA)
     columns = [logged.experts.index(expert) for expert in experts]
     signal_N = logged.signal_NA[:, columns[0]]
     small_N, large_N = logged.score_NA[:, columns].T
     small_usd_N, large_usd_N = logged.cost_usd_NA[:, columns].T
     # What checks cost is in the price of a draft if they are samples of it, and else nothing.
     usd = float(small_usd_N.mean()), 0.0, float(large_usd_N.mean())
-    rule = fit_meta_verifier(Checked(signal_N, small_N, large_N, *usd), worth_usd=worth_usd)
+    rule = fit_meta_verifier(CheckedDrafts(signal_N, small_N, large_N, *usd), worth_usd=worth_usd)
     passed_N = rule.defers(signal_N)
     return FittedActions(
         experts=(experts[0], experts[1]),

@@ -10,10 +10,10 @@ import numpy as np
 from eval.compositions.drafts import DraftTable
 from eval.compositions.world import complete, judged_answers, judged_samples
 from eval.errors import ComparisonError
-from routers.deferral.chain import Chain, Logged
+from routers.deferral.chain import Chain, LoggedDrafts
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.selection import Goal, select
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.records import Floats, OutcomeTable
 
 _FEWEST = 40
@@ -33,7 +33,7 @@ class FittedCascade:
 
     chain: Chain
     scorer: CrossFittedScorer | None
-    logged: Logged
+    logged: LoggedDrafts
     by: str
 
 
@@ -74,7 +74,7 @@ def fit_cascade(
     rng = np.random.default_rng(seed)
     graded = judged(table, drafts, experts, rng, judge)
     known = graded.table
-    logged = Logged(known.experts, graded.signal_NA, known.score_NA, known.cost_usd_NA)
+    logged = LoggedDrafts(known.experts, graded.signal_NA, known.score_NA, known.cost_usd_NA)
     if risk is not None:
         chain = _of_risk(logged, experts, risk)
     else:
@@ -136,15 +136,17 @@ def judged(
     )
 
 
-def _of_risk(logged: Logged, experts: Sequence[str], risk: float) -> Chain:
+def _of_risk(logged: LoggedDrafts, experts: Sequence[str], risk: float) -> Chain:
     first = logged.experts.index(experts[0])
-    threshold = Threshold.of_risk(logged.signal_NA[:, first], 1 - logged.score_NA[:, first], risk)
+    threshold = DeferralThreshold.of_risk(
+        logged.signal_NA[:, first], 1 - logged.score_NA[:, first], risk
+    )
     chain = Chain(tuple(experts), (threshold,), np.nan, np.nan)
     score_N, cost_N = chain.replay(logged)
     return Chain(chain.experts, (threshold,), float(score_N.mean()), float(cost_N.mean()))
 
 
-def _check_reached(chain: Chain, logged: Logged, quality: float | None) -> None:
+def _check_reached(chain: Chain, logged: LoggedDrafts, quality: float | None) -> None:
     """A quality that is missed by more than chance is refused."""
     deviation = float(chain.replay(logged)[0].std()) / np.sqrt(len(logged))
     if quality is not None and chain.quality < quality - 2 * deviation:

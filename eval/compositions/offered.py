@@ -10,7 +10,7 @@ from eval.compositions.virtual import Agreed, Cascaded, Composition, Picked, Vot
 from eval.compositions.world import Side
 from eval.metrics.curves import upper_hull
 from routers.deferral.chain import Chain
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 
 _SHARES = (0.15, 0.3, 0.5)
 _MOST_PAIRS = 4
@@ -32,7 +32,7 @@ def offered(train: Side) -> list[Composition]:
     for first, last in _pairs(train):
         signal_N = train.seen.signal_NA[:, train.table.experts.index(first)]
         for share in _SHARES:
-            threshold = Threshold.of_share(signal_N, share)
+            threshold = DeferralThreshold.of_share(signal_N, share)
             found.append(Cascaded(Chain((first, last), (threshold,), np.nan, np.nan)))
     best = train.table.experts[int(train.table.score_NA.mean(axis=0).argmax())]
     for voters in _panels(train):

@@ -15,9 +15,9 @@ from eval.errors import ComparisonError
 from eval.tables.pool import with_experts
 from routers.base import RehearsedEstimator
 from routers.cascading.posterior import Seen
-from routers.deferral.chain import Logged
+from routers.deferral.chain import LoggedDrafts
 from routers.deferral.cross_fitted import CrossFittedScorer
-from routers.deferral.line import Line
+from routers.deferral.logistic import LogisticRegression
 from routers.deferral.scorer import Drafts
 from routers.estimators.folds import Rows, group_folds, others
 from routers.fitting.fit import Encoded, encode_table, fit_router
@@ -47,10 +47,10 @@ class Side:
     usd_NA: Floats
 
     @property
-    def logged(self) -> Logged:
+    def logged(self) -> LoggedDrafts:
         """As a chain of experts is searched on."""
         table = self.table
-        return Logged(table.experts, self.seen.signal_NA, table.score_NA, table.cost_usd_NA)
+        return LoggedDrafts(table.experts, self.seen.signal_NA, table.score_NA, table.cost_usd_NA)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,8 +259,10 @@ def _of_samples(
         score_N = table.score_NA[:, column]
         for held in folds:
             kept = others(held, len(rows))
-            unseen_NA[held, column] = Line.fit(rows[kept], score_N[kept]).predict(rows[held])
-        line = Line.fit(rows, score_N)
+            unseen_NA[held, column] = LogisticRegression.fit(rows[kept], score_N[kept]).predict(
+                rows[held]
+            )
+        line = LogisticRegression.fit(rows, score_N)
         judged_NA[:, column] = line.predict(_of_agreement(other_drafts, column))
     return [unseen_NA, judged_NA]
 

@@ -15,7 +15,7 @@ from eval.rounds.world import SimulatedPool, draw_rows, draw_traces
 from routers.rounds.episodes import RoundLimits
 from routers.rounds.extra import needs
 from routers.rounds.reward import RewardRule
-from routers.rounds.train import Trace, optimise, warm_start
+from routers.rounds.train import Trajectory, optimise, warm_start
 
 LIMITS = RoundLimits(rounds=2, information_tokens=16, tokens=96)
 _QUIET: Mapping[str, Any] = {
@@ -57,7 +57,7 @@ class Lesson:
 
     Attributes:
         alpha: Weight of cost in its reward.
-        steps: What each step reported, see `routers.rounds.train.Trained`.
+        steps: What each step reported, see `routers.rounds.train.TrainingReport`.
         before: The driver after its traces alone, as it samples, on held-out questions.
         after: The same after reinforcement; costs are judged on the scale of before.
     """
@@ -98,7 +98,7 @@ def school(
     rng = np.random.default_rng(seed)
     tokenizer, rows = small_tokenizer(), draw_rows(3000, rng)
     model = small_policy(tokenizer, seed)
-    traces = [Trace(row, said) for row, said in zip(rows, draw_traces(rows, rng), strict=True)]
+    traces = [Trajectory(row, said) for row, said in zip(rows, draw_traces(rows, rng), strict=True)]
     warm_start(model, tokenizer, traces, out / "files", settings={**warm, "seed": seed})
     _save(model, tokenizer, out / "warm")
     questions = draw_rows(held_out, rng)

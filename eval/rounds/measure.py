@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.rounds.world import EXPERTS, SimulatedPool
 from experts.compose.rounds.grammar import PUBLISHED, Words
-from routers.rounds.episodes import Conversations, Episode, Question, Reply, RoundLimits, Row
+from routers.rounds.episodes import Conversations, Episode, PaidReply, Question, RoundLimits, Row
 from routers.rounds.extra import needs
 from routers.rounds.reward import CostNormaliser, RewardRule
 from routers.rounds.sampling import sample_turns
@@ -127,7 +127,7 @@ class _Counting(SimulatedPool):
             for kind, counts in sorted(self._counts.items())
         }
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+    def ask(self, questions: Sequence[Question]) -> list[PaidReply]:
         for question in questions:
             counts = self._counts.setdefault(question.row["kind"], dict.fromkeys(EXPERTS, 0))
             counts[question.expert] += 1

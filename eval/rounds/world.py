@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experts.compose.rounds.grammar import NOTHING, PUBLISHED
-from routers.rounds.episodes import Question, Reply, Row
+from routers.rounds.episodes import PaidReply, Question, Row
 from routers.rounds.reward import Paid
 
 _DIGITS = range(2, 10)
@@ -96,12 +96,12 @@ class SimulatedPool:
         self._rng = rng
         self.experts = experts
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+    def ask(self, questions: Sequence[Question]) -> list[PaidReply]:
         return [self._reply(question) for question in questions]
 
-    def _reply(self, question: Question) -> Reply:
+    def _reply(self, question: Question) -> PaidReply:
         expert = self.experts[question.expert]
-        return Reply(self._says(expert, question), Paid(expert.tokens, expert.usd_per_mtok))
+        return PaidReply(self._says(expert, question), Paid(expert.tokens, expert.usd_per_mtok))
 
     def _says(self, expert: Simulated, question: Question) -> str:
         row = question.row

@@ -27,7 +27,7 @@ from gateway.ledger.database import existing
 from gateway.ledger.export import export_outcomes
 from gateway.pool.learned_signals import save_scorer
 from gateway.pool.planning import KIND
-from routers.deferral.chain import Chain, Logged
+from routers.deferral.chain import Chain, LoggedDrafts
 from routers.fitting.recipe import DEFAULT
 from routers.records import OutcomeTable
 from routers.storage.state_files import save_state
@@ -305,7 +305,7 @@ def _show_cascade(
     _show(entry)
 
 
-def _singles(logged: Logged) -> dict[str, dict[str, float]]:
+def _singles(logged: LoggedDrafts) -> dict[str, dict[str, float]]:
     """What each expert does alone."""
     means = zip(
         logged.experts, logged.score_NA.mean(axis=0), logged.cost_usd_NA.mean(axis=0), strict=True

@@ -19,7 +19,7 @@ from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
     from gateway.settings.rounds_recipe import RoundsRecipe
-    from routers.rounds.train import Prompter, Trained
+    from routers.rounds.train import Prompter, TrainingReport
 
 commands = typer.Typer(help="Drivers of rounds: models that ask others.", no_args_is_help=True)
 
@@ -60,7 +60,7 @@ def train(
     from gateway.rounds.endpoint_pool import EndpointPool
     from gateway.settings.rounds_recipe import read_recipe
     from routers.rounds.extra import needs
-    from routers.rounds.train import Trace, optimise, prompt_tokens, warm_start
+    from routers.rounds.train import Trajectory, optimise, prompt_tokens, warm_start
 
     told = read_recipe(recipe)
     asked, shown = read_rows(questions), read_rows(traces, "transcript") if traces else []
@@ -74,7 +74,7 @@ def train(
         warm_start(
             model,
             tokenizer,
-            [Trace(row, row["transcript"]) for row in shown],
+            [Trajectory(row, row["transcript"]) for row in shown],
             folder / "warm",
             prompter=prompter,
             words=told.words.words(),
@@ -101,7 +101,7 @@ def train(
     )
 
 
-def _keep(model: Any, tokenizer: Any, trained: Trained, folder: Path) -> None:
+def _keep(model: Any, tokenizer: Any, trained: TrainingReport, folder: Path) -> None:
     """The policy, as vLLM and transformers serve it, and what each batch reported."""
     model.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")

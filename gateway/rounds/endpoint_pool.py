@@ -10,7 +10,7 @@ import httpx2
 
 from experts.compose.rounds.briefing import ASSIST
 from experts.http.connecting import bearer
-from routers.rounds.episodes import Question, Reply
+from routers.rounds.episodes import PaidReply, Question
 from routers.rounds.reward import Paid
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
@@ -47,11 +47,11 @@ class EndpointPool:
         self._reply_tokens = reply_tokens
         self._at_once = at_once
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply | None]:
+    def ask(self, questions: Sequence[Question]) -> list[PaidReply | None]:
         return anyio.run(self._ask, questions)
 
-    async def _ask(self, questions: Sequence[Question]) -> list[Reply | None]:
-        replies: list[Reply | None] = [None] * len(questions)
+    async def _ask(self, questions: Sequence[Question]) -> list[PaidReply | None]:
+        replies: list[PaidReply | None] = [None] * len(questions)
         places = iter(range(len(questions)))
         async with httpx2.AsyncClient(
             base_url=self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False
@@ -66,7 +66,7 @@ class EndpointPool:
                     tasks.start_soon(work)
         return replies
 
-    async def _one(self, client: httpx2.AsyncClient, question: Question) -> Reply | None:
+    async def _one(self, client: httpx2.AsyncClient, question: Question) -> PaidReply | None:
         body = {
             "model": question.expert,
             "messages": [
@@ -86,6 +86,6 @@ class EndpointPool:
             self.failures.append(f"{question.expert}: no answer in OpenAI's shape ({error!r})")
         return None
 
-    def _reply(self, expert: str, body: Any) -> Reply:
+    def _reply(self, expert: str, body: Any) -> PaidReply:
         text = body["choices"][0]["message"]["content"] or ""
-        return Reply(text, Paid(int(body["usage"]["completion_tokens"]), self._prices[expert]))
+        return PaidReply(text, Paid(int(body["usage"]["completion_tokens"]), self._prices[expert]))

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from routers.deferral.line import Line, logit
+from routers.deferral.logistic import LogisticRegression, logit
 from routers.records import Floats, State
 
 Mask = npt.NDArray[np.bool_]
@@ -75,8 +75,8 @@ class LearnedPosterior:
         others: For each expert the regression once others have.
     """
 
-    answered: tuple[Line, ...]
-    others: tuple[Line, ...]
+    answered: tuple[LogisticRegression, ...]
+    others: tuple[LogisticRegression, ...]
 
     @classmethod
     def fit(cls, seen: Seen, score_NA: Floats, depth: int, rng: np.random.Generator) -> Self:
@@ -120,12 +120,13 @@ class LearnedPosterior:
     def from_state(cls, state: State) -> Self:
         arrays = state[1]
 
-        def lines(kind: str) -> tuple[Line, ...]:
+        def lines(kind: str) -> tuple[LogisticRegression, ...]:
             parts = [arrays[f"{kind}/{name}"] for name in ("centre_F", "spread_F", "slope_F")]
             offsets = arrays[f"{kind}/offset"].tolist()
             rows = zip(*parts, offsets, strict=True)
             return tuple(
-                Line(centre, spread, offset, slope) for centre, spread, slope, offset in rows
+                LogisticRegression(centre, spread, offset, slope)
+                for centre, spread, slope, offset in rows
             )
 
         return cls(lines("answered"), lines("others"))
@@ -156,9 +157,11 @@ def _fit(
     expert: int,
     sets: list[Mask],
     features: Callable[[int, Mask, Seen], Floats],
-) -> Line:
+) -> LogisticRegression:
     rows = np.concatenate([features(expert, ran_A, seen) for ran_A in sets])
-    return Line.fit(rows, np.tile(score_NA[:, expert], len(sets)), _PENALTY * len(sets))
+    return LogisticRegression.fit(
+        rows, np.tile(score_NA[:, expert], len(sets)), _PENALTY * len(sets)
+    )
 
 
 def _of_answered(expert: int, ran_A: Mask, seen: Seen) -> Floats:

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.errors import TableError
 from routers.records import Floats
 
@@ -17,7 +17,7 @@ _GRID = 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logged:
+class LoggedDrafts:
     """Drafts of A experts on N requests, all of them known.
 
     Attributes:
@@ -42,10 +42,10 @@ class Logged:
     def __len__(self) -> int:
         return len(self.score_NA)
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Logged:
+    def take(self, rows: npt.NDArray[np.intp]) -> LoggedDrafts:
         """The same of some requests."""
         parts = (self.signal_NA, self.score_NA, self.cost_usd_NA)
-        return Logged(self.experts, *(values_NA[rows] for values_NA in parts))
+        return LoggedDrafts(self.experts, *(values_NA[rows] for values_NA in parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class Chain:
     """
 
     experts: tuple[str, ...]
-    thresholds: tuple[Threshold, ...]
+    thresholds: tuple[DeferralThreshold, ...]
     quality: float
     cost_usd: float
 
-    def replay(self, logged: Logged) -> tuple[Floats, Floats]:
+    def replay(self, logged: LoggedDrafts) -> tuple[Floats, Floats]:
         """Expected score and dollars of each request, over the draws at ties, shape (N,) each."""
         columns = [logged.experts.index(expert) for expert in self.experts]
         reached_N = np.ones(len(logged.score_NA))
@@ -79,7 +79,7 @@ class Chain:
         return score_N, cost_N
 
 
-def search(logged: Logged, *, depth: int = 3, grid: int = _GRID) -> list[Chain]:
+def search(logged: LoggedDrafts, *, depth: int = 3, grid: int = _GRID) -> list[Chain]:
     """The chains that no other beats in both cost and quality, cheapest first.
 
     Every set of up to `depth` experts is tried in the order of their mean costs. The thresholds of
@@ -92,7 +92,7 @@ def search(logged: Logged, *, depth: int = 3, grid: int = _GRID) -> list[Chain]:
         grid: How many quantiles.
 
     Source: Chen, Zaharia & Zou, "FrugalGPT", 2023. Its published code selects on the rows that its
-    scorer learned from; `Logged` asks for signals of unseen rows.
+    scorer learned from; `LoggedDrafts` asks for signals of unseen rows.
     """
     found: list[Chain] = []
     for experts in expert_sets(logged, depth):
@@ -100,7 +100,7 @@ def search(logged: Logged, *, depth: int = 3, grid: int = _GRID) -> list[Chain]:
     return found
 
 
-def expert_sets(logged: Logged, depth: int) -> list[tuple[str, ...]]:
+def expert_sets(logged: LoggedDrafts, depth: int) -> list[tuple[str, ...]]:
     """Every set of up to `depth` experts, smaller ones first, each in the order of mean costs."""
     order = np.argsort(logged.cost_usd_NA.mean(axis=0), kind="stable").tolist()
     names = [logged.experts[column] for column in order]
@@ -108,7 +108,7 @@ def expert_sets(logged: Logged, depth: int) -> list[tuple[str, ...]]:
     return [experts for length in lengths for experts in combinations(names, length)]
 
 
-def chains_of(logged: Logged, experts: Sequence[str], *, grid: int = _GRID) -> list[Chain]:
+def chains_of(logged: LoggedDrafts, experts: Sequence[str], *, grid: int = _GRID) -> list[Chain]:
     """The chains of exactly these experts in this order that none of them beats, see `search`."""
     columns = tuple(logged.experts.index(expert) for expert in experts)
     return undominated(list(_of_columns(logged, columns, grid)))
@@ -129,7 +129,7 @@ def as_good_as(chains: Sequence[Chain], quality: float) -> Chain | None:
     return min(able, key=lambda each: each.cost_usd) if able else None
 
 
-def _of_columns(logged: Logged, columns: tuple[int, ...], grid: int) -> Iterator[Chain]:
+def _of_columns(logged: LoggedDrafts, columns: tuple[int, ...], grid: int) -> Iterator[Chain]:
     """Chains of these experts in this order that are undominated among each other."""
     experts = tuple(logged.experts[column] for column in columns)
     for given, reached_N, score, cost in _prefixes(logged, columns[:-2], grid):
@@ -142,8 +142,8 @@ def _of_columns(logged: Logged, columns: tuple[int, ...], grid: int) -> Iterator
 
 
 def _prefixes(
-    logged: Logged, columns: tuple[int, ...], grid: int
-) -> Iterator[tuple[tuple[Threshold, ...], Floats, float, float]]:
+    logged: LoggedDrafts, columns: tuple[int, ...], grid: int
+) -> Iterator[tuple[tuple[DeferralThreshold, ...], Floats, float, float]]:
     """Thresholds of the first stages: who is passed on, and what was scored and spent so far."""
     everyone_N = np.ones(len(logged.score_NA))
     if not columns:
@@ -155,17 +155,17 @@ def _prefixes(
     for given, reached_N, score, cost in _prefixes(logged, columns[:-1], grid):
         spent = cost + float(reached_N @ logged.cost_usd_NA[:, column])
         for level in levels:
-            threshold = Threshold(float(level), 1.0)
+            threshold = DeferralThreshold(float(level), 1.0)
             passed_N = reached_N * threshold.deferred(signal_N)
             kept = float((reached_N - passed_N) @ logged.score_NA[:, column])
             yield (*given, threshold), passed_N, score + kept, spent
 
 
 def _last_two(
-    logged: Logged,
+    logged: LoggedDrafts,
     columns: tuple[int, ...],
     experts: tuple[str, ...],
-    given: tuple[Threshold, ...],
+    given: tuple[DeferralThreshold, ...],
     reached_N: Floats,
     score: float,
     cost: float,
@@ -187,5 +187,5 @@ def _last_two(
     for place in np.lexsort((-quality_E, cost_E)):
         if quality_E[place] > best:
             best = quality_E[place]
-            threshold = Threshold(float(signal_R[ends[place]]), 1.0)
+            threshold = DeferralThreshold(float(signal_R[ends[place]]), 1.0)
             yield Chain(experts, (*given, threshold), float(quality_E[place]), float(cost_E[place]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from routers.base import Encoder
 from routers.deferral.facts import facts
-from routers.deferral.line import Line
+from routers.deferral.logistic import LogisticRegression
 from routers.errors import TableError
 from routers.estimators.folds import group_folds, others
 from routers.records import Floats, State
@@ -63,7 +63,7 @@ class AnswerScorer:
 
     encoder: Encoder
     experts: tuple[str, ...]
-    line: Line
+    line: LogisticRegression
 
     @classmethod
     def fit(
@@ -92,7 +92,7 @@ class AnswerScorer:
         experts = tuple(sorted(set(drafts.experts)))
         rows = _features(fitted, experts, drafts)
         penalty = _best_penalty(rows, score_N, drafts.prompts, rng)
-        return cls(fitted, experts, Line.fit(rows, score_N, penalty))
+        return cls(fitted, experts, LogisticRegression.fit(rows, score_N, penalty))
 
     def scores(self, drafts: Drafts) -> Floats:
         """How right each answer looks, in (0, 1), shape (N,)."""
@@ -110,7 +110,7 @@ class AnswerScorer:
     @classmethod
     def from_state(cls, state: State) -> Self:
         encoder = encoder_class(state[0]["encoder_kind"]).from_state(part_state(state, "encoder"))
-        line = Line.from_state(part_state(state, "line"))
+        line = LogisticRegression.from_state(part_state(state, "line"))
         return cls(encoder, tuple(state[0]["experts"]), line)
 
 
@@ -126,7 +126,7 @@ def _best_penalty(
 
     def loss(penalty: float) -> float:
         # In proportion to the rows, as the whole fit will have more of them.
-        line = Line.fit(rows[kept], score_N[kept], penalty * len(kept) / len(rows))
+        line = LogisticRegression.fit(rows[kept], score_N[kept], penalty * len(kept) / len(rows))
         found_N = np.clip(line.predict(rows[held]), 1e-6, 1 - 1e-6)
         right_N = score_N[held]
         return -float((right_N * np.log(found_N) + (1 - right_N) * np.log(1 - found_N)).mean())

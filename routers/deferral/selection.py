@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from routers.deferral.chain import Chain, Logged, as_good_as, chains_of, expert_sets
+from routers.deferral.chain import Chain, LoggedDrafts, as_good_as, chains_of, expert_sets
 from routers.errors import TableError
 from routers.estimators.folds import Rows, group_folds, others
 from routers.records import Floats
@@ -63,7 +63,7 @@ class Goal:
 
 
 def select(
-    logged: Logged,
+    logged: LoggedDrafts,
     groups: Sequence[str],
     goal: Goal,
     rng: np.random.Generator,
@@ -133,7 +133,7 @@ class _Way:
 
 
 def _promising(
-    logged: Logged, sets: Sequence[tuple[str, ...]], goal: Goal
+    logged: LoggedDrafts, sets: Sequence[tuple[str, ...]], goal: Goal
 ) -> list[tuple[str, ...]]:
     """Those that look best on the rows they are fitted to, which no other way of them can beat."""
     looks = []
@@ -146,7 +146,7 @@ def _promising(
 
 
 def _held_out(
-    logged: Logged,
+    logged: LoggedDrafts,
     experts: tuple[str, ...],
     goal: Goal,
     folds: Sequence[tuple[Rows, Rows]],

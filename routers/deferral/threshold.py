@@ -15,7 +15,7 @@ _NEVER_REACHED = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class DeferralThreshold:
     """Drafts below it are deferred, and of those that are exactly on it a share.
 
     A signal with few values, such as the agreement of five samples, could otherwise not meet a

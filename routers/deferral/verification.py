@@ -22,7 +22,7 @@ _SMOOTHING = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Checked:
+class CheckedDrafts:
     """Drafts of a small expert that were checked, and what a large one makes of the request.
 
     Attributes:
@@ -80,7 +80,7 @@ def bin_of(share_N: Floats, bins: int = BINS) -> npt.NDArray[np.intp]:
     return np.clip((share_N * bins).astype(np.intp), 0, bins - 1)
 
 
-def ibc_lift(checked: Checked, deferred_N: npt.NDArray[np.bool_]) -> float:
+def ibc_lift(checked: CheckedDrafts, deferred_N: npt.NDArray[np.bool_]) -> float:
     """Quality per dollar on top of the small expert, against going to the large one always.
 
     (slope - slope of the large expert) / slope of the large expert, slope being quality gained over
@@ -102,7 +102,7 @@ def ibc_lift(checked: Checked, deferred_N: npt.NDArray[np.bool_]) -> float:
 
 
 def fit_meta_verifier(
-    checked: Checked,
+    checked: CheckedDrafts,
     *,
     kinds: Iterable[str] = ("threshold", "double", "pomdp"),
     least_deferred: float = 0.05,
@@ -144,7 +144,7 @@ def fit_meta_verifier(
     return best[1]
 
 
-def state_chances(checked: Checked, bins: int = BINS) -> Floats:
+def state_chances(checked: CheckedDrafts, bins: int = BINS) -> Floats:
     """P(state | bin) with states GOOD, NEEDY, HOPELESS, shape (bins, 3).
 
     One pseudo-count per bin is spread as the states are over all drafts.
@@ -159,20 +159,20 @@ def state_chances(checked: Checked, bins: int = BINS) -> Floats:
     return chances_BS
 
 
-def _thresholds(chances_BS: Floats, checked: Checked) -> Iterable[tuple[bool, ...]]:
+def _thresholds(chances_BS: Floats, checked: CheckedDrafts) -> Iterable[tuple[bool, ...]]:
     bins = len(chances_BS)
     for end in range(1, bins + 1):
         yield tuple(place < end for place in range(bins))
 
 
-def _doubles(chances_BS: Floats, checked: Checked) -> Iterable[tuple[bool, ...]]:
+def _doubles(chances_BS: Floats, checked: CheckedDrafts) -> Iterable[tuple[bool, ...]]:
     bins = len(chances_BS)
     for start in range(1, bins):
         for end in range(start + 1, bins + 1):
             yield tuple(start <= place < end for place in range(bins))
 
 
-def _pomdp(chances_BS: Floats, checked: Checked) -> Iterable[tuple[bool, ...]]:
+def _pomdp(chances_BS: Floats, checked: CheckedDrafts) -> Iterable[tuple[bool, ...]]:
     """Deferring is worth P(NEEDY | bin) − P(lost | bin) answers; all prices of it are tried.
 
     What deferring loses are drafts that were right where the large expert is wrong.
@@ -195,12 +195,12 @@ def _given_up(chances_BS: Floats, defer: tuple[bool, ...]) -> tuple[bool, ...]:
     return tuple(bool(worst) and not up for worst, up in zip(worst_B, defer, strict=True))
 
 
-def _value(checked: Checked, deferred_N: npt.NDArray[np.bool_], worth_usd: float) -> float:
+def _value(checked: CheckedDrafts, deferred_N: npt.NDArray[np.bool_], worth_usd: float) -> float:
     quality = np.where(deferred_N, checked.large_N, checked.small_N).mean()
     return float(quality * worth_usd - deferred_N.mean() * checked.large_usd)
 
 
-def _slope(checked: Checked, deferred_N: npt.NDArray[np.bool_]) -> float:
+def _slope(checked: CheckedDrafts, deferred_N: npt.NDArray[np.bool_]) -> float:
     gain = float((deferred_N * (checked.large_N - checked.small_N)).mean())
     spent = checked.check_usd + float(deferred_N.mean()) * checked.large_usd
     return gain / spent if spent > 0 else 0.0

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from routers.errors import TableError
-from routers.estimators.admission import probes_of
 from routers.estimators.denoise import trusted_labels
 from routers.estimators.effort import EffortModel
+from routers.estimators.newcomer import probes_of
 from routers.estimators.observed import observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.softmax import SoftmaxClassifier

@@ -8,17 +8,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from routers.estimators.admission import probes_of
 from routers.estimators.effort import EffortModel
 from routers.estimators.head_layer import HeadLayer
 from routers.estimators.head_link import linked
+from routers.estimators.newcomer import probes_of
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.storage.states import fitted, join_states, part_state
 from routers.training.batches import VECTORS, Array, Examples, Rows, Weights
 from routers.training.losses import LOSSES
 from routers.training.regularisers import Regulariser
-from routers.training.trainer import Schedule, Trained, train
+from routers.training.trainer import Schedule, TrainedWeights, train
 
 # Losses whose logits are log odds of being right; the others only rank experts.
 _OF_SCORES = frozenset({"bce", "mse"})
@@ -154,7 +154,9 @@ class HeadEstimator(ABC):
         result._weights, result._layer, result._effort = weights, layer, effort
         return result
 
-    def _train(self, examples: Examples, known: Observed, rng: np.random.Generator) -> Trained:
+    def _train(
+        self, examples: Examples, known: Observed, rng: np.random.Generator
+    ) -> TrainedWeights:
         return train(
             self.name,
             self._logits,

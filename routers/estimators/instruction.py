@@ -11,10 +11,10 @@ import numpy as np
 from routers.base import Encoder, Estimator
 from routers.encoders.instructions import ExtractiveInstructor, Instructor, WrittenInstructor
 from routers.errors import MissingExtraError, RoutingError
-from routers.estimators.admission import probes_of
 from routers.estimators.card_table import CardTable, embedded
 from routers.estimators.described import describe
 from routers.estimators.link import Link
+from routers.estimators.newcomer import probes_of
 from routers.estimators.observed import observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import encoder_class, estimator_class, make_encoder, make_estimator

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from routers.estimators.effort import EffortModel
-from routers.estimators.posterior import LinearSums, Posterior
+from routers.estimators.posterior import LinearPosterior, LinearSums
 from routers.estimators.stream import Directions, arrived
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.storage.states import fitted, join_states, part_state
@@ -49,7 +49,7 @@ class LinUcbEstimator:
         self._directions: Directions | None = None
         self._prior_P: Floats | None = None
         self._sums: LinearSums | None = None
-        self._posterior: Posterior | None = None
+        self._posterior: LinearPosterior | None = None
         self._effort: EffortModel | None = None
 
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from routers.estimators.effort import EffortModel
 from routers.estimators.folds import group_folds, others
-from routers.estimators.logits import Logits, Rows
+from routers.estimators.logits import Logits, RotatedRows
 from routers.estimators.observed import Observed, choice_error, observed
 from routers.records import Estimates, FeatureBatch, Floats, Linear, OutcomeTable, Reasons, State
 from routers.storage.states import fitted, join_states, part_state
@@ -49,7 +49,9 @@ class LogisticEstimator:
         vectors_ND = features.vectors_ND.astype(np.float64)
         penalty = self.penalty or _best_penalty(vectors_ND, outcomes, table.groups, rng)
         result = type(self)(penalty)
-        result._curves = _Curves.of(Rows.alike(vectors_ND, outcomes), len(table.experts), penalty)
+        result._curves = _Curves.of(
+            RotatedRows.alike(vectors_ND, outcomes), len(table.experts), penalty
+        )
         result._effort = EffortModel().fit(features, table)
         return result
 
@@ -101,7 +103,7 @@ class _Curves:
     base_A: Floats
 
     @classmethod
-    def of(cls, groups: list[Rows], experts: int, penalty: float) -> Self:
+    def of(cls, groups: list[RotatedRows], experts: int, penalty: float) -> Self:
         width = len(groups[0].centre_D)
         group_A = np.zeros(experts, dtype=np.int64)
         slope_DA, spread_DA = np.zeros((width, experts)), np.zeros((width, experts))
@@ -148,7 +150,7 @@ def _best_penalty(
     if not folds:
         return _DEFAULT_PENALTY
     held_out, known = folds[0], others(folds[0], len(groups))
-    groups_of_rows = Rows.alike(vectors_ND[known], outcomes.take(known))
+    groups_of_rows = RotatedRows.alike(vectors_ND[known], outcomes.take(known))
     turned = [rows.turn(vectors_ND[held_out]) for rows in groups_of_rows]
     lines: list[Logits | None] = [None] * len(groups_of_rows)
     truth, errors = outcomes.take(held_out), []

@@ -1,4 +1,7 @@
-"""Penalised logistic regressions of many experts on the same rows, fitted together."""
+"""Penalised logistic regressions of many experts on the same rows, fitted together.
+
+For one target and a few features see `routers.deferral.logistic`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Logits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class RotatedRows:
     """The rows that some experts were observed on alike, along the axes of their Gram matrix.
 
     Attributes:

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from routers.estimators.drift import Alarm, PageHinkley
 from routers.estimators.effort import EffortModel
-from routers.estimators.logits import Rows
+from routers.estimators.logits import RotatedRows
 from routers.estimators.observed import observed
 from routers.estimators.stream import Directions, arrived
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
@@ -99,7 +99,7 @@ class OnlineHeadsEstimator:
         rows_NP = result._directions.of_rows(features.vectors_ND)
         count = len(table.experts)
         slope_AP, curve_A = np.full((count, rows_NP.shape[1]), np.nan), np.full(count, 0.25)
-        for rows in Rows.alike(rows_NP[:, :-1], outcomes):
+        for rows in RotatedRows.alike(rows_NP[:, :-1], outcomes):
             line = rows.fit(_PENALTY)
             slope_DM = rows.axes_DD @ line.slope_DM
             slope_AP[rows.members, :-1] = slope_DM.T

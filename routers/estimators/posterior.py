@@ -77,7 +77,7 @@ class LinearSums:
         one_A = np.ones_like(self.mass_A)
         return np.divide(self.mass_A, self.heft_A, out=one_A, where=self.heft_A > 0)
 
-    def posterior(self, prior_P: Floats, precision_P: Floats) -> Posterior:
+    def posterior(self, prior_P: Floats, precision_P: Floats) -> LinearPosterior:
         """The regressions under the prior N(prior, noise · diag(precision)⁻¹)."""
         worth_A = self.worth_A
         precision_APP = worth_A[:, None, None] * self.gram_APP + np.diag(precision_P)
@@ -92,7 +92,7 @@ class LinearSums:
         squared_A = worth_A * np.maximum(error_A, 0.0) + _NOISE_ROWS * _NOISE
         slope_AP[self.mass_A == 0] = np.nan
         half_PAP = np.ascontiguousarray(inverse_APP.transpose(2, 0, 1))
-        return Posterior(slope_AP.T, half_PAP, np.sqrt(squared_A / (rows_A + _NOISE_ROWS)))
+        return LinearPosterior(slope_AP.T, half_PAP, np.sqrt(squared_A / (rows_A + _NOISE_ROWS)))
 
     def arrays(self) -> dict[str, Floats]:
         return {name: getattr(self, name) for name in _FIELDS}
@@ -106,7 +106,7 @@ _FIELDS = tuple(field.name for field in fields(LinearSums))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Posterior:
+class LinearPosterior:
     """Regressions as they stand.
 
     Attributes:

@@ -6,8 +6,8 @@ from typing import Self
 
 import numpy as np
 
-from routers.estimators.admission import Admission, mean_of_pool, probes_of
 from routers.estimators.effort import EffortModel
+from routers.estimators.newcomer import NewcomerSurplus, mean_of_pool, probes_of
 from routers.estimators.observed import observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.storage.states import fitted, join_states, part_state
@@ -55,7 +55,7 @@ class PriorEstimator:
         effort = fitted(self._effort)
         seen = probes_of(expert, effort.experts, features, probes)
         everywhere_P1, pool_1 = np.ones((len(probes), 1)), mean_of_pool(self._mean_A[None])
-        overall = Admission.of(everywhere_P1, seen, everywhere_P1 @ pool_1)
+        overall = NewcomerSurplus.of(everywhere_P1, seen, everywhere_P1 @ pool_1)
         result = type(self)()
         result._effort = effort.with_expert(expert, features, probes)
         place = result._effort.experts.index(expert)

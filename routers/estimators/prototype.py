@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from routers.estimators.admission import Admission, mean_of_pool, ratio
+from routers.estimators.newcomer import NewcomerSurplus, mean_of_pool, ratio
 from routers.estimators.observed import Observed
 from routers.records import Floats, Region, State
 
@@ -73,9 +73,9 @@ class PrototypeTable:
             probes: Outcomes of the new expert alone.
         """
         pool_R, pool_1 = mean_of_pool(self.mean_RA), mean_of_pool(self.pool_A[None])
-        local = Admission.of(member_PR, probes, member_PR @ pool_R)
+        local = NewcomerSurplus.of(member_PR, probes, member_PR @ pool_R)
         everywhere_P1 = np.ones((len(member_PR), 1))
-        overall = Admission.of(everywhere_P1, probes, everywhere_P1 @ pool_1)
+        overall = NewcomerSurplus.of(everywhere_P1, probes, everywhere_P1 @ pool_1)
         return type(self)(
             np.insert(self.mean_RA, place, local.bound(pool_R), axis=1),
             np.insert(self.stderr_RA, place, local.stderr_R, axis=1),

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from routers.errors import RoutingError
-from routers.estimators.admission import probes_of
 from routers.estimators.effort import EffortModel
+from routers.estimators.newcomer import probes_of
 from routers.estimators.observed import Observed
 from routers.estimators.prototype import PrototypeTable
 from routers.estimators.regions import Regions

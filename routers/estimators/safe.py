@@ -8,8 +8,8 @@ import numpy as np
 
 from routers.base import Estimator
 from routers.errors import RoutingError
-from routers.estimators.admission import Admission, mean_of_pool, probes_of
 from routers.estimators.effort import EffortModel
+from routers.estimators.newcomer import NewcomerSurplus, mean_of_pool, probes_of
 from routers.estimators.regions import Regions, k_means
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State
 from routers.registry import DEFAULT_ESTIMATOR, estimator_class, make_estimator
@@ -25,10 +25,10 @@ class SafeEstimator:
 
     A newcomer's quality is the mean of what is expected of the others on the request, plus how much
     better or worse than that it was on its probes of the same cluster, less a standard error
-    (`Admission`). So it is as fine as the wrapped estimator: a mean per cluster would beat all
-    others on the hard requests of an easy cluster. 25 to 100 probes are enough for it to be chosen
-    where it is clearly better, and too few to be chosen for its luck. An expert that the wrapped
-    estimator knows is let go by hiding it.
+    (`NewcomerSurplus`). So it is as fine as the wrapped estimator: a mean per cluster would beat
+    all others on the hard requests of an easy cluster. 25 to 100 probes are enough for it to be
+    chosen where it is clearly better, and too few to be chosen for its luck. An expert that the
+    wrapped estimator knows is let go by hiding it.
 
     Args:
         inner: The estimator to wrap, unfitted; None takes the default one.
@@ -81,9 +81,9 @@ class SafeEstimator:
         if not (effort.experts or self._hidden):
             return known
         home_NR = fitted(self._regions).homes(features.vectors_ND)
-        admission = Admission(home_NR @ self._surplus_RE, home_NR @ self._stderr_RE)
-        bound_NE = admission.bound(mean_of_pool(known.quality_NA)[:, None])
-        new = effort.estimates(features, bound_NE, admission.stderr_R)
+        newcomer = NewcomerSurplus(home_NR @ self._surplus_RE, home_NR @ self._stderr_RE)
+        bound_NE = newcomer.bound(mean_of_pool(known.quality_NA)[:, None])
+        new = effort.estimates(features, bound_NE, newcomer.stderr_R)
         order = self._order()
         listed = (*known.experts, *new.experts)
         return Estimates(
@@ -103,12 +103,12 @@ class SafeEstimator:
         seen = probes_of(expert, sorted(visible.union(effort.experts)), features, probes)
         home_PR = fitted(self._regions).homes(features.vectors_ND)
         pool_P = mean_of_pool(self.inner.predict(features).quality_NA)
-        admission = Admission.of(home_PR, seen, pool_P)
+        newcomer = NewcomerSurplus.of(home_PR, seen, pool_P)
         result = self._like(self)
         result._effort = effort.with_expert(expert, features, probes)
         place = result._effort.experts.index(expert)
-        result._surplus_RE = np.insert(self._surplus_RE, place, admission.surplus_R, axis=1)
-        result._stderr_RE = np.insert(self._stderr_RE, place, admission.stderr_R, axis=1)
+        result._surplus_RE = np.insert(self._surplus_RE, place, newcomer.surplus_R, axis=1)
+        result._stderr_RE = np.insert(self._stderr_RE, place, newcomer.stderr_R, axis=1)
         return result
 
     def remove_expert(self, expert: str) -> Self:

@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class PaidReply:
     """What an expert said, and what it is paid for it."""
 
     text: str
@@ -37,7 +37,7 @@ class RoundsPool(Protocol):
     @property
     def experts(self) -> Collection[str]: ...
 
-    def ask(self, questions: Sequence[Question]) -> Sequence[Reply | None]:
+    def ask(self, questions: Sequence[Question]) -> Sequence[PaidReply | None]:
         """What was said to each, None where the expert failed."""
         ...
 
@@ -171,7 +171,7 @@ class Conversations:
         for (episode, _), place in zip(open_, places, strict=True):
             self._tell(episode, None if place is None else replies[place])
 
-    def _tell(self, episode: Episode, reply: Reply | None) -> None:
+    def _tell(self, episode: Episode, reply: PaidReply | None) -> None:
         said = ""
         if reply is None:
             episode.invalid += 1

@@ -80,7 +80,7 @@ class CostNormaliser:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reward:
     """A transcript's worth and what it was made of.
 
     Attributes:
@@ -134,7 +134,7 @@ class RewardRule:
         paid: Sequence[Paid],
         pool: Collection[str],
         normaliser: CostNormaliser,
-    ) -> Verdict:
+    ) -> Reward:
         """The worth of one transcript; its cost is taken into the window first.
 
         Args:
@@ -151,7 +151,7 @@ class RewardRule:
         said = _answer(transcript, self.words)
         outcome = 0.0 if said is None else self.outcome(said, accepted)
         reward = -1.0 if fault else self._reward(outcome, cheapness)
-        return Verdict(reward, fault, outcome, cost_usd, cheapness)
+        return Reward(reward, fault, outcome, cost_usd, cheapness)
 
     def _reward(self, outcome: float, cheapness: float) -> float:
         if outcome == 0:

@@ -16,7 +16,7 @@ from experts.compose.rounds.grammar import PUBLISHED, Words
 from routers.rounds.episodes import Conversations, Episode, RoundLimits, RoundsPool, Row, Tokens
 from routers.rounds.extra import needs
 from routers.rounds.masks import labels, tokens_and_own
-from routers.rounds.reward import CostNormaliser, RewardRule, Verdict
+from routers.rounds.reward import CostNormaliser, Reward, RewardRule
 from routers.rounds.sampling import sample_turns
 
 Prompter = Callable[[Row], list[dict[str, Any]]]
@@ -25,7 +25,7 @@ _ROW = "row_number"
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Trajectory:
     """A conversation to learn from: the question's row and what was written after the prompt."""
 
     row: Row
@@ -33,7 +33,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingReport:
     """What a run of GRPO reported.
 
     Attributes:
@@ -52,7 +52,7 @@ def question_alone(row: Row) -> list[dict[str, Any]]:
 def warm_start(
     model: Any,
     tokenizer: Any,
-    traces: Sequence[Trace],
+    traces: Sequence[Trajectory],
     out: Path,
     *,
     prompter: Prompter = question_alone,
@@ -144,7 +144,7 @@ class Rollouts:
         self.steps.append(_means(held, verdicts))
         return [verdict.reward for verdict in verdicts]
 
-    def judge(self, episode: Episode) -> Verdict:
+    def judge(self, episode: Episode) -> Reward:
         answers = episode.row["answers"]
         return self.rule.judge(episode.text, answers, episode.paid, self.experts, self.normaliser)
 
@@ -160,7 +160,7 @@ def optimise(
     limits: RoundLimits,
     prompter: Prompter = question_alone,
     settings: Mapping[str, Any] | None = None,
-) -> Trained:
+) -> TrainingReport:
     """Improve a driver by its reward; `model` is changed.
 
     Args:
@@ -193,10 +193,10 @@ def optimise(
         rollout_func=rollouts.roll_out,
     )
     trainer.train()
-    return Trained(tuple(rollouts.steps))
+    return TrainingReport(tuple(rollouts.steps))
 
 
-def _means(episodes: Sequence[Episode], verdicts: Sequence[Verdict]) -> Mapping[str, float]:
+def _means(episodes: Sequence[Episode], verdicts: Sequence[Reward]) -> Mapping[str, float]:
     count = len(verdicts)
     return {
         "reward": sum(verdict.reward for verdict in verdicts) / count,

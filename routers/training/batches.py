@@ -104,7 +104,7 @@ Head = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class TrainingStep:
     """One step of training, as regularisers see it.
 
     Attributes:

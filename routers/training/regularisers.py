@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from sklearn.cluster import KMeans
 
-from routers.training.batches import VECTORS, Head, Step, Tensors, torch_for
+from routers.training.batches import VECTORS, Head, Tensors, TrainingStep, torch_for
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-Penalty = Callable[[Step], "Tensor"]
+Penalty = Callable[[TrainingStep], "Tensor"]
 
 
 class Regulariser(Protocol):
@@ -58,7 +58,7 @@ class Neighbours:
     def start(self, everything: Tensors) -> Penalty:
         near_NK, share_NK = _neighbours(everything.inputs[VECTORS], self.count)
 
-        def penalty(step: Step) -> Any:
+        def penalty(step: TrainingStep) -> Any:
             near_BK = near_NK[step.places_B]
             if not near_BK.numel():
                 return step.logits_BA.sum() * 0
@@ -92,7 +92,7 @@ class Consistency:
     kind: str = "kl"
 
     def start(self, everything: Tensors) -> Penalty:
-        def penalty(step: Step) -> Any:
+        def penalty(step: TrainingStep) -> Any:
             vectors_BD = step.batch.inputs[VECTORS]
             one_BA, other_BA = (
                 step.logits(
@@ -134,7 +134,7 @@ class Balance:
         torch = torch_for("load balance")
         recent: list[Tensor] = []
 
-        def penalty(step: Step) -> Any:
+        def penalty(step: TrainingStep) -> Any:
             experts = step.logits_BA.shape[1]
             chosen_B = step.logits_BA.detach().argmax(dim=1)
             recent.append(chosen_B)
@@ -183,7 +183,7 @@ class Clusters:
         size_C = torch.bincount(cluster_N, minlength=count)
         first_C = size_C.cumsum(0) - size_C
 
-        def penalty(step: Step) -> Any:
+        def penalty(step: TrainingStep) -> Any:
             cluster_B = cluster_N[step.places_B]
             if (size_C > 0).sum() < 2:
                 return step.logits_BA.sum() * 0

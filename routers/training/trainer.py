@@ -13,7 +13,7 @@ state and predicts without torch. A new estimator does four things::
   int64 tensors, all else float32. What is the same for every row (an adjacency, descriptions) the
   head closes over, made a tensor by `tensor(array)`, or stands among the weights as `frozen`.
 * A loss is `loss(logits_BA, batch) -> scalar tensor` (see `routers.training.losses`); a regulariser
-  has a `weight` and `start(everything) -> (Step -> scalar tensor)` (see `.regularisers`).
+  has a `weight` and `start(everything) -> (TrainingStep -> scalar tensor)` (see `.regularisers`).
 * Heads that need torch beyond operators call `torch_for("...")` inside the function.
 """
 
@@ -33,8 +33,8 @@ from routers.training.batches import (
     Examples,
     Head,
     Rows,
-    Step,
     Tensors,
+    TrainingStep,
     Weights,
     tensor,
     torch_for,
@@ -80,7 +80,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
+class TrainedWeights:
     """What came out.
 
     Attributes:
@@ -105,7 +105,7 @@ def train(
     schedule: Schedule | None = None,
     regularisers: Sequence[Regulariser] = (),
     frozen: Collection[str] = (),
-) -> Trained:
+) -> TrainedWeights:
     """Fit `head` to `examples` with AdamW and stop when held-out groups get no better.
 
     Args:
@@ -156,7 +156,7 @@ class _Run:
         regularisers: Sequence[Regulariser],
         frozen: Collection[str],
         rng: np.random.Generator,
-    ) -> Trained:
+    ) -> TrainedWeights:
         everything = Tensors.of(examples)
         folds = group_folds(examples.groups, self.schedule.held_out, rng)
         held_out = folds[0] if folds else np.array([], dtype=np.intp)
@@ -169,7 +169,7 @@ class _Run:
         if unseen is None:
             for _ in range(self.schedule.blind_epochs):
                 self._epoch(weights, mean, optimiser, known, penalties, rng)
-            return Trained(_arrays(mean), held_out, ())
+            return TrainedWeights(_arrays(mean), held_out, ())
         losses = [self._validate(mean, unseen)]
         best = _arrays(mean)
         for _ in range(self.schedule.epochs):
@@ -179,7 +179,7 @@ class _Run:
                 best = _arrays(mean)
             if len(losses) - int(np.argmin(losses)) > self.schedule.patience:
                 break
-        return Trained(best, held_out, tuple(losses))
+        return TrainedWeights(best, held_out, tuple(losses))
 
     def _optimiser(self, weights: Mapping[str, Tensor], frozen: Collection[str]) -> Any:
         torch = torch_for("an optimiser")
@@ -215,7 +215,9 @@ class _Run:
             batch = self._perturbed(known.take(places_B))
             logits_BA = self.head(weights, batch.inputs)
             total = self.loss(logits_BA, batch)
-            step = Step(batch, known, places_B, weights, self.head, logits_BA, self.generator)
+            step = TrainingStep(
+                batch, known, places_B, weights, self.head, logits_BA, self.generator
+            )
             for weight, penalty in penalties:
                 total = total + weight * penalty(step)
             optimiser.zero_grad()

@@ -19,7 +19,7 @@ from eval.compositions.virtual import (
 from eval.compositions.world import Side, World, make_world, simulated_agreement
 from eval.errors import ComparisonError
 from routers.deferral.chain import Chain
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from tests.eval.compositions.recorded import EXPERTS, USD, recorded
 
 
@@ -31,7 +31,7 @@ def world() -> World:
 
 
 def chain(*experts: str, at: float = 0.5) -> Cascaded:
-    return Cascaded(Chain(experts, (Threshold(at),) * (len(experts) - 1), 0, 0))
+    return Cascaded(Chain(experts, (DeferralThreshold(at),) * (len(experts) - 1), 0, 0))
 
 
 def test_signals_of_both_sides_are_of_answers_not_seen_and_tell_right_from_wrong(

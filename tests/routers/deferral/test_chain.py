@@ -7,20 +7,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from routers.deferral.chain import Chain, Logged, as_good_as, search
+from routers.deferral.chain import Chain, LoggedDrafts, as_good_as, search
 from routers.deferral.selection import Goal
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.errors import TableError
 
 
-def planted(count: int = 2000, seed: int = 0) -> Logged:
+def planted(count: int = 2000, seed: int = 0) -> LoggedDrafts:
     """A cheap expert with a telling signal, one whose signal says nothing, and a dear one."""
     rng = np.random.default_rng(seed)
     chance_N3 = np.stack([rng.uniform(size=count), np.full(count, 0.7), np.full(count, 0.95)], 1)
     score_NA = (rng.uniform(size=(count, 3)) < chance_N3).astype(np.float64)
     signal_NA = np.stack([chance_N3[:, 0], rng.uniform(size=count), rng.uniform(size=count)], 1)
     cost_NA = np.tile([0.1, 1.0, 3.0], (count, 1)) * rng.uniform(0.8, 1.2, size=(count, 3))
-    return Logged(("cheap", "mute", "dear"), signal_NA, score_NA, cost_NA)
+    return LoggedDrafts(("cheap", "mute", "dear"), signal_NA, score_NA, cost_NA)
 
 
 def test_the_planted_chain_is_found_and_holds_on_new_requests() -> None:
@@ -58,8 +58,8 @@ def test_with_all_thresholds_on_the_grid_it_is_what_trying_everything_finds() ->
         for columns in combinations(order, length):
             names = tuple(logged.experts[column] for column in columns)
             levels = [sorted(set(logged.signal_NA[:, c].tolist())) for c in columns[:-1]]
-            grids = [[Threshold(level, 1.0) for level in each] for each in levels]
-            choices: list[tuple[Threshold, ...]] = [()]
+            grids = [[DeferralThreshold(level, 1.0) for level in each] for each in levels]
+            choices: list[tuple[DeferralThreshold, ...]] = [()]
             for grid in grids:
                 choices = [(*one, threshold) for one in choices for threshold in grid]
             for thresholds in choices:
@@ -84,4 +84,4 @@ def test_an_unknown_outcome_is_refused() -> None:
     logged = planted(30)
     logged.score_NA[3, 1] = np.nan
     with pytest.raises(TableError, match="leave the others out"):
-        Logged(logged.experts, logged.signal_NA, logged.score_NA, logged.cost_usd_NA)
+        LoggedDrafts(logged.experts, logged.signal_NA, logged.score_NA, logged.cost_usd_NA)

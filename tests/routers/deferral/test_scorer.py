@@ -7,9 +7,9 @@ import pytest
 
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.deferral.facts import FACTS, facts
-from routers.deferral.line import Line
+from routers.deferral.logistic import LogisticRegression
 from routers.deferral.scorer import AnswerScorer, Drafts
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.errors import TableError
 from routers.records import Floats
 
@@ -80,7 +80,7 @@ def test_what_serves_scores_new_answers_as_it_scored_those_that_thresholds_are_f
     )
     served_N = scorer.scores(new)
     for share in (0.2, 0.5, 0.8):
-        threshold = Threshold.of_share(unseen_N, share)
+        threshold = DeferralThreshold.of_share(unseen_N, share)
         assert threshold.deferred(served_N).mean() == pytest.approx(share, abs=0.05)
     again = CrossFittedScorer.from_state(scorer.state())
     assert (again.scores(new) == served_N).all()
@@ -126,8 +126,8 @@ def test_a_line_finds_the_planted_slope() -> None:
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(20_000, 2)) * np.array([2.0, 0.1])
     chance_N = 1 / (1 + np.exp(-(0.5 + 1.0 * rows[:, 0] - 10.0 * rows[:, 1])))
-    line = Line.fit(rows, chance_N, 1e-3)
+    line = LogisticRegression.fit(rows, chance_N, 1e-3)
     assert line.slope_F / line.spread_F == pytest.approx([1.0, -10.0], rel=0.01)
     assert line.predict(rows) == pytest.approx(chance_N, abs=0.005)
-    sure = Line.fit(rows[:50], np.ones(50))
+    sure = LogisticRegression.fit(rows[:50], np.ones(50))
     assert (sure.predict(rows[:50]) > 0.99).all()

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from routers.deferral.chain import Chain, Logged, as_good_as, search
+from routers.deferral.chain import Chain, LoggedDrafts, as_good_as, search
 from routers.deferral.selection import Goal, select
 from routers.errors import TableError
 
@@ -16,7 +16,7 @@ COST = np.geomspace(0.1, 3, 4)
 WORLDS = range(20)
 
 
-def world(count: int, seed: int) -> Logged:
+def world(count: int, seed: int) -> LoggedDrafts:
     """Dearer experts are right a little more often, and signals are only roughly true."""
     rng = np.random.default_rng(seed)
     hard_N1 = rng.normal(size=(count, 1))
@@ -25,15 +25,15 @@ def world(count: int, seed: int) -> Logged:
     score_NA = np.where(rng.uniform(size=(count, 4)) < chance_NA, 1.0, 0.0)
     signal_NA = np.clip(chance_NA + rng.normal(scale=0.2, size=(count, 4)), 0, 1)
     cost_NA = COST * rng.lognormal(sigma=0.3, size=(count, 4))
-    return Logged(EXPERTS, signal_NA, score_NA, cost_NA)
+    return LoggedDrafts(EXPERTS, signal_NA, score_NA, cost_NA)
 
 
 @cache
-def everybody() -> Logged:
+def everybody() -> LoggedDrafts:
     return world(20_000, 99)
 
 
-def selected(logged: Logged, goal: Goal) -> Chain:
+def selected(logged: LoggedDrafts, goal: Goal) -> Chain:
     groups = [str(row) for row in range(len(logged))]
     return select(logged, groups, goal, np.random.default_rng(0), depth=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from routers.deferral.threshold import Threshold
+from routers.deferral.threshold import DeferralThreshold
 from routers.errors import TableError
 from routers.records import Floats
 
@@ -29,7 +29,7 @@ def test_a_budget_is_spent_exactly_where_it_was_fitted_and_within_2_percent_on_n
     signal_N, _, next_N = world(80_000, 0, levels)
     draft_N = np.full(len(signal_N), 0.001)
     budget = 0.001 + part * next_N.mean()
-    threshold = Threshold.of_budget(signal_N, draft_N, next_N, budget)
+    threshold = DeferralThreshold.of_budget(signal_N, draft_N, next_N, budget)
     spent = (draft_N + threshold.deferred(signal_N) * next_N).mean()
     assert spent == pytest.approx(budget, rel=1e-9)
     signal_N, _, next_N = world(80_000, 1, levels)
@@ -38,7 +38,7 @@ def test_a_budget_is_spent_exactly_where_it_was_fitted_and_within_2_percent_on_n
 
 def test_a_share_of_equal_signals_is_deferred_by_chance() -> None:
     signal_N = np.full(100, 0.8)
-    threshold = Threshold.of_share(signal_N, 0.25)
+    threshold = DeferralThreshold.of_share(signal_N, 0.25)
     assert threshold.deferred(signal_N).mean() == pytest.approx(0.25)
     assert threshold.defers(0.8, 0.2)
     assert not threshold.defers(0.8, 0.3)
@@ -48,8 +48,8 @@ def test_a_share_of_equal_signals_is_deferred_by_chance() -> None:
 
 def test_all_and_nothing_are_ends_of_the_range() -> None:
     signal_N = np.linspace(0, 1, 11)
-    assert Threshold.of_share(signal_N, 1.0).deferred(signal_N).mean() == 1.0
-    assert Threshold.of_share(signal_N, 0.0).deferred(signal_N).mean() == 0.0
+    assert DeferralThreshold.of_share(signal_N, 1.0).deferred(signal_N).mean() == 1.0
+    assert DeferralThreshold.of_share(signal_N, 0.0).deferred(signal_N).mean() == 0.0
 
 
 def test_with_a_calibrated_signal_no_other_set_of_as_many_drafts_is_better_to_defer() -> None:
@@ -57,13 +57,13 @@ def test_with_a_calibrated_signal_no_other_set_of_as_many_drafts_is_better_to_de
     rng = np.random.default_rng(1)
     signal_N = rng.uniform(size=20_000)
     weak_N = (rng.uniform(size=20_000) < signal_N).astype(np.float64)
-    deferred_N = Threshold.of_share(signal_N, 0.4).deferred(signal_N)
+    deferred_N = DeferralThreshold.of_share(signal_N, 0.4).deferred(signal_N)
     best = (deferred_N * 0.9 + (1 - deferred_N) * weak_N).mean()
     for _ in range(20):
         # Others that defer as many: the same order, disturbed.
-        other_N = Threshold.of_share(signal_N + rng.normal(scale=0.3, size=20_000), 0.4).deferred(
-            signal_N + rng.normal(scale=0.3, size=20_000)
-        )
+        other_N = DeferralThreshold.of_share(
+            signal_N + rng.normal(scale=0.3, size=20_000), 0.4
+        ).deferred(signal_N + rng.normal(scale=0.3, size=20_000))
         other_N = other_N * 0.4 / other_N.mean()
         assert (other_N * 0.9 + (1 - other_N) * weak_N).mean() < best
 
@@ -75,7 +75,7 @@ def test_kept_and_wrong_stays_below_the_risk_on_average_over_500_splits(risk: fl
     for _ in range(500):
         order = rng.permutation(len(signal_N))
         fit, held = order[:300], order[300:]
-        threshold = Threshold.of_risk(signal_N[fit], 1 - right_N[fit], risk)
+        threshold = DeferralThreshold.of_risk(signal_N[fit], 1 - right_N[fit], risk)
         kept_N = 1 - threshold.deferred(signal_N[held])
         lost.append(float((kept_N * (1 - right_N[held])).mean()))
     error = np.std(lost) / np.sqrt(len(lost))
@@ -87,13 +87,13 @@ def test_kept_and_wrong_stays_below_the_risk_on_average_over_500_splits(risk: fl
 def test_a_signal_that_says_nothing_defers_more_and_keeps_the_risk() -> None:
     rng = np.random.default_rng(4)
     signal_N, wrong_N = rng.uniform(size=4000), (rng.uniform(size=4000) < 0.4).astype(np.float64)
-    threshold = Threshold.of_risk(signal_N, wrong_N, 0.05)
+    threshold = DeferralThreshold.of_risk(signal_N, wrong_N, 0.05)
     assert threshold.deferred(signal_N).mean() == pytest.approx(1 - 0.05 / 0.4, abs=0.03)
 
 
 def test_without_drafts_there_is_no_threshold() -> None:
     nothing = np.zeros(0)
     with pytest.raises(TableError, match="no draft"):
-        Threshold.of_share(nothing, 0.5)
+        DeferralThreshold.of_share(nothing, 0.5)
     with pytest.raises(TableError, match="no draft"):
-        Threshold.of_risk(nothing, nothing, 0.1)
+        DeferralThreshold.of_risk(nothing, nothing, 0.1)

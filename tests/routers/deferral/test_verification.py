@@ -8,7 +8,7 @@ import pytest
 from routers.deferral.verification import (
     HOPELESS,
     NEEDY,
-    Checked,
+    CheckedDrafts,
     MetaVerifier,
     bin_of,
     fit_meta_verifier,
@@ -18,7 +18,7 @@ from routers.deferral.verification import (
 from routers.errors import TableError
 
 
-def planted(seed: int = 0, count: int = 4000) -> Checked:
+def planted(seed: int = 0, count: int = 4000) -> CheckedDrafts:
     """Right drafts are mostly approved, needy ones by halves, and hopeless ones by nobody."""
     rng = np.random.default_rng(seed)
     state_N = rng.choice(3, p=[0.5, 0.25, 0.25], size=count)
@@ -26,7 +26,7 @@ def planted(seed: int = 0, count: int = 4000) -> Checked:
     share_N = np.clip(rng.normal(centre_N, 0.12), 0, 1)
     small_N = np.where(state_N == 0, 1.0, 0.0)
     large_N = np.where(state_N != HOPELESS, 1.0, 0.0)
-    return Checked(share_N, small_N, large_N, small_usd=1.0, check_usd=1.0, large_usd=50.0)
+    return CheckedDrafts(share_N, small_N, large_N, small_usd=1.0, check_usd=1.0, large_usd=50.0)
 
 
 def test_the_hopeless_are_not_passed_on() -> None:
@@ -48,7 +48,7 @@ def test_it_is_never_worse_than_the_best_single_threshold(seed: int, worth: floa
     large_N = np.where(rng.uniform(size=300) < 0.8, 1.0, 0.0)
     small_N = np.where(rng.uniform(size=300) < 0.5, large_N, 0.0)
     share_N = np.round(rng.uniform(size=300) * 8) / 8
-    checked = Checked(share_N, small_N, large_N, 1.0, 1.0, 50.0)
+    checked = CheckedDrafts(share_N, small_N, large_N, 1.0, 1.0, 50.0)
 
     def value(rule: MetaVerifier) -> float:
         deferred_N = rule.defers(checked.share_N)
@@ -87,4 +87,4 @@ def test_chances_of_states_follow_the_drafts_of_a_bin() -> None:
 def test_a_large_expert_that_is_no_better_is_refused() -> None:
     same = np.array([1.0, 0.0, 1.0])
     with pytest.raises(TableError, match="no better"):
-        fit_meta_verifier(Checked(same, same, same, 1.0, 0.1, 5.0))
+        fit_meta_verifier(CheckedDrafts(same, same, same, 1.0, 0.1, 5.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from routers.rounds.episodes import Question, Reply, Tokens
+from routers.rounds.episodes import PaidReply, Question, Tokens
 from routers.rounds.reward import Paid
 
 
@@ -26,10 +26,12 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[list[tuple[str, str]]] = []
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply | None]:
+    def ask(self, questions: Sequence[Question]) -> list[PaidReply | None]:
         self.asked.append([(each.expert, each.query) for each in questions])
         return [
-            None if each.query == "fail" else Reply(f"{each.query}!", Paid(len(each.query), 1.0))
+            None
+            if each.query == "fail"
+            else PaidReply(f"{each.query}!", Paid(len(each.query), 1.0))
             for each in questions
         ]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from routers.records import Floats
-from routers.training.batches import Array, Examples, Step, Tensors, tensor
+from routers.training.batches import Array, Examples, Tensors, TrainingStep, tensor
 from routers.training.losses import LOSSES
 from routers.training.regularisers import Balance, Consistency, Neighbours, Regulariser
-from routers.training.trainer import Schedule, Trained, one_thread, train
+from routers.training.trainer import Schedule, TrainedWeights, one_thread, train
 
 WIDTH, EXPERTS = 16, 4
 
@@ -60,7 +60,7 @@ def fit(
     regularisers: Sequence[Regulariser],
     loss: str = "bce",
     schedule: Schedule = LONG,
-) -> Trained:
+) -> TrainedWeights:
     rng = np.random.default_rng(1)
     return train(
         "a test",
@@ -74,23 +74,23 @@ def fit(
     )
 
 
-def told(found: Trained, vectors_ND: Floats) -> Floats:
+def told(found: TrainedWeights, vectors_ND: Floats) -> Floats:
     logits_NA: Floats = hidden(found.weights, {"vectors": vectors_ND})
     return logits_NA
 
 
-def loss_of(found: Trained, unseen: Examples) -> float:
+def loss_of(found: TrainedWeights, unseen: Examples) -> float:
     logits_NA = told(found, unseen.inputs["vectors"])
     return float(np.mean(np.logaddexp(0, logits_NA) - unseen.score_NA * logits_NA))
 
 
-def flips(found: Trained, vectors_ND: Floats, length: float = 0.4) -> float:
+def flips(found: TrainedWeights, vectors_ND: Floats, length: float = 0.4) -> float:
     noise_ND = np.random.default_rng(5).normal(size=vectors_ND.shape) * length / WIDTH**0.5
     before_N = told(found, vectors_ND).argmax(axis=1)
     return float((told(found, vectors_ND + noise_ND).argmax(axis=1) != before_N).mean())
 
 
-def reached(found: Trained, seed: int) -> float:
+def reached(found: TrainedWeights, seed: int) -> float:
     vectors_ND, home_N = topics(2000, seed)
     return float((told(found, vectors_ND).argmax(axis=1) == home_N).mean())
 
@@ -141,13 +141,13 @@ def after_pure_batches(window: int, weight: float) -> float:
             places_B = tensor(rng.choice(np.flatnonzero(home_N == step % EXPERTS), 64))
             batch = everything.take(places_B)
             logits_BA = hidden(weights, batch.inputs)
-            seen = Step(batch, everything, places_B, weights, hidden, logits_BA, generator)
+            seen = TrainingStep(batch, everything, places_B, weights, hidden, logits_BA, generator)
             loss = LOSSES["soft"](logits_BA, batch) + weight * penalty(seen)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
     arrays = {name: values.detach().numpy() for name, values in weights.items()}
-    return reached(Trained(arrays, np.array([], dtype=np.intp), ()), seed=3)
+    return reached(TrainedWeights(arrays, np.array([], dtype=np.intp), ()), seed=3)
 
 
 def test_global_balance_keeps_specialists_that_balance_within_a_batch_loses() -> None:
@@ -161,7 +161,7 @@ def test_balance_is_least_when_all_experts_are_chosen_alike() -> None:
     places_B, nobody = torch.arange(EXPERTS), torch.Generator()
 
     def penalised(logits_BA: torch.Tensor) -> float:
-        step = Step(everything, everything, places_B, {}, hidden, logits_BA, nobody)
+        step = TrainingStep(everything, everything, places_B, {}, hidden, logits_BA, nobody)
         return float(Balance(1.0).start(everything)(step))
 
     assert penalised(10 * torch.eye(EXPERTS)) == pytest.approx(1.0, rel=1e-3)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from routers.errors import MissingExtraError
-from routers.training.batches import Examples, Step, Tensors
+from routers.training.batches import Examples, Tensors, TrainingStep
 from routers.training.losses import LOSSES
 from routers.training.regularisers import Penalty
-from routers.training.trainer import Schedule, Trained, train
+from routers.training.trainer import Schedule, TrainedWeights, train
 
 
 def linear(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
@@ -34,7 +34,7 @@ def a_world(rows: int = 600, seed: int = 0, groups: int | None = None) -> Exampl
     return Examples({"vectors": vectors_ND}, score_NA, np.ones_like(score_NA), names)
 
 
-def trained(examples: Examples, seed: int = 0, **settings: Any) -> Trained:
+def trained(examples: Examples, seed: int = 0, **settings: Any) -> TrainedWeights:
     rng = np.random.default_rng(seed)
     return train("a test", linear, start(), examples, LOSSES["bce"], rng=rng, **settings)
 
@@ -177,7 +177,7 @@ def test_a_regulariser_sees_the_batch_and_can_ask_the_head_again() -> None:
         gaps: list[float] = []  # noqa: RUF012
 
         def start(self, everything: Tensors) -> Penalty:
-            def penalty(step: Step) -> Any:
+            def penalty(step: TrainingStep) -> Any:
                 again = step.logits(everything.take(step.places_B))
                 self.gaps.append(float((again - step.logits_BA).abs().max().detach()))
                 return again.sum() * 0

@@ -19,7 +19,7 @@ _UNKNOWN_POOL = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Admission:
+class NewcomerSurplus:
     r"""How a new expert compares with the pool, region by region, and how sure that is.
 
     .. math:: d_r = \frac{\sum_{i \in r} (y_i - \bar\mu(x_i)) + s \hat\delta}{n_r + s}, \quad
@@ -43,7 +43,7 @@ class Admission:
     stderr_R: Floats
 
     @classmethod
-    def of(cls, member_PR: Floats, probes: Observed, pool_P: Floats) -> Admission:
+    def of(cls, member_PR: Floats, probes: Observed, pool_P: Floats) -> NewcomerSurplus:
         """From probes with these memberships, and the mean quality of the pool on each.
 
         Args:

@@ -1,4 +1,8 @@
-"""A penalised logistic regression that takes soft targets and is fitted in closed Newton steps."""
+"""A penalised logistic regression that takes soft targets and is fitted in closed Newton steps.
+
+For one target and a few features, to convergence. `routers.estimators.logits` fits many experts on
+hundreds of them at once, by bounded steps that stop early: neither would give the other's numbers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _FARTHEST = 0.999
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Line:
+class LogisticRegression:
     """P(right) as a logistic function of standardised features.
 
     Attributes:
