@@ -28,12 +28,12 @@ from eval.replay.training import (
     Failed,
     Sides,
     Stopwatch,
-    Trained,
+    TrainedRouter,
     encode_sides,
     train_router,
 )
-from eval.results import Judged, baselines, paired, router_results, single_result
-from eval.tables.pool import Pool, make_pool
+from eval.results import Measurements, baselines, paired, router_results, single_result
+from eval.tables.pool import TrainTestPool, make_pool
 from eval.verdicts import headline, recommend
 from experts.cards import Prices
 from routers.encoders.vector_store import VectorStore
@@ -107,7 +107,7 @@ def compare(
     field = make_field(pool, alone, trained, cost_weights)
     bootstrap = ClusterBootstrap(pool.test.groups, seed=seed, replicates=replicates)
     found = measure_all(field.traffic, field.layout, bootstrap)
-    judged = Judged(pool, alone, field, found, bootstrap)
+    judged = Measurements(pool, alone, field, found, bootstrap)
     results = router_results(trained, judged)
     recommended = recommend({each.name: each.settings[0] for each in trained})
     best = next(result for result in results if result.name == recommended)
@@ -152,7 +152,7 @@ def _known(recipe: str) -> Recipe:
 
 def _encode_all(
     recipes: Mapping[str, Recipe],
-    pool: Pool,
+    pool: TrainTestPool,
     seed: int,
     tell: Progress,
     store: VectorStore | None,
@@ -172,11 +172,11 @@ def _encode_all(
 
 def _train_all(
     names: Sequence[str], bench: Bench, crew: Crew, tell: Progress, fits: Path | None
-) -> tuple[list[Trained], list[str]]:
+) -> tuple[list[TrainedRouter], list[str]]:
     """The routers in the order of `names`, and what a reader must know of how they came about."""
     kept = KeptFits(fits, bench) if fits else None
     notes = []
-    found: dict[str, Trained | Failed] = {}
+    found: dict[str, TrainedRouter | Failed] = {}
     if kept:
         found.update({name: known for name in names if (known := kept.read(name))})
     if found:
@@ -187,13 +187,13 @@ def _train_all(
     todo = [name for name in names if name not in found]
     for _, trained in crew.each(train_router, bench, todo):
         found[trained.name] = trained
-        if kept and isinstance(trained, Trained):
+        if kept and isinstance(trained, TrainedRouter):
             kept.write(trained)
         part = len(found) / len(names)
         tell(f"router {trained.name}", _ENCODED + part * (_TRAINED - _ENCODED))
     each = [found[name] for name in names]
     notes += [f"{_left_out([bad.name])}: {bad.reason}." for bad in each if isinstance(bad, Failed)]
-    return [good for good in each if isinstance(good, Trained)], notes
+    return [good for good in each if isinstance(good, TrainedRouter)], notes
 
 
 def _left_out(names: Sequence[str]) -> str:
@@ -201,7 +201,7 @@ def _left_out(names: Sequence[str]) -> str:
     return f"Router{plural} {', '.join(names)} could not be trained"
 
 
-def _data(judged: Judged) -> dict[str, Any]:
+def _data(judged: Measurements) -> dict[str, Any]:
     pool, alone, found = judged.pool, judged.alone, judged.found
     test = pool.test
     return {

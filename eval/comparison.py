@@ -83,7 +83,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Recommendation:
     """Whether a router pays, at a setting chosen without looking at the test side.
 
     Attributes:
@@ -138,7 +138,7 @@ class RouterResult:
     ci95: Mapping[str, Interval]
     calibration: Calibration | None
     calibration_chosen: Calibration | None
-    verdict: Verdict
+    verdict: Recommendation
     seconds: Mapping[str, float] = field(default_factory=dict)
     expert_calibration: Mapping[str, Calibration] = field(default_factory=dict)
     recall: tuple[RecallRow, ...] = ()

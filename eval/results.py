@@ -11,7 +11,7 @@ from eval.comparison import Baseline, Point, RouterResult
 from eval.metrics.calibration import Calibration, calibration, calibration_intervals
 from eval.metrics.curves import upper_hull
 from eval.metrics.differences import compared, is_logged
-from eval.metrics.figures import Levels, Measured
+from eval.metrics.figures import Levels, MeasuredField
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval
 from eval.metrics.pairs import Pair, PairTest, with_holm
 from eval.metrics.pareto import pareto_distances
@@ -20,9 +20,9 @@ from eval.metrics.scorecard import Scores, Stand, score_all
 from eval.replay.baselines import Singles, lengths
 from eval.replay.field import BASELINE, ROUTER, Field
 from eval.replay.oracles import recall_table
-from eval.replay.replay import Traffic, always
-from eval.replay.training import Trained
-from eval.tables.pool import Pool
+from eval.replay.replay import ReplayedTraffic, always
+from eval.replay.training import TrainedRouter
+from eval.tables.pool import TrainTestPool
 from eval.verdicts import Rival, judge
 from routers.records import Floats, OutcomeTable
 
@@ -30,7 +30,7 @@ _PARETO_REPLICATES = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class Measurements:
     """All that was measured, from which every result follows.
 
     Attributes:
@@ -41,14 +41,14 @@ class Judged:
         bootstrap: Over the groups of the test side.
     """
 
-    pool: Pool
+    pool: TrainTestPool
     alone: Singles
     field: Field
-    found: Measured
+    found: MeasuredField
     bootstrap: ClusterBootstrap
 
 
-def router_results(trained: Sequence[Trained], judged: Judged) -> list[RouterResult]:
+def router_results(trained: Sequence[TrainedRouter], judged: Measurements) -> list[RouterResult]:
     """Judge every router at the settings that training chose."""
     layout = judged.field.layout
     stands = {}
@@ -65,7 +65,10 @@ def router_results(trained: Sequence[Trained], judged: Judged) -> list[RouterRes
 
 
 def _router_result(
-    trained: Trained, judged: Judged, scores: Scores, distances: Mapping[str, _Distances]
+    trained: TrainedRouter,
+    judged: Measurements,
+    scores: Scores,
+    distances: Mapping[str, _Distances],
 ) -> RouterResult:
     name, test, alone, found = trained.name, judged.pool.test, judged.alone, judged.found
     key, estimates = ROUTER + name, trained.sweep.estimates
@@ -108,7 +111,7 @@ def _router_result(
     )
 
 
-def _policy_point(traffic: Traffic, judged: Judged) -> Point:
+def _policy_point(traffic: ReplayedTraffic, judged: Measurements) -> Point:
     values_2N = np.stack([traffic.quality_N, traffic.cost_N])
     weights_2N = np.stack([traffic.quality_weight_N, traffic.cost_weight_N])
     drawn_B2 = judged.bootstrap.means(values_2N, weights_2N)
@@ -142,7 +145,7 @@ class _Distances:
     ci95: Mapping[str, Interval]
 
 
-def _pareto(trained: Sequence[Trained], judged: Judged) -> dict[str, _Distances]:
+def _pareto(trained: Sequence[TrainedRouter], judged: Measurements) -> dict[str, _Distances]:
     """Distances from the front, over a part of the replicates, for they take long."""
     layout, found = judged.field.layout, judged.found
     parts = {each.name: layout.curves[ROUTER + each.name] for each in trained}
@@ -168,7 +171,10 @@ def _pareto(trained: Sequence[Trained], judged: Judged) -> dict[str, _Distances]
 
 
 def paired(
-    results: Sequence[RouterResult], against: Sequence[tuple[str, str]], judged: Judged, seed: int
+    results: Sequence[RouterResult],
+    against: Sequence[tuple[str, str]],
+    judged: Measurements,
+    seed: int,
 ) -> tuple[Pair, ...]:
     """Test pairs of routers, each at its own setting.
 
@@ -199,9 +205,9 @@ def paired(
     return with_holm(pairs)
 
 
-def _traffic(result: RouterResult, judged: Judged) -> Traffic:
+def _traffic(result: RouterResult, judged: Measurements) -> ReplayedTraffic:
     start = judged.field.layout.curves[ROUTER + result.name].start
-    traffic: Traffic = judged.field.traffic[start + result.verdict.offer.point]
+    traffic: ReplayedTraffic = judged.field.traffic[start + result.verdict.offer.point]
     return traffic
 
 
@@ -211,7 +217,7 @@ def _advantage(quality_NA: Floats, alone: Singles) -> Floats:
     return quality_NA[:, alone.pair[1]] - quality_NA[:, alone.pair[0]]
 
 
-def _pgr(advantage_N: Floats, judged: Judged) -> tuple[dict[str, float], dict[str, Interval]]:
+def _pgr(advantage_N: Floats, judged: Measurements) -> tuple[dict[str, float], dict[str, Interval]]:
     test, alone = judged.pool.test, judged.alone
     unknown = dict.fromkeys(("apgr", "cpt50", "cpt80"), float("nan"))
     if alone.pair is None:
@@ -226,7 +232,7 @@ def _pgr(advantage_N: Floats, judged: Judged) -> tuple[dict[str, float], dict[st
     return figures, {"apgr": interval} if interval else {}
 
 
-def baselines(judged: Judged) -> dict[str, Baseline]:
+def baselines(judged: Measurements) -> dict[str, Baseline]:
     """All that needs no trained router."""
     pool, alone, layout = judged.pool, judged.alone, judged.field.layout
     baselines = {"best_single": single_result(judged, alone.best)}
@@ -246,7 +252,7 @@ def baselines(judged: Judged) -> dict[str, Baseline]:
     return baselines
 
 
-def _curve(key: str, part: slice, judged: Judged) -> Baseline:
+def _curve(key: str, part: slice, judged: Measurements) -> Baseline:
     points, found = _points(judged, part), judged.found
     if key == f"{BASELINE}zero_router":
         points = _on_hull(points)
@@ -264,17 +270,17 @@ def _on_hull(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return tuple(points[pairs.index(vertex)] for vertex in on)
 
 
-def single_result(judged: Judged, column: int) -> Baseline:
+def single_result(judged: Measurements, column: int) -> Baseline:
     """An expert alone."""
     at = judged.field.experts[column]
     return Baseline(_points(judged, slice(at, at + 1)), judged.pool.test.experts[column])
 
 
-def _points(judged: Judged, part: slice) -> tuple[Point, ...]:
+def _points(judged: Measurements, part: slice) -> tuple[Point, ...]:
     return tuple(_point(judged, at) for at in range(part.start, part.stop))
 
 
-def _point(judged: Judged, at: int) -> Point:
+def _point(judged: Measurements, at: int) -> Point:
     field, found, pool = judged.field, judged.found, judged.pool
     traffic = field.traffic[at]
     known = {"quality": found.quality_ci[at], "cost_usd": found.cost_ci[at]}

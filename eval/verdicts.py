@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.comparison import Offer, RouterResult, Slice, Verdict
+from eval.comparison import Offer, Recommendation, RouterResult, Slice
 from eval.metrics.curves import relative
 from eval.metrics.differences import compared, is_logged
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
 from eval.metrics.slices import slices
 from eval.replay.operating import Setting
-from eval.replay.replay import Traffic
+from eval.replay.replay import ReplayedTraffic
 from eval.report.wordings import percent, percent_range, points, points_range
 from routers.records import OutcomeTable
 
@@ -30,7 +30,7 @@ class Rival:
     """What a router has to beat: the best single expert, and what asking it always led to."""
 
     expert: str
-    traffic: Traffic
+    traffic: ReplayedTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class _Facts:
 def judge(
     name: str,
     table: OutcomeTable,
-    traffic: Sequence[Traffic],
+    traffic: Sequence[ReplayedTraffic],
     settings: Sequence[Setting],
     rival: Rival,
     bootstrap: ClusterBootstrap,
-) -> Verdict:
+) -> Recommendation:
     """Judge a router on the test side at the settings that training chose.
 
     `yes`: cheaper, with an interval of quality that stays above minus one point; or better at no
@@ -95,7 +95,7 @@ def judge(
     facts = _Facts(*means, offers[0])
     only = _only_expert(chosen, table)
     pays = "no" if only == rival.expert else _pays(facts)
-    return Verdict(
+    return Recommendation(
         pays=pays,
         sentence=_sentence(name, facts, rival.expert, only),
         offers=tuple(offers),
@@ -104,7 +104,11 @@ def judge(
 
 
 def _offer(
-    setting: Setting, traffic: Traffic, rival: Rival, logged: bool, bootstrap: ClusterBootstrap
+    setting: Setting,
+    traffic: ReplayedTraffic,
+    rival: Rival,
+    logged: bool,
+    bootstrap: ClusterBootstrap,
 ) -> Offer:
     quality = compared(traffic, rival.traffic, "quality", logged=logged)
     cost = compared(traffic, rival.traffic, "cost", logged=logged)
@@ -131,7 +135,7 @@ def _pays(facts: _Facts) -> str:
     return "likely" if facts.offer.delta_quality >= 0 else "unclear"
 
 
-def _only_expert(traffic: Traffic, table: OutcomeTable) -> str | None:
+def _only_expert(traffic: ReplayedTraffic, table: OutcomeTable) -> str | None:
     top = int(traffic.share_A.argmax())
     return table.experts[top] if traffic.share_A[top] > 1 - 1e-9 else None
 

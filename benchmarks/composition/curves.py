@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.compositions.offered import frontier
-from eval.compositions.world import Side, World
+from eval.compositions.world import CompositionWorld, Side
 from eval.metrics.curves import aiq
 from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
 from routers.cascading.replay import Replay
@@ -48,7 +48,7 @@ class _Points:
     usd_KN: Floats
 
 
-def measured(name: str, what: str, worlds: Sequence[World], seed: int = 0) -> Curve:
+def measured(name: str, what: str, worlds: Sequence[CompositionWorld], seed: int = 0) -> Curve:
     """All three ways on the test side of `worlds`, whose rows are put together."""
     kinds: dict[str, list[_Points]] = {"routing": [], "cascade": [], "both": []}
     chosen = []

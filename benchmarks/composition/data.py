@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.compositions.drafts import DraftTable, read_drafts
-from eval.compositions.world import World, make_world
+from eval.compositions.world import CompositionWorld, make_world
 from eval.tables.prices import read_prices
 from eval.tables.sources import read_outcomes
 from experts.cards import Prices
@@ -120,11 +120,11 @@ class Recorded:
         taken = self.table.take(np.array(rows, dtype=np.intp))
         return taken, self.drafts.take(list(rows), columns)
 
-    def world(self, seed: int = 0) -> World:
+    def world(self, seed: int = 0) -> CompositionWorld:
         """Learned from `train`, to be judged by `dev`."""
         return self._world(self.train, self.dev, seed)
 
-    def crossed(self, folds: int = 5, seed: int = 0) -> list[World]:
+    def crossed(self, folds: int = 5, seed: int = 0) -> list[CompositionWorld]:
         """One world per fold of all rows, each judged by what the others did not learn from."""
         rows = np.array(sorted({*self.train, *self.dev}))
         groups = [self.table.groups[row] for row in rows]
@@ -134,7 +134,7 @@ class Recorded:
             found.append(self._world(rows[kept].tolist(), rows[held].tolist(), seed))
         return found
 
-    def halves(self, times: int = 3, seed: int = 0) -> Iterator[World]:
+    def halves(self, times: int = 3, seed: int = 0) -> Iterator[CompositionWorld]:
         """Random halves of `train`, each learned from and judged by the other."""
         groups = [self.table.groups[row] for row in self.train]
         rows, rng = np.array(self.train), np.random.default_rng(seed)
@@ -143,7 +143,7 @@ class Recorded:
             for known, new in ((one, other), (other, one)):
                 yield self._world(rows[known].tolist(), rows[new].tolist(), seed)
 
-    def _world(self, train: Sequence[int], dev: Sequence[int], seed: int) -> World:
+    def _world(self, train: Sequence[int], dev: Sequence[int], seed: int) -> CompositionWorld:
         parts = self.part(train), self.part(dev)
         return make_world(
             *parts,

@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks.composition import curves, gates, promises
 from benchmarks.composition.data import DATA, ROOT, SETS, recorded
-from eval.compositions.topologies import Offer, at_prices
-from eval.compositions.world import World
+from eval.compositions.topologies import ComposedPool, at_prices
+from eval.compositions.world import CompositionWorld
 from eval.metrics.intervals import Spread
 
 KEPT = ROOT / "benchmarks/results/compositions.json"
@@ -60,7 +60,7 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
     # Without the length of answers, what is spent tells nothing.
     if data.named.listed or (wide and not parts & {"b", "c"}):
         return
-    judged: dict[str, Sequence[World]] = {"dev": [data.world()]}
+    judged: dict[str, Sequence[CompositionWorld]] = {"dev": [data.world()]}
     if name in _CROSSED:
         judged["all, 5 folds"] = data.crossed()
     for what, worlds in judged.items():
@@ -85,9 +85,9 @@ def _of_set(name: str, parts: set[str], found: dict[str, Any]) -> None:
             show_topologies(rows)
 
 
-def _topologies(name: str, what: str, worlds: Sequence[World]) -> list[dict[str, Any]]:
+def _topologies(name: str, what: str, worlds: Sequence[CompositionWorld]) -> list[dict[str, Any]]:
     told = {"name": name, "rows": what, "count": sum(len(w.test.table) for w in worlds)}
-    return [{**told, **asdict(each)} for each in at_prices([Offer.of(w) for w in worlds])]
+    return [{**told, **asdict(each)} for each in at_prices([ComposedPool.of(w) for w in worlds])]
 
 
 def show_gates(rows: list[dict[str, Any]]) -> None:

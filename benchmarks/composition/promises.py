@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from eval.compositions.world import Side, World
+from eval.compositions.world import CompositionWorld, Side
 from eval.metrics.intervals import ClusterBootstrap, Spread, with_interval
 from routers.deferral.threshold import DeferralThreshold
 from routers.estimators.folds import Rows, group_folds, others
@@ -58,7 +58,7 @@ class Kept:
     deferred: float
 
 
-def _pair(world: World) -> tuple[int, int]:
+def _pair(world: CompositionWorld) -> tuple[int, int]:
     """The best of those that cost less than a tenth of the best expert, and the best."""
     table = world.train.table
     quality_A, cost_A = table.score_NA.mean(axis=0), table.cost_usd_NA.mean(axis=0)
@@ -90,7 +90,7 @@ class _Drafts:
         return (self.draft_N + deferred_N * self.next_N) / budget - 1
 
 
-def spent(name: str, world: World, seed: int = 0) -> list[Spent]:
+def spent(name: str, world: CompositionWorld, seed: int = 0) -> list[Spent]:
     """Budgets between the two experts' prices, by the signal of the weak one's draft."""
     weak, strong = _pair(world)
     pair = f"{world.experts[weak]} → {world.experts[strong]}"
@@ -139,7 +139,7 @@ class Refitted:
     spread: float
 
 
-def refitted(name: str, worlds: Iterable[World]) -> list[Refitted]:
+def refitted(name: str, worlds: Iterable[CompositionWorld]) -> list[Refitted]:
     """Budgets as `spent` has them, with a router of each world's own in place of one for all."""
     found: dict[float, list[tuple[float, float, float]]] = {part: [] for part in PARTS}
     for world in worlds:
@@ -176,7 +176,7 @@ def _drawn(known: _Drafts, budget: float, rng: Generator) -> float:
     return float(known.take(held).over(known.take(fit), budget).mean())
 
 
-def kept(name: str, world: World, seed: int = 0) -> list[Kept]:
+def kept(name: str, world: CompositionWorld, seed: int = 0) -> list[Kept]:
     """Risks, fitted on the training side; and over 200 random halves of it."""
     weak, strong = _pair(world)
     pair = f"{world.experts[weak]} → {world.experts[strong]}"

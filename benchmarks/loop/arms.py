@@ -14,7 +14,7 @@ from benchmarks.loop.world import (
     Indices,
     Stream,
 )
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
 from eval.ope.logged import Logged
 from eval.simulate import World, play
@@ -38,7 +38,7 @@ _FADING = 0.9995
 def chances(router: Router, stream: Stream, rows: Indices) -> tuple[Floats, Floats]:
     """P(expert | request) and expected quality through the code that serves, both (N, A)."""
     logged = Logged.of(stream.table(rows))
-    asked = Asked([PREFERENCE] * len(rows))
+    asked = LoggedWishes([PREFERENCE] * len(rows))
     queries = weighed(router, logged, PRICES, asked)
     chance_NA = targets(router, logged, queries, asked, PRICES)
     return chance_NA, np.array([query.quality_A for query in queries])

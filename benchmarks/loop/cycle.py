@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.loop.arms import PREFERENCE, RECIPE, chances, drawn
 from benchmarks.loop.world import COST_A, EXPERTS, PRICES, WORTH, Indices, Stream, shown
 from eval.drift.residuals import Residuals, moved, moved_since
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.logged import Logged
 from eval.promotion.canary import CanaryRules, judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, stacked, train
@@ -171,7 +171,7 @@ class Loop:
         if len(older):
             extra = stacked(extra, self._without_forgotten(self._log(older), older))
         logged = Logged(self._log(judged), self._chance_NA[judged], np.ones((len(judged), 8), bool))
-        return Material(logged, Asked([PREFERENCE] * len(judged)), extra, dict(PRICES))
+        return Material(logged, LoggedWishes([PREFERENCE] * len(judged)), extra, dict(PRICES))
 
     def _without_forgotten(self, table: OutcomeTable, rows: Indices) -> OutcomeTable:
         gone_NA = rows[:, None] < self._since_A

@@ -24,7 +24,7 @@ from eval.metrics.curves import aiq
 from eval.metrics.pgr import pgr_curve
 from eval.replay.baselines import single, singles
 from eval.replay.operating import sweep
-from eval.replay.replay import COST_WEIGHTS, Traffic, measure
+from eval.replay.replay import COST_WEIGHTS, ReplayedTraffic, measure
 from eval.tables.pool import make_pool
 from eval.tables.prices import read_prices
 from eval.tables.sources import Outcomes, read_outcomes
@@ -131,7 +131,7 @@ def paired(
     return float(gain_N.mean()), float(np.sqrt((sums**2).sum()) / len(gain_N))
 
 
-def area(points: Sequence[Traffic], test: OutcomeTable) -> str:
+def area(points: Sequence[ReplayedTraffic], test: OutcomeTable) -> str:
     """AIQ in per cent; nothing where costs are unknown or all the same."""
     alone = [measure(test, single(test, column)) for column in range(len(test.experts))]
     cost_A = np.array([each.cost_usd for each in alone])

@@ -87,7 +87,7 @@ def fit_cascade(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class JudgedAnswers:
     """Graded answers, each with how right it looks.
 
     Attributes:
@@ -114,7 +114,7 @@ def judged(
     experts: Sequence[str],
     rng: np.random.Generator,
     judge: str = "tfidf",
-) -> Judged:
+) -> JudgedAnswers:
     """Have the answers of some experts judged, by their texts or by how many samples agree.
 
     Raises:
@@ -127,9 +127,9 @@ def judged(
             f"{_FEWEST} are needed"
         )
     if told.has_answers:
-        return Judged(known, told, *judged_answers(known, told, rng, judge))
+        return JudgedAnswers(known, told, *judged_answers(known, told, rng, judge))
     if not np.isnan(told.agreement_NA).any():
-        return Judged(known, told, judged_samples(told), None)
+        return JudgedAnswers(known, told, judged_samples(told), None)
     raise ComparisonError(
         "the file holds neither the experts' answers (column 'response') nor how many of their "
         "samples agree (column 'agreement'), so nothing tells a good draft from a bad one"

@@ -12,7 +12,7 @@ import numpy as np
 from eval.comparison import AtPrice
 from eval.compositions.offered import offered
 from eval.compositions.virtual import Composition, with_compositions
-from eval.compositions.world import World, rehearsed
+from eval.compositions.world import CompositionWorld, rehearsed
 from eval.metrics.intervals import ClusterBootstrap, with_interval
 from eval.replay.batches import Batch, make_batch
 from eval.tables.prices import fit_prices
@@ -28,7 +28,7 @@ _KINDS = ("cascade", "vote", "best_of")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Offer:
+class ComposedPool:
     """One pool with the compositions that are worth offering, as tables of both sides.
 
     Attributes:
@@ -38,13 +38,13 @@ class Offer:
         test: The other side's.
     """
 
-    world: World
+    world: CompositionWorld
     compositions: tuple[Composition, ...]
     train: OutcomeTable
     test: OutcomeTable
 
     @classmethod
-    def of(cls, world: World) -> Self:
+    def of(cls, world: CompositionWorld) -> Self:
         """What `offered` finds worth it."""
         compositions = offered(world.train)
         train, test = (with_compositions(s, compositions) for s in (world.train, world.test))
@@ -65,7 +65,9 @@ class Offer:
         return TrainTest(self.train, self.test, data, (*read.notes, *notes))
 
 
-def at_prices(offers: Sequence[Offer], *, estimator: str = DEFAULT, seed: int = 0) -> list[AtPrice]:
+def at_prices(
+    offers: Sequence[ComposedPool], *, estimator: str = DEFAULT, seed: int = 0
+) -> list[AtPrice]:
     """Every price, on the test side of `offers`, whose rows are put together.
 
     Compositions, their thresholds, the best fixed topology and the caution are chosen on the
@@ -119,7 +121,7 @@ class _Ways:
     kinds: Counter[str]
 
 
-def _of_offer(offer: Offer, estimator: str, seed: int) -> list[_Ways]:
+def _of_offer(offer: ComposedPool, estimator: str, seed: int) -> list[_Ways]:
     world, test = offer.world, offer.test
     scale = float(world.train.table.cost_usd_NA.mean(axis=0).max())
     both = _Decider(offer.train, test, estimator, seed, scale)

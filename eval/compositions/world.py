@@ -54,7 +54,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class World:
+class CompositionWorld:
     """One pool, what is learned from, and what is judged by."""
 
     experts: tuple[str, ...]
@@ -73,7 +73,7 @@ def make_world(
     calls: bool = False,
     wrong_alike: float | None = None,
     judge: str = "tfidf",
-) -> World:
+) -> CompositionWorld:
     """Fit what is known before asking (a router) and after (a judge of answers or of samples).
 
     On the training side everything is by fits that left the row's group out, and on the other by
@@ -134,7 +134,7 @@ def make_world(
             parts, quality, signals, same, usd, strict=True
         )
     ]
-    return World(tuple(experts), sides[0], sides[1], router)
+    return CompositionWorld(tuple(experts), sides[0], sides[1], router)
 
 
 def simulated_agreement(score_NA: Floats, wrong_alike: float, rng: np.random.Generator) -> Floats:

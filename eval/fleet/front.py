@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.fleet.design import Budgets, Fleet, Quarry, design
-from eval.fleet.judge import Judge, Worth
+from eval.fleet.judge import FleetJudge, Worth
 from routers.errors import RoutingError
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FrontStep:
     """One fleet on the way from a small budget to a large one.
 
     Attributes:
@@ -32,13 +32,13 @@ class Step:
 
 def front(
     found: Quarry,
-    judge: Judge,
+    judge: FleetJudge,
     budgets: Budgets,
     *,
     along: str,
     steps: Sequence[float],
     required: Sequence[str] = (),
-) -> Iterator[Step]:
+) -> Iterator[FrontStep]:
     """The best fleet at each step of one budget, the other as it is.
 
     Steps that nothing fits are left out, and so are those that change nothing.
@@ -62,7 +62,7 @@ def front(
             continue
         before = fleet
         within = judge.best_single_within(tried)
-        yield Step(fleet, fleet.map.quality, judge.routed(fleet), within)
+        yield FrontStep(fleet, fleet.map.quality, judge.routed(fleet), within)
 
 
 def usual_steps(found: Quarry, along: str, count: int = 8) -> list[float]:

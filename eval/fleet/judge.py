@@ -41,7 +41,7 @@ class Worth:
     gain_interval: Interval | None
 
 
-class Judge:
+class FleetJudge:
     """Judges fleets and single experts on the same held-out queries.
 
     Singles are chosen by what they reached in training. Which task a query is, is either told or

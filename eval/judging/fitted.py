@@ -61,7 +61,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AgreementReport:
     """How often each way of scoring agrees with preferences that no fit had seen.
 
     Attributes:
@@ -187,7 +187,7 @@ class FittedGate:
             raise ArtifactError(f"'{path}' holds no gate of this version: {error}") from error
 
 
-def tried(pairs: Pairs, encoder: Encoder, seed: int) -> Report:
+def tried(pairs: Pairs, encoder: Encoder, seed: int) -> AgreementReport:
     """Fit on four fifths of the prompts and compare on the rest, fold by fold.
 
     Raises:
@@ -213,7 +213,7 @@ def tried(pairs: Pairs, encoder: Encoder, seed: int) -> Report:
         for place in range(len(pairs.objectives))
     ]
     best = int(np.argmax(alone_K))
-    return Report(
+    return AgreementReport(
         len(pairs),
         float(right_N.mean()),
         float(_right(chosen_NK.mean(axis=1), rejected_NK.mean(axis=1)).mean()),

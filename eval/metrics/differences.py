@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
-from eval.replay.replay import Traffic
+from eval.replay.replay import ReplayedTraffic
 from routers.records import Floats, OutcomeTable
 
 
@@ -65,7 +65,12 @@ def is_logged(table: OutcomeTable) -> bool:
 
 
 def compared(
-    first: Traffic, second: Traffic, what: str, *, logged: bool, rows: Floats | None = None
+    first: ReplayedTraffic,
+    second: ReplayedTraffic,
+    what: str,
+    *,
+    logged: bool,
+    rows: Floats | None = None,
 ) -> Compared:
     """Put two ways of choosing side by side.
 

@@ -17,7 +17,7 @@ from eval.metrics.curves import (
     upper_hull,
 )
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval
-from eval.replay.replay import Traffic
+from eval.replay.replay import ReplayedTraffic
 from routers.records import Floats
 
 Figures = Mapping[str, float]
@@ -36,7 +36,7 @@ class Levels:
     cost_K: Floats
 
     @classmethod
-    def of(cls, traffic: Sequence[Traffic]) -> Self:
+    def of(cls, traffic: Sequence[ReplayedTraffic]) -> Self:
         """As measured."""
         return cls(np.array([t.quality for t in traffic]), np.array([t.cost_usd for t in traffic]))
 
@@ -181,7 +181,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measured:
+class MeasuredField:
     """Every way of choosing with its levels, figures and intervals.
 
     Attributes:
@@ -208,15 +208,15 @@ class Measured:
 
 
 def measure_all(
-    traffic: Sequence[Traffic], layout: Layout, bootstrap: ClusterBootstrap
-) -> Measured:
+    traffic: Sequence[ReplayedTraffic], layout: Layout, bootstrap: ClusterBootstrap
+) -> MeasuredField:
     """Levels and figures of every way of choosing, with intervals from shared draws."""
     levels = Levels.of(traffic)
     frame = layout.frame(levels)
     picks = {name: pick(levels.part(part), frame) for name, part in layout.curves.items()}
     drawn = _replicates(traffic, bootstrap)
     figures_B = _figure_replicates(drawn, layout, picks)
-    return Measured(
+    return MeasuredField(
         frame=frame,
         levels=levels,
         quality_ci=tuple(percentile_interval(column_B) for column_B in drawn.quality_K.T),
@@ -229,7 +229,7 @@ def measure_all(
     )
 
 
-def _replicates(traffic: Sequence[Traffic], bootstrap: ClusterBootstrap) -> Levels:
+def _replicates(traffic: Sequence[ReplayedTraffic], bootstrap: ClusterBootstrap) -> Levels:
     """Levels in every replicate: rows are replicates, shape (B, K)."""
     quality = bootstrap.means(
         np.stack([t.quality_N for t in traffic]), np.stack([t.quality_weight_N for t in traffic])

@@ -11,7 +11,7 @@ from eval.comparison import Slice
 from eval.metrics.curves import relative
 from eval.metrics.differences import Compared, compared, is_logged
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval
-from eval.replay.replay import Traffic
+from eval.replay.replay import ReplayedTraffic
 from routers.records import Floats, OutcomeTable
 
 ENOUGH_GROUPS = 10
@@ -19,7 +19,10 @@ _MOST_TASKS = 100
 
 
 def slices(
-    table: OutcomeTable, router: Traffic, alone: Traffic, bootstrap: ClusterBootstrap
+    table: OutcomeTable,
+    router: ReplayedTraffic,
+    alone: ReplayedTraffic,
+    bootstrap: ClusterBootstrap,
 ) -> tuple[Slice, ...]:
     """Compare on each task label, the most frequent first, a hundred of them at most.
 

@@ -18,7 +18,7 @@ from routers.router import Router
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LoggedWishes:
     """What each of N requests asked for.
 
     Attributes:
@@ -36,13 +36,13 @@ class Asked:
     def __len__(self) -> int:
         return len(self.preferences)
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Asked:
+    def take(self, rows: npt.NDArray[np.intp]) -> LoggedWishes:
         """Only these requests, in that order."""
         kept = rows.tolist()
         policies = [self.policies[row] for row in kept] if self.policies else ()
         return replace(self, preferences=[self.preferences[row] for row in kept], policies=policies)
 
-    def under(self, policy: str) -> Asked:
+    def under(self, policy: str) -> LoggedWishes:
         """The same requests, had they all asked for one policy and nothing else.
 
         Raises:
@@ -56,7 +56,7 @@ class Asked:
             self, preferences=[self.named[policy].preference] * count, policies=[policy] * count
         )
 
-    def at(self, preference: Preference) -> Asked:
+    def at(self, preference: Preference) -> LoggedWishes:
         """The same requests, had the router's own policy decided them all by one trade-off."""
         return replace(self, preferences=[preference] * len(self), policies=())
 

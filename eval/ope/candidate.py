@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eval.errors import OffPolicyError
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.logged import Logged
 from eval.replay.replay import request_of
 from experts.cards import ExpertCard, Prices
@@ -27,7 +27,7 @@ def weighed(
     router: Router,
     logged: Logged,
     prices: Mapping[str, Prices | None],
-    asked: Asked,
+    asked: LoggedWishes,
     estimates: Estimates | None = None,
 ) -> list[Candidates]:
     """What a policy would have weighed on each request: who was eligible, and no other.
@@ -80,7 +80,7 @@ def targets(
     router: Router,
     logged: Logged,
     queries: Sequence[Candidates],
-    asked: Asked,
+    asked: LoggedWishes,
     prices: Mapping[str, Prices | None],
 ) -> Floats:
     """P(expert | request) under the router as it would serve, its exploration included, (N, A).

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.errors import OffPolicyError
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
 from eval.ope.judge import Value, judge
 from eval.ope.logged import Logged
@@ -63,7 +63,9 @@ class Judging:
     seed: int = 0
     replicates: int = 200
 
-    def point(self, asked: Asked, cost_weight: float | None = None, policy: str = "") -> FrontPoint:
+    def point(
+        self, asked: LoggedWishes, cost_weight: float | None = None, policy: str = ""
+    ) -> FrontPoint:
         """What it would have been worth, had the requests asked for this."""
         try:
             queries = weighed(self.router, self.logged, self.prices, asked, self.estimates)
@@ -84,7 +86,7 @@ class Judging:
 
 
 def front(
-    judging: Judging, asked: Asked, cost_weights: Sequence[float] = FRONT_WEIGHTS
+    judging: Judging, asked: LoggedWishes, cost_weights: Sequence[float] = FRONT_WEIGHTS
 ) -> tuple[FrontPoint, ...]:
     """The router's own policy at each cost weight; settings that the log can't judge say why."""
     return tuple(
@@ -92,6 +94,6 @@ def front(
     )
 
 
-def policy_points(judging: Judging, asked: Asked) -> tuple[FrontPoint, ...]:
+def policy_points(judging: Judging, asked: LoggedWishes) -> tuple[FrontPoint, ...]:
     """Every named policy, had all requests asked for it."""
     return tuple(judging.point(asked.under(name), policy=name) for name in sorted(asked.named))

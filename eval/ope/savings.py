@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eval.errors import OffPolicyError
 from eval.metrics.intervals import Interval
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import always, targets, weighed
 from eval.ope.judge import Judgement, judge
 from eval.ope.logged import Aside, Logged, Served
@@ -133,7 +133,7 @@ class Savings:
 
 def savings(
     logged: Logged,
-    asked: Asked,
+    asked: LoggedWishes,
     prices: Mapping[str, Prices | None],
     featurizer: Featurizer,
     served: Served,

@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.errors import OffPolicyError
 from eval.metrics.intervals import Interval
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
 from eval.ope.front import FrontPoint, Judging, front, policy_points
 from eval.ope.judge import Judgement, Value, judge
@@ -72,7 +72,7 @@ class Study:
 def study(
     candidate: Router,
     logged: Logged,
-    asked: Asked,
+    asked: LoggedWishes,
     prices: Mapping[str, Prices | None],
     *,
     policy: str | None = None,

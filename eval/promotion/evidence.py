@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.errors import OffPolicyError
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
 from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
@@ -60,7 +60,7 @@ class Material:
     """
 
     logged: Logged
-    asked: Asked
+    asked: LoggedWishes
     collected: OutcomeTable | None
     prices: Mapping[str, Prices | None]
 

@@ -35,7 +35,7 @@ class GateRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Criterion:
     """One thing that the gate looked at."""
 
     name: str
@@ -51,7 +51,7 @@ class GateVerdict:
         checks: In the order in which they are made; all of them, whatever failed before.
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[Criterion, ...]
 
     @property
     def passed(self) -> bool:
@@ -91,10 +91,12 @@ def gate(evidence: Evidence, rules: GateRules) -> GateVerdict:
     """Look at everything and say whether the candidate may be tried."""
     judgement = evidence.judgement
     if judgement.refused:
-        return GateVerdict((Check("evidence", False, "; ".join(judgement.refused)),))
+        return GateVerdict((Criterion("evidence", False, "; ".join(judgement.refused)),))
     return GateVerdict(
         (
-            Check("evidence", True, f"worth {judgement.support.effective:.0f} scored decisions"),
+            Criterion(
+                "evidence", True, f"worth {judgement.support.effective:.0f} scored decisions"
+            ),
             _better(judgement, rules),
             _quality(judgement, rules),
             _calibration(evidence, rules),
@@ -104,32 +106,32 @@ def gate(evidence: Evidence, rules: GateRules) -> GateVerdict:
     )
 
 
-def _better(judgement: Judgement, rules: GateRules) -> Check:
+def _better(judgement: Judgement, rules: GateRules) -> Criterion:
     gain = judgement.gains.get("utility", judgement.gains["quality"])
     low = gain.value - float(norm.ppf(rules.level)) * gain.stderr
     reason = f"utility {100 * gain.value:+.1f} points, at least {100 * low:+.1f}"
-    return Check("improvement", low > 0, reason)
+    return Criterion("improvement", low > 0, reason)
 
 
-def _quality(judgement: Judgement, rules: GateRules) -> Check:
+def _quality(judgement: Judgement, rules: GateRules) -> Criterion:
     gain = judgement.gains["quality"]
     low = gain.value - float(norm.ppf(rules.level)) * gain.stderr
     reason = (
         f"quality {100 * gain.value:+.1f} points, at least {100 * low:+.1f}, may lose "
         f"{100 * rules.most_quality_loss:g}"
     )
-    return Check("quality", low >= -rules.most_quality_loss, reason)
+    return Criterion("quality", low >= -rules.most_quality_loss, reason)
 
 
-def _calibration(evidence: Evidence, rules: GateRules) -> Check:
+def _calibration(evidence: Evidence, rules: GateRules) -> Criterion:
     known_N = ~np.isnan(evidence.score_N) & (evidence.weight_N > 0)
     if not known_N.any():
-        return Check("calibration", False, "no scored decision has the candidate's choice")
+        return Criterion("calibration", False, "no scored decision has the candidate's choice")
     error = _ece(
         evidence.expected_N[known_N], evidence.score_N[known_N], evidence.weight_N[known_N]
     )
     reason = f"expected quality is off by {error:.3f} beyond chance on the expert it would ask"
-    return Check("calibration", error <= rules.most_ece, reason)
+    return Criterion("calibration", error <= rules.most_ece, reason)
 
 
 def _ece(expected_N: Floats, score_N: Floats, weight_N: Floats, bins: int = 10) -> float:
@@ -140,14 +142,14 @@ def _ece(expected_N: Floats, score_N: Floats, weight_N: Floats, bins: int = 10) 
     return float(np.maximum(np.abs(gap_B) - chance_B, 0.0).sum() / weight_N.sum())
 
 
-def _slices(evidence: Evidence, rules: GateRules) -> Check:
+def _slices(evidence: Evidence, rules: GateRules) -> Criterion:
     looked_at = {
         name: rows
         for name, rows in evidence.slices.items()
         if np.count_nonzero(rows) >= rules.fewest_in_slice
     }
     if not looked_at:
-        return Check("slices", True, "no slice has enough scored decisions to be looked at")
+        return Criterion("slices", True, "no slice has enough scored decisions to be looked at")
     # As many chances of a false alarm as there are slices: each is asked for more.
     sure = float(norm.ppf(1 - (1 - rules.level) / len(looked_at)))
     lost = []
@@ -157,9 +159,9 @@ def _slices(evidence: Evidence, rules: GateRules) -> Check:
         if high < -rules.most_slice_loss:
             lost.append(f"{name} loses {-100 * float(gain_S.mean()):.1f} points")
     reason = ", ".join(lost) or f"none of {len(looked_at)} slices gets clearly worse"
-    return Check("slices", not lost, reason)
+    return Criterion("slices", not lost, reason)
 
 
-def _latency(evidence: Evidence, rules: GateRules) -> Check:
+def _latency(evidence: Evidence, rules: GateRules) -> Criterion:
     reason = f"a decision takes {evidence.decide_us:.0f} µs"
-    return Check("latency", evidence.decide_us <= rules.most_decide_us, reason)
+    return Criterion("latency", evidence.decide_us <= rules.most_decide_us, reason)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from eval.replay.baselines import lengths
 from eval.replay.replay import (
-    Traffic,
+    ReplayedTraffic,
     candidates_per_query,
     cards_of,
     choices,
@@ -88,7 +88,7 @@ def replayed(
     estimates: Estimates,
     prices: Mapping[str, Prices | None],
     cost_weights: Sequence[float],
-) -> list[Traffic]:
+) -> list[ReplayedTraffic]:
     """What a router's decisions lead to on recorded outcomes, one for each cost weight."""
     if is_batched(router):
         batch = make_batch(router, lengths(table), estimates, prices)

@@ -19,9 +19,9 @@ from eval.replay.baselines import (
     task_means,
 )
 from eval.replay.oracles import hindsight_choice
-from eval.replay.replay import Traffic, measure
-from eval.replay.training import Trained
-from eval.tables.pool import Pool
+from eval.replay.replay import ReplayedTraffic, measure
+from eval.replay.training import TrainedRouter
+from eval.tables.pool import TrainTestPool
 
 ROUTER = "router:"
 BASELINE = "baseline:"
@@ -38,7 +38,7 @@ class Field:
         experts: Column of each expert to its position.
     """
 
-    traffic: tuple[Traffic, ...]
+    traffic: tuple[ReplayedTraffic, ...]
     settings: tuple[float | None, ...]
     layout: Layout
     experts: Mapping[int, int]
@@ -46,22 +46,25 @@ class Field:
 
 class _List:
     def __init__(self) -> None:
-        self.traffic: list[Traffic] = []
+        self.traffic: list[ReplayedTraffic] = []
         self.settings: list[float | None] = []
 
-    def add(self, traffic: Sequence[Traffic], settings: Sequence[float | None]) -> slice:
+    def add(self, traffic: Sequence[ReplayedTraffic], settings: Sequence[float | None]) -> slice:
         start = len(self.traffic)
         self.traffic += traffic
         self.settings += settings
         return slice(start, len(self.traffic))
 
-    def add_one(self, traffic: Traffic) -> int:
+    def add_one(self, traffic: ReplayedTraffic) -> int:
         self.add([traffic], [None])
         return len(self.traffic) - 1
 
 
 def make_field(
-    pool: Pool, alone: Singles, trained: Sequence[Trained], cost_weights: Sequence[float]
+    pool: TrainTestPool,
+    alone: Singles,
+    trained: Sequence[TrainedRouter],
+    cost_weights: Sequence[float],
 ) -> Field:
     """Replay every baseline and line them up with the routers.
 
@@ -99,11 +102,13 @@ def make_field(
 
 
 def _sweeps(
-    pool: Pool, alone: Singles, cost_weights: Sequence[float]
-) -> dict[str, tuple[list[Traffic], Sequence[float]]]:
+    pool: TrainTestPool, alone: Singles, cost_weights: Sequence[float]
+) -> dict[str, tuple[list[ReplayedTraffic], Sequence[float]]]:
     train, test = pool.train, pool.test
     oracles = [measure(test, oracle_choice(test, weight)) for weight in cost_weights]
-    found: dict[str, tuple[list[Traffic], Sequence[float]]] = {"oracle": (oracles, cost_weights)}
+    found: dict[str, tuple[list[ReplayedTraffic], Sequence[float]]] = {
+        "oracle": (oracles, cost_weights)
+    }
     if any(task is not None for task in train.tasks):
         means = task_means(train)
         routed = [task_choice(means, test, alone.best, weight) for weight in cost_weights]

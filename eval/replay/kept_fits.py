@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from eval.replay.own_code import own_code
-from eval.replay.training import Bench, Trained
+from eval.replay.training import Bench, TrainedRouter
 from routers.errors import ArtifactError
 from routers.fitting.fit import data_hash
 from routers.storage.state_files import load_state, save_state
@@ -40,7 +40,7 @@ class KeptFits:
         self._folder = folder
         self._follow_from = _follow_from(bench)
 
-    def read(self, name: str) -> Trained | None:
+    def read(self, name: str) -> TrainedRouter | None:
         """The finished fit of a router; None where there is none, or a damaged one."""
         path = self._path(name)
         if not path.exists():
@@ -49,9 +49,9 @@ class KeptFits:
             packed, arrays = load_state(_KIND, path)
         except ArtifactError:
             return None
-        return cast(Trained, _unpack(Trained, packed, arrays))
+        return cast(TrainedRouter, _unpack(TrainedRouter, packed, arrays))
 
-    def write(self, trained: Trained) -> None:
+    def write(self, trained: TrainedRouter) -> None:
         """Keep a fit, wholly or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         arrays: Arrays = {}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from eval.metrics.curves import relative
 from eval.metrics.differences import Compared, compared, is_logged
 from eval.replay.batches import replayed
-from eval.replay.replay import Traffic, measure_columns
+from eval.replay.replay import ReplayedTraffic, measure_columns
 from eval.tables.splits import split_groups
 from experts.cards import Prices
 from routers.errors import TableError
@@ -42,7 +42,7 @@ class Sweep:
     """
 
     cost_weights: tuple[float, ...]
-    traffic: tuple[Traffic, ...]
+    traffic: tuple[ReplayedTraffic, ...]
     estimates: Estimates
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.replay.baselines import single
-from eval.replay.replay import Traffic, candidates_per_query, cards_of, choices, measure
+from eval.replay.replay import ReplayedTraffic, candidates_per_query, cards_of, choices, measure
 from experts.cards import Prices
 from routers.base import FittedPolicy
 from routers.errors import TableError
@@ -34,7 +34,7 @@ class PolicyPoint:
 
     name: str
     policy: FittedPolicy
-    traffic: Traffic
+    traffic: ReplayedTraffic
 
 
 def shown_policies(train: OutcomeTable, best: int) -> dict[str, FittedPolicy]:

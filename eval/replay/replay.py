@@ -31,7 +31,7 @@ COST_WEIGHTS: tuple[float, ...] = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Traffic:
+class ReplayedTraffic:
     """What a way of choosing experts led to, query by query.
 
     With recorded propensities the weights are 1 / propensity, so that the means are the
@@ -75,7 +75,7 @@ class Traffic:
         return _mean(self.latency_N, self.latency_weight_N)
 
 
-def measure(table: OutcomeTable, probabilities_NA: Floats) -> Traffic:
+def measure(table: OutcomeTable, probabilities_NA: Floats) -> ReplayedTraffic:
     """What choosing experts with these probabilities leads to on recorded outcomes.
 
     Args:
@@ -90,10 +90,10 @@ def measure(table: OutcomeTable, probabilities_NA: Floats) -> Traffic:
     unobserved = float((probabilities_NA * ~seen_NA).sum())
     share_A = probabilities_NA.mean(axis=0)
     likeliest_N = probabilities_NA.argmax(axis=1).astype(np.int16)
-    return Traffic(*quality, *cost, *latency, share_A, likeliest_N, unobserved)
+    return ReplayedTraffic(*quality, *cost, *latency, share_A, likeliest_N, unobserved)
 
 
-def measure_columns(table: OutcomeTable, columns_N: npt.NDArray[np.intp]) -> Traffic:
+def measure_columns(table: OutcomeTable, columns_N: npt.NDArray[np.intp]) -> ReplayedTraffic:
     """The same as `measure` where each query goes to one expert, in a fraction of the time."""
     rows_N = np.arange(len(table))
     seen_N = ~np.isnan(table.score_NA[rows_N, columns_N])
@@ -105,7 +105,7 @@ def measure_columns(table: OutcomeTable, columns_N: npt.NDArray[np.intp]) -> Tra
         return ratio(np.where(known_N > 0, values_N, 0.0) * known_N, known_N), known_N
 
     counts_A = np.bincount(columns_N, minlength=len(table.experts))
-    return Traffic(
+    return ReplayedTraffic(
         *per_query(table.score_NA),
         *per_query(table.cost_usd_NA),
         *per_query(table.latency_s_NA),

@@ -13,8 +13,8 @@ from eval.metrics.robustness import Changed, Columns, Disturbed, Robustness, dis
 from eval.replay.batches import make_batch
 from eval.replay.operating import Fit, Setting, Sweep, choose_settings, sweep
 from eval.replay.policy_points import policy_points, shown_policies
-from eval.replay.replay import Traffic, cards_of, request_of
-from eval.tables.pool import Pool
+from eval.replay.replay import ReplayedTraffic, cards_of, request_of
+from eval.tables.pool import TrainTestPool
 from experts.cards import Prices
 from routers.eligible import Constraints
 from routers.encoders.vector_store import VectorStore
@@ -54,7 +54,7 @@ class Sides:
 
 
 def encode_sides(
-    encoder: str, pool: Pool, changed: Changed, seed: int, store: VectorStore | None = None
+    encoder: str, pool: TrainTestPool, changed: Changed, seed: int, store: VectorStore | None = None
 ) -> Sides:
     """Encode everything once, for all routers that look through this encoder.
 
@@ -89,7 +89,7 @@ class Bench:
         sides: Encoder to the tables as it sees them.
     """
 
-    pool: Pool
+    pool: TrainTestPool
     best: int
     cost_A: Floats
     cost_weights: tuple[float, ...]
@@ -98,7 +98,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
+class TrainedRouter:
     """A router that was trained and replayed.
 
     Attributes:
@@ -121,7 +121,7 @@ class Trained:
     sweep: Sweep
     robustness: Robustness
     seconds: Mapping[str, float]
-    policies: Mapping[str, Traffic]
+    policies: Mapping[str, ReplayedTraffic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Failed:
     reason: str
 
 
-def train_router(bench: Bench, name: str) -> Trained | Failed:
+def train_router(bench: Bench, name: str) -> TrainedRouter | Failed:
     """Train a router on the whole training side, choose its settings, replay it on the test.
 
     One thread does it all, so that other processes can do the same beside it, and so that the
@@ -149,7 +149,7 @@ def train_router(bench: Bench, name: str) -> Trained | Failed:
             return Failed(name, str(error))
 
 
-def _train(bench: Bench, name: str) -> Trained:
+def _train(bench: Bench, name: str) -> TrainedRouter:
     pool, sides = bench.pool, bench.sides[Recipe.read(name).encoder]
     clock = Stopwatch()
     encoded = sides.encoded()
@@ -171,7 +171,7 @@ def _train(bench: Bench, name: str) -> Trained:
     decide_us = decision_us_p50(router, pool.test.prompts[:_TIMED_DECISIONS], pool.prices)
     clock.lap("timing")
     fit_s, seconds = clock.seconds["fit"], clock.seconds
-    return Trained(name, fit_s, decide_us, settings, found, held, seconds, policies)
+    return TrainedRouter(name, fit_s, decide_us, settings, found, held, seconds, policies)
 
 
 def _robustness(router: Router, bench: Bench, disturbed: Disturbed, setting: Setting) -> Robustness:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.rounds.measure import TURN_TOKENS, Measured, hold_exam
+from eval.rounds.measure import TURN_TOKENS, ConversationMeans, hold_exam
 from eval.rounds.policy import small_policy, small_tokenizer
 from eval.rounds.world import SimulatedPool, draw_rows, draw_traces
 from routers.rounds.episodes import RoundLimits
@@ -64,8 +64,8 @@ class Lesson:
 
     alpha: float
     steps: tuple[Mapping[str, float], ...]
-    before: Measured
-    after: Measured
+    before: ConversationMeans
+    after: ConversationMeans
 
     @property
     def rise(self) -> float:

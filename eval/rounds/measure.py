@@ -22,7 +22,7 @@ TURN_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ConversationMeans:
     """Means over conversations.
 
     Attributes:
@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Conversations that a driver held, and whom it asked in them, see `Measured.asked`."""
+    """Conversations that a driver held, and whom it asked: see `ConversationMeans.asked`."""
 
     episodes: Sequence[Episode]
     asked: Mapping[str, Mapping[str, float]]
@@ -56,7 +56,7 @@ class Held:
             normaliser.observe(sum(call.usd for call in episode.paid))
         return normaliser
 
-    def measured(self, rule: RewardRule, scale: CostNormaliser) -> Measured:
+    def measured(self, rule: RewardRule, scale: CostNormaliser) -> ConversationMeans:
         """Means, with costs judged on `scale`, which is left as it is."""
         verdicts = [
             rule.judge(
@@ -68,7 +68,7 @@ class Held:
             )
             for each in self.episodes
         ]
-        return Measured(
+        return ConversationMeans(
             reward=_mean([verdict.reward for verdict in verdicts]),
             accuracy=_mean([verdict.outcome * (not verdict.fault) for verdict in verdicts]),
             cost_usd=_mean([verdict.cost_usd for verdict in verdicts]),

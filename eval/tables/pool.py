@@ -16,7 +16,7 @@ _ENOUGH_PRICED = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class TrainTestPool:
     """Two tables over the same experts.
 
     Attributes:
@@ -38,7 +38,7 @@ class Pool:
 
 def make_pool(
     train: OutcomeTable, test: OutcomeTable, prices: Mapping[str, Prices | None] | None
-) -> Pool:
+) -> TrainTestPool:
     """Bring two tables to the experts that both have scores of, and settle what is known of costs.
 
     Recorded costs stay as they are. Where none was recorded, `prices` and the tokens give it.
@@ -68,7 +68,7 @@ def make_pool(
         raise ComparisonError(f"routing needs two experts scored on both sides; found {found}")
     settled = _settled_prices(train, prices, costs_known)
     notes = _notes(left_out, costs_known)
-    return Pool(train, test, settled, costs_known, dict(sorted(left_out.items())), notes)
+    return TrainTestPool(train, test, settled, costs_known, dict(sorted(left_out.items())), notes)
 
 
 def with_experts(table: OutcomeTable, experts: Sequence[str]) -> OutcomeTable:

@@ -12,7 +12,7 @@ import typer
 
 from eval.compare import compare
 from eval.compositions.drafts import read_drafts
-from eval.compositions.topologies import Offer, at_prices
+from eval.compositions.topologies import ComposedPool, at_prices
 from eval.compositions.world import make_world
 from eval.tables.foreign import FORMS
 from eval.tables.pool import make_pool
@@ -133,7 +133,7 @@ def _offer(
     estimator: str,
     wrong_alike: float | None,
     seed: int,
-) -> Offer:
+) -> ComposedPool:
     """The compositions that are worth offering, of all experts or of those named."""
     train, test = (fill_costs(table, prices) for table in (tables.train, tables.test))
     wanted = experts.split(",")
@@ -143,7 +143,7 @@ def _offer(
     world = make_world(
         sides[0], sides[1], wanted, seed=seed, estimator=estimator, wrong_alike=wrong_alike
     )
-    return Offer.of(world)
+    return ComposedPool.of(world)
 
 
 def learned_routers() -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
     from eval.fleet.design import Budgets, Fleet
-    from eval.fleet.front import Step
+    from eval.fleet.front import FrontStep
     from eval.fleet.judge import Worth
 
 commands = typer.Typer(help="Choose the experts to host.", no_args_is_help=True)
@@ -77,7 +77,7 @@ class _Study:
 
     fleet: Fleet
     ways: tuple[Worth, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[FrontStep, ...]
     along: str
     queries: int
     left_out: tuple[str, ...]
@@ -93,13 +93,13 @@ def _study(
 ) -> _Study:
     from eval.fleet.design import design, quarry
     from eval.fleet.front import front, usual_steps
-    from eval.fleet.judge import Judge
+    from eval.fleet.judge import FleetJudge
     from eval.tables.splits import read_train_test
 
     tables = read_train_test(train, test, seed=seed)
     found = quarry(tables.train, *footprints)
     fleet = design(found, budgets, required)
-    judge = Judge(found, tables.test, seed)
+    judge = FleetJudge(found, tables.test, seed)
     bounded = budgets.size is not None or budgets.load is not None
     within = judge.best_single_within(budgets) if bounded else None
     ways = (judge.routed(fleet), judge.told(fleet), judge.best_single())
@@ -290,7 +290,7 @@ def _row(worth: Worth) -> list[str]:
     ]
 
 
-def _step(step: Step, along: str) -> list[str]:
+def _step(step: FrontStep, along: str) -> list[str]:
     budget = getattr(step.fleet.budgets, along)
     single = step.single
     return [

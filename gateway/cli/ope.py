@@ -60,7 +60,7 @@ def ope(
 
     Each request is decided by the named policy that it asked for, as that is configured now.
     """
-    from eval.ope.asked import Asked
+    from eval.ope.asked import LoggedWishes
     from eval.ope.study import study
 
     settings = load_settings(config)
@@ -81,7 +81,7 @@ def ope(
     for reason, count in found.left_out.items():
         say(f"left out: {count} decisions {reason}")
     named = named_policies(settings.routing.policies)
-    asked = Asked(found.preferences, found.policies, named, cards)
+    asked = LoggedWishes(found.preferences, found.policies, named, cards)
     result = study(candidate, found.logged, asked, prices, policy=policy, seed=seed)
     if report is not None:
         from eval.ope.page import write_page

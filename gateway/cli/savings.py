@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from gateway.cli.console import out, say, show_json, show_table
 from gateway.cli.options import AsJson, Config, LedgerUrl, Seed
 from gateway.cli.window import Since, Until, day
@@ -81,7 +81,9 @@ def savings(
     previous = store.load(name, before) if before else None
     result = reckon(
         found.logged,
-        Asked(found.preferences, found.policies, named_policies(settings.routing.policies), cards),
+        LoggedWishes(
+            found.preferences, found.policies, named_policies(settings.routing.policies), cards
+        ),
         prices,
         previous.featurizer if previous else Featurizer(HashingEncoder()),
         found.served,

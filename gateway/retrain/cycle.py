@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from eval.errors import EvalError
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.promotion.canary import judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, train
 from eval.promotion.gate import GateVerdict, gate
@@ -288,7 +288,9 @@ class Cycle:
             newest=self._settings.window,
         )
         unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
-        asked = Asked(found.preferences, found.policies, self._named, latest_cards(self._engine))
+        asked = LoggedWishes(
+            found.preferences, found.policies, self._named, latest_cards(self._engine)
+        )
         material = Material(
             found.logged,
             asked,

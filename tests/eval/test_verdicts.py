@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from eval.comparison import RouterResult, Verdict
+from eval.comparison import Recommendation, RouterResult
 from eval.metrics.intervals import ClusterBootstrap
 from eval.metrics.slices import slices
 from eval.replay.operating import Setting
-from eval.replay.replay import Traffic, always, measure
+from eval.replay.replay import ReplayedTraffic, always, measure
 from eval.verdicts import Rival, headline, judge, recommend
 from routers.records import OutcomeTable
 
@@ -23,7 +23,7 @@ def judged(
     lost: float,
     cost: float,
     tasks: Sequence[str] | None = None,
-) -> Verdict:
+) -> Recommendation:
     """A router that turns some wrong answers right and some right ones wrong."""
     best = np.r_[np.zeros(COUNT // 2), np.ones(COUNT // 2)]
     ours = best.copy()
@@ -87,7 +87,7 @@ def test_slices_say_where_routing_wins_and_loses(make_table: MakeTable) -> None:
 
 def test_a_table_without_tasks_has_no_slices(make_table: MakeTable) -> None:
     table = make_table(np.ones((5, 2)))
-    traffic: Traffic = measure(table, always(table, np.zeros(5)))
+    traffic: ReplayedTraffic = measure(table, always(table, np.zeros(5)))
     bootstrap = ClusterBootstrap(table.groups, seed=0, replicates=10)
     assert slices(table, traffic, traffic, bootstrap) == ()
 

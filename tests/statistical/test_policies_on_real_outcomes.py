@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from eval.replay.replay import candidates_per_query, cards_of, choices, measure
-from eval.tables.pool import Pool, make_pool
+from eval.tables.pool import TrainTestPool, make_pool
 from eval.tables.sources import read_outcomes
 from routers.base import FittedPolicy
 from routers.fitting.fit import fit_router
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no outcome data at {
 
 
 @pytest.fixture(scope="module")
-def pool() -> Pool:
+def pool() -> TrainTestPool:
     """Every fifth training query, and those of `dev` that everybody answered."""
     rows = pd.read_parquet(DATA, columns=["query_id", "split"]).drop_duplicates("query_id")
     split = dict(zip(rows["query_id"], rows["split"], strict=True))
@@ -39,7 +39,7 @@ def pool() -> Pool:
 
 
 @pytest.fixture(scope="module")
-def fitted(pool: Pool) -> tuple[Practice, list[Candidates]]:
+def fitted(pool: TrainTestPool) -> tuple[Practice, list[Candidates]]:
     router = fit_router("r", "knn", pool.train, seed=0)
     cards = cards_of(pool.prices)
     estimates = router.estimate(pool.test.prompts)
@@ -54,7 +54,7 @@ def chances(policy: FittedPolicy, fitted: tuple[Practice, list[Candidates]]) -> 
 
 @pytest.mark.parametrize("share", [0.9, 0.95, 0.99])
 def test_a_floor_holds_at_a_lower_cost(
-    share: float, pool: Pool, fitted: tuple[Practice, list[Candidates]]
+    share: float, pool: TrainTestPool, fitted: tuple[Practice, list[Candidates]]
 ) -> None:
     best = int(np.nanmean(pool.train.score_NA, axis=0).argmax())
     reached = measure(pool.test, chances(FloorPolicy(share), fitted))
@@ -67,7 +67,7 @@ def test_a_floor_holds_at_a_lower_cost(
 
 @pytest.mark.parametrize("part", [0.2, 0.4, 0.8])
 def test_a_budget_is_met(
-    part: float, pool: Pool, fitted: tuple[Practice, list[Candidates]]
+    part: float, pool: TrainTestPool, fitted: tuple[Practice, list[Candidates]]
 ) -> None:
     best = int(np.nanmean(pool.train.score_NA, axis=0).argmax())
     usd = part * float(np.nanmean(pool.train.cost_usd_NA[:, best]))
@@ -78,7 +78,7 @@ def test_a_budget_is_met(
 
 @pytest.mark.parametrize("wrong", [0.05, 0.1, 0.2])
 def test_the_cheap_expert_keeps_no_more_wrong_than_allowed(
-    wrong: float, pool: Pool, fitted: tuple[Practice, list[Candidates]]
+    wrong: float, pool: TrainTestPool, fitted: tuple[Practice, list[Candidates]]
 ) -> None:
     practice, queries = fitted
     policy = ConformalPolicy(wrong).fit(practice, ANYTHING)

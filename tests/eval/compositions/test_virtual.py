@@ -16,7 +16,7 @@ from eval.compositions.virtual import (
     Voted,
     with_compositions,
 )
-from eval.compositions.world import Side, World, make_world, simulated_agreement
+from eval.compositions.world import CompositionWorld, Side, make_world, simulated_agreement
 from eval.errors import ComparisonError
 from routers.deferral.chain import Chain
 from routers.deferral.threshold import DeferralThreshold
@@ -24,7 +24,7 @@ from tests.eval.compositions.recorded import EXPERTS, USD, recorded
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> CompositionWorld:
     return make_world(
         recorded(120, 0), recorded(80, 1), EXPERTS, estimator="ridge+hashing", judge="hashing"
     )
@@ -35,14 +35,14 @@ def chain(*experts: str, at: float = 0.5) -> Cascaded:
 
 
 def test_signals_of_both_sides_are_of_answers_not_seen_and_tell_right_from_wrong(
-    world: World,
+    world: CompositionWorld,
 ) -> None:
     for side in (world.train, world.test):
         right = side.table.score_NA == 1
         assert side.seen.signal_NA[right].mean() > side.seen.signal_NA[~right].mean() + 0.3
 
 
-def test_a_cascade_pays_for_its_drafts_and_gives_the_last_answer(world: World) -> None:
+def test_a_cascade_pays_for_its_drafts_and_gives_the_last_answer(world: CompositionWorld) -> None:
     side = world.test
     happened = chain("small", "dear").on(side)
     deferred_N = side.seen.signal_NA[:, 1] < 0.5
@@ -53,7 +53,9 @@ def test_a_cascade_pays_for_its_drafts_and_gives_the_last_answer(world: World) -
     assert happened.asked_NA.mean(axis=0) == pytest.approx([deferred_N.mean(), 1.0, 0.0])
 
 
-def test_a_vote_follows_the_majority_and_the_first_where_there_is_none(world: World) -> None:
+def test_a_vote_follows_the_majority_and_the_first_where_there_is_none(
+    world: CompositionWorld,
+) -> None:
     side = world.test
     happened = Voted(("small", "tiny", "dear")).on(side)
     score_NA = side.table.score_NA
@@ -63,7 +65,7 @@ def test_a_vote_follows_the_majority_and_the_first_where_there_is_none(world: Wo
     assert (happened.usd(side.table) == USD.sum()).all()
 
 
-def test_where_two_agree_the_third_is_not_asked(world: World) -> None:
+def test_where_two_agree_the_third_is_not_asked(world: CompositionWorld) -> None:
     side = world.test
     happened = Agreed(("small", "tiny"), "dear").on(side)
     score_NA = side.table.score_NA
@@ -72,7 +74,7 @@ def test_where_two_agree_the_third_is_not_asked(world: World) -> None:
     assert happened.usd(side.table) == pytest.approx(1.5 + 10 * ~both_N)
 
 
-def test_the_best_of_several_is_what_looks_best_not_what_is(world: World) -> None:
+def test_the_best_of_several_is_what_looks_best_not_what_is(world: CompositionWorld) -> None:
     side = world.test
     happened = Picked(("small", "tiny")).on(side)
     looks_N = side.seen.signal_NA[:, 1] >= side.seen.signal_NA[:, 2]
@@ -81,7 +83,9 @@ def test_the_best_of_several_is_what_looks_best_not_what_is(world: World) -> Non
     assert happened.score_N.mean() < score_NA[:, 1:].max(axis=1).mean()
 
 
-def test_what_is_offered_is_beaten_by_nothing_and_stands_beside_the_experts(world: World) -> None:
+def test_what_is_offered_is_beaten_by_nothing_and_stands_beside_the_experts(
+    world: CompositionWorld,
+) -> None:
     found = offered(world.train)
     assert any(isinstance(each, Cascaded) for each in found)
     table = with_compositions(world.test, found)
@@ -96,13 +100,13 @@ def test_what_is_offered_is_beaten_by_nothing_and_stands_beside_the_experts(worl
     assert (table.score_NA[:, dear] == world.test.table.score_NA[:, 0]).all()
 
 
-def test_two_of_a_name_are_refused(world: World) -> None:
+def test_two_of_a_name_are_refused(world: CompositionWorld) -> None:
     twice: list[Composition] = [chain("small", "dear"), chain("small", "dear")]
     with pytest.raises(ComparisonError, match="share a name"):
         with_compositions(world.test, twice)
 
 
-def test_votes_need_answers(world: World) -> None:
+def test_votes_need_answers(world: CompositionWorld) -> None:
     side = world.test
     mute = Side(side.table, side.drafts, type(side.seen)(*(2 * [side.seen.ante_NA])), side.usd_NA)
     for composition in (Voted(("small", "tiny")), Agreed(("small", "tiny"), "dear")):

@@ -12,7 +12,7 @@ from eval.errors import ComparisonError, SourceError
 from eval.fleet.design import Budgets, Quarry, design, quarry
 from eval.fleet.footprints import read_footprints
 from eval.fleet.front import front, usual_steps
-from eval.fleet.judge import Judge
+from eval.fleet.judge import FleetJudge
 from eval.tables.pool import with_experts
 from routers.errors import RoutingError
 from routers.records import OutcomeTable
@@ -58,8 +58,8 @@ def found() -> Quarry:
 
 
 @pytest.fixture(scope="module")
-def judge(found: Quarry) -> Judge:
-    return Judge(found, a_table(1, 400))
+def judge(found: Quarry) -> FleetJudge:
+    return FleetJudge(found, a_table(1, 400))
 
 
 def test_the_fleet_is_the_specialists_where_the_generalist_does_not_fit(found: Quarry) -> None:
@@ -77,7 +77,7 @@ def test_a_load_budget_holds_on_average_and_a_size_budget_in_all(found: Quarry) 
     assert "large" in design(found, Budgets(size=16.0), required=("large",)).experts
 
 
-def test_held_out_queries_tell_what_it_is_worth(found: Quarry, judge: Judge) -> None:
+def test_held_out_queries_tell_what_it_is_worth(found: Quarry, judge: FleetJudge) -> None:
     fleet = design(found, Budgets(size=6.0))
     best, routed, told = judge.best_single(), judge.routed(fleet), judge.told(fleet)
     assert best.name == "best single: large"
@@ -95,7 +95,9 @@ def test_held_out_queries_tell_what_it_is_worth(found: Quarry, judge: Judge) -> 
     assert tight.name.endswith("tiny")
 
 
-def test_the_front_rises_with_the_budget_and_repeats_nothing(found: Quarry, judge: Judge) -> None:
+def test_the_front_rises_with_the_budget_and_repeats_nothing(
+    found: Quarry, judge: FleetJudge
+) -> None:
     steps = list(front(found, judge, Budgets(), along="size", steps=usual_steps(found, "size")))
     expected = [step.expected for step in steps]
     assert expected == sorted(expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.errors import OffPolicyError
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
 from eval.ope.logged import Logged
 from eval.ope.study import study
@@ -57,13 +57,15 @@ def router() -> Router:
     return fit_router("default", "ridge", logged.table, seed=0, epsilon=0.1)
 
 
-def chances(router: Router, logged: Logged, asked: Asked) -> Floats:
+def chances(router: Router, logged: Logged, asked: LoggedWishes) -> Floats:
     queries = weighed(router, logged, PRICES, asked)
     return targets(router, logged, queries, asked, PRICES)
 
 
-def asked_for(count: int, named: Named, cards: bool = False) -> Asked:
-    asked = Asked([Preference()] * count, ["mine"] * count, {"mine": named}, CARDS if cards else {})
+def asked_for(count: int, named: Named, cards: bool = False) -> LoggedWishes:
+    asked = LoggedWishes(
+        [Preference()] * count, ["mine"] * count, {"mine": named}, CARDS if cards else {}
+    )
     return asked.under("mine")
 
 
@@ -71,7 +73,7 @@ def test_a_request_is_decided_by_the_policy_it_asked_for(router: Router) -> None
     logged, _ = world(200, seed=2)
     soft = Named(Preference(), policy=SoftmaxPolicy(0.2))
     names = ["soft" if row % 2 else "gone" for row in range(200)]
-    asked = Asked([Preference()] * 200, names, {"soft": soft})
+    asked = LoggedWishes([Preference()] * 200, names, {"soft": soft})
     chance_NA = chances(router, logged, asked)
     queries = weighed(router, logged, PRICES, asked)
     own_A = router.policy.distribution(queries[0], Preference())[0]
@@ -136,7 +138,7 @@ def test_every_named_policy_has_its_point_or_says_why_not(router: Router) -> Non
         "thrifty": Named(Preference(cost_weight=5.0)),
         "abroad": Named(Preference(), Constraints(tags=frozenset({("region", "us")}))),
     }
-    asked = Asked([Preference()] * 400, ["soft"] * 400, named)
+    asked = LoggedWishes([Preference()] * 400, ["soft"] * 400, named)
     found = study(router, logged, asked, PRICES, policy="thrifty", replicates=20)
     assert found.candidate.endswith(" under thrifty")
     points = {point.policy: point for point in found.policies}

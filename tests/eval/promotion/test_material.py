@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.logged import Logged
 from eval.promotion.evidence import MOST_WEIGHT, Material
 from routers.records import OutcomeTable, Preference
@@ -18,7 +18,7 @@ def test_no_outcome_weighs_more_than_the_limit_and_the_log_keeps_its_chances() -
         ("q0", "q1"), ("a", "b"), (None, None), ("q0", "q1"), ("ann", "ben"), score_NA,
         unknown_NA, unknown_NA, unknown_NA, unknown_NA, chance_NA,
     )  # fmt: skip
-    material = Material(Logged.of(table), Asked([Preference()] * 2), None, {})
+    material = Material(Logged.of(table), LoggedWishes([Preference()] * 2), None, {})
     trained_NA = material.training().propensity_NA
     np.testing.assert_array_equal(trained_NA, [[1 / MOST_WEIGHT, np.nan], [np.nan, 0.99]])
     np.testing.assert_array_equal(material.logged.table.propensity_NA, chance_NA)

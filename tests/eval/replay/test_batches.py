@@ -11,7 +11,7 @@ from eval.replay.baselines import lengths
 from eval.replay.batches import make_batch, replayed
 from eval.replay.replay import (
     COST_WEIGHTS,
-    Traffic,
+    ReplayedTraffic,
     always,
     candidates_per_query,
     cards_of,
@@ -72,8 +72,8 @@ def test_a_batch_decides_what_the_serving_code_decides(table: OutcomeTable, rout
     assert len(decided) > 3
 
 
-def assert_same(one: Traffic, other: Traffic) -> None:
-    for field in fields(Traffic):
+def assert_same(one: ReplayedTraffic, other: ReplayedTraffic) -> None:
+    for field in fields(ReplayedTraffic):
         assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
 
 

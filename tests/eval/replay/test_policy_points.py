@@ -14,7 +14,7 @@ from eval.compare import compare
 from eval.replay.policy_points import policy_points, shown_policies
 from eval.replay.replay import cards_of
 from eval.report.metrics_json import to_json
-from eval.tables.pool import Pool, make_pool
+from eval.tables.pool import TrainTestPool, make_pool
 from routers.fitting.fit import fit_router
 from routers.policies.budget import BudgetPolicy
 from routers.records import Preference
@@ -22,17 +22,17 @@ from routers.router import Router
 
 
 @pytest.fixture(scope="module")
-def pool(make_world: Any) -> Pool:
+def pool(make_world: Any) -> TrainTestPool:
     world = make_world(600)
     return make_pool(world.train, world.test, None)
 
 
 @pytest.fixture(scope="module")
-def router(pool: Pool) -> Router:
+def router(pool: TrainTestPool) -> Router:
     return fit_router("knn", "knn+hashing", pool.train, seed=0)
 
 
-def test_each_keeps_its_promise_on_the_test_side(pool: Pool, router: Router) -> None:
+def test_each_keeps_its_promise_on_the_test_side(pool: TrainTestPool, router: Router) -> None:
     best = int(np.nanmean(pool.train.score_NA, axis=0).argmax())
     estimates = router.estimate(pool.test.prompts)
     shown = shown_policies(pool.train, best)
@@ -52,7 +52,9 @@ def test_each_keeps_its_promise_on_the_test_side(pool: Pool, router: Router) -> 
     assert found["half the cost"].quality >= 0.9 * target
 
 
-def test_without_a_rehearsal_or_costs_there_is_less_to_show(pool: Pool, router: Router) -> None:
+def test_without_a_rehearsal_or_costs_there_is_less_to_show(
+    pool: TrainTestPool, router: Router
+) -> None:
     estimates = router.estimate(pool.test.prompts)
     without = replace(router, rehearsal=None)
     shown = shown_policies(pool.train, 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
-from eval.ope.asked import Asked
+from eval.ope.asked import LoggedWishes
 from eval.ope.savings import savings
 from eval.ope.savings_page import render_savings
 from gateway.ledger.database import opened
@@ -80,7 +80,7 @@ def test_each_score_has_the_chance_that_it_had_to_be_seen(found: History) -> Non
 def test_savings_are_of_what_served(engine: Engine, found: History) -> None:
     told = savings(
         found.logged,
-        Asked(found.preferences, found.policies, {}, {}),
+        LoggedWishes(found.preferences, found.policies, {}, {}),
         latest_prices(engine),
         Featurizer(HashingEncoder()),
         found.served,
