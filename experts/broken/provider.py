@@ -18,7 +18,7 @@ from experts.broken import answers, connections, refusals, streams  # noqa: F401
 from experts.broken.scene import FAULTS, Scene, healthy
 from experts.fakes.anthropic import Message
 from experts.fakes.provider import Reply
-from experts.fakes.server import Act, Asked, FakeServer, event, serving
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, event, serving
 
 TEXT = "Grüße aus Köln: 你好 🙂 und fertig"
 WORDS = len(TEXT.split())
@@ -43,7 +43,7 @@ class BrokenProvider(FakeServer):
     def __init__(self, greets: Iterable[Act] = ()) -> None:
         super().__init__()
         self._greets = tuple(greets)
-        self.asked: dict[str, list[Asked]] = defaultdict(list)
+        self.asked: dict[str, list[ReceivedRequest]] = defaultdict(list)
 
     def base(self, fault: str, times: str = "always", who: str = "") -> str:
         """The base URL of a provider that fails so.
@@ -61,7 +61,7 @@ class BrokenProvider(FakeServer):
     def greets(self) -> Iterable[Act]:
         return self._greets
 
-    def acts(self, asked: Asked) -> Iterable[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterable[Act]:
         _, fault, times, who, *_ = asked.path.split("/")
         known = self.asked[self.base(fault, times, who)]
         known.append(asked)
@@ -81,7 +81,7 @@ def _fails(times: str, number: int) -> bool:
     return times == "always" or number <= int(times)
 
 
-def _scene(asked: Asked) -> Scene:
+def _scene(asked: ReceivedRequest) -> Scene:
     if asked.path.endswith("/messages"):
         model = str(asked.body["model"])
         events = tuple(event(said, said["type"]) for said in _MESSAGE.events(model))

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from experts.fakes.server import LAST_CHUNK, Act, Asked, chunk, head
+from experts.fakes.server import LAST_CHUNK, Act, ReceivedRequest, chunk, head
 
 EVENTS = "text/event-stream"
 JSON = "application/json"
@@ -31,7 +31,7 @@ class Scene:
         ended: After so many events the finish reason has been said.
     """
 
-    asked: Asked
+    asked: ReceivedRequest
     wire: str
     body: Mapping[str, Any]
     events: tuple[bytes, ...]

@@ -44,7 +44,7 @@ class Reply:
         return self.completion.text
 
 
-class Asked(NamedTuple):
+class ChildRequest(NamedTuple):
     """One child to ask, and what.
 
     Attributes:
@@ -74,7 +74,7 @@ class Composed:
         """Nothing to give back: who built the children closes them."""
 
 
-async def ask(call: Call, asked: Asked, index: int = 0) -> Reply:
+async def ask(call: Call, asked: ChildRequest, index: int = 0) -> Reply:
     """One child's answer, read to its end.
 
     Raises:
@@ -92,7 +92,7 @@ async def ask(call: Call, asked: Asked, index: int = 0) -> Reply:
     return Reply(index, expert_id, tuple(events), collector.completion())
 
 
-async def ask_or_fail(call: Call, asked: Asked, index: int = 0) -> Reply:
+async def ask_or_fail(call: Call, asked: ChildRequest, index: int = 0) -> Reply:
     """`ask`, with a failure told in the reply."""
     try:
         return await ask(call, asked, index)
@@ -101,7 +101,7 @@ async def ask_or_fail(call: Call, asked: Asked, index: int = 0) -> Reply:
         return Reply(index, expert_id, (), Completion((), None), error)
 
 
-async def relay(call: Call, asked: Asked) -> AsyncGenerator[Event, None]:
+async def relay(call: Call, asked: ChildRequest) -> AsyncGenerator[Event, None]:
     """A child's events as they come, without its `Usage`, for the last call of a composition."""
     async with aclosing(call.run(*asked)) as source:
         async for event in source:
@@ -137,7 +137,9 @@ def one_answer(card: ExpertCard, request: ChatRequest) -> None:
         raise ExpertUnsupportedError(card.expert_id, "gives one answer; `n` must be 1")
 
 
-def each_its_share(call: Call, asks: Sequence[Asked], keep: float = 0.0) -> list[Asked]:
+def each_its_share(
+    call: Call, asks: Sequence[ChildRequest], keep: float = 0.0
+) -> list[ChildRequest]:
     """`asks` with what a cap leaves shared out among them, so that none takes it all.
 
     Args:
@@ -169,7 +171,9 @@ class FanOut:
         at_once: Most calls under way at the same time.
     """
 
-    def __init__(self, call: Call, asks: Sequence[Asked], at_once: int | None = None) -> None:
+    def __init__(
+        self, call: Call, asks: Sequence[ChildRequest], at_once: int | None = None
+    ) -> None:
         self._call = call
         self._left = list(enumerate(asks))[::-1]
         self._at_once = len(self._left) if at_once is None else max(at_once, 1)

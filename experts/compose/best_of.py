@@ -14,7 +14,7 @@ from typing import Protocol
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.base import (
-    Asked,
+    ChildRequest,
     Composed,
     FanOut,
     Reply,
@@ -50,7 +50,11 @@ class Selector(Protocol):
         ...
 
     async def select(
-        self, request: ChatRequest, drafts: Sequence[Reply], asked: Sequence[Asked], call: Call
+        self,
+        request: ChatRequest,
+        drafts: Sequence[Reply],
+        asked: Sequence[ChildRequest],
+        call: Call,
     ) -> Selected:
         """Judge the drafts.
 
@@ -99,7 +103,7 @@ class BestOf(Composed):
         one_answer(self.card, request)
         asking = self._selector.asks(request)
         asks = [
-            Asked(drafter, sampled(asking, index, self._temperature))
+            ChildRequest(drafter, sampled(asking, index, self._temperature))
             for index, drafter in enumerate(self._drafters)
         ]
         async with FanOut(call, each_its_share(call, asks, self._keep), self._at_once) as coming:
@@ -112,7 +116,7 @@ class BestOf(Composed):
             yield event
 
     async def _selected(
-        self, request: ChatRequest, drafts: list[Reply], asks: Sequence[Asked], call: Call
+        self, request: ChatRequest, drafts: list[Reply], asks: Sequence[ChildRequest], call: Call
     ) -> Reply:
         selected = Selected(0)
         if len(drafts) > 1:
@@ -144,7 +148,11 @@ class BySignal:
         return self._signal.asks(request)
 
     async def select(
-        self, request: ChatRequest, drafts: Sequence[Reply], asked: Sequence[Asked], call: Call
+        self,
+        request: ChatRequest,
+        drafts: Sequence[Reply],
+        asked: Sequence[ChildRequest],
+        call: Call,
     ) -> Selected:
         scores = [
             (await self._signal.measure(request, draft, each, call)).score

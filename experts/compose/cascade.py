@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, ask_or_fail, relay, said, used, why_none
+from experts.compose.base import ChildRequest, Composed, ask_or_fail, relay, said, used, why_none
 from experts.compose.deferral.base import Deferral, Verdict
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest, Event
@@ -55,7 +55,7 @@ class Cascade(Composed):
         begun = False
         if not await self._accepted(request, call, drafts, errors):
             try:
-                async with aclosing(relay(call, Asked(self._last, request))) as events:
+                async with aclosing(relay(call, ChildRequest(self._last, request))) as events:
                     async for event in events:
                         begun = True
                         yield event
@@ -82,7 +82,7 @@ class Cascade(Composed):
     ) -> bool:
         """Whether one of the stages has the answer; what they found is added to the lists."""
         for index, stage in enumerate(self._stages):
-            asked = Asked(stage.expert, stage.rule.signal.asks(request))
+            asked = ChildRequest(stage.expert, stage.rule.signal.asks(request))
             reply = await ask_or_fail(call, asked, index)
             if reply.error is not None:
                 errors.append(reply.error)

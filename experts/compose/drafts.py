@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from experts.base import Call
-from experts.compose.base import Asked, FanOut, Reply, each_its_share, relay, said, why_none
+from experts.compose.base import ChildRequest, FanOut, Reply, each_its_share, relay, said, why_none
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest, Event, Message
 
@@ -61,7 +61,7 @@ def _with_text(message: Message, text: str) -> Message:
 
 
 async def drafts(
-    call: Call, asks: Sequence[Asked], *, keep: float, at_once: int | None = None
+    call: Call, asks: Sequence[ChildRequest], *, keep: float, at_once: int | None = None
 ) -> tuple[list[Reply], list[ExpertCallError]]:
     """All drafts that come, in the order in which they were asked for, and why others did not.
 
@@ -83,7 +83,7 @@ async def drafts(
 
 async def conclude(
     call: Call,
-    asked: Asked,
+    asked: ChildRequest,
     request: ChatRequest,
     spare: Reply | None,
     errors: Sequence[ExpertCallError] = (),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from experts.base import Call, Expert
-from experts.compose.base import Asked, Reply, ask_or_fail
+from experts.compose.base import ChildRequest, Reply, ask_or_fail
 from experts.compose.best_of import Selected
 from experts.messages import ChatRequest, Message
 
@@ -32,7 +32,11 @@ class JudgedByExpert:
         return request
 
     async def select(
-        self, request: ChatRequest, drafts: Sequence[Reply], asked: Sequence[Asked], call: Call
+        self,
+        request: ChatRequest,
+        drafts: Sequence[Reply],
+        asked: Sequence[ChildRequest],
+        call: Call,
     ) -> Selected:
         shown = [f"<answer number={n}>\n{d.text}\n</answer>" for n, d in enumerate(drafts, 1)]
         text = "\n\n".join([f"<question>\n{request.text}\n</question>", *shown])
@@ -41,7 +45,7 @@ class JudgedByExpert:
             max_tokens=16,
             params={"temperature": 0},
         )
-        reply = await ask_or_fail(call, Asked(self._judge, question))
+        reply = await ask_or_fail(call, ChildRequest(self._judge, question))
         found = _NUMBER.search(reply.text)
         number = int(found[0]) if found else 1
         index = number - 1 if 1 <= number <= len(drafts) else 0

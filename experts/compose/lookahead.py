@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experts.base import Call, Expert
-from experts.compose.base import Asked, Reply
+from experts.compose.base import ChildRequest, Reply
 from experts.compose.deferral.base import Signal
-from experts.compose.routed import Choice
+from experts.compose.routed import NextStep
 from experts.messages import ChatRequest
 
 _BYTES_PER_TOKEN = 4
@@ -55,7 +55,7 @@ class LookaheadSteps:
     failed: set[int] = field(default_factory=set)
     known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    async def next(self, reply: Reply | None) -> Choice:
+    async def next(self, reply: Reply | None) -> NextStep:
         if reply is None:
             self.known = await self.call.expects(self.request)
         else:
@@ -70,7 +70,7 @@ class LookaheadSteps:
         if ahead is not None and best is not None and promises[ahead] <= 0:
             ahead = None
         why = {"promise": None if ahead is None else promises[ahead]}
-        return Choice(
+        return NextStep(
             ahead, best, why={**why, "score": None if best is None else self.scores[best]}
         )
 
@@ -78,7 +78,7 @@ class LookaheadSteps:
         if reply.error is not None:
             self.failed.add(reply.index)
             return
-        asked = Asked(self.children[reply.index], self.rule.asks(self.request))
+        asked = ChildRequest(self.children[reply.index], self.rule.asks(self.request))
         measured = await self.rule.signal.measure(self.request, reply, asked, self.call)
         quality, _ = self._expected(reply.index)
         self.scores[reply.index] = quality if measured.score is None else measured.score

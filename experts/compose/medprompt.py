@@ -15,7 +15,7 @@ from typing import NamedTuple
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.base import (
-    Asked,
+    ChildRequest,
     Composed,
     FanOut,
     Reply,
@@ -113,7 +113,7 @@ class Medprompt(Composed):
         shown = await self._shelf.near(question, self._shots) if self._shelf else ()
         runs = self._put(request, choices, shown)
         ballot, groups = Ballot(await self._weights(request, runs, call)), list[int]()
-        asks = [Asked(self._inner, run.request) for run in runs]
+        asks = [ChildRequest(self._inner, run.request) for run in runs]
         async with FanOut(call, each_its_share(call, asks), self._at_once) as replies:
             async for reply in replies:
                 ballot.add(reply)
@@ -157,7 +157,7 @@ class Medprompt(Composed):
             max_tokens=8,
             params={"temperature": 0},
         )
-        reply = await ask_or_fail(call, Asked(self._inner, asked))
+        reply = await ask_or_fail(call, ChildRequest(self._inner, asked))
         found = re.search(r"\b(yes|no)\b", reply.text.casefold())
         call.trace.append({"scratch_pad": found[1] if found else None})
         counts = _REASONING_COUNTS[found[1]] if found else 1.0

@@ -13,7 +13,15 @@ from typing import NamedTuple, Protocol
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, Reply, ask_or_fail, one_answer, used, why_none
+from experts.compose.base import (
+    ChildRequest,
+    Composed,
+    Reply,
+    ask_or_fail,
+    one_answer,
+    used,
+    why_none,
+)
 from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
 from experts.compose.sampling import sampled
 from experts.errors import ExpertCallError
@@ -27,7 +35,7 @@ _SYNTHESISE = (
 )
 
 
-class Chooser(Protocol):
+class TeamChooser(Protocol):
     """Says who takes part, for the request at hand."""
 
     async def choose(
@@ -83,7 +91,7 @@ class Mixture(Composed):
         draft_tokens: int | None = None,
         min_successful: int = 1,
         at_once: int | None = None,
-        chooser: Chooser | None = None,
+        chooser: TeamChooser | None = None,
     ) -> None:
         super().__init__(card)
         self._team = team
@@ -110,7 +118,7 @@ class Mixture(Composed):
             came = found
         if self._layers > 1 and len(came) < self._min_successful and errors:
             raise why_none(errors)
-        last = Asked(aggregator, synthesis(request, came))
+        last = ChildRequest(aggregator, synthesis(request, came))
         spare = came[0] if came else None
         async with aclosing(conclude(call, last, request, spare, errors)) as events:
             async for event in events:
@@ -118,9 +126,9 @@ class Mixture(Composed):
         for usage in used(call):
             yield usage
 
-    def _asks(self, proposers: Sequence[Expert], request: ChatRequest) -> list[Asked]:
+    def _asks(self, proposers: Sequence[Expert], request: ChatRequest) -> list[ChildRequest]:
         plain = as_draft(request, max_tokens=self._draft_tokens, temperature=self._temperature)
-        return [Asked(each, sampled(plain, index)) for index, each in enumerate(proposers)]
+        return [ChildRequest(each, sampled(plain, index)) for index, each in enumerate(proposers)]
 
 
 class SequentialMixture(Composed):
@@ -164,7 +172,7 @@ class SequentialMixture(Composed):
         one_answer(self.card, request)
         proposers, aggregator = self._team
         plain = as_draft(request, max_tokens=self._draft_tokens, temperature=self._temperature)
-        asks = [Asked(each, sampled(plain, index)) for index, each in enumerate(proposers)]
+        asks = [ChildRequest(each, sampled(plain, index)) for index, each in enumerate(proposers)]
         rounds = syntheses(len(proposers), self._window)
         came, errors = await drafts(
             call, asks, keep=rounds / (len(asks) + rounds), at_once=self._at_once
@@ -176,13 +184,13 @@ class SequentialMixture(Composed):
         while len(rest) > self._window - 1 and best is not None:
             seen, rest = [best, *rest[: self._window - 1]], rest[self._window - 1 :]
             step = as_draft(synthesis(request, seen), max_tokens=self._draft_tokens)
-            found = await ask_or_fail(call, Asked(aggregator, step))
+            found = await ask_or_fail(call, ChildRequest(aggregator, step))
             if found.error is None and found.text.strip():
                 best = found
             elif found.error is not None:
                 call.trace.append({"child": found.expert_id, "failed": found.error.kind})
         seen = [*([best] if best else []), *rest]
-        last = Asked(aggregator, synthesis(request, seen))
+        last = ChildRequest(aggregator, synthesis(request, seen))
         async with aclosing(conclude(call, last, request, best, errors)) as events:
             async for event in events:
                 yield event
@@ -195,7 +203,7 @@ def syntheses(count: int, window: int) -> int:
     return max(1, -(-(count - 1) // (window - 1)))
 
 
-async def chosen(chooser: Chooser | None, request: ChatRequest, team: Team, call: Call) -> Team:
+async def chosen(chooser: TeamChooser | None, request: ChatRequest, team: Team, call: Call) -> Team:
     """The team for this request: as many seats as before, and the best one concludes."""
     if chooser is None:
         return team

@@ -14,7 +14,7 @@ from typing import Any
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, relay, used
+from experts.compose.base import ChildRequest, Composed, relay, used
 from experts.messages import ChatRequest, Event, Message
 
 INSTRUCTIONS = MappingProxyType(
@@ -55,7 +55,7 @@ class Mode(Composed):
         self._max_tokens = max_tokens
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-        async with aclosing(relay(call, Asked(self._inner, self._asked(request)))) as events:
+        async with aclosing(relay(call, ChildRequest(self._inner, self._asked(request)))) as events:
             async for event in events:
                 yield event
         for usage in used(call):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, Reply, one_answer, used, why_none
+from experts.compose.base import ChildRequest, Composed, Reply, one_answer, used, why_none
 from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
 from experts.compose.grouping import EXACT, Grouping
 from experts.compose.sampling import sampled
@@ -81,7 +81,7 @@ class Panel(Composed):
         one_answer(self.card, request)
         plain = as_draft(request, temperature=self._temperature)
         members = self._electorate.members
-        asks = [Asked(each.expert, sampled(plain, i)) for i, each in enumerate(members)]
+        asks = [ChildRequest(each.expert, sampled(plain, i)) for i, each in enumerate(members)]
         keep = 1 / (len(asks) + 1)
         came, errors = await drafts(call, asks, keep=keep, at_once=self._at_once)
         if len(came) < self._min_successful and errors:
@@ -91,7 +91,7 @@ class Panel(Composed):
         call.trace.append(
             {**told_of(came, errors), "positions": [[p.weight, len(p.replies)] for p in found]}
         )
-        last = Asked(self._judge, weighed(request, found))
+        last = ChildRequest(self._judge, weighed(request, found))
         spare = found[0].replies[0] if found else None
         async with aclosing(conclude(call, last, request, spare, errors)) as events:
             async for event in events:

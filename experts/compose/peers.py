@@ -11,9 +11,9 @@ from contextlib import aclosing
 
 from experts.base import Call
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, Reply, one_answer, used
+from experts.compose.base import ChildRequest, Composed, Reply, one_answer, used
 from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
-from experts.compose.mixture import Chooser, Team, chosen
+from experts.compose.mixture import Team, TeamChooser, chosen
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest, Event
 
@@ -49,7 +49,7 @@ class PrimaryWithPeers(Composed):
         *,
         draft_tokens: int = DRAFT_TOKENS,
         at_once: int | None = None,
-        chooser: Chooser | None = None,
+        chooser: TeamChooser | None = None,
     ) -> None:
         super().__init__(card)
         self._team = team
@@ -63,10 +63,10 @@ class PrimaryWithPeers(Composed):
         came, errors = list[Reply](), list[ExpertCallError]()
         if peers:
             brief = told(as_draft(request, max_tokens=self._draft_tokens), _BRIEFLY)
-            asks = [Asked(peer, brief) for peer in peers]
+            asks = [ChildRequest(peer, brief) for peer in peers]
             came, errors = await drafts(call, asks, keep=0.5, at_once=self._at_once)
             call.trace.append(told_of(came, errors))
-        last = Asked(primary, with_notes(request, came))
+        last = ChildRequest(primary, with_notes(request, came))
         async with aclosing(conclude(call, last, request, None)) as events:
             async for event in events:
                 yield event

@@ -12,12 +12,12 @@ from typing import Protocol
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, Reply, ask_or_fail, said, used, why_none
+from experts.compose.base import ChildRequest, Composed, Reply, ask_or_fail, said, used, why_none
 from experts.messages import ChatRequest, Event, Json
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class NextStep:
     """What to do next.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choice:
 class Steps(Protocol):
     """The steps of one request."""
 
-    async def next(self, reply: Reply | None) -> Choice:
+    async def next(self, reply: Reply | None) -> NextStep:
         """The next step.
 
         Args:
@@ -46,7 +46,7 @@ class Steps(Protocol):
         ...
 
 
-class Chooser(Protocol):
+class StepChooser(Protocol):
     """Decides step by step who takes part, from the request and the answers so far."""
 
     def asks(self, request: ChatRequest) -> ChatRequest:
@@ -77,7 +77,7 @@ class Routed(Composed):
     """
 
     def __init__(
-        self, card: ExpertCard, children: Sequence[Expert], chooser: Chooser, most_calls: int
+        self, card: ExpertCard, children: Sequence[Expert], chooser: StepChooser, most_calls: int
     ) -> None:
         super().__init__(card)
         self._children = tuple(children)
@@ -88,34 +88,34 @@ class Routed(Composed):
         asking = self._chooser.asks(request)
         steps = self._chooser.begin(request, self._children, call)
         replies: dict[int, Reply] = {}
-        choice = await steps.next(None)
-        while (index := self._whom(choice, replies)) is not None:
-            call.trace.append(self._told(choice))
-            child = Asked(self._children[index], asking)
+        step = await steps.next(None)
+        while (index := self._whom(step, replies)) is not None:
+            call.trace.append(self._told(step))
+            child = ChildRequest(self._children[index], asking)
             replies[index] = await ask_or_fail(call, child, index)
-            choice = await steps.next(replies[index])
-        call.trace.append(self._told(choice))
+            step = await steps.next(replies[index])
+        call.trace.append(self._told(step))
         answered = [reply for reply in replies.values() if reply.error is None]
         if not answered:
             raise why_none([reply.error for reply in replies.values() if reply.error])
-        best = None if choice.best is None else replies.get(choice.best)
+        best = None if step.best is None else replies.get(step.best)
         given = answered[-1] if best is None or best.error else best
         for event in (*said(given, request), *used(call)):
             yield event
 
-    def _whom(self, choice: Choice, replies: Mapping[int, Reply]) -> int | None:
+    def _whom(self, step: NextStep, replies: Mapping[int, Reply]) -> int | None:
         """The child to ask now, if any: nobody twice, and at least one."""
-        if choice.ask is None and not replies:
+        if step.ask is None and not replies:
             return 0
-        fresh = choice.ask is not None and choice.ask not in replies
-        return choice.ask if fresh and len(replies) < self._most_calls else None
+        fresh = step.ask is not None and step.ask not in replies
+        return step.ask if fresh and len(replies) < self._most_calls else None
 
-    def _told(self, choice: Choice) -> dict[str, object]:
+    def _told(self, step: NextStep) -> dict[str, object]:
         return {
-            "ask": self._name(choice.ask),
-            "best": self._name(choice.best),
-            "propensity": choice.propensity,
-            **choice.why,
+            "ask": self._name(step.ask),
+            "best": self._name(step.best),
+            "propensity": step.propensity,
+            **step.why,
         }
 
     def _name(self, index: int | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked, Composed, relay, used
+from experts.compose.base import ChildRequest, Composed, relay, used
 from experts.compose.drafts import told
 from experts.messages import ChatRequest, Event, Message
 
@@ -59,7 +59,7 @@ class Templated(Composed):
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         found = await self._shelf.near(request.question, self._most)
         call.trace.append({"templates": [example.question[:80] for example in found]})
-        asked = Asked(self._inner, with_guidelines(request, found))
+        asked = ChildRequest(self._inner, with_guidelines(request, found))
         async with aclosing(relay(call, asked)) as events:
             async for event in events:
                 yield event

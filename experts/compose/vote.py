@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.base import (
-    Asked,
+    ChildRequest,
     Composed,
     FanOut,
     Reply,
@@ -123,7 +123,7 @@ class Vote(Composed):
         one_answer(self.card, request)
         weights = await self._electorate.weights(request, call)
         asks = [
-            Asked(voter.expert, sampled(request, index, self._temperature))
+            ChildRequest(voter.expert, sampled(request, index, self._temperature))
             for index, voter in enumerate(self._electorate.members)
         ]
         ballot = Ballot(weights, self._min_successful)

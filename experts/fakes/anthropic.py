@@ -17,8 +17,8 @@ import orjson
 from experts.fakes.server import (
     LAST_CHUNK,
     Act,
-    Asked,
     FakeServer,
+    ReceivedRequest,
     Then,
     chunk,
     event,
@@ -104,7 +104,7 @@ class FakeAnthropic(FakeServer):
         self.otherwise = Message()
         self.counts: deque[int] = deque()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         if asked.path.endswith("/count_tokens"):
             yield self._counted()
             return

@@ -17,8 +17,8 @@ import orjson
 from experts.fakes.server import (
     LAST_CHUNK,
     Act,
-    Asked,
     FakeServer,
+    ReceivedRequest,
     Then,
     chunk,
     event,
@@ -115,7 +115,7 @@ class FakeProvider(FakeServer):
         self.script: deque[Reply] = deque()
         self.otherwise = Reply()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         reply = self.script.popleft() if self.script else self.otherwise
         if reply.status >= 400:
             yield whole(reply.status, {"error": reply.error}, reply.headers)

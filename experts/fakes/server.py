@@ -40,7 +40,7 @@ waited for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReceivedRequest:
     """One request as it came; `at` is on the monotonic clock, `body` empty if it was not read.
 
     It came over the connection of this number, as the `turn`-th on it; both count from 1.
@@ -80,7 +80,7 @@ class FakeServer:
         """Its base URL, `/v1` included."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def acts(self, asked: Asked) -> Iterable[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterable[Act]:
         """How to answer; called on the server's thread."""
         raise NotImplementedError
 
@@ -118,7 +118,9 @@ class FakeServer:
         finally:
             self.open -= 1
 
-    async def _asked(self, reader: asyncio.StreamReader, connection: int, turn: int) -> Asked:
+    async def _asked(
+        self, reader: asyncio.StreamReader, connection: int, turn: int
+    ) -> ReceivedRequest:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
@@ -127,7 +129,9 @@ class FakeServer:
         content = b""
         if self.reads_body(path):
             content = await reader.readexactly(int(headers.get("content-length", "0")))
-        asked = Asked(path, headers, orjson.loads(content) if content else {}, connection, turn)
+        asked = ReceivedRequest(
+            path, headers, orjson.loads(content) if content else {}, connection, turn
+        )
         self.paths.append(path)
         self.headers.append(headers)
         self.bodies.append(asked.body)

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from experts.fakes.server import LAST_CHUNK, Act, Asked, FakeServer, Then, chunk, event, head, whole
+from experts.fakes.server import (
+    LAST_CHUNK,
+    Act,
+    FakeServer,
+    ReceivedRequest,
+    Then,
+    chunk,
+    event,
+    head,
+    whole,
+)
 
 _TAGS = frozenset({"weights", "kv_cache"})
 
@@ -51,7 +61,7 @@ class FakeVllm(FakeServer):
         self.hangs = False
         self.pace_s = 0.0
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         url = urlsplit(asked.path)
         if self.hangs:
             yield Then.STALL

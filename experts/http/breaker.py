@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(Enum):
+class BreakerState(Enum):
     """What a breaker lets through."""
 
     CLOSED = "closed"
@@ -75,7 +75,7 @@ class Breaker:
     ) -> None:
         self._rules = rules or BreakerRules()
         self._clock = clock
-        self._state = State.CLOSED
+        self._state = BreakerState.CLOSED
         self._era = 0
         self._failures = 0
         self._history = 0
@@ -87,14 +87,14 @@ class Breaker:
         self._probe_since: float | None = None
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """OPEN turns HALF_OPEN with the call that asks, not with the clock."""
         return self._state
 
     @property
     def sound(self) -> bool:
         """Closed and not cooling, as far as is known without looking at the clock."""
-        return self._state is State.CLOSED and not self._cool_until
+        return self._state is BreakerState.CLOSED and not self._cool_until
 
     def admit(self) -> int | None:
         """A ticket for one call, or None: leave it alone."""
@@ -103,8 +103,8 @@ class Breaker:
         if self.wait_s() > 0:
             return None
         self._cool_until = 0.0
-        if self._state is not State.CLOSED:
-            self._enter(State.HALF_OPEN)
+        if self._state is not BreakerState.CLOSED:
+            self._enter(BreakerState.HALF_OPEN)
             self._probe_since = self._clock()
         return self._era
 
@@ -113,7 +113,7 @@ class Breaker:
         if self.sound:
             return 0.0
         until = self._cool_until
-        if self._state is State.OPEN:
+        if self._state is BreakerState.OPEN:
             until = max(until, self._open_until)
         elif self._probe_since is not None:
             until = max(until, self._probe_since + self._rules.probe_s)
@@ -124,9 +124,9 @@ class Breaker:
         if ticket != self._era:
             return
         self._failures = 0
-        if self._state is State.HALF_OPEN:
+        if self._state is BreakerState.HALF_OPEN:
             self._openings = self._history = self._seen = 0
-            self._enter(State.CLOSED)
+            self._enter(BreakerState.CLOSED)
         elif self._history:
             self._remember(failed=False)
         elif self._seen < self._rules.window:
@@ -138,7 +138,7 @@ class Breaker:
             return
         self._failures += 1
         self._remember(failed=True)
-        if self._state is State.HALF_OPEN or self._too_many():
+        if self._state is BreakerState.HALF_OPEN or self._too_many():
             self._open()
 
     def abandoned(self, ticket: int) -> None:
@@ -154,7 +154,7 @@ class Breaker:
     def hasten(self) -> bool:
         """Cut an open breaker's cool-down for who has nobody else to ask; False: it is not cut."""
         alone_s = self._rules.alone_s
-        if self._state is not State.OPEN or not alone_s:
+        if self._state is not BreakerState.OPEN or not alone_s:
             return False
         self._open_until = min(self._open_until, self._opened_at + alone_s)
         return True
@@ -177,9 +177,9 @@ class Breaker:
         self._openings += 1
         self._opened_at = self._clock()
         self._open_until = max(self._open_until, self._opened_at + seconds)
-        self._enter(State.OPEN)
+        self._enter(BreakerState.OPEN)
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: BreakerState) -> None:
         self._state = state
         self._era += 1
         self._failures = 0

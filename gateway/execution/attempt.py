@@ -18,7 +18,7 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnsupportedError,
 )
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from experts.http.expert import HttpExpert
 from experts.http.replicas import Endpoint
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
@@ -139,7 +139,7 @@ class Attempts:
     async def _reported(self, expert_id: str) -> AsyncIterator[None]:
         """Asks the expert's health for leave, and tells it how the call ended."""
         health, aside = self._traffic.health, self._terms.recall is not None
-        probing = aside and health.state(expert_id) is not State.CLOSED
+        probing = aside and health.state(expert_id) is not BreakerState.CLOSED
         ticket = None if probing else health.admit(expert_id)
         if ticket is None:
             wait_s = health.retry_after_s(expert_id)

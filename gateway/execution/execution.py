@@ -15,7 +15,7 @@ from experts.errors import (
     ExpertRejectedError,
     ExpertTimeoutError,
 )
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from experts.http.replicas import Endpoint
 from experts.messages import ChatRequest, Event, Usage
 from gateway.booking import Booking
@@ -248,7 +248,7 @@ class Execution:
         patience, expert = ENDLESS, self._experts[expert_id]
         if self._plan.has_other(self._failures, expert_id) or self._attempts.has_spare(expert):
             silence, health = self._traffic.silence, self._traffic.health
-            probe = health.state(expert_id) is not State.CLOSED
+            probe = health.state(expert_id) is not BreakerState.CLOSED
             left_s = self._attempts.left_s()
             patience = Patience(
                 *silence.patience(expert_id, left_s, stream=request.stream, probe=probe),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from experts.errors import ExpertCallError, ExpertRateLimitedError
-from experts.http.breaker import Breaker, BreakerRules, State
+from experts.http.breaker import Breaker, BreakerRules, BreakerState
 from experts.taxonomy import PAUSING, handling
 from gateway.residency.residents import NOBODY_LIVES_HERE, Residents
 
@@ -87,13 +87,13 @@ class Health:
 
     def retry_after_s(self, expert_id: str) -> float:
         """Seconds after which a client may well ask again: a probe is sooner over than given up."""
-        probing = self.state(expert_id) is State.HALF_OPEN
+        probing = self.state(expert_id) is BreakerState.HALF_OPEN
         return min(self.wait_s(expert_id), 1.0) if probing else self.wait_s(expert_id)
 
-    def state(self, expert_id: str) -> State:
+    def state(self, expert_id: str) -> BreakerState:
         """The state of its breaker."""
         breaker = self._breakers.get(expert_id)
-        return breaker.state if breaker else State.CLOSED
+        return breaker.state if breaker else BreakerState.CLOSED
 
     def reasons(self) -> Mapping[str, str]:
         """Experts that are out of service just now, and why: what routing leaves out."""
@@ -103,7 +103,7 @@ class Health:
         for expert_id, breaker in list(self._unsound.items()):
             if breaker.wait_s() > 0:
                 found[expert_id] = _reason(breaker)
-            elif breaker.state is State.CLOSED:
+            elif breaker.state is BreakerState.CLOSED:
                 del self._unsound[expert_id]
         return found
 
@@ -130,8 +130,8 @@ class Health:
 
 
 def _reason(breaker: Breaker) -> str:
-    if breaker.state is State.HALF_OPEN:
+    if breaker.state is BreakerState.HALF_OPEN:
         return "failed too often, is being tried again"
-    if breaker.state is State.CLOSED:
+    if breaker.state is BreakerState.CLOSED:
         return f"asked for a pause, {breaker.wait_s():.1f} s are left"
     return f"failed too often, tried again in {breaker.wait_s():.1f} s"

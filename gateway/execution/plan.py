@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from experts.cards import ExpertCard
 from experts.errors import ExpertCallError
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from experts.taxonomy import handling
 from gateway.execution.traffic import Traffic
 
@@ -152,7 +152,11 @@ class Plan:
     def _may_be_tried(self, name: str) -> bool:
         """Whether an expert is in service, or will be soon for there is nobody else."""
         health = self._traffic.health
-        return health.state(name) is State.CLOSED or health.wait_s(name) <= 0 or health.hasten(name)
+        return (
+            health.state(name) is BreakerState.CLOSED
+            or health.wait_s(name) <= 0
+            or health.hasten(name)
+        )
 
     def _in_time(self, steps: Sequence[Step], left_s: float) -> list[Step]:
         longest = min(left_s, self._traffic.rules.max_wait_s + self._traffic.rules.backoff_s)

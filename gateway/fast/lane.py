@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from experts.http.expert import HttpExpert
 from experts.wire.openai import ChatDialect
 from gateway.access.admission import Admission
@@ -168,7 +168,7 @@ class Lane:
         if not self._has_other(ask, decision):
             return ENDLESS
         silence, chosen = self.traffic.silence, decision.expert
-        probe = self.traffic.health.state(chosen) is not State.CLOSED
+        probe = self.traffic.health.state(chosen) is not BreakerState.CLOSED
         resumes = self.traffic.rules.mid_stream == "resume"
         return Patience(
             *silence.patience(chosen, left_s, stream=ask.request.stream, probe=probe),

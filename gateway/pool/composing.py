@@ -18,7 +18,7 @@ from experts.compose.lookahead import Lookahead
 from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
 from experts.compose.rounds.grammar import Words
-from experts.compose.routed import Chooser, Routed
+from experts.compose.routed import Routed, StepChooser
 from experts.compose.vote import Vote
 from gateway.pool import mixing
 from gateway.pool.deferring import ALIKE, checks_of, deferral_of, grouping_of, signal_of
@@ -229,7 +229,7 @@ def _routed(composer: Composer, entry: RoutedSettings, expert_id: str) -> Expert
     for child in children:
         shares += checks_of(signal, child.card, expected)
     least = min(children, key=lambda child: _typical_usd(child.card))
-    chooser: Chooser = Lookahead(signal, entry.usd_weight, entry.stderr)
+    chooser: StepChooser = Lookahead(signal, entry.usd_weight, entry.stderr)
     if entry.planner is not None:
         # Few have one, and SciPy behind it takes longer to load than the rest of a gateway.
         from gateway.pool.planning import Planned, fitted_rule

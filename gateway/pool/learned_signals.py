@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 
 from experts.base import Call
-from experts.compose.base import Asked, Reply
-from experts.compose.deferral.base import Measured
+from experts.compose.base import ChildRequest, Reply
+from experts.compose.deferral.base import SignalResult
 from experts.messages import ChatRequest
 from routers.deferral.cross_fitted import CrossFittedScorer
 from routers.storage.state_files import load_state, save_state
@@ -35,14 +35,14 @@ class ByScorer:
         return request
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         text = reply.text
         if not text:
             # Calls of tools alone, or nothing: it learned from texts.
-            return Measured(None)
+            return SignalResult(None)
         # About a millisecond for each thousand words, which others should not wait for.
-        return Measured(
+        return SignalResult(
             await anyio.to_thread.run_sync(self.scorer.score, request.text, text, reply.expert_id)
         )
 

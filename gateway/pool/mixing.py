@@ -14,7 +14,7 @@ from experts.cards import ExpertCard
 from experts.compose.cards import Share
 from experts.compose.grouping import EXACT, NUMERIC
 from experts.compose.medprompt import Medprompt
-from experts.compose.mixture import Chooser, Mixture, SequentialMixture, Team, syntheses
+from experts.compose.mixture import Mixture, SequentialMixture, Team, TeamChooser, syntheses
 from experts.compose.mode import INSTRUCTIONS, Mode
 from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
@@ -243,7 +243,7 @@ def mode(children: Children, entry: ModeSettings, expert_id: str) -> Expert:
     return Mode(card, inner, told, entry.fields, entry.max_tokens)
 
 
-def _chooser(entry: ChooseSettings | None) -> Chooser | None:
+def _chooser(entry: ChooseSettings | None) -> TeamChooser | None:
     return None if entry is None else RouterChooser(SeatRules(entry.margin, entry.mass))
 
 

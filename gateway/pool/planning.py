@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from experts.base import Call, Expert
-from experts.compose.base import Asked, Reply
+from experts.compose.base import ChildRequest, Reply
 from experts.compose.deferral.base import Signal
 from experts.compose.grouping import Grouping
-from experts.compose.routed import Choice
+from experts.compose.routed import NextStep
 from experts.messages import ChatRequest
 from gateway.errors import ConfigError
 from routers.cascading.posterior import LearnedPosterior, Seen
@@ -72,7 +72,7 @@ class PlannedSteps:
     signal: dict[int, float] = field(default_factory=dict)
     ante: dict[int, float] = field(default_factory=dict)
 
-    async def next(self, reply: Reply | None) -> Choice:
+    async def next(self, reply: Reply | None) -> NextStep:
         if reply is None:
             known = await self.call.expects(self.request)
             for index, child in enumerate(self.children):
@@ -89,14 +89,14 @@ class PlannedSteps:
             ahead = None
         best = max(ran, key=lambda index: float(quality_A[index]), default=None)
         expected = {child.card.expert_id: round(float(q), 4) for child, q in self._with(quality_A)}
-        return Choice(ahead, best, why={"expected": expected})
+        return NextStep(ahead, best, why={"expected": expected})
 
     async def _hear(self, reply: Reply) -> None:
         if reply.error is not None:
             self.failed.add(reply.index)
             return
         self.replies = sorted([*self.replies, reply], key=lambda each: each.index)
-        asked = Asked(self.children[reply.index], self.plan.asks(self.request))
+        asked = ChildRequest(self.children[reply.index], self.plan.asks(self.request))
         measured = await self.plan.signal.measure(self.request, reply, asked, self.call)
         if measured.score is not None:
             self.signal[reply.index] = measured.score

@@ -15,7 +15,7 @@ import numpy as np
 
 from experts.cards import ExpertCard
 from experts.errors import ExpertError
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from experts.messages import collect
 from gateway.errors import GatewayError
 from gateway.execution.attempt import Attempts
@@ -155,7 +155,7 @@ class ShadowCalls:
 
     def _in_service(self, card: ExpertCard) -> bool:
         priced = card.prices is not None or card.composed
-        return priced and self._traffic.health.state(card.expert_id) is State.CLOSED
+        return priced and self._traffic.health.state(card.expert_id) is BreakerState.CLOSED
 
     def _begin(self, expert: str, ended: Ended) -> None:
         give_back = self._work.budget.set_aside(self._pool.card(expert), ended.ask.request)

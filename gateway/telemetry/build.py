@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from experts.cards import NANO_PER_USD
-from experts.http.breaker import State
+from experts.http.breaker import BreakerState
 from gateway.execution.traffic import Traffic
 from gateway.ledger.store import Ledger
 from gateway.retrain.journal import Journal
@@ -71,7 +71,7 @@ def ledger_metrics(ledger: Ledger) -> Metrics:
 def show_traffic(metrics: Metrics, traffic: Traffic, experts: Iterable[str]) -> None:
     """Show who is in service, and who waits for whom."""
     ids = sorted(experts)
-    states = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+    states = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
     metrics.gauge(
         "breaker_state",
         "0: in service, 1: being tried, 2: out of service.",

@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from experts.compose.rounds.grammar import PUBLISHED, Answered, Asked, Words, known, read_turn
+from experts.compose.rounds.grammar import (
+    PUBLISHED,
+    Answered,
+    ExpertQuestion,
+    Words,
+    known,
+    read_turn,
+)
 from routers.rounds.reward import Paid
 
 Tokens = list[int]
@@ -144,9 +151,9 @@ class Conversations:
 
     def _read(
         self, going: Sequence[Episode], turns: Sequence[Tokens], *, last: bool
-    ) -> list[tuple[Episode, Asked | None]]:
+    ) -> list[tuple[Episode, ExpertQuestion | None]]:
         """The conversations that go on, each with its question if it has one."""
-        open_: list[tuple[Episode, Asked | None]] = []
+        open_: list[tuple[Episode, ExpertQuestion | None]] = []
         for episode, tokens in zip(going, turns, strict=True):
             room = self._limits.tokens - len(episode.tokens)
             text = self._decode(tokens := list(tokens[:room]))
@@ -154,10 +161,10 @@ class Conversations:
             turn = read_turn(text, self._words)
             episode.done = last or isinstance(turn, Answered) or len(tokens) == room
             if not episode.done:
-                open_.append((episode, turn if isinstance(turn, Asked) else None))
+                open_.append((episode, turn if isinstance(turn, ExpertQuestion) else None))
         return open_
 
-    def _inform(self, open_: Sequence[tuple[Episode, Asked | None]]) -> None:
+    def _inform(self, open_: Sequence[tuple[Episode, ExpertQuestion | None]]) -> None:
         questions: list[Question] = []
         places: list[int | None] = []
         for episode, asked in open_:

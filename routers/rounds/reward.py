@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from experts.compose.rounds.grammar import PUBLISHED, Answered, Fault, Words, fault_of, read_turn
+from experts.compose.rounds.grammar import (
+    PUBLISHED,
+    Answered,
+    FormatFault,
+    Words,
+    fault_of,
+    read_turn,
+)
 from routers.rounds.squad import exact_match
 
 Outcome = Callable[[str, Sequence[str]], float]
@@ -92,7 +99,7 @@ class Reward:
     """
 
     reward: float
-    fault: Fault | None
+    fault: FormatFault | None
     outcome: float
     cost_usd: float
     cheapness: float

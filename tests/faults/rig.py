@@ -13,7 +13,7 @@ import anyio
 import httpx2
 
 from experts.broken.provider import BrokenProvider, broken_provider
-from experts.fakes.server import Asked
+from experts.fakes.server import ReceivedRequest
 from gateway.app import create_app
 from gateway.ledger.database import opened
 from gateway.ledger.verify import Verdict, verify_ledger
@@ -77,7 +77,7 @@ class Outcome:
     status: int
     headers: Mapping[str, str]
     content: bytes
-    asked: Sequence[Asked]
+    asked: Sequence[ReceivedRequest]
     record: Mapping[str, Any]
 
 

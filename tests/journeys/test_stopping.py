@@ -12,7 +12,17 @@ from typing import Any
 import orjson
 import pytest
 
-from experts.fakes.server import LAST_CHUNK, Act, Asked, FakeServer, Then, chunk, event, head, whole
+from experts.fakes.server import (
+    LAST_CHUNK,
+    Act,
+    FakeServer,
+    ReceivedRequest,
+    Then,
+    chunk,
+    event,
+    head,
+    whole,
+)
 from experts.fakes.server import serving as fake
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
@@ -27,7 +37,7 @@ class Slow(FakeServer):
         super().__init__()
         self.release = threading.Event()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         if not asked.body.get("stream"):
             yield Then.STALL
         yield head(200, {"content-type": "text/event-stream"}, None) + piece("Hel")
@@ -135,7 +145,7 @@ class Flood(FakeServer):
         super().__init__()
         self.full = threading.Event()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         yield head(200, {"content-type": "text/event-stream"}, None)
         for number in range(4_000):
             if number == 100:
@@ -165,7 +175,7 @@ class Prompt(FakeServer):
         self.asked = threading.Event()
         self.release = threading.Event()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         self.asked.set()
         while not self.release.is_set():
             yield 0.01

@@ -10,7 +10,7 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
-from experts.fakes.server import LAST_CHUNK, Act, Asked, FakeServer, chunk, head, serving
+from experts.fakes.server import LAST_CHUNK, Act, FakeServer, ReceivedRequest, chunk, head, serving
 from experts.http.anthropic import AnthropicExpert
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from tests.contracts.test_transcripts import FOLDER, SAID, expected
@@ -29,7 +29,7 @@ PATHS = {
 class Transcribed(FakeServer):
     """Answers with the transcript that the path names, in packets of a few hundred bytes."""
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         name = asked.path.split("/")[2]
         if not asked.body.get("stream"):
             content = (FOLDER / f"{name}.json").read_bytes()

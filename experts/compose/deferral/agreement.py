@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experts.base import Call, Expert
-from experts.compose.base import Asked, FanOut, Reply, each_its_share
-from experts.compose.deferral.base import Measured
+from experts.compose.base import ChildRequest, FanOut, Reply, each_its_share
+from experts.compose.deferral.base import SignalResult
 from experts.compose.grouping import EXACT, Grouping
 from experts.compose.sampling import sampled
 from experts.messages import ChatRequest
@@ -40,8 +40,8 @@ class Agreement:
         return sampled(request, 0, self.temperature)
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         everyone = (asked.expert, *self.among)
         asks = [
             asked._replace(expert=expert, request=sampled(request, index, self.temperature))
@@ -52,9 +52,9 @@ class Agreement:
             others = [each async for each in coming if each.error is None]
         replies = [reply, *sorted(others, key=lambda each: each.index)]
         if len(replies) < 2:
-            return Measured(None)
+            return SignalResult(None)
         groups = await self.grouping.groups(replies)
         most = max(groups.count(group) for group in groups)
         # With equally many, the draft's own words come first.
         winner = next(group for group in groups if groups.count(group) == most)
-        return Measured(most / len(replies), replies[groups.index(winner)])
+        return SignalResult(most / len(replies), replies[groups.index(winner)])

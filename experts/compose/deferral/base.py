@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from experts.base import Call
-from experts.compose.base import Asked, Reply
+from experts.compose.base import ChildRequest, Reply
 from experts.messages import ChatRequest
 
 
@@ -22,7 +22,7 @@ class Action(StrEnum):
     """It is the answer too: a dearer expert would not do better."""
 
 
-class Measured(NamedTuple):
+class SignalResult(NamedTuple):
     """What a signal found.
 
     Attributes:
@@ -47,8 +47,8 @@ class Signal(Protocol):
         ...
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         """Judge one draft.
 
         Args:
@@ -86,7 +86,7 @@ class Verdict:
 
     Attributes:
         ruling: What becomes of it.
-        score: See `Measured`.
+        score: See `SignalResult`.
         reply: The draft to go on with.
     """
 
@@ -106,7 +106,9 @@ class Deferral:
     signal: Signal
     gate: Gate
 
-    async def judge(self, request: ChatRequest, reply: Reply, asked: Asked, call: Call) -> Verdict:
+    async def judge(
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> Verdict:
         """What becomes of a draft."""
         measured = await self.signal.measure(request, reply, asked, call)
         score = measured.score

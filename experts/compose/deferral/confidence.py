@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from experts.base import Call
-from experts.compose.base import Asked, Reply
-from experts.compose.deferral.base import Measured
+from experts.compose.base import ChildRequest, Reply
+from experts.compose.deferral.base import SignalResult
 from experts.messages import ChatRequest, Json
 
 Kind = Literal["logprob", "margin", "entropy", "dispersion"]
@@ -47,11 +47,11 @@ class Confidence:
         return replace(request, params=wanted)
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         choices = reply.completion.choices
         tokens = tokens_of(choices[0].logprobs) if choices else []
-        return Measured(confidence(tokens, self.kind, self.power))
+        return SignalResult(confidence(tokens, self.kind, self.power))
 
 
 def tokens_of(logprobs: Json | None) -> list[Json]:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 
 from experts.base import Call, Expert
-from experts.compose.base import Asked, FanOut, Reply, each_its_share
-from experts.compose.deferral.base import Measured
+from experts.compose.base import ChildRequest, FanOut, Reply, each_its_share
+from experts.compose.deferral.base import SignalResult
 from experts.compose.sampling import sampled
 from experts.messages import ChatRequest, Message
 
@@ -48,15 +48,15 @@ class SelfCheck:
         return request
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         text = PROMPT.format(question=request.text, answer=reply.text)
         question = ChatRequest((Message("user", text),), max_tokens=self.max_tokens)
         if isinstance(seed := request.params.get("seed"), int):
             question = replace(question, params={"seed": seed})
         verifier = self.verifier or asked.expert
         asks = [
-            Asked(verifier, sampled(question, index, self.temperature))
+            ChildRequest(verifier, sampled(question, index, self.temperature))
             for index in range(self.samples)
         ]
         found: list[bool] = []
@@ -65,7 +65,7 @@ class SelfCheck:
                 verdict = None if each.error else verdict_of(each.text)
                 if verdict is not None:
                     found.append(verdict)
-        return Measured(sum(found) / len(found) if found else None)
+        return SignalResult(sum(found) / len(found) if found else None)
 
 
 def verdict_of(text: str) -> bool | None:

@@ -13,8 +13,8 @@ from typing import Protocol
 from experts.base import Call
 from experts.calculator.arithmetic import ArithmeticRefusedError, calculate
 from experts.calculator.calculator import CalculatorExpert
-from experts.compose.base import Asked, Reply
-from experts.compose.deferral.base import Measured
+from experts.compose.base import ChildRequest, Reply
+from experts.compose.deferral.base import SignalResult
 from experts.compose.grouping import last_number, number_of, numeric_key
 from experts.messages import ChatRequest
 
@@ -49,15 +49,15 @@ class Verified:
         return request
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
         told = False
         for verifier in self.verifiers:
             right = await verifier.verify(request, reply.text)
             if right is False:
-                return Measured(0.0)
+                return SignalResult(0.0)
             told |= right is True
-        return Measured(1.0 if told else None)
+        return SignalResult(1.0 if told else None)
 
 
 class ExactArithmetic:

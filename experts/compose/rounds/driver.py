@@ -14,13 +14,12 @@ from typing import Any
 
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
-from experts.compose.base import Asked as Child
-from experts.compose.base import Composed, ask_or_fail, one_answer, used
+from experts.compose.base import ChildRequest, Composed, ask_or_fail, one_answer, used
 from experts.compose.rounds.answering import AnswerReader
 from experts.compose.rounds.briefing import ASSIST, Briefing, Conversation, Member, Round
 from experts.compose.rounds.grammar import (
     NOTHING,
-    Asked,
+    ExpertQuestion,
     closed,
     fault_of,
     known,
@@ -155,12 +154,14 @@ class RoundsExpert(Composed):
         words = self._briefing.words
         note: dict[str, Any] = {"asked": None}
         turn, said = read_turn(wrote, words), ""
-        if isinstance(turn, Asked):
+        if isinstance(turn, ExpertQuestion):
             note["asked"] = expert = known(turn.expert, self._pool)
             if expert is None or not turn.query:
                 note["invalid"] = "unknown expert" if turn.query else "nothing is asked"
             else:
-                reply = await ask_or_fail(call, Child(self._pool[expert], self._put(turn.query)))
+                reply = await ask_or_fail(
+                    call, ChildRequest(self._pool[expert], self._put(turn.query))
+                )
                 said = reply.text[: self._limits.information_tokens * _CHARS_A_TOKEN]
                 if reply.error is not None:
                     note["invalid"] = reply.error.kind

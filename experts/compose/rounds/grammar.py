@@ -56,7 +56,7 @@ class Words:
 PUBLISHED = Words()
 
 
-class Fault(StrEnum):
+class FormatFault(StrEnum):
     """Why a transcript is none; the format reward is −1 for each of them alike."""
 
     NO_TAGS = "there are no tags"
@@ -86,7 +86,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExpertQuestion:
     """A question to an expert: what stands before the first colon, and all that follows it."""
 
     expert: str
@@ -105,13 +105,13 @@ class Unread:
     """A turn that neither asks nor answers."""
 
 
-def asked(text: str) -> Asked:
+def asked(text: str) -> ExpertQuestion:
     """A question as it stands between the tags; either part may be empty.
 
     Colons in the query are the query's own: only the first one divides.
     """
     expert, _, query = text.partition(":")
-    return Asked(expert.strip(), query.strip())
+    return ExpertQuestion(expert.strip(), query.strip())
 
 
 def known(expert: str, pool: Collection[str]) -> str | None:
@@ -122,7 +122,7 @@ def known(expert: str, pool: Collection[str]) -> str | None:
     return alike[0] if len(alike) == 1 else None
 
 
-def read_turn(text: str, words: Words = PUBLISHED) -> Asked | Answered | Unread:
+def read_turn(text: str, words: Words = PUBLISHED) -> ExpertQuestion | Answered | Unread:
     """What the driver wants with one turn: the first whole question or answer in it."""
     pattern = rf"<({re.escape(words.route)}|{re.escape(words.answer)})>(.*?)</\1>"
     found = re.search(pattern, text, re.DOTALL)
@@ -157,7 +157,7 @@ def segments(text: str, words: Words = PUBLISHED) -> tuple[Segment, ...]:
     """The tagged parts of a transcript in order.
 
     Raises:
-        ValueError: Tags are unbalanced or nested; its argument is the `Fault`.
+        ValueError: Tags are unbalanced or nested; its argument is the `FormatFault`.
     """
     found: list[Segment] = []
     opened: re.Match[str] | None = None
@@ -165,14 +165,14 @@ def segments(text: str, words: Words = PUBLISHED) -> tuple[Segment, ...]:
     opens = Counter(tag[2] for tag in tags if not tag[1])
     closes = Counter(tag[2] for tag in tags if tag[1])
     if opens != closes:
-        raise ValueError(Fault.UNBALANCED)
+        raise ValueError(FormatFault.UNBALANCED)
     for tag in tags:
         if not tag[1]:
             if opened is not None:
-                raise ValueError(Fault.NESTED)
+                raise ValueError(FormatFault.NESTED)
             opened = tag
         elif opened is None or opened[2] != tag[2]:
-            raise ValueError(Fault.UNBALANCED)
+            raise ValueError(FormatFault.UNBALANCED)
         else:
             inner = text[opened.end() : tag.start()]
             found.append(Segment(tag[2], inner.strip(), opened.start(), tag.end()))
@@ -182,7 +182,7 @@ def segments(text: str, words: Words = PUBLISHED) -> tuple[Segment, ...]:
 
 def fault_of(
     text: str, pool: Collection[str], words: Words = PUBLISHED, *, colons: bool = True
-) -> Fault | None:
+) -> FormatFault | None:
     """Why `text` is no transcript of a conversation over `pool`, or None: it is one.
 
     Args:
@@ -195,9 +195,9 @@ def fault_of(
     try:
         parts = segments(text, words)
     except ValueError as error:
-        return Fault(error.args[0])
+        return FormatFault(error.args[0])
     if not parts:
-        return Fault.NO_TAGS
+        return FormatFault.NO_TAGS
     return _fault_of_order(text, parts, words) or _fault_of_queries(parts, pool, words, colons)
 
 
@@ -206,37 +206,37 @@ def _tags(text: str, words: Words) -> Iterator[re.Match[str]]:
     return re.finditer(rf"<(/?)({names})>", text)
 
 
-def _fault_of_order(text: str, parts: tuple[Segment, ...], words: Words) -> Fault | None:
+def _fault_of_order(text: str, parts: tuple[Segment, ...], words: Words) -> FormatFault | None:
     count: Mapping[str, int] = Counter(part.word for part in parts)
     faults = {
-        Fault.NO_THINK: count[words.think] == 0,
-        Fault.EMPTY_THINK: any(part.word == words.think and not part.text for part in parts),
-        Fault.ANSWERS: count[words.answer] != 1,
-        Fault.UNINFORMED: count[words.route] != count[words.information],
-        Fault.START: parts[0].word != words.think or parts[0].start > 0,
-        Fault.END: parts[-1].word != words.answer or parts[-1].end < len(text),
+        FormatFault.NO_THINK: count[words.think] == 0,
+        FormatFault.EMPTY_THINK: any(part.word == words.think and not part.text for part in parts),
+        FormatFault.ANSWERS: count[words.answer] != 1,
+        FormatFault.UNINFORMED: count[words.route] != count[words.information],
+        FormatFault.START: parts[0].word != words.think or parts[0].start > 0,
+        FormatFault.END: parts[-1].word != words.answer or parts[-1].end < len(text),
     }
     return next((fault for fault, found in faults.items() if found), None)
 
 
 def _fault_of_queries(
     parts: tuple[Segment, ...], pool: Collection[str], words: Words, colons: bool
-) -> Fault | None:
+) -> FormatFault | None:
     for part in parts:
         if part.word == words.route and (fault := _fault_of_query(part.text, pool, colons)):
             return fault
     return None
 
 
-def _fault_of_query(text: str, pool: Collection[str], colons: bool) -> Fault | None:
+def _fault_of_query(text: str, pool: Collection[str], colons: bool) -> FormatFault | None:
     question = asked(text)
     expert, query = question.expert.casefold(), question.query.casefold()
     count = text.count(":")
     faults = {
-        Fault.COLONS: count != 1 if colons else count == 0,
-        Fault.EMPTY_QUERY: not expert or not query,
-        Fault.PLACEHOLDER: expert in _PLACEHOLDERS or query in _PLACEHOLDERS,
-        Fault.UNKNOWN_EXPERT: known(question.expert, pool) is None,
-        Fault.NAME_IN_QUERY: expert in query,
+        FormatFault.COLONS: count != 1 if colons else count == 0,
+        FormatFault.EMPTY_QUERY: not expert or not query,
+        FormatFault.PLACEHOLDER: expert in _PLACEHOLDERS or query in _PLACEHOLDERS,
+        FormatFault.UNKNOWN_EXPERT: known(question.expert, pool) is None,
+        FormatFault.NAME_IN_QUERY: expert in query,
     }
     return next((fault for fault, found in faults.items() if found), None)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import answer_alone
-from experts.compose.base import Asked, Reply
+from experts.compose.base import ChildRequest, Reply
 from experts.compose.best_of import BestOf, BySignal
 from experts.compose.cards import Share, composed_card
 from experts.compose.cascade import Cascade, Stage
-from experts.compose.deferral.base import Deferral, Measured
+from experts.compose.deferral.base import Deferral, SignalResult
 from experts.compose.deferral.confidence import Confidence
 from experts.compose.deferral.gates import Threshold
 from experts.compose.judge import JudgedByExpert
@@ -108,9 +108,9 @@ class Scored:
         return request
 
     async def measure(
-        self, request: ChatRequest, reply: Reply, asked: Asked, call: Call
-    ) -> Measured:
-        return Measured(self._scores[reply.text])
+        self, request: ChatRequest, reply: Reply, asked: ChildRequest, call: Call
+    ) -> SignalResult:
+        return SignalResult(self._scores[reply.text])
 
 
 def rule(**scores: float | None) -> Deferral:

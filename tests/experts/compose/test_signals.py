@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard, Prices
 from experts.compose.alone import call_alone
-from experts.compose.base import Asked, ask
+from experts.compose.base import ChildRequest, ask
 from experts.compose.deferral.agreement import Agreement
-from experts.compose.deferral.base import Action, Measured, Signal
+from experts.compose.deferral.base import Action, Signal, SignalResult
 from experts.compose.deferral.confidence import Confidence, certainty, confidence, dispersion
 from experts.compose.deferral.confidence import margin as margin_of
 from experts.compose.deferral.gates import Bernoulli, Bins, Threshold
@@ -33,10 +33,10 @@ def expert(*scripts: Script) -> ScriptedExpert:
     return ScriptedExpert(ExpertCard("small", prices=Prices(1, 1)), *scripts)
 
 
-def measured(signal: Signal, drafter: ScriptedExpert, request: ChatRequest = ASKED) -> Measured:
-    async def run() -> Measured:
+def measured(signal: Signal, drafter: ScriptedExpert, request: ChatRequest = ASKED) -> SignalResult:
+    async def run() -> SignalResult:
         call = call_alone()
-        asked = Asked(drafter, signal.asks(request))
+        asked = ChildRequest(drafter, signal.asks(request))
         return await signal.measure(request, await ask(call, asked), asked, call)
 
     return anyio.run(run)

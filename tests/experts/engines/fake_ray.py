@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experts.engines.ray_serve import RaySpec
-from experts.fakes.server import Act, Asked, FakeServer, Then, whole
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, Then, whole
 
 _PATH = "/api/serve/applications/"
 _KEPT = ("proxy_location", "http_options", "grpc_options")
@@ -84,7 +84,7 @@ class FakeRay(FakeServer):
         """`serve.run` starts an application, from somebody's program."""
         self._add({"name": name, "route_prefix": f"/{name}", "import_path": ""}, "imperative")
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         if asked.path == _PATH:
             yield from self._dashboard(asked)
             return
@@ -99,7 +99,7 @@ class FakeRay(FakeServer):
             choice = {"index": 0, "finish_reason": "stop", **said}
             yield whole(200, {"model": asked.body["model"], "choices": [choice]}, {})
 
-    def _dashboard(self, asked: Asked) -> Iterator[Act]:
+    def _dashboard(self, asked: ReceivedRequest) -> Iterator[Act]:
         if self.silent:
             yield Then.RESET
         elif self.token and asked.headers.get("authorization") != f"Bearer {self.token}":

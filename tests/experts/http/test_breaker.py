@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from experts.http.breaker import Breaker, BreakerRules, State
+from experts.http.breaker import Breaker, BreakerRules, BreakerState
 
 RULES = BreakerRules(failures=3, rate=0.5, window=6, open_s=4.0, max_open_s=20.0, probe_s=30.0)
 
@@ -35,7 +35,7 @@ def broken(clock: Clock, rules: BreakerRules = RULES) -> Breaker:
     return breaker
 
 
-def state_of(breaker: Breaker) -> State:
+def state_of(breaker: Breaker) -> BreakerState:
     return breaker.state
 
 
@@ -49,11 +49,11 @@ def test_failures_in_a_row_open_it_and_a_success_between_does_not() -> None:
     breaker = Breaker(RULES, Clock())
     for report in (breaker.failed, breaker.failed, breaker.succeeded, breaker.failed):
         report(admitted(breaker))
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
     breaker.failed(admitted(breaker))
     breaker.succeeded(admitted(breaker))
     breaker.failed(admitted(breaker))
-    assert state_of(breaker) is State.OPEN, "half of the last six failed"
+    assert state_of(breaker) is BreakerState.OPEN, "half of the last six failed"
 
 
 def test_an_open_breaker_lets_exactly_one_probe_through_when_its_time_has_come() -> None:
@@ -62,10 +62,10 @@ def test_an_open_breaker_lets_exactly_one_probe_through_when_its_time_has_come()
     assert breaker.admit() is None
     clock.now += 4
     probe = admitted(breaker)
-    assert state_of(breaker) is State.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     assert breaker.admit() is None
     breaker.succeeded(probe)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
     assert breaker.admit() is not None
 
 
@@ -90,7 +90,7 @@ def test_a_call_from_before_it_opened_does_not_speak_for_the_probe() -> None:
     admitted(breaker)
     for report in (breaker.succeeded, breaker.failed, breaker.abandoned):
         report(early)
-        assert state_of(breaker) is State.HALF_OPEN
+        assert state_of(breaker) is BreakerState.HALF_OPEN
         assert breaker.admit() is None
 
 
@@ -110,9 +110,9 @@ def test_a_probe_that_never_reports_does_not_keep_it_shut_for_ever() -> None:
     clock.now += RULES.probe_s
     second = admitted(breaker)
     breaker.failed(lost)
-    assert state_of(breaker) is State.HALF_OPEN
+    assert state_of(breaker) is BreakerState.HALF_OPEN
     breaker.succeeded(second)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.9])
@@ -144,7 +144,7 @@ class BreakerModel(RuleBasedStateMachine):
         self.breaker = Breaker(RULES, self.clock)
         self.results: list[bool] = []
         """Of calls in full service since it last came back; True is a failure."""
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self.openings = 0
         self.opened_at = self.shut_until = 0.0
         self.pause_until = 0.0
@@ -164,8 +164,8 @@ class BreakerModel(RuleBasedStateMachine):
 
     @rule()
     def hasten(self) -> None:
-        assert self.breaker.hasten() == (self.state is State.OPEN)
-        if self.state is State.OPEN:
+        assert self.breaker.hasten() == (self.state is BreakerState.OPEN)
+        if self.state is BreakerState.OPEN:
             self.shut_until = min(self.shut_until, self.opened_at + RULES.alone_s)
 
     @rule(target=tickets)
@@ -174,8 +174,8 @@ class BreakerModel(RuleBasedStateMachine):
         assert (ticket is not None) == self.may_call(), (self.state, self.clock.now)
         if ticket is None:
             return multiple()
-        if self.state is not State.CLOSED:
-            self.state = State.HALF_OPEN
+        if self.state is not BreakerState.CLOSED:
+            self.state = BreakerState.HALF_OPEN
             self.current = {ticket}
             self.probe = (ticket, self.clock.now)
         self.current.add(ticket)
@@ -185,9 +185,9 @@ class BreakerModel(RuleBasedStateMachine):
         now = self.clock.now
         if now < self.pause_until:
             return False
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             return now >= self.shut_until
-        if self.state is State.HALF_OPEN and self.probe is not None:
+        if self.state is BreakerState.HALF_OPEN and self.probe is not None:
             return now >= self.probe[1] + RULES.probe_s
         return True
 
@@ -196,8 +196,8 @@ class BreakerModel(RuleBasedStateMachine):
         self.breaker.succeeded(ticket)
         if ticket not in self.current:
             return
-        if self.state is State.HALF_OPEN:
-            self.state, self.openings, self.results = State.CLOSED, 0, []
+        if self.state is BreakerState.HALF_OPEN:
+            self.state, self.openings, self.results = BreakerState.CLOSED, 0, []
             self.probe, self.current = None, set()
         else:
             self.results.append(False)
@@ -211,20 +211,20 @@ class BreakerModel(RuleBasedStateMachine):
         last = self.results[-RULES.window :]
         in_a_row = self.results[-RULES.failures :] == [True] * RULES.failures
         too_many = len(last) == RULES.window and sum(last) >= RULES.rate * RULES.window
-        if self.state is State.HALF_OPEN or in_a_row or too_many:
+        if self.state is BreakerState.HALF_OPEN or in_a_row or too_many:
             cool_down = min(RULES.max_open_s, RULES.open_s * 2**self.openings)
             self.opened_at = self.clock.now
             self.shut_until = max(self.shut_until, self.clock.now + cool_down)
-            self.state, self.openings = State.OPEN, self.openings + 1
+            self.state, self.openings = BreakerState.OPEN, self.openings + 1
             self.probe, self.current = None, set()
 
     @rule(ticket=consumes(tickets))
     def abandon(self, ticket: int) -> None:
         self.breaker.abandoned(ticket)
-        if ticket in self.current and self.state is State.HALF_OPEN:
+        if ticket in self.current and self.state is BreakerState.HALF_OPEN:
             self.probe = None
 
-    @precondition(lambda self: self.state is State.HALF_OPEN and self.probe is not None)
+    @precondition(lambda self: self.state is BreakerState.HALF_OPEN and self.probe is not None)
     @invariant()
     def at_most_one_probe(self) -> None:
         assert self.probe is not None

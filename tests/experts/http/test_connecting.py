@@ -14,7 +14,7 @@ import pytest
 
 from experts.base import Call
 from experts.cards import ExpertCard
-from experts.fakes.server import Act, Asked, FakeServer, Then, serving
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, Then, serving
 from experts.http import connecting as connections
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from experts.messages import ChatRequest, Message
@@ -30,7 +30,7 @@ class Silent(FakeServer):
         super().__init__()
         self.all_here = threading.Event()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         if len(self.bodies) == CALLS:
             self.all_here.set()
         yield Then.STALL

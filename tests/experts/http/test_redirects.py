@@ -10,7 +10,7 @@ import pytest
 from experts.base import Call
 from experts.cards import ExpertCard
 from experts.errors import ExpertProtocolError
-from experts.fakes.server import Act, Asked, FakeServer, serving, whole
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, serving, whole
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from experts.messages import ChatRequest, Message
 
@@ -23,7 +23,7 @@ class Elsewhere(FakeServer):
         self._status = status
         self._where = where
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         yield whole(self._status, {}, {"location": self._where})
 
 

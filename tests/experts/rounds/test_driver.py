@@ -13,7 +13,7 @@ from experts.base import Call, Expert
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from experts.compose.rounds.driver import RoundsExpert, RoundsLimits
-from experts.compose.rounds.grammar import Fault, fault_of
+from experts.compose.rounds.grammar import FormatFault, fault_of
 from experts.errors import ExpertCapError, ExpertUnavailableError, ExpertUnsupportedError
 from experts.fakes.scripted import Script, ScriptedExpert, says
 from experts.messages import ChatRequest, Delta, Event, Finish, Message, Usage
@@ -154,7 +154,7 @@ def test_after_the_last_round_it_must_answer_or_the_last_information_is_passed_o
     assert len(played.atlas.calls) == 2
     assert "Nobody can be asked any more" in played.driver.requests[2].messages[-1].text
     assert played.trace[-1]["instead"] == "information"
-    assert played.trace[-1]["fault"] == Fault.ANSWERS
+    assert played.trace[-1]["fault"] == FormatFault.ANSWERS
 
 
 def test_a_model_that_knows_no_tags_has_its_words_passed_on() -> None:

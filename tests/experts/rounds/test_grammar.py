@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from experts.compose.rounds.grammar import (
     PUBLISHED,
     Answered,
-    Asked,
-    Fault,
+    ExpertQuestion,
+    FormatFault,
     Unread,
     Words,
     closed,
@@ -28,47 +28,47 @@ ROUND = "<search>small: capital of Peru</search><information>Lima</information>"
 WHOLE = f"<think>ask</think>{ROUND}<think>good</think><answer>Lima</answer>"
 
 FAULTS = {
-    "no tags": ("Lima", Fault.NO_TAGS),
-    "nothing": ("", Fault.NO_TAGS),
-    "not closed": ("<think>hm<answer>Lima</answer>", Fault.UNBALANCED),
-    "closed without being opened": ("hm</think><answer>Lima</answer>", Fault.UNBALANCED),
-    "closed twice": ("<think>hm</think></think><answer>Lima</answer>", Fault.UNBALANCED),
-    "crossed": ("<think>a<answer>b</think>c</answer>", Fault.NESTED),
-    "closed before it is opened": ("</think>hm<think><answer>Lima</answer>", Fault.UNBALANCED),
-    "nested": ("<think>a<answer>Lima</answer></think>", Fault.NESTED),
-    "nested in itself": ("<think>a<think>b</think></think><answer>c</answer>", Fault.NESTED),
-    "empty thought": ("<think> </think><answer>Lima</answer>", Fault.EMPTY_THINK),
+    "no tags": ("Lima", FormatFault.NO_TAGS),
+    "nothing": ("", FormatFault.NO_TAGS),
+    "not closed": ("<think>hm<answer>Lima</answer>", FormatFault.UNBALANCED),
+    "closed without being opened": ("hm</think><answer>Lima</answer>", FormatFault.UNBALANCED),
+    "closed twice": ("<think>hm</think></think><answer>Lima</answer>", FormatFault.UNBALANCED),
+    "crossed": ("<think>a<answer>b</think>c</answer>", FormatFault.NESTED),
+    "closed before opened": ("</think>hm<think><answer>Lima</answer>", FormatFault.UNBALANCED),
+    "nested": ("<think>a<answer>Lima</answer></think>", FormatFault.NESTED),
+    "nested in itself": ("<think>a<think>b</think></think><answer>c</answer>", FormatFault.NESTED),
+    "empty thought": ("<think> </think><answer>Lima</answer>", FormatFault.EMPTY_THINK),
     "a later empty thought": (f"<think>a</think>{ROUND}<think></think><answer>b</answer>",
-                              Fault.EMPTY_THINK),
-    "no answer": (f"<think>a</think>{ROUND}", Fault.ANSWERS),
-    "two answers": ("<think>a</think><answer>b</answer><answer>c</answer>", Fault.ANSWERS),
-    "no thought": ("<answer>Lima</answer>", Fault.NO_THINK),
+                              FormatFault.EMPTY_THINK),
+    "no answer": (f"<think>a</think>{ROUND}", FormatFault.ANSWERS),
+    "two answers": ("<think>a</think><answer>b</answer><answer>c</answer>", FormatFault.ANSWERS),
+    "no thought": ("<answer>Lima</answer>", FormatFault.NO_THINK),
     "a question without information": (
-        "<think>a</think><search>small: b</search><answer>c</answer>", Fault.UNINFORMED),
+        "<think>a</think><search>small: b</search><answer>c</answer>", FormatFault.UNINFORMED),
     "information without a question": (
-        "<think>a</think><information>b</information><answer>c</answer>", Fault.UNINFORMED),
-    "begins with words": (f"Well, {WHOLE}", Fault.START),
-    "begins with a question": (f"{ROUND}<think>a</think><answer>b</answer>", Fault.START),
-    "ends with words": (f"{WHOLE} Hope that helps!", Fault.END),
-    "ends with a thought": ("<think>a</think><answer>b</answer><think>c</think>", Fault.END),
-    "no colon": (WHOLE.replace("small:", "small"), Fault.COLONS),
-    "two colons": (WHOLE.replace("capital", "now: capital"), Fault.COLONS),
-    "asks nothing": (WHOLE.replace("capital of Peru", ""), Fault.EMPTY_QUERY),
-    "asks nobody": (WHOLE.replace("small:", ":"), Fault.EMPTY_QUERY),
-    "the example's query": (WHOLE.replace("capital of Peru", "Your-Query"), Fault.PLACEHOLDER),
-    "the example's name": (WHOLE.replace("small:", "LLM-Name:"), Fault.PLACEHOLDER),
-    "names the expert again": (WHOLE.replace("capital", "small capital"), Fault.NAME_IN_QUERY),
-    "a stranger": (WHOLE.replace("small:", "huge:"), Fault.UNKNOWN_EXPERT),
+        "<think>a</think><information>b</information><answer>c</answer>", FormatFault.UNINFORMED),
+    "begins with words": (f"Well, {WHOLE}", FormatFault.START),
+    "begins with a question": (f"{ROUND}<think>a</think><answer>b</answer>", FormatFault.START),
+    "ends with words": (f"{WHOLE} Hope that helps!", FormatFault.END),
+    "ends with a thought": ("<think>a</think><answer>b</answer><think>c</think>", FormatFault.END),
+    "no colon": (WHOLE.replace("small:", "small"), FormatFault.COLONS),
+    "two colons": (WHOLE.replace("capital", "now: capital"), FormatFault.COLONS),
+    "asks nothing": (WHOLE.replace("capital of Peru", ""), FormatFault.EMPTY_QUERY),
+    "asks nobody": (WHOLE.replace("small:", ":"), FormatFault.EMPTY_QUERY),
+    "example's query": (WHOLE.replace("capital of Peru", "Your-Query"), FormatFault.PLACEHOLDER),
+    "the example's name": (WHOLE.replace("small:", "LLM-Name:"), FormatFault.PLACEHOLDER),
+    "names expert again": (WHOLE.replace("capital", "small capital"), FormatFault.NAME_IN_QUERY),
+    "a stranger": (WHOLE.replace("small:", "huge:"), FormatFault.UNKNOWN_EXPERT),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "fault"), FAULTS.values(), ids=FAULTS)
-def test_what_breaks_the_format_is_named(text: str, fault: Fault) -> None:
+def test_what_breaks_the_format_is_named(text: str, fault: FormatFault) -> None:
     assert fault_of(text, POOL) is fault
 
 
 def test_every_fault_has_a_case() -> None:
-    assert {fault for _, fault in FAULTS.values()} == set(Fault)
+    assert {fault for _, fault in FAULTS.values()} == set(FormatFault)
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_the_order_of_the_pool_changes_nothing() -> None:
 
 def test_a_colon_in_the_query_survives() -> None:
     turn = read_turn("<think>a</think><search>small: the ratio 3:4, or: why?</search>")
-    assert turn == Asked("small", "the ratio 3:4, or: why?")
+    assert turn == ExpertQuestion("small", "the ratio 3:4, or: why?")
     text = WHOLE.replace("capital", "in short: capital")
-    assert fault_of(text, POOL) is Fault.COLONS, "as published"
+    assert fault_of(text, POOL) is FormatFault.COLONS, "as published"
     assert fault_of(text, POOL, colons=False) is None
 
 
 def test_a_turn_wants_the_first_thing_it_asks_for() -> None:
     assert read_turn("<think>a</think><answer> Lima </answer>") == Answered("Lima")
-    assert read_turn("<search>a: b</search><answer>c</answer>") == Asked("a", "b")
+    assert read_turn("<search>a: b</search><answer>c</answer>") == ExpertQuestion("a", "b")
     assert read_turn("<answer>open") == Unread()
     assert read_turn("Lima") == Unread()
 
@@ -117,8 +117,8 @@ def test_the_word_for_asking_can_be_another() -> None:
     words = Words(route="route")
     text = WHOLE.replace("search>", "route>")
     assert fault_of(text, POOL, words) is None
-    assert fault_of(WHOLE, POOL, words) is Fault.UNINFORMED
-    assert read_turn(text, words) == Asked("small", "capital of Peru")
+    assert fault_of(WHOLE, POOL, words) is FormatFault.UNINFORMED
+    assert read_turn(text, words) == ExpertQuestion("small", "capital of Peru")
     with pytest.raises(ValueError, match="names of their own"):
         Words(route="answer")
     with pytest.raises(ValueError, match="named by letters"):

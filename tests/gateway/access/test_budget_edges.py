@@ -15,7 +15,17 @@ import pytest
 
 from experts.base import Expert
 from experts.cards import Prices
-from experts.fakes.server import Act, Asked, FakeServer, Then, chunk, event, head, serving, whole
+from experts.fakes.server import (
+    Act,
+    FakeServer,
+    ReceivedRequest,
+    Then,
+    chunk,
+    event,
+    head,
+    serving,
+    whole,
+)
 from tests.conftest import Serve, Served
 from tests.gateway.access.test_limits import BOSS, booked, budgets
 
@@ -36,7 +46,7 @@ class Moody(FakeServer):
         self._lock = threading.Lock()
         self.moods: list[str] = []
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         with self._lock:
             mood = str(self._rng.choice(["good", "good", "late", "down", "cut", "busy", "silent"]))
             # A model that writes as much as it may is the one that overspends.
@@ -53,7 +63,7 @@ class Moody(FakeServer):
             usage = {"prompt_tokens": 60, "completion_tokens": tokens}
             yield from self._answer(asked, usage, cut=mood == "cut")
 
-    def _answer(self, asked: Asked, usage: dict[str, int], *, cut: bool) -> Iterator[Act]:
+    def _answer(self, asked: ReceivedRequest, usage: dict[str, int], *, cut: bool) -> Iterator[Act]:
         said = {"index": 0, "finish_reason": "stop"}
         if not asked.body.get("stream"):
             message = {"role": "assistant", "content": "one two"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from experts.fakes.server import Act, Asked, FakeServer, serving, whole
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, serving, whole
 from gateway.demo.run import DemoError, rerun_loop, run_demo
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
@@ -23,7 +23,7 @@ class Pupil(FakeServer):
         super().__init__()
         self._answers = answers
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         said = str(asked.body["messages"][-1]["content"])
         answer = next((a for word, a in self._answers.items() if word in said), "No idea")
         message = {"role": "assistant", "content": answer}

@@ -15,7 +15,7 @@ from experts.errors import (
     ExpertTimeoutError,
     ExpertUnavailableError,
 )
-from experts.http.breaker import BreakerRules, State
+from experts.http.breaker import BreakerRules, BreakerState
 from gateway.execution.health import Health
 
 RULES = BreakerRules(failures=2, open_s=4.0)
@@ -77,7 +77,7 @@ def test_an_expert_comes_back_with_its_first_good_probe() -> None:
     ticket = health.admit("a")
     assert list(health.reasons()) == ["a"], "one probe is enough"
     health.record("a", None, ticket)
-    assert (health.reasons(), health.state("a")) == ({}, State.CLOSED)
+    assert (health.reasons(), health.state("a")) == ({}, BreakerState.CLOSED)
 
 
 def test_a_provider_that_asks_for_a_pause_gets_it_up_to_our_bound() -> None:
@@ -95,7 +95,7 @@ def test_a_provider_that_asks_for_a_pause_gets_it_up_to_our_bound() -> None:
 def test_an_overloaded_provider_may_ask_for_a_pause_too() -> None:
     health = Health(RULES, clock=Clock())
     failing(health, ExpertUnavailableError("a", "503", retry_after_s=3), 1)
-    assert (health.wait_s("a"), health.state("a")) == (3, State.CLOSED)
+    assert (health.wait_s("a"), health.state("a")) == (3, BreakerState.CLOSED)
     failing(health, ExpertUnavailableError("b", "503"), 1)
     failing(health, ExpertRejectedError("c", "400", retry_after_s=3), 1)
     assert (health.wait_s("b"), health.wait_s("c")) == (0, 0)
@@ -123,7 +123,7 @@ def test_a_report_without_a_ticket_does_not_disturb_a_probe() -> None:
     clock.now += 4
     assert health.admit("a") is not None
     health.record("a", None)
-    assert health.state("a") is State.HALF_OPEN
+    assert health.state("a") is BreakerState.HALF_OPEN
 
 
 def test_an_abandoned_probe_leaves_room_for_the_next() -> None:

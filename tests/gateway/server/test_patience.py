@@ -15,7 +15,7 @@ from experts.base import Expert
 from experts.cards import ExpertCard
 from experts.fakes.provider import FakeProvider, Reply
 from experts.fakes.scripted import ScriptedExpert, says
-from experts.fakes.server import Act, Asked, FakeServer, chunk, event, whole
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, chunk, event, whole
 from experts.fakes.server import head as reply_head
 from experts.fakes.server import serving as fake
 from gateway.server.patience import Untaken
@@ -103,7 +103,7 @@ class Held(FakeServer):
         super().__init__()
         self.release = threading.Event()
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         self.release.wait(timeout=30)
         message = {"role": "assistant", "content": "Hello"}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
@@ -275,7 +275,7 @@ class Endless(FakeServer):
 
     sent = 0
 
-    def acts(self, asked: Asked) -> Iterator[Act]:
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
         yield reply_head(200, {"content-type": "text/event-stream"}, None)
         delta = {"content": "x" * 50_000}
         piece = chunk(event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.compose.rounds.grammar import Fault
+from experts.compose.rounds.grammar import FormatFault
 from routers.rounds.reward import CostNormaliser, Paid, RewardRule
 from routers.rounds.squad import exact_match, squad_form, token_f1
 from tests.experts.rounds.test_grammar import FAULTS, POOL, WHOLE
@@ -31,7 +31,7 @@ def spread() -> CostNormaliser:
 
 
 @pytest.mark.parametrize(("text", "fault"), FAULTS.values(), ids=FAULTS)
-def test_a_broken_format_is_worth_minus_one_whatever_it_says(text: str, fault: Fault) -> None:
+def test_a_broken_format_is_worth_minus_one_whatever_it_says(text: str, fault: FormatFault) -> None:
     verdict = RewardRule(alpha=0.5).judge(text, ("Lima",), [CHEAP], POOL, window(1.0))
     assert verdict.reward == -1
     assert verdict.fault is fault
