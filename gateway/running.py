@@ -87,7 +87,9 @@ def serve_forever(
         if server.workers == 1:
             app = settled(serving_app(run, redactor))
             with taken_is_told((server.host, server.port), "server.port"):
-                uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
+                # The event loop would say nothing and serve nobody.
+                listeners.public.listen()
+            uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
             return
         os.environ[_RUN] = str(run)
         config = uvicorn.Config(
