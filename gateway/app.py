@@ -16,6 +16,7 @@ from experts.errors import ExpertError
 from experts.http.connecting import prepare
 from gateway.access.gate import Gate
 from gateway.api.answering import failed
+from gateway.api.base_urls import BaseUrls
 from gateway.api.chat import CHAT
 from gateway.api.messages import MESSAGES, speaks_anthropic
 from gateway.api.reference import DescribedApp
@@ -75,6 +76,7 @@ def create_app(
     app.add_exception_handler(Exception, _crash_response)
     app.add_middleware(RequestIds, of_anthropic=speaks_anthropic)
     app.add_middleware(OneGateway)
+    app.add_middleware(BaseUrls)
     return app
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.fast.quick import Quick
 
 PATH = b"/v1/chat/completions"
+PATHS = frozenset({PATH, b"/chat/completions"})
+"""The same, see `gateway.api.base_urls`."""
 MAX_BODY_BYTES = 64 * 1024
 """Larger ones are counted, see `gateway.server.bodies`, and parsed where nobody waits for it."""
 

@@ -14,7 +14,7 @@ from experts.http.heads import KnownHead, template_of
 from experts.http.outbox import Outbox
 from gateway.access.keyring import KEY_IN_SCOPE
 from gateway.begun import BEGUN, Begun
-from gateway.fast.lane import MAX_BODY_BYTES, PATH
+from gateway.fast.lane import MAX_BODY_BYTES, PATH, PATHS
 from gateway.fast.plans import Visit
 from gateway.fast.quick import Quick
 from gateway.fast.rest import Rest
@@ -126,7 +126,7 @@ class FastProtocol(PatientProtocol):
         self.phase = BODY
 
     def _may_be_fast(self) -> bool:
-        if self.url != PATH or self.expect_100_continue or self.parser.get_method() != b"POST":
+        if self.url not in PATHS or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
             return False

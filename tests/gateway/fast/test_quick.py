@@ -210,6 +210,18 @@ def test_what_is_not_plain_becomes_an_exchange(
     assert served.verified().faults == ()
 
 
+def test_a_path_without_a_version_goes_the_same_way(
+    serve: Serve, remote: Remote, provider: FakeProvider, paths: dict[str, int]
+) -> None:
+    provider.otherwise = answer()
+    served = serve({"only": remote("only", provider.url)})
+    for path in ("/chat/completions", "/v1/chat/completions"):
+        given = served.client.post(path, json=_BODY)
+        assert given.json()["choices"][0]["message"]["content"] == "Hello"
+    assert paths == {"quick": 2, "exchange": 0}
+    assert served.verified().faults == ()
+
+
 def test_a_key_that_is_revoked_opens_nothing_more_on_a_connection_that_it_opened(
     serve: Serve, remote: Remote, provider: FakeProvider, paths: dict[str, int]
 ) -> None:

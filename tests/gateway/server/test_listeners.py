@@ -110,11 +110,11 @@ def test_operators_routes_do_not_exist_on_the_public_listener(serve: Serve) -> N
 
 def test_what_is_not_served_is_named_with_what_is(serve: Serve) -> None:
     here, public = serve(POOL).client, serve(POOL, admin_port=1).client
-    answer = here.post("/chat/completions", json={})
+    answer = here.post("/v1/chat/completion", json={})
     assert answer.status_code == 404
     said = answer.json()["error"]
     assert (said["code"], said["type"]) == ("no_such_route", "invalid_request_error")
-    assert "POST /chat/completions (was /v1/chat/completions meant?)" in said["message"]
+    assert "POST /v1/chat/completion (was /v1/chat/completions meant?)" in said["message"]
     assert "/v1/embeddings" in said["message"]
     answer = here.put("/v1/responses/x", headers={"anthropic-version": "2023-06-01"})
     assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
