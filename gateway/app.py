@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from experts.errors import ExpertError
 from experts.http.connecting import prepare
-from gateway.access.gate import Gate
+from gateway.access.gate import AuthenticationMiddleware
 from gateway.api.answering import failed
 from gateway.api.base_urls import BaseUrls
 from gateway.api.chat import CHAT
@@ -25,8 +25,8 @@ from gateway.begun import CLIENT_LEFT
 from gateway.errors import ApiError, GatewayError, api_error
 from gateway.ids import now
 from gateway.pool.asking_load import watch_load
-from gateway.reload.board import Entry
-from gateway.reload.reloader import Reloader, Source
+from gateway.reload.board import BoardEntry
+from gateway.reload.reloader import ConfigSource, Reloader
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.residency.line import Line
 from gateway.server.closing import ClientLeftError, shutting_down
@@ -42,9 +42,9 @@ from routers.errors import RoutingError
 class Origin(NamedTuple):
     """Where a gateway's configuration came from, so that it can be reloaded."""
 
-    source: Source
+    source: ConfigSource
     configuration: Configuration
-    entry: Entry
+    entry: BoardEntry
 
 
 def create_app(
@@ -69,7 +69,7 @@ def create_app(
     app.state.reloader = reloader
     app.state.admin_port = admin_port
     add_routes(app)
-    app.add_middleware(Gate, render=_gate_response)
+    app.add_middleware(AuthenticationMiddleware, render=_gate_response)
     for kind in (GatewayError, ExpertError, RoutingError, HTTPException):
         app.add_exception_handler(kind, _error_response)
     app.add_exception_handler(ClientLeftError, _left_response)

@@ -30,7 +30,7 @@ from gateway.fast.protocol import FastProtocol
 from gateway.ledger.upkeep import upkeep
 from gateway.pool.pool import build_experts
 from gateway.reload.board import Board
-from gateway.reload.reloader import Source
+from gateway.reload.reloader import ConfigSource
 from gateway.retrain.beside import trainer_beside
 from gateway.server.files import raise_file_limit
 from gateway.server.listeners import Listeners, taken_is_told
@@ -181,7 +181,7 @@ def _launch(run: Path) -> dict[str, Any]:
 def _origin(run: Path) -> Origin:
     launch, board = _launch(run), Board(run)
     path = Path(launch["config"]) if launch["config"] else None
-    source = Source(path, board, launch["server"])
+    source = ConfigSource(path, board, launch["server"])
     entry = board.current()
     return Origin(source, source.read(board.text(entry.number)), entry)
 

@@ -22,7 +22,7 @@ from gateway.access.passes import Pass
 from gateway.ask import Ask
 from gateway.begun import CLIENT_LEFT, Begun
 from gateway.booking import Booking, kept_of
-from gateway.caching.cache import AnswerCache, Lookup, Replay
+from gateway.caching.cache import AnswerCache, CachedExecution, Lookup
 from gateway.embedding.spaces import Spaces, embeds, searched
 from gateway.errors import LedgerError, api_error, too_hurried
 from gateway.execution.execution import Execution
@@ -50,7 +50,7 @@ class Answer:
 
     decision: Decision
     booking: Booking
-    execution: Execution | Replay
+    execution: Execution | CachedExecution
     source: AsyncGenerator[Event, None]
     lookup: Lookup
     passed: Pass
@@ -202,7 +202,7 @@ class Service:
         self,
         begun: Begun,
         guarded: Guarded,
-        execution: Execution | Replay,
+        execution: Execution | CachedExecution,
         booking: Booking,
         lookup: Lookup,
     ) -> AsyncGenerator[Event, None]:

@@ -11,7 +11,7 @@ from gateway.access.admission import Admission, Counted
 from gateway.access.book import KeyBook
 from gateway.access.keyring import Keyring
 from gateway.access.minting import Minter
-from gateway.access.shared import Shared
+from gateway.access.shared import SharedCounters
 from gateway.access.sharing import counts_alone
 from gateway.access.spending import Spending
 from gateway.access.watch import KeyWatch
@@ -192,11 +192,11 @@ def _serving(settings: Settings, store: RouterStore) -> ServingRouters:
     return serving
 
 
-def _shared(settings: Settings) -> Shared | None:
+def _shared(settings: Settings) -> SharedCounters | None:
     if settings.access.shared is None:
         return None
     # Longer than any request, the time for a settlement to be sent included.
-    return Shared(secret(settings.access.shared), settings.limits.total_s + 60)
+    return SharedCounters(secret(settings.access.shared), settings.limits.total_s + 60)
 
 
 def _response_store(settings: Settings) -> ResponseStore | None:

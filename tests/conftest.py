@@ -23,7 +23,7 @@ from gateway.app import create_app
 from gateway.engines.local import NO_ENGINES, RunningEngines
 from gateway.ledger.database import opened
 from gateway.ledger.queries import LedgerReader
-from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.ledger.verify import LedgerFindings, verify_ledger
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.state import Gateway
@@ -87,7 +87,7 @@ class Served:
         found: dict[str, Any] = self.client.get(f"/v1/decisions/{decision_id}").json()
         return found
 
-    def verified(self) -> Verdict:
+    def verified(self) -> LedgerFindings:
         # The last rows of an answer may still be on their way when the client has all of it.
         anyio.run(self.gateway.ledger.flush)
         with opened(self.gateway.settings.ledger_url) as engine:

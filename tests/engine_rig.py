@@ -13,7 +13,7 @@ import httpx2
 from experts.engines.keeper import Backoff, Timing
 from experts.engines.states import EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
-from gateway.engines.local import Endpoint, RunningEngines
+from gateway.engines.local import EngineEndpoint, RunningEngines
 from gateway.engines.specs import engine_entries, spec_of
 from gateway.residency.desk import desk_for
 from gateway.residency.first import steward_of
@@ -101,7 +101,7 @@ def rigged(settings: Settings) -> Iterator[Rig]:
         stack.enter_context(desk.looking_after(supervisor))
         [name] = [spec.expert_id for spec in specs]
         url, key = supervisor.base_url(name), supervisor.api_key(name)
-        endpoint = Endpoint(url, None, key, name)
+        endpoint = EngineEndpoint(url, None, key, name)
         endpoints = dict.fromkeys(supervisor.state(name).serves, endpoint)
         engines = RunningEngines(endpoints, str(desk.path))
         url = stack.enter_context(background_server(make_app(settings, engines, seed=0)))

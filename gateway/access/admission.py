@@ -15,7 +15,7 @@ from gateway.access.keys import Key
 from gateway.access.meters import Meter, Metering, Meters
 from gateway.access.passes import FreePass, Pass, SharedPass
 from gateway.access.refusals import apart, limit_headers, shared_down, window_full
-from gateway.access.shared import Shared, SharedDownError
+from gateway.access.shared import SharedCounters, SharedDownError
 from gateway.access.windows import WindowFullError, Windows
 from gateway.ask import Ask
 from gateway.errors import LedgerError
@@ -43,7 +43,7 @@ class Counted:
         shared: Where it is counted instead, if workers and replicas share it.
     """
 
-    def __init__(self, shared: Shared | None = None) -> None:
+    def __init__(self, shared: SharedCounters | None = None) -> None:
         self.windows = Windows()
         self.accounts = Accounts()
         self.shared = shared
@@ -169,7 +169,7 @@ class Admission:
             raise window_full(error, dict(wanted)[error.meter], headers) from error
         return Pass(self.settings, self.windows, taken, accounts)
 
-    async def _admitted_everywhere(self, shared: Shared, ask: Ask, meters: Meters) -> Pass:
+    async def _admitted_everywhere(self, shared: SharedCounters, ask: Ask, meters: Meters) -> Pass:
         wanted = _wanted(ask, meters)
         try:
             taken = await shared.take(wanted) if wanted else []

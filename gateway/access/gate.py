@@ -19,7 +19,7 @@ METRICS = "/metrics"
 Render = Callable[[Request, Exception], Awaitable[Response]]
 
 
-class Gate:
+class AuthenticationMiddleware:
     """ASGI middleware that wants a key for every path but the open ones.
 
     It looks at the path that routing will look at, and at nothing that a `Host` header says. A

@@ -9,7 +9,13 @@ from experts.cards import ExpertCard
 from experts.messages import ChatRequest, Usage
 from gateway.access.accounts import Account, set_aside, settle
 from gateway.access.refusals import budget_exceeded, limit_headers, shared_down, unbounded
-from gateway.access.shared import NotSeededError, RoomError, Shared, SharedDownError, SharedTaken
+from gateway.access.shared import (
+    NotSeededError,
+    RoomError,
+    SharedCounters,
+    SharedDownError,
+    SharedTaken,
+)
 from gateway.access.windows import Taken, Windows
 from gateway.access.worst import WorstCase, bounded, worst_case
 from gateway.ids import new_id, now
@@ -198,7 +204,7 @@ class SharedPass(Pass):
     def __init__(
         self,
         settings: AccessSettings,
-        shared: Shared,
+        shared: SharedCounters,
         counted: Sequence[SharedTaken],
         accounts: Sequence[Account],
         seed: Callable[[Account], Awaitable[None]],

@@ -56,7 +56,7 @@ class SharedTaken:
     cost: int
 
 
-class Shared:
+class SharedCounters:
     """Counts in Valkey. Every change is one script, so workers can't come between each other.
 
     A reservation ends by itself after `hold_s`, in case its worker died. Settlements are sent

@@ -86,7 +86,9 @@ async def _moved(request: Request, do: Do, expert_id: str) -> Response:
     try:
         # An adapter comes and goes by itself, but sleeps with its engine.
         alone = do in ("start", "stop")
-        outcome = await line.order(do, expert_id if alone else line.residents.engine_of(expert_id))
+        outcome = await line.command(
+            do, expert_id if alone else line.residents.engine_of(expert_id)
+        )
     except LineError as error:
         raise ApiError(503, str(error), code="engines_away") from error
     if outcome.fault:

@@ -13,7 +13,7 @@ import numpy as np
 from experts.messages import ChatRequest, Event, Usage
 from gateway.ask import Ask
 from gateway.booking import Booking
-from gateway.caching.entries import Entry, Question, decode, encode, is_whole
+from gateway.caching.entries import CacheEntry, Question, decode, encode, is_whole
 from gateway.caching.fingerprint import fingerprint, surroundings
 from gateway.caching.similar import question_of
 from gateway.caching.store import AnswerStore
@@ -52,7 +52,7 @@ class Hit:
         age_s: How old it is.
     """
 
-    entry: Entry
+    entry: CacheEntry
     kind: Kind
     similarity: float
     age_s: float
@@ -92,7 +92,7 @@ class Hit:
         return Row(tables.cache_hit, values)
 
 
-class Replay:
+class CachedExecution:
     """Gives a kept answer again: takes the place of an `Execution`."""
 
     def __init__(self, hit: Hit, booking: Booking) -> None:
@@ -156,9 +156,9 @@ class Lookup:
         """The decision under which a found answer is booked."""
         return self.hit.decision if self.hit else None
 
-    def replay(self, booking: Booking) -> Replay | None:
+    def replay(self, booking: Booking) -> CachedExecution | None:
         """A found answer, given again."""
-        return Replay(self.hit, booking) if self.hit else None
+        return CachedExecution(self.hit, booking) if self.hit else None
 
     def add(self, event: Event) -> None:
         """See one event of the answer that the client gets."""
@@ -281,7 +281,7 @@ class AnswerCache:
         if not is_whole(events, self._settings.finish_reasons):
             return
         self.store.put(
-            Entry(
+            CacheEntry(
                 key=key,
                 events=encode(events),
                 usage=booking.usage or Usage(),

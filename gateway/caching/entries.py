@@ -40,7 +40,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class CacheEntry:
     """One answer.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from gateway.caching.entries import Entry, Question
+from gateway.caching.entries import CacheEntry, Question
 
 # Comparing with that many takes a tenth of a millisecond.
 _LARGEST_BUCKET = 512
@@ -36,7 +36,7 @@ class AnswerStore:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, CacheEntry] = OrderedDict()
         self._buckets: dict[bytes, _Bucket] = {}
         self.bytes = 0
 
@@ -47,10 +47,10 @@ class AnswerStore:
         """Seconds on the clock by which entries age."""
         return self._clock()
 
-    def age_s(self, entry: Entry) -> float:
+    def age_s(self, entry: CacheEntry) -> float:
         return self._clock() - entry.stored_at
 
-    def get(self, key: bytes) -> Entry | None:
+    def get(self, key: bytes) -> CacheEntry | None:
         """The entry of this fingerprint, if it is young enough."""
         entry = self._entries.get(key)
         if entry is None:
@@ -61,7 +61,7 @@ class AnswerStore:
         self._entries.move_to_end(key)
         return entry
 
-    def nearest(self, question: Question, threshold: float) -> tuple[Entry, float] | None:
+    def nearest(self, question: Question, threshold: float) -> tuple[CacheEntry, float] | None:
         """The entry with the most similar question and its cosine, if that is high enough."""
         bucket = self._buckets.get(question.bucket)
         for key, cosine in bucket.near(question, threshold) if bucket else ():
@@ -69,7 +69,7 @@ class AnswerStore:
                 return entry, cosine
         return None
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: CacheEntry) -> None:
         """Keep an entry in place of the one that had its fingerprint."""
         self._remove(entry.key)
         if entry.size > self._max_bytes:

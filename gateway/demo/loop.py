@@ -29,7 +29,7 @@ from gateway.ledger.database import opened, reader
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.tables import decision
 from gateway.ledger.verify import verify_ledger
-from gateway.retrain.cycle import Cycle, Report
+from gateway.retrain.cycle import Cycle, StepReport
 from gateway.routing.router_store import RouterStore
 from gateway.running import background_server
 from gateway.settings.root import Settings
@@ -164,7 +164,7 @@ def _until_taken_over(store: RouterStore, gateway: Gateway) -> None:
     raise GatewayError(f"what was promoted does not serve after {_WAIT_S:.0f} s")
 
 
-def _step(report: Report) -> Step:
+def _step(report: StepReport) -> Step:
     return Step(report.what, report.version, report.reason)
 
 

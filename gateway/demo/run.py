@@ -36,7 +36,7 @@ from gateway.ledger.database import opened
 from gateway.ledger.export import booked_answers, export_outcomes
 from gateway.ledger.history import latest_prices
 from gateway.ledger.rows import digest
-from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.ledger.verify import LedgerFindings, verify_ledger
 from gateway.routing.router_store import RouterStore
 from gateway.settings.experts import ExpertSettings, local_pool
 from gateway.settings.root import Settings
@@ -259,7 +259,7 @@ def _measured(live: Collected) -> MeasuredPoint:
     )
 
 
-def _verified(settings: Settings) -> Verdict:
+def _verified(settings: Settings) -> LedgerFindings:
     with opened(settings.ledger_url) as engine:
         verdict = verify_ledger(engine)
     if verdict.faults:
@@ -267,7 +267,7 @@ def _verified(settings: Settings) -> Verdict:
     return verdict
 
 
-def _notes(verdict: Verdict, prompts: Sequence[Prompt]) -> list[str]:
+def _notes(verdict: LedgerFindings, prompts: Sequence[Prompt]) -> list[str]:
     kinds = len({prompt.task for prompt in prompts})
     return [
         f"{len(prompts)} prompts of {kinds} kinds written for this demo; every expert answered "

@@ -29,7 +29,7 @@ from gateway.settings.root import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EngineEndpoint:
     """Where an expert of a local engine is asked.
 
     Attributes:
@@ -45,7 +45,7 @@ class Endpoint:
     engine: str = ""
 
 
-Endpoints = Mapping[str, Endpoint]
+Endpoints = Mapping[str, EngineEndpoint]
 
 
 class RunningEngines(NamedTuple):
@@ -114,10 +114,10 @@ class EngineFleet:
         self._entries = {entry.id: entry for entry in engine_entries(settings)}
         self._placed = placed_on(settings.devices, settings.experts, settings.residency)
 
-    def endpoints(self) -> dict[str, Endpoint]:
+    def endpoints(self) -> dict[str, EngineEndpoint]:
         """Where each expert is asked; packaged models that were never measured are."""
         return {
-            name: Endpoint(
+            name: EngineEndpoint(
                 self._supervisor.base_url(name),
                 rates,
                 api_key,
@@ -207,7 +207,8 @@ def plain_endpoints(endpoints: Endpoints) -> dict[str, dict[str, Any]]:
 def read_endpoints(plain: Mapping[str, Mapping[str, Any]]) -> Endpoints:
     """The inverse of `plain_endpoints`."""
     return {
-        name: Endpoint(**{**one, "rates": _read_rates(one["rates"])}) for name, one in plain.items()
+        name: EngineEndpoint(**{**one, "rates": _read_rates(one["rates"])})
+        for name, one in plain.items()
     }
 
 

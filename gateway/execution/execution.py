@@ -23,7 +23,7 @@ from gateway.errors import AllExpertsFailedError, LedgerError
 from gateway.execution.attempt import Attempts
 from gateway.execution.delivered import Continuation, Delivered, Splice
 from gateway.execution.hedge import Race
-from gateway.execution.plan import Plan, Step
+from gateway.execution.plan import AttemptPlan, PlannedAttempt
 from gateway.execution.silence import ENDLESS, Patience
 from gateway.execution.traffic import Terms, Traffic
 from routers.records import Decision
@@ -33,7 +33,7 @@ Take = Callable[[Event], Iterator[Event]]
 
 
 class Execution:
-    """Asks the chosen expert, and on failure whoever `Plan` names next, until one answers.
+    """Asks the chosen expert, and on failure whoever `AttemptPlan` names next, until one answers.
 
     A streamed answer is committed with its first token (or when `hold_back_s` or
     `hold_back_tokens` are over). If it breaks after that, another call goes on from where it broke:
@@ -115,7 +115,7 @@ class Execution:
                 return
         raise AllExpertsFailedError(tuple(self._causes()), self._booking.decision_id)
 
-    def _next_step(self) -> Step | None:
+    def _next_step(self) -> PlannedAttempt | None:
         resuming = not self._delivered.empty
         if resuming and not self._may_resume():
             return None
@@ -259,8 +259,8 @@ class Execution:
 
 def plan_of(
     decision: Decision, fallbacks: Sequence[str], experts: Mapping[str, Expert], traffic: Traffic
-) -> Plan:
+) -> AttemptPlan:
     """Whom a decision may come to be carried out by, in order."""
     chosen, *others = decision.ranked()
     chain = dict.fromkeys((chosen, *fallbacks, *others))
-    return Plan(tuple(chain), lambda name: experts[name].card, traffic)
+    return AttemptPlan(tuple(chain), lambda name: experts[name].card, traffic)

@@ -18,14 +18,14 @@ let in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedAttempt:
     """Ask `expert_id` after `wait_s` seconds."""
 
     expert_id: str
     wait_s: float = 0.0
 
 
-class Plan:
+class AttemptPlan:
     """The order in which experts are asked for one request.
 
     After a failure another expert is asked at once where `experts.taxonomy` allows it, then the
@@ -49,7 +49,7 @@ class Plan:
 
     def next(
         self, failures: Sequence[ExpertCallError], left_s: float, *, resuming: bool = False
-    ) -> Step | None:
+    ) -> PlannedAttempt | None:
         """The next step, or None: nothing is left to be tried.
 
         Args:
@@ -63,7 +63,7 @@ class Plan:
             return self._other(failures, resuming) or self._paused(failures, left_s)
         last = failures[-1]
         if last.spare and self._traffic.retries.spend():
-            return Step(last.expert_id)
+            return PlannedAttempt(last.expert_id)
         if not self._others_may(last) and not handling(last).same:
             return None
         if self._others_may(last) and (step := self._other(failures, resuming)):
@@ -105,19 +105,19 @@ class Plan:
             and self._traffic.health.wait_s(name) <= 0
         ]
 
-    def _other(self, failures: Sequence[ExpertCallError], resuming: bool) -> Step | None:
+    def _other(self, failures: Sequence[ExpertCallError], resuming: bool) -> PlannedAttempt | None:
         names = self._untried(failures)
         if resuming:
             names.sort(key=lambda name: not self._card(name).prefill)
             if any(failure.kind == "diverged" for failure in failures):
                 # Who begins anew will say it in other words too.
                 names = [name for name in names if self._card(name).prefill]
-        return Step(names[0]) if names else None
+        return PlannedAttempt(names[0]) if names else None
 
-    def _again(self, failures: Sequence[ExpertCallError], left_s: float) -> Step | None:
+    def _again(self, failures: Sequence[ExpertCallError], left_s: float) -> PlannedAttempt | None:
         """The expert that failed and is soonest worth asking again."""
         steps = [
-            Step(name, self._pause_s(name, tries))
+            PlannedAttempt(name, self._pause_s(name, tries))
             for name, tries in self._may_be_retried(failures).items()
         ]
         steps = self._in_time(steps, left_s)
@@ -137,12 +137,12 @@ class Plan:
                 tries[name] = times
         return tries
 
-    def _paused(self, failures: Sequence[ExpertCallError], left_s: float) -> Step | None:
+    def _paused(self, failures: Sequence[ExpertCallError], left_s: float) -> PlannedAttempt | None:
         """An expert that is left alone, when that is over in time and nobody else is left."""
         tried = {failure.expert_id for failure in failures}
         window = self._window_wanted(failures)
         waits = [
-            Step(name, self._wait_s(name) + self._jitter_s())
+            PlannedAttempt(name, self._wait_s(name) + self._jitter_s())
             for name in self.chain
             if name not in tried and self._larger(name, window) and self._may_be_tried(name)
         ]
@@ -158,7 +158,7 @@ class Plan:
             or health.hasten(name)
         )
 
-    def _in_time(self, steps: Sequence[Step], left_s: float) -> list[Step]:
+    def _in_time(self, steps: Sequence[PlannedAttempt], left_s: float) -> list[PlannedAttempt]:
         longest = min(left_s, self._traffic.rules.max_wait_s + self._traffic.rules.backoff_s)
         return [step for step in steps if step.wait_s < longest]
 

@@ -17,7 +17,7 @@ from gateway.guards.base import BlockedError, Guard, Memory, Record
 from gateway.guards.denylist import RegexGuard
 from gateway.guards.events import EventGuard, FailedError, StoppedError
 from gateway.guards.finder import Detector, Finder
-from gateway.guards.pii import PLACEHOLDER, Known, PiiGuard
+from gateway.guards.pii import PLACEHOLDER, PiiGuard, Placeholders
 from gateway.guards.texts import Eye, Restorer, read_request
 from gateway.ids import new_id, now
 from gateway.ledger import tables
@@ -174,7 +174,7 @@ class Guarded:
     def _will_restore(self, watch: _Watch) -> None:
         """Only what the client itself has sent: an expert's finds stay redacted."""
         settings, memory = watch.guard.settings, watch.memory
-        if self._restoring is None or not isinstance(memory, Known) or not memory.originals:
+        if self._restoring is None or not isinstance(memory, Placeholders) or not memory.originals:
             return
         if isinstance(settings, PiiGuardSettings) and settings.restore:
             self._restorers.append(EventGuard(Restorer(self._restoring, memory.originals)))

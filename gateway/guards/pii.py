@@ -39,18 +39,18 @@ def pii_finder(entities: Sequence[str], regions: Sequence[str]) -> Finder:
 
 
 class PiiGuard:
-    """Finds personal data; see `Known` for what takes its place."""
+    """Finds personal data; see `Placeholders` for what takes its place."""
 
     def __init__(self, settings: PiiGuardSettings) -> None:
         self.settings = settings
         self.finder = pii_finder(settings.entities, settings.regions)
 
-    def begin(self) -> Known:
+    def begin(self) -> Placeholders:
         """What is kept of one request."""
-        return Known()
+        return Placeholders()
 
 
-class Known:
+class Placeholders:
     """The personal data of one request: the same datum has the same placeholder throughout."""
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ def _fit(column: Any, value: Any) -> Any:
     return value if length is None or len(value) <= length else value[:length]
 
 
-class Known:
+class KnownRows:
     """Rows that are there for good, and that come again with every call (prices do).
 
     By identity, which the same prices keep (`price_row`) and a reference preserves.

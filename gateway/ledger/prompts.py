@@ -10,7 +10,7 @@ from gateway.ledger.database import reader
 from gateway.ledger.tables import decision, request
 
 
-class Prompt(NamedTuple):
+class FirstPrompt(NamedTuple):
     """The first request of a conversation.
 
     Attributes:
@@ -24,7 +24,7 @@ class Prompt(NamedTuple):
     text: str
 
 
-def first_prompts(engine: Engine, router: str, since: float, most: int) -> list[Prompt]:
+def first_prompts(engine: Engine, router: str, since: float, most: int) -> list[FirstPrompt]:
     """Prompts that `router` decided since a time, oldest first, as far as their texts are kept.
 
     Only the first of each session: what follows in a conversation follows from it.
@@ -42,8 +42,8 @@ def first_prompts(engine: Engine, router: str, since: float, most: int) -> list[
         .order_by(decision.c.at, decision.c.decision_id)
         .limit(most)
     )
-    found: dict[str, Prompt] = {}
+    found: dict[str, FirstPrompt] = {}
     with reader(engine).connect() as connection:
         for at, decision_id, text, session in connection.execute(query):
-            found.setdefault(session or decision_id, Prompt(at, decision_id, text))
+            found.setdefault(session or decision_id, FirstPrompt(at, decision_id, text))
     return list(found.values())

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from gateway.ledger.briefs import Briefs, Certain, Closing, Opening, decision_columns
 from gateway.ledger.bulk import Column, Names, driven, insert_columns
 from gateway.ledger.database import certain
-from gateway.ledger.inserts import Known, grouped, insert
+from gateway.ledger.inserts import KnownRows, grouped, insert
 from gateway.ledger.rows import kept_text, prompt_digest
 from gateway.ledger.spool import Rows
 
@@ -78,7 +78,9 @@ _CLOSE = (
 )
 
 
-def write_briefs(engine: Engine, briefs: Briefs, known: Known, beside: Iterable[Rows] = ()) -> None:
+def write_briefs(
+    engine: Engine, briefs: Briefs, known: KnownRows, beside: Iterable[Rows] = ()
+) -> None:
     """Insert the rows of these briefs and those beside them, in one transaction.
 
     Prices that are known already are left out, those that are new come to them.

@@ -16,7 +16,7 @@ from gateway.errors import LedgerError
 from gateway.ledger.briefs import Briefs, Closing, Opening
 from gateway.ledger.database import hurried
 from gateway.ledger.entries import Entry, Then, Waiting, tell
-from gateway.ledger.inserts import Known, fitting, grouped, insert
+from gateway.ledger.inserts import KnownRows, fitting, grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.spool import Rows, Spools
 from gateway.ledger.staged import write_briefs
@@ -67,7 +67,7 @@ class Ledger:
         self._max_pending = max_pending
         self.spools = spools
         self._waiting = Waiting()
-        self._known = Known()
+        self._known = KnownRows()
         self._awake = threading.Event()
         self._hurry = False
         self._closing = False

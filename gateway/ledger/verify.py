@@ -33,7 +33,7 @@ from gateway.ledger.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LedgerFindings:
     """What `verify_ledger` found.
 
     Attributes:
@@ -49,7 +49,7 @@ class Verdict:
     unpriced: int
 
 
-def verify_ledger(engine: Engine, most: int = 100) -> Verdict:
+def verify_ledger(engine: Engine, most: int = 100) -> LedgerFindings:
     """Check everything; at most `most` faults are listed."""
     faults: list[str] = []
     with reader(engine).connect() as connection:
@@ -63,7 +63,7 @@ def verify_ledger(engine: Engine, most: int = 100) -> Verdict:
         ended = select(attempt_result.c.attempt_id)
         still_open = select(func.count()).where(attempt.c.attempt_id.not_in(ended))
         unpriced = select(func.count()).where(attempt.c.price_id.is_(None))
-        return Verdict(
+        return LedgerFindings(
             rows,
             tuple(faults),
             int(connection.execute(still_open).scalar_one()),

@@ -20,7 +20,7 @@ from experts.pricing import catalogue_context, catalogue_prices, prices_from_rat
 from experts.tiers import with_egress
 from experts.weights.packaged import PACKAGED
 from experts.wire.anthropic import Habits
-from gateway.engines.local import Endpoint, Endpoints
+from gateway.engines.local import Endpoints, EngineEndpoint
 from gateway.settings.base import secret
 from gateway.settings.cards import CalledSettings
 from gateway.settings.composed import CompositionSettings
@@ -207,7 +207,7 @@ def context_of(entry: CalledSettings, at: datetime) -> int | None:
     return catalogue_context(entry.catalogue, at)
 
 
-def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
+def _packaged(entry: PackagedExpert, endpoint: EngineEndpoint) -> Expert:
     model = PACKAGED[entry.package]
     card = ExpertCard(
         expert_id=entry.id,
@@ -226,7 +226,7 @@ def _packaged(entry: PackagedExpert, endpoint: Endpoint) -> Expert:
     return OpenAICompatibleExpert(card, endpoint.base_url, entry.id)
 
 
-def _in_engine(entry: InEngineSettings, common: Shared, endpoint: Endpoint) -> Expert:
+def _in_engine(entry: InEngineSettings, common: Shared, endpoint: EngineEndpoint) -> Expert:
     return OpenAICompatibleExpert(
         _card(entry),
         endpoint.base_url,

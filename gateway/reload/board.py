@@ -27,7 +27,7 @@ _MAX_HISTORY = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BoardEntry:
     """One configuration that is or was in force."""
 
     number: int
@@ -60,18 +60,18 @@ class Board:
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
 
-    def current(self) -> Entry:
+    def current(self) -> BoardEntry:
         """What is in force."""
         return self._entries()[-1]
 
-    def history(self) -> list[Entry]:
+    def history(self) -> list[BoardEntry]:
         """What was in force before it and can be gone back to, oldest first."""
         return self._entries()[:-1]
 
     def text(self, number: int) -> str:
         return self._text(number).read_text(encoding="utf-8")
 
-    def publish(self, text: str, reason: str) -> Entry:
+    def publish(self, text: str, reason: str) -> BoardEntry:
         """Put `text` in force; publishing what is in force changes nothing."""
         with self._locked():
             entries = self._entries()
@@ -79,7 +79,7 @@ class Board:
                 return entries[-1]
             return self._put(entries, text, reason)
 
-    def roll_back(self, number: int) -> Entry:
+    def roll_back(self, number: int) -> BoardEntry:
         """Put what was in force before `number` in force again.
 
         Raises:
@@ -120,10 +120,12 @@ class Board:
                 path.unlink(missing_ok=True)
         return found
 
-    def _put(self, before: list[Entry], text: str, reason: str, number: int | None = None) -> Entry:
+    def _put(
+        self, before: list[BoardEntry], text: str, reason: str, number: int | None = None
+    ) -> BoardEntry:
         if number is None:
             number = before[-1].number + 1 if before else 1
-        entry = Entry(number, digest_of(text), now(), reason)
+        entry = BoardEntry(number, digest_of(text), now(), reason)
         entries = [*before, entry][-_MAX_HISTORY:]
         descriptor = os.open(self._text(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -134,12 +136,12 @@ class Board:
             path.unlink()
         return entry
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[BoardEntry]:
         try:
             text = (self._directory / _POINTER).read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
-        return [Entry(**each) for each in json.loads(text)]
+        return [BoardEntry(**each) for each in json.loads(text)]
 
     def _text(self, number: int) -> Path:
         return self._directory / f"{number}.yaml"

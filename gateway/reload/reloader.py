@@ -18,7 +18,7 @@ from gateway.engines.local import Endpoints, read_endpoints
 from gateway.errors import ConfigError, GatewayError
 from gateway.ids import now
 from gateway.pool.pool import build_experts
-from gateway.reload.board import Board, Entry, Note
+from gateway.reload.board import Board, BoardEntry, Note
 from gateway.reload.changes import needs_restart, unchanged_experts
 from gateway.reload.snapshots import Snapshot, Snapshots
 from gateway.residency.line import Line, LineError, homes
@@ -37,7 +37,7 @@ Rebuild = Callable[[Gateway, Settings, Mapping[str, Expert]], Gateway]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigSource:
     """Where the configuration of one `pointsman serve` comes from.
 
     Attributes:
@@ -72,7 +72,7 @@ class Source:
 class Reloader:
     """One process's part in changing its configuration."""
 
-    def __init__(self, snapshots: Snapshots, source: Source, rebuild: Rebuild) -> None:
+    def __init__(self, snapshots: Snapshots, source: ConfigSource, rebuild: Rebuild) -> None:
         self._snapshots = snapshots
         self._source = source
         self._rebuild = rebuild
@@ -82,7 +82,7 @@ class Reloader:
         self._note()
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ConfigSource:
         return self._source
 
     @property
@@ -181,7 +181,7 @@ class Reloader:
             return
         await self._swap(new, entry)
 
-    async def _serve(self, text: str, publish: Callable[[], Entry]) -> Snapshot:
+    async def _serve(self, text: str, publish: Callable[[], BoardEntry]) -> Snapshot:
         """Put a text in force, with all the engines that it wants, or leave everything as it is."""
         configuration = await anyio.to_thread.run_sync(self._checked, text)
         alone = self._source.board.alone
@@ -193,7 +193,7 @@ class Reloader:
                 await self._lose_others(self._line)
 
     async def _put_in_force(
-        self, configuration: Configuration, publish: Callable[[], Entry]
+        self, configuration: Configuration, publish: Callable[[], BoardEntry]
     ) -> Snapshot:
         new = await anyio.to_thread.run_sync(self._built, configuration)
         return await self._swap(new, await anyio.to_thread.run_sync(publish))
@@ -202,7 +202,7 @@ class Reloader:
         """End engines that what is now in force does not want: the one before, if that failed."""
         board = self._source.board
         try:
-            await line.order("lose", text=board.text(board.current().number))
+            await line.command("lose", text=board.text(board.current().number))
         except LineError as error:
             _log.error("engines that nobody wants any more go on: %s", error)
 
@@ -222,7 +222,7 @@ class Reloader:
             _log.warning("%s", warning)
         return configuration, self._rebuild(old, settings, experts)
 
-    async def _swap(self, new: tuple[Configuration, Gateway], entry: Entry) -> Snapshot:
+    async def _swap(self, new: tuple[Configuration, Gateway], entry: BoardEntry) -> Snapshot:
         configuration, gateway = new
         if entry.number != self._snapshots.current.number:
             endpoints = self._source.endpoints(configuration.settings)
@@ -246,7 +246,7 @@ async def _gained(line: Line, text: str) -> Mapping[str, Any]:
         ConfigError: Something of it does not run.
     """
     try:
-        outcome = await line.order("gain", text=text)
+        outcome = await line.command("gain", text=text)
     except LineError as error:
         raise ConfigError(f"the engines can't be changed: {error}") from error
     if outcome.fault:

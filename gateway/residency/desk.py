@@ -20,7 +20,16 @@ from experts.engines.load import EngineLoad
 from experts.engines.states import EngineState, EngineStatus
 from experts.errors import EngineMoveError, EngineStartError
 from experts.residency.steward import Order, Steward
-from gateway.residency.words import MOST_BYTES, Do, News, Outcome, Told, Wanted, line_of, read_line
+from gateway.residency.words import (
+    MOST_BYTES,
+    Command,
+    CommandResult,
+    Do,
+    News,
+    Told,
+    line_of,
+    read_line,
+)
 
 _log = logging.getLogger(__name__)
 _THREADS = 32
@@ -174,7 +183,7 @@ class Desk:
                 said = read_line(line)
                 if isinstance(said, Told):
                     self._told(process, said)
-                elif isinstance(said, Wanted):
+                elif isinstance(said, Command):
                     self._begin(self._obey(writer, said))
         except (ConnectionError, ValueError) as error:
             _log.warning("a process that calls engines is gone: %s", error)
@@ -265,28 +274,28 @@ class Desk:
             self._steward.done(order, self._clock(), fault)
             self._step()
 
-    async def _obey(self, writer: asyncio.StreamWriter, wanted: Wanted) -> None:
+    async def _obey(self, writer: asyncio.StreamWriter, command: Command) -> None:
         try:
-            outcome = await self._outcome(wanted)
+            result = await self._result(command)
         except EngineMoveError as error:
-            outcome = Outcome(wanted.number, "conflict", str(error))
+            result = CommandResult(command.number, "conflict", str(error))
         except EngineStartError as error:
-            outcome = Outcome(wanted.number, "failed", str(error))
-        writer.write(line_of(outcome))
+            result = CommandResult(command.number, "failed", str(error))
+        writer.write(line_of(result))
 
-    async def _outcome(self, wanted: Wanted) -> Outcome:
-        number, do, engine, text = wanted
+    async def _result(self, command: Command) -> CommandResult:
+        number, do, engine, text = command
         engines = self._engines
         if engines is None:
             raise EngineMoveError("the engines are not ready to be moved yet")
         if do in ("gain", "lose"):
             return await self._fitted(number, do, text)
         if do == "show":
-            return Outcome(number, shown=await self._shown(engines))
+            return CommandResult(number, shown=await self._shown(engines))
         states = {state.expert_id: state for state in engines.states()}
         if engine not in states:
             await self._move_adapter(engines, do, engine)
-            return Outcome(number)
+            return CommandResult(number)
         status = states[engine].status
         if status is EngineStatus.STOPPED and do in ("sleep", "wake"):
             raise EngineMoveError(f"{engine} is stopped: start it first")
@@ -299,18 +308,18 @@ class Desk:
                 raise EngineMoveError(f"{engine} is {status.value}, so it can't be sent to sleep")
         else:
             await self._woken(engine, status)
-        return Outcome(number)
+        return CommandResult(number)
 
-    async def _fitted(self, number: int, do: Do, text: str) -> Outcome:
+    async def _fitted(self, number: int, do: Do, text: str) -> CommandResult:
         if self._fleet is None:
             raise EngineMoveError("these engines do not come and go; restart the gateway")
         if do == "gain":
             async with self._fitting:
                 gained = self._loop.run_in_executor(self._threads, self._fleet.gain, text)
-                return Outcome(number, shown=await gained)
+                return CommandResult(number, shown=await gained)
         # Calls may go on for long, and nobody waits for their end.
         self._begin(self._lose(self._fleet, text))
-        return Outcome(number)
+        return CommandResult(number)
 
     async def _lose(self, fleet: Fleet, text: str) -> None:
         try:

@@ -16,11 +16,11 @@ from gateway.engines.local import Endpoints, RunningEngines
 from gateway.residency.residents import Residents
 from gateway.residency.words import (
     MOST_BYTES,
+    Command,
+    CommandResult,
     Do,
     News,
-    Outcome,
     Told,
-    Wanted,
     line_of,
     read_line,
 )
@@ -75,7 +75,7 @@ class Line:
         self._due: asyncio.Handle | None = None
         self._due_at = 0.0
         self._numbers = itertools.count(1)
-        self._orders: dict[int, asyncio.Future[Outcome]] = {}
+        self._commands: dict[int, asyncio.Future[CommandResult]] = {}
         self._connected = anyio.Event()
         residents.tell = self._stir
 
@@ -105,8 +105,8 @@ class Line:
                 self._cut()
             await anyio.sleep(_AGAIN_S)
 
-    async def order(self, do: Do, engine: str = "", text: str = "") -> Outcome:
-        """Have something done, see `Wanted`; returns when it is, or can't be.
+    async def command(self, do: Do, engine: str = "", text: str = "") -> CommandResult:
+        """Have something done, see `Command`; returns when it is, or can't be.
 
         Raises:
             LineError: There is no connection, or it ended before there was an answer.
@@ -114,19 +114,19 @@ class Line:
         if self._writer is None:
             raise LineError("whoever owns the engines does not answer just now")
         number = next(self._numbers)
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._orders[number] = answer
+        answer: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
+        self._commands[number] = answer
         try:
-            self._writer.write(line_of(Wanted(number, do, engine, text)))
+            self._writer.write(line_of(Command(number, do, engine, text)))
             return await answer
         finally:
-            self._orders.pop(number, None)
+            self._commands.pop(number, None)
 
     async def shown(self) -> Mapping[str, Mapping[str, Any]]:
-        """Engine to how it is, see `Outcome`; nothing if its owner does not say."""
+        """Engine to how it is, see `CommandResult`; nothing if its owner does not say."""
         try:
             with anyio.fail_after(_SHOWN_S):
-                return (await self.order("show")).shown
+                return (await self.command("show")).shown
         except (LineError, TimeoutError):
             return {}
 
@@ -136,10 +136,10 @@ class Line:
             if isinstance(said, News):
                 self.residents.heard(said)
                 self._connected.set()
-            elif isinstance(said, Outcome):
-                order = self._orders.get(said.number)
-                if order is not None and not order.done():
-                    order.set_result(said)
+            elif isinstance(said, CommandResult):
+                waiting = self._commands.get(said.number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(said)
 
     def _stir(self, at_once: bool) -> None:
         """Something is to be reported, soon or in this turn of the loop."""
@@ -166,6 +166,6 @@ class Line:
             self._writer.close()
             self._writer = None
         self.residents.lost()
-        for order in self._orders.values():
+        for waiting in self._commands.values():
             with suppress(asyncio.InvalidStateError):
-                order.set_exception(LineError("whoever owns the engines is gone"))
+                waiting.set_exception(LineError("whoever owns the engines is gone"))

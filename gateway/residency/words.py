@@ -1,7 +1,7 @@
 """What is said between the process that owns the engines and those that call them, as JSON lines.
 
-A worker sends reports, and orders of the operator with a number; it gets news, and the outcome of
-each order under its number.
+A worker sends reports, and commands of the operator with a number; it gets news, and the result of
+each command under its number.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MOST_BYTES = 16 * 1024 * 1024
 """Of a line; a report names each request that waits."""
 
 
-class Wanted(NamedTuple):
-    """An order of the operator.
+class Command(NamedTuple):
+    """A command of the operator.
 
     Attributes:
         number: Its own.
@@ -36,8 +36,8 @@ class Wanted(NamedTuple):
     text: str = ""
 
 
-class Outcome(NamedTuple):
-    """What became of an order.
+class CommandResult(NamedTuple):
+    """What became of a command.
 
     Attributes:
         number: Whose.
@@ -66,16 +66,16 @@ class News(NamedTuple):
     doors: Mapping[str, Door]
 
 
-def line_of(said: Told | Wanted | News | Outcome) -> bytes:
+def line_of(said: Told | Command | News | CommandResult) -> bytes:
     """As it goes over the wire."""
     return orjson.dumps({type(said).__name__.lower(): said}, default=tuple) + b"\n"
 
 
-def read_line(line: bytes) -> Told | Wanted | News | Outcome:
+def read_line(line: bytes) -> Told | Command | News | CommandResult:
     """The inverse of `line_of`."""
     (kind, said), *_ = orjson.loads(line).items()
     if kind == "told":
         return Told(Report(**said[0]), said[1])
     if kind == "news":
         return News(said[0], {name: Door(*door) for name, door in said[1].items()})
-    return (Wanted if kind == "wanted" else Outcome)(*said)
+    return (Command if kind == "command" else CommandResult)(*said)

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from eval.drift.prompts import Vectors, pairs_of, shifted
 from gateway.errors import ConfigError
-from gateway.ledger.prompts import Prompt, first_prompts
+from gateway.ledger.prompts import FirstPrompt, first_prompts
 from gateway.retrain.watch import Drift
 from gateway.routing.router_store import RouterStore
 from gateway.settings.retrain import DriftSettings
@@ -106,7 +106,7 @@ class PromptWatch:
             self._version, self._vectors = version, {}
         return self._featurizer
 
-    def _encoded(self, featurizer: Featurizer, prompts: list[Prompt]) -> Vectors:
+    def _encoded(self, featurizer: Featurizer, prompts: list[FirstPrompt]) -> Vectors:
         """Each prompt is encoded once, while the same version serves."""
         known = self._vectors
         new = [prompt for prompt in prompts if prompt.decision_id not in known]

@@ -24,7 +24,7 @@ from gateway.ledger.history import History, history, latest_prices
 from gateway.ledger.shadows import count_shadow_scores
 from gateway.ledger.trials import count_scores, record_event, shadowed, trial_rows
 from gateway.retrain.asked import PromptWatch
-from gateway.retrain.journal import Journal, State
+from gateway.retrain.journal import Journal, RetrainState
 from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
 from gateway.routing.router_store import RouterStore
@@ -39,7 +39,7 @@ _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StepReport:
     """What a step did: `what` is an event of the ledger, or `waiting`."""
 
     router: str
@@ -81,7 +81,7 @@ class Cycle:
         self._journal = Journal(store.home(name))
         self._prompts = PromptWatch(engine, name, store, settings.drift)
 
-    def step(self, *, force: bool = False) -> Report:
+    def step(self, *, force: bool = False) -> StepReport:
         """Do what is to be done next.
 
         Args:
@@ -89,7 +89,7 @@ class Cycle:
         """
         with self._journal.held() as alone:
             if not alone:
-                return self._report(State(), "waiting", "another process is at it")
+                return self._report(RetrainState(), "waiting", "another process is at it")
             state = self._journal.read()
             if state.stage != "fitting":
                 found, state = self._drift(state)
@@ -116,12 +116,12 @@ class Cycle:
         own = count_scores(self._engine, self._name)
         return own + count_shadow_scores(self._engine, self._name)
 
-    def _wanted(self, state: State) -> int:
+    def _wanted(self, state: RetrainState) -> int:
         """Scores that are waited for; fewer once the world has moved."""
         few = self._settings.drift.min_new_scores if state.moved else self._settings.min_new_scores
         return min(few, self._settings.min_new_scores)
 
-    def _drift(self, state: State) -> tuple[Drift | None, State]:
+    def _drift(self, state: RetrainState) -> tuple[Drift | None, RetrainState]:
         """What has moved: what experts are worth, or else what is asked."""
         serving = self._store.promoted(self._name)
         if not self._settings.when_drifting or state.moved or serving is None:
@@ -137,7 +137,7 @@ class Cycle:
             state = self._journal.write(replace(state, compared=looked.upto))
         return looked.drift, state
 
-    def _drifted(self, state: State, found: Drift) -> Report:
+    def _drifted(self, state: RetrainState, found: Drift) -> StepReport:
         """Book it, and end a trial that was begun in another world."""
         serving = self._store.withdraw(self._name)
         scores = self._scores()
@@ -160,7 +160,7 @@ class Cycle:
         )
         return report
 
-    def _explore_more(self, state: State) -> None:
+    def _explore_more(self, state: RetrainState) -> None:
         """Serve what serves with more exploration, if that is asked for after a drift."""
         wanted, serving = self._settings.drift.epsilon, self._store.promoted(self._name)
         if not state.moved or not wanted or serving is None:
@@ -170,7 +170,7 @@ class Cycle:
             bold = with_content_version(replace(router, epsilon=wanted))
             self._store.promote(self._name, self._store.publish(bold))
 
-    def _forgetting(self, state: State) -> State:
+    def _forgetting(self, state: RetrainState) -> RetrainState:
         """With the experts that changed together with those that were found to have."""
         serving = self._store.promoted(self._name)
         if not state.moved or serving is None:
@@ -179,7 +179,7 @@ class Cycle:
         changed = changed_with(self._engine, self._name, versions, state.moved, state.until)
         return replace(state, forgotten=state.forgotten | dict.fromkeys(changed, state.moved))
 
-    def _fit(self, state: State) -> Report:
+    def _fit(self, state: RetrainState) -> StepReport:
         try:
             material = self._material(state)
             candidate = train(self._recipe, material)
@@ -205,7 +205,7 @@ class Cycle:
             return self._booked(state, "shadowing", verdict.reason, _checks(verdict))
         return self._begin_trial(state, verdict.reason, _checks(verdict))
 
-    def _begin_trial(self, state: State, reason: str, why: Mapping[str, Any]) -> Report:
+    def _begin_trial(self, state: RetrainState, reason: str, why: Mapping[str, Any]) -> StepReport:
         share = self._settings.trial.share
         self._store.try_out(self._name, state.version, share)
         state = self._journal.write(replace(state, stage="on_trial", since=self._clock()))
@@ -213,7 +213,7 @@ class Cycle:
             state, "on_trial", f"decides {share:.0%} of the requests; {reason}", why
         )
 
-    def _shadow(self, state: State) -> Report:
+    def _shadow(self, state: RetrainState) -> StepReport:
         if ended := self._ended_by_hand(state):
             return ended
         seen = shadowed(self._engine, self._name, state.version, state.since)
@@ -228,7 +228,7 @@ class Cycle:
         agreed = f"agreed with what served on {seen.agreed} of {seen.decisions} shadowed decisions"
         return self._begin_trial(state, agreed, asdict(seen))
 
-    def _trial(self, state: State) -> Report:
+    def _trial(self, state: RetrainState) -> StepReport:
         if ended := self._ended_by_hand(state):
             return ended
         rows = trial_rows(self._engine, self._name, state.version, state.incumbent, state.since)
@@ -250,7 +250,7 @@ class Cycle:
         self._store.withdraw(self._name)
         return self._back(state, "withdrawn", verdict.reason, why)
 
-    def _ended_by_hand(self, state: State) -> Report | None:
+    def _ended_by_hand(self, state: RetrainState) -> StepReport | None:
         current = self._store.promoted(self._name)
         if current and current.trial and current.trial.version == state.version:
             return None
@@ -259,7 +259,9 @@ class Cycle:
             return self._back(state, "promoted", "it serves already", {})
         return self._back(state, "withdrawn", "its trial was ended by hand", {})
 
-    def _back(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
+    def _back(
+        self, state: RetrainState, event: str, reason: str, why: Mapping[str, Any]
+    ) -> StepReport:
         """Book the end of this round, and wait for the next."""
         report = self._booked(state, event, reason, why)
         # Other prompts may be answered as well as ever: who was refused then says so.
@@ -267,17 +269,19 @@ class Cycle:
         self._journal.write(state.ended(known=known))
         return report
 
-    def _booked(self, state: State, event: str, reason: str, why: Mapping[str, Any]) -> Report:
+    def _booked(
+        self, state: RetrainState, event: str, reason: str, why: Mapping[str, Any]
+    ) -> StepReport:
         self._book(state, state.version, event, {"reason": reason, **why})
         return self._report(state, event, reason)
 
-    def _book(self, state: State, version: str, event: str, why: Mapping[str, Any]) -> None:
+    def _book(self, state: RetrainState, version: str, event: str, why: Mapping[str, Any]) -> None:
         record_event(self._engine, self._name, version, event, state.until, why)
 
-    def _report(self, state: State, what: str, reason: str) -> Report:
-        return Report(self._name, what, state.version, reason)
+    def _report(self, state: RetrainState, what: str, reason: str) -> StepReport:
+        return StepReport(self._name, what, state.version, reason)
 
-    def _material(self, state: State) -> Material:
+    def _material(self, state: RetrainState) -> Material:
         days = self._settings.window_days
         since = 0.0 if days is None else state.until - days * _DAY_S
         found: History = history(

@@ -16,7 +16,7 @@ Stage = Literal["idle", "fitting", "shadowing", "on_trial"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RetrainState:
     """Where one router stands.
 
     Attributes:
@@ -49,7 +49,7 @@ class State:
     forgotten: dict[str, float] = field(default_factory=dict)
     judged: float = 0.0
 
-    def ended(self, *, known: bool) -> State:
+    def ended(self, *, known: bool) -> RetrainState:
         """Idle again; what is known of the world stays known.
 
         Args:
@@ -78,14 +78,14 @@ class Journal:
         self._path = directory / "retrain.json"
         self._lock = directory / "retrain.lock"
 
-    def read(self) -> State:
+    def read(self) -> RetrainState:
         """The state; idle before anything was done."""
         try:
-            return State(**json.loads(self._path.read_text(encoding="utf-8")))
+            return RetrainState(**json.loads(self._path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return State()
+            return RetrainState()
 
-    def write(self, state: State) -> State:
+    def write(self, state: RetrainState) -> RetrainState:
         """Make `state` the one that a restart goes on from."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self._path, durable=True) as written:

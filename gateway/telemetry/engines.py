@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 Shown = Mapping[str, Mapping[str, Any]]
-"""Engine to how it is, see `gateway.residency.words.Outcome`."""
+"""Engine to how it is, see `gateway.residency.words.OrderResult`."""
 _LABELS = ("engine",)
 
 

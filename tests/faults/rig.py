@@ -16,7 +16,7 @@ from experts.broken.provider import BrokenProvider, broken_provider
 from experts.fakes.server import ReceivedRequest
 from gateway.app import create_app
 from gateway.ledger.database import opened
-from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.ledger.verify import LedgerFindings, verify_ledger
 from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
@@ -100,7 +100,7 @@ class Bench:
             raise found
         return found
 
-    def verified(self) -> Verdict:
+    def verified(self) -> LedgerFindings:
         anyio.run(self.gateway.ledger.flush)
         with opened(self.gateway.settings.ledger_url) as engine:
             return verify_ledger(engine)

@@ -21,7 +21,7 @@ import trustme
 from experts.fakes.provider import FakeProvider, Reply
 from experts.fakes.server import FakeServer
 from gateway.ledger.database import opened
-from gateway.ledger.verify import Verdict, verify_ledger
+from gateway.ledger.verify import LedgerFindings, verify_ledger
 from tests.ports import free_port
 
 
@@ -69,7 +69,7 @@ def ask(url: str, text: str = "Hi", model: str = "auto") -> int:
     return httpx2.post(path, json=body, timeout=30, trust_env=False, verify=False).status_code
 
 
-def verdict_in(folder: Path) -> Verdict:
+def verdict_in(folder: Path) -> LedgerFindings:
     with opened(f"sqlite:///{folder}/ledger.db") as engine:
         return verify_ledger(engine)
 

@@ -15,7 +15,7 @@ from experts.cards import Prices
 from experts.fakes.provider import FakeProvider, Reply
 from gateway.access.accounts import Account
 from gateway.access.meters import Meter
-from gateway.access.shared import NotSeededError, RoomError, Shared, SharedDownError
+from gateway.access.shared import NotSeededError, RoomError, SharedCounters, SharedDownError
 from gateway.access.windows import WindowFullError
 from gateway.errors import ConfigError
 from gateway.settings.access import Limit
@@ -41,8 +41,8 @@ def url(server: Any) -> str:
 
 
 @pytest.fixture
-async def shared(url: str) -> AsyncIterator[Shared]:
-    made = Shared(url, 60)
+async def shared(url: str) -> AsyncIterator[SharedCounters]:
+    made = SharedCounters(url, 60)
     yield made
     await made.aclose()
 
@@ -55,7 +55,7 @@ def account(usd: float, spent: int = 0, owner: str = "k") -> Account:
     return Account(meter("usd", usd, "total", owner), 0.0, None, spent)
 
 
-async def test_all_windows_count_or_none_does(shared: Shared) -> None:
+async def test_all_windows_count_or_none_does(shared: SharedCounters) -> None:
     wide, narrow = meter("requests", 10, "hour"), meter("requests", 1, "day")
     await shared.take([(wide, 1), (narrow, 1)])
     with pytest.raises(WindowFullError) as raised:
@@ -68,7 +68,7 @@ async def test_all_windows_count_or_none_does(shared: Shared) -> None:
     assert raised.value.wait_s is None
 
 
-async def test_a_window_slides_and_estimates_are_corrected(shared: Shared) -> None:
+async def test_a_window_slides_and_estimates_are_corrected(shared: SharedCounters) -> None:
     tokens = meter("tokens", 100, "second")
     (taken,) = await shared.take([(tokens, 80)])
     shared.correct(taken, 10)
@@ -80,7 +80,7 @@ async def test_a_window_slides_and_estimates_are_corrected(shared: Shared) -> No
     await shared.take([(tokens, 20)])
 
 
-async def test_money_is_set_aside_in_all_accounts_or_in_none(shared: Shared) -> None:
+async def test_money_is_set_aside_in_all_accounts_or_in_none(shared: SharedCounters) -> None:
     rich, poor = account(1.0), account(1e-6, owner="p")
     with pytest.raises(NotSeededError):
         await shared.reserve([rich, poor], "h1", 10, 1)
@@ -97,14 +97,16 @@ async def test_money_is_set_aside_in_all_accounts_or_in_none(shared: Shared) -> 
     assert [(a.spent, a.reserved) for a in await shared.read([rich, poor])] == [(50, 0), (50, 0)]
 
 
-async def test_what_was_spent_before_is_seeded_once(shared: Shared) -> None:
+async def test_what_was_spent_before_is_seeded_once(shared: SharedCounters) -> None:
     await shared.seed(account(1.0, spent=7))
     await shared.seed(account(1.0, spent=99))
     assert (await shared.read([account(1.0)]))[0].spent == 7
 
 
-async def test_the_hold_of_a_worker_that_died_ends_by_itself(url: str, shared: Shared) -> None:
-    dying = Shared(url, 0.05)
+async def test_the_hold_of_a_worker_that_died_ends_by_itself(
+    url: str, shared: SharedCounters
+) -> None:
+    dying = SharedCounters(url, 0.05)
     await dying.seed(account(1e-6))
     assert await dying.reserve([account(1e-6)], "lost", 1000, 1) == 1000
     await dying.aclose()
@@ -122,7 +124,7 @@ async def test_the_hold_of_a_worker_that_died_ends_by_itself(url: str, shared: S
 async def test_without_a_server_it_says_so_and_sends_later() -> None:
     with lite.ValkeyServer() as server:
         port = server.port
-        shared = Shared(f"valkey://127.0.0.1:{port}/0", 60)
+        shared = SharedCounters(f"valkey://127.0.0.1:{port}/0", 60)
         await shared.seed(account(1.0))
         await shared.reserve([account(1.0)], "h", 100, 1)
     shared.settle([account(1.0)], "h", 40)
@@ -136,7 +138,7 @@ async def test_without_a_server_it_says_so_and_sends_later() -> None:
 
 def test_a_url_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"access\.shared"):
-        Shared("http://somewhere", 60)
+        SharedCounters("http://somewhere", 60)
 
 
 def served_by_two(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experts.messages import Usage
-from gateway.caching.entries import Entry, encode
+from gateway.caching.entries import CacheEntry, encode
 from gateway.caching.similar import question_of
 from gateway.caching.store import AnswerStore
 from routers.encoders.lexical import HashingEncoder
@@ -16,7 +16,7 @@ ENCODER = HashingEncoder(1024)
 def found(asked: str, known: str, threshold: float = 0.9) -> bool:
     store = AnswerStore(60, 10, 100_000, lambda: 0.0)
     kept, question = (question_of(text, b"around", ENCODER) for text in (known, asked))
-    store.put(Entry(b"k", encode([]), Usage(), "dec-1", "small", 1, 0.0, kept))
+    store.put(CacheEntry(b"k", encode([]), Usage(), "dec-1", "small", 1, 0.0, kept))
     return question is not None and store.nearest(question, threshold) is not None
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.messages import Collector, Delta, Event, Finish, Usage
-from gateway.caching.entries import Entry, decode, encode, is_whole
+from gateway.caching.entries import CacheEntry, decode, encode, is_whole
 from gateway.caching.similar import question_of
 from gateway.caching.store import AnswerStore
 from routers.encoders.lexical import HashingEncoder
@@ -16,9 +16,9 @@ from routers.encoders.lexical import HashingEncoder
 REASONS = {"stop", "length"}
 
 
-def entry(key: bytes, text: str = "", stored_at: float = 0.0) -> Entry:
+def entry(key: bytes, text: str = "", stored_at: float = 0.0) -> CacheEntry:
     events = encode([Delta(text), Finish("stop")])
-    return Entry(key, events, Usage(), "dec-1", "small", 1, stored_at)
+    return CacheEntry(key, events, Usage(), "dec-1", "small", 1, stored_at)
 
 
 def test_the_least_recently_used_goes_first() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from experts.pricing import Rates, prices_from_rates
 from gateway.cli.endpoint import running_gateway
-from gateway.engines.local import Endpoint, plain_endpoints, read_endpoints
+from gateway.engines.local import EngineEndpoint, plain_endpoints, read_endpoints
 from gateway.pool.pool import build_experts
 from gateway.settings.root import Settings
 
@@ -19,13 +19,15 @@ RATES = Rates(140.0, 70.0, date(2026, 1, 2))
 
 
 def test_endpoints_survive_the_way_to_a_worker() -> None:
-    endpoints = {"a": Endpoint("http://127.0.0.1:1/v1", RATES)}
+    endpoints = {"a": EngineEndpoint("http://127.0.0.1:1/v1", RATES)}
     assert read_endpoints(json.loads(json.dumps(plain_endpoints(endpoints)))) == endpoints
 
 
 def test_a_packaged_expert_is_priced_by_its_speed_and_hour() -> None:
     settings = Settings()
-    endpoints = {name: Endpoint("http://127.0.0.1:1/v1", RATES) for name in ("smollm2", "gemma")}
+    endpoints = {
+        name: EngineEndpoint("http://127.0.0.1:1/v1", RATES) for name in ("smollm2", "gemma")
+    }
     experts = build_experts(settings, endpoints)
     card = experts["smollm2"].card
     assert card.prices == prices_from_rates(RATES, 0.05)

@@ -27,7 +27,7 @@ from experts.errors import (
 )
 from experts.http.breaker import BreakerRules
 from gateway.execution.health import Health
-from gateway.execution.plan import Plan, Step
+from gateway.execution.plan import AttemptPlan, PlannedAttempt
 from gateway.execution.purse import Rules
 from gateway.execution.retries import RetryBudget
 from gateway.execution.silence import Silence
@@ -74,7 +74,7 @@ class Case:
             name: ExpertCard(name, context_tokens=window, prefill=name == "d")
             for name, window in WINDOWS.items()
         }
-        self.plan = Plan(tuple(chain), cards.__getitem__, traffic)
+        self.plan = AttemptPlan(tuple(chain), cards.__getitem__, traffic)
 
     def out_of_service(self, name: str) -> None:
         self.health.record(name, ExpertUnavailableError(name, "500"), self.health.admit(name))
@@ -89,7 +89,7 @@ class Case:
 
 
 def test_the_chosen_expert_is_asked_first_and_at_once() -> None:
-    assert Case().plan.next([], LEFT_S) == Step("a")
+    assert Case().plan.next([], LEFT_S) == PlannedAttempt("a")
 
 
 GOES_ON = [
@@ -106,7 +106,7 @@ STOPS = [ExpertAuthError, ExpertRejectedError, ExpertFilteredError]
 
 @pytest.mark.parametrize("kind", GOES_ON, ids=lambda kind: kind.kind)
 def test_another_expert_is_asked_at_once(kind: type[ExpertCallError]) -> None:
-    assert Case().plan.next([kind("a", "x")], LEFT_S) == Step("b")
+    assert Case().plan.next([kind("a", "x")], LEFT_S) == PlannedAttempt("b")
 
 
 @pytest.mark.parametrize("kind", STOPS, ids=lambda kind: kind.kind)
@@ -139,7 +139,7 @@ def test_with_nobody_in_service_nobody_is_asked() -> None:
 def test_with_nobody_else_who_is_out_of_service_is_tried_again_soon() -> None:
     case = Case("ab", alone_s=2)
     case.out_of_service("a")
-    assert case.plan.next([], LEFT_S) == Step("b"), "as long as there is somebody else"
+    assert case.plan.next([], LEFT_S) == PlannedAttempt("b"), "as long as there is somebody else"
     case.out_of_service("b")
     step = case.plan.next([], LEFT_S)
     assert step is not None
@@ -225,7 +225,7 @@ def test_an_expert_that_pauses_is_waited_for_when_nobody_else_is_left() -> None:
 def test_another_endpoint_of_the_same_expert_comes_before_other_experts() -> None:
     failure = ExpertTimeoutError("a", "x")
     failure.spare = True
-    assert Case().plan.next([failure], LEFT_S) == Step("a")
+    assert Case().plan.next([failure], LEFT_S) == PlannedAttempt("a")
 
 
 def test_retries_stop_when_the_budget_is_spent_and_fallbacks_do_not() -> None:

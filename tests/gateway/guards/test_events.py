@@ -22,7 +22,7 @@ from experts.messages import (
 from gateway.guards.base import Record
 from gateway.guards.events import EventGuard, FailedError, StoppedError
 from gateway.guards.finder import Detector, Finder
-from gateway.guards.pii import Known
+from gateway.guards.pii import Placeholders
 from gateway.guards.texts import Eye, read_request
 from gateway.settings.guards import Action
 
@@ -34,7 +34,7 @@ TEXT = st.lists(st.sampled_from(["bo@x.org", "am@y.de", "a", "@", ".", " "]), ma
 
 def guard(action: Action = "redact") -> tuple[EventGuard, Record]:
     record = Record("pii", "output", action, Counter())
-    return EventGuard(Eye(FINDER, action, Known(), record)), record
+    return EventGuard(Eye(FINDER, action, Placeholders(), record)), record
 
 
 def passed(events: list[Event], action: Action = "redact") -> tuple[Completion, Counter[str]]:

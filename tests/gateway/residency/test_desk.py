@@ -111,27 +111,27 @@ async def test_by_hand_and_out_of_service() -> None:
     with owner() as engines:
         async with worker(engines.desk.path, down_s=0.05) as residents:
             line: Line = residents.line  # type: ignore[attr-defined]
-            assert (await line.order("wake", "a")).fault == ""
+            assert (await line.command("wake", "a")).fault == ""
             assert residents.try_enter("a")
             residents.leave("a")
-            assert (await line.order("sleep", "a")).fault == ""
-            assert (await line.order("stop", "a")).fault == ""
+            assert (await line.command("sleep", "a")).fault == ""
+            assert (await line.command("stop", "a")).fault == ""
             await anyio.sleep(0.05)
             assert residents.out == {"a": "its engine was stopped by hand"}
             with pytest.raises(ExpertOutOfServiceError, match="stopped by hand"):
                 await call(residents, "a")
-            refused = await line.order("wake", "a")
+            refused = await line.command("wake", "a")
             assert (refused.fault, refused.message) == (
                 "conflict",
                 "a is stopped: start it first",
             )
-            assert (await line.order("start", "a")).fault == ""
+            assert (await line.command("start", "a")).fault == ""
             engines.broken.add("b")
-            failed = await line.order("wake", "b")
+            failed = await line.command("wake", "b")
             assert (failed.fault, failed.message) == ("failed", "b is broken")
             with pytest.raises(ExpertOutOfServiceError, match="b is broken"):
                 await call(residents, "b")
-            shown = (await line.order("show")).shown
+            shown = (await line.command("show")).shown
             assert shown["a"]["state"]["status"] in ("asleep", "ready", "draining")
 
 

@@ -18,7 +18,7 @@ from experts.engines.load import EngineLoad
 from experts.engines.states import ENDED, EngineStatus
 from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
-from gateway.engines.local import Endpoint, RunningEngines
+from gateway.engines.local import EngineEndpoint, RunningEngines
 from tests.conftest import Serve, Served
 from tests.gateway.residency.pretended import FakeEngines, owner
 
@@ -31,7 +31,7 @@ def gateway(
     serve: Serve, remote: Remote, **sections: object
 ) -> Iterator[tuple[Served, FakeEngines, FakeProvider]]:
     with owner(wake_s=20.0) as engines, fake_provider() as provider:
-        endpoints = {n: Endpoint(provider.url, engine=n) for n in "ab"}
+        endpoints = {n: EngineEndpoint(provider.url, engine=n) for n in "ab"}
         running = RunningEngines(endpoints, str(engines.desk.path))
         experts = {n: remote(n, provider.url, quality_prior=QUALITIES[n]) for n in "ab"}
         residency = {"memory_gb": 1, "experts": {n: {"memory_gb": 1} for n in "ab"}}

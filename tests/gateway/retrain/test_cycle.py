@@ -15,7 +15,7 @@ from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.tables import router_version, shadow_decision
 from gateway.ledger.trials import trial_rows
-from gateway.retrain.cycle import Cycle, Report
+from gateway.retrain.cycle import Cycle, StepReport
 from gateway.retrain.journal import Journal
 from gateway.routing.router_store import RouterStore
 from gateway.routing.serving import ServingRouters
@@ -39,7 +39,7 @@ class Trials(Loop):
         force: bool = False,
         window: int | None = None,
         **trial: float,
-    ) -> Report:
+    ) -> StepReport:
         settings = RetrainSettings(
             window=window,
             estimator=estimator,

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from gateway.ledger.database import opened
 from gateway.ledger.trials import events
-from gateway.retrain.cycle import Cycle, Report
+from gateway.retrain.cycle import Cycle, StepReport
 from gateway.retrain.journal import Journal
 from gateway.retrain.watch import drift
 from gateway.settings.retrain import DriftSettings, GateSettings, RetrainSettings, TrialSettings
@@ -42,7 +42,7 @@ class Moved(Loop):
         asked = Questions(asked.prompts, asked.truth_NA[:, columns])
         fill(self.url, asked, self.rng, serving=self.serving)
 
-    def step(self, *, enough: int = 5000, epsilon: float = 0.0) -> Report:
+    def step(self, *, enough: int = 5000, epsilon: float = 0.0) -> StepReport:
         settings = RetrainSettings(
             estimator="ridge",
             min_new_scores=enough,

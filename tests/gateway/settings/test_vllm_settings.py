@@ -13,7 +13,7 @@ from experts.engines.vllm import VllmSpec
 from experts.fakes.server import serving
 from experts.fakes.vllm import FakeVllm
 from gateway.checking import find_faults
-from gateway.engines.local import Endpoint, local_engines
+from gateway.engines.local import EngineEndpoint, local_engines
 from gateway.engines.specs import spec_of
 from gateway.execution.traffic import Traffic
 from gateway.pool.pool import build_experts
@@ -65,7 +65,7 @@ def test_an_entry_becomes_a_server_with_all_its_adapters(monkeypatch: pytest.Mon
 
 
 def test_its_experts_ask_the_server_by_their_own_names() -> None:
-    endpoint = Endpoint("http://127.0.0.1:1/v1", api_key="sesame")
+    endpoint = EngineEndpoint("http://127.0.0.1:1/v1", api_key="sesame")
     experts = build_experts(settings_of(), dict.fromkeys(("tiny", "law", "art"), endpoint))
     assert list(experts) == ["tiny", "art", "law"]
     assert all(expert.card.local for expert in experts.values())
@@ -81,7 +81,7 @@ def test_they_are_called_on_the_terms_of_any_model_behind_a_url() -> None:
     entry |= {"max_concurrency": 3, "hedge_after_s": 2, "catalogue": "openai/gpt-4o-mini"}
     settings = Settings.model_validate({"experts": [entry]})
     traffic = Traffic.of(settings)
-    endpoint = Endpoint("http://127.0.0.1:1/v1")
+    endpoint = EngineEndpoint("http://127.0.0.1:1/v1")
     experts = build_experts(settings, dict.fromkeys(("tiny", "law"), endpoint))
     for name in ("tiny", "law"):
         assert traffic.slots.limits(name)
