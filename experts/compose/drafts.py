@@ -6,15 +6,44 @@ and one that was talked into giving orders must not give them with that voice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from experts.base import Call
+from experts.base import Call, Expert
 from experts.compose.base import ChildRequest, FanOut, Reply, each_its_share, relay, said, why_none
+from experts.compose.sampling import sampled
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest, Event, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """How drafts are asked for.
+
+    Attributes:
+        temperature: Of drafts, whatever the client wishes for the answer; None leaves it as it is.
+        max_tokens: Longest draft; None: as long as the answer may be.
+        min_successful: How many must come, >= 1.
+        at_once: Most calls under way at the same time; None: all.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    min_successful: int = 1
+    at_once: int | None = None
+
+    def asks(self, experts: Iterable[Expert], request: ChatRequest) -> list[ChildRequest]:
+        """A draft of each; who is there several times is asked for drafts that differ."""
+        plain = as_draft(request, max_tokens=self.max_tokens, temperature=self.temperature)
+        return [ChildRequest(each, sampled(plain, index)) for index, each in enumerate(experts)]
+
+
+AS_ASKED = Drafting()
+"""Drafts as warm and as long as the client asks for an answer to be."""
+WARM = Drafting(temperature=0.7)
+"""Drafts that differ, though one expert writes all of them."""
 
 
 def as_draft(

@@ -22,8 +22,7 @@ from experts.compose.base import (
     used,
     why_none,
 )
-from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
-from experts.compose.sampling import sampled
+from experts.compose.drafts import WARM, Drafting, as_draft, conclude, drafts, told, told_of
 from experts.errors import ExpertCallError
 from experts.messages import ChatRequest, Event
 
@@ -73,11 +72,8 @@ class Mixture(Composed):
         card: Its card.
         team: Who drafts, and who concludes.
         layers: L, >= 1.
-        temperature: Of drafts, whatever the client wishes for the answer; None leaves it as it is.
-        draft_tokens: Longest draft; None: as long as the answer may be.
-        min_successful: Drafts that a layer must bring, >= 1. Fewer in the first one are a failure,
+        drafting: How drafts are asked for. Fewer than must come are a failure in the first layer;
             in a later one the drafts of the one before are put together.
-        at_once: Most calls under way at the same time; None: all.
         chooser: Who takes part instead of `team`.
     """
 
@@ -87,19 +83,13 @@ class Mixture(Composed):
         team: Team,
         *,
         layers: int = 2,
-        temperature: float | None = 0.7,
-        draft_tokens: int | None = None,
-        min_successful: int = 1,
-        at_once: int | None = None,
+        drafting: Drafting = WARM,
         chooser: TeamChooser | None = None,
     ) -> None:
         super().__init__(card)
         self._team = team
         self._layers = layers
-        self._temperature = temperature
-        self._draft_tokens = draft_tokens
-        self._min_successful = min_successful
-        self._at_once = at_once
+        self._drafting = drafting
         self._chooser = chooser
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
@@ -108,15 +98,17 @@ class Mixture(Composed):
         came, errors = list[Reply](), list[ExpertCallError]()
         for layer in range(1, self._layers):
             left = self._layers - layer
-            asks = self._asks(proposers, synthesis(request, came))
-            found, failed = await drafts(call, asks, keep=left / (left + 1), at_once=self._at_once)
+            asks = self._drafting.asks(proposers, synthesis(request, came))
+            found, failed = await drafts(
+                call, asks, keep=left / (left + 1), at_once=self._drafting.at_once
+            )
             errors += failed
             call.trace.append({"layer": layer, **told_of(found, failed)})
-            if len(found) < self._min_successful:
+            if len(found) < self._drafting.min_successful:
                 # What the layer before brought is still there to be put together.
                 break
             came = found
-        if self._layers > 1 and len(came) < self._min_successful and errors:
+        if self._layers > 1 and len(came) < self._drafting.min_successful and errors:
             raise why_none(errors)
         last = ChildRequest(aggregator, synthesis(request, came))
         spare = came[0] if came else None
@@ -125,10 +117,6 @@ class Mixture(Composed):
                 yield event
         for usage in used(call):
             yield usage
-
-    def _asks(self, proposers: Sequence[Expert], request: ChatRequest) -> list[ChildRequest]:
-        plain = as_draft(request, max_tokens=self._draft_tokens, temperature=self._temperature)
-        return [ChildRequest(each, sampled(plain, index)) for index, each in enumerate(proposers)]
 
 
 class SequentialMixture(Composed):
@@ -143,10 +131,7 @@ class SequentialMixture(Composed):
         card: Its card.
         team: Who drafts how often, and who concludes.
         window: w, >= 2.
-        temperature: Of drafts, whatever the client wishes for the answer; None leaves it as it is.
-        draft_tokens: Longest draft or synthesis on the way; None: as long as the answer may be.
-        min_successful: Drafts that must come, >= 1.
-        at_once: Most calls under way at the same time; None: all.
+        drafting: How drafts are asked for; a synthesis on the way may be as long as a draft.
     """
 
     def __init__(
@@ -155,35 +140,28 @@ class SequentialMixture(Composed):
         team: Team,
         *,
         window: int,
-        temperature: float | None = 0.7,
-        draft_tokens: int | None = None,
-        min_successful: int = 1,
-        at_once: int | None = None,
+        drafting: Drafting = WARM,
     ) -> None:
         super().__init__(card)
         self._team = team
         self._window = window
-        self._temperature = temperature
-        self._draft_tokens = draft_tokens
-        self._min_successful = min_successful
-        self._at_once = at_once
+        self._drafting = drafting
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         one_answer(self.card, request)
         proposers, aggregator = self._team
-        plain = as_draft(request, max_tokens=self._draft_tokens, temperature=self._temperature)
-        asks = [ChildRequest(each, sampled(plain, index)) for index, each in enumerate(proposers)]
+        asks = self._drafting.asks(proposers, request)
         rounds = syntheses(len(proposers), self._window)
         came, errors = await drafts(
-            call, asks, keep=rounds / (len(asks) + rounds), at_once=self._at_once
+            call, asks, keep=rounds / (len(asks) + rounds), at_once=self._drafting.at_once
         )
         call.trace.append(told_of(came, errors))
-        if len(came) < self._min_successful and errors:
+        if len(came) < self._drafting.min_successful and errors:
             raise why_none(errors)
         best, rest = (came[0] if came else None), came[1:]
         while len(rest) > self._window - 1 and best is not None:
             seen, rest = [best, *rest[: self._window - 1]], rest[self._window - 1 :]
-            step = as_draft(synthesis(request, seen), max_tokens=self._draft_tokens)
+            step = as_draft(synthesis(request, seen), max_tokens=self._drafting.max_tokens)
             found = await ask_or_fail(call, ChildRequest(aggregator, step))
             if found.error is None and found.text.strip():
                 best = found

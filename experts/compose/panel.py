@@ -13,9 +13,8 @@ from typing import NamedTuple
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.base import ChildRequest, Composed, Reply, one_answer, used, why_none
-from experts.compose.drafts import as_draft, conclude, drafts, told, told_of
+from experts.compose.drafts import AS_ASKED, Drafting, conclude, drafts, told, told_of
 from experts.compose.grouping import EXACT, Grouping
-from experts.compose.sampling import sampled
 from experts.compose.vote import Electorate, Voter, Weigher
 from experts.messages import ChatRequest, Event
 
@@ -51,9 +50,7 @@ class Panel(Composed):
         members: Who answers, how often, and what one answer counts.
         judge: Who concludes.
         grouping: Which answers are the same.
-        temperature: Of members, whatever the client wishes for the answer; None leaves it as it is.
-        min_successful: Answers that must come, >= 1; fewer are a failure.
-        at_once: Most calls under way at the same time; None: all.
+        drafting: How members are asked; fewer answers than must come are a failure.
         weigher: Says what answers count, in place of the members' own weights.
     """
 
@@ -64,27 +61,22 @@ class Panel(Composed):
         judge: Expert,
         grouping: Grouping = EXACT,
         *,
-        temperature: float | None = None,
-        min_successful: int = 1,
-        at_once: int | None = None,
+        drafting: Drafting = AS_ASKED,
         weigher: Weigher | None = None,
     ) -> None:
         super().__init__(card)
         self._electorate = Electorate(members, weigher)
         self._judge = judge
         self._grouping = grouping
-        self._temperature = temperature
-        self._min_successful = min_successful
-        self._at_once = at_once
+        self._drafting = drafting
 
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         one_answer(self.card, request)
-        plain = as_draft(request, temperature=self._temperature)
-        members = self._electorate.members
-        asks = [ChildRequest(each.expert, sampled(plain, i)) for i, each in enumerate(members)]
+        members = [each.expert for each in self._electorate.members]
+        asks = self._drafting.asks(members, request)
         keep = 1 / (len(asks) + 1)
-        came, errors = await drafts(call, asks, keep=keep, at_once=self._at_once)
-        if len(came) < self._min_successful and errors:
+        came, errors = await drafts(call, asks, keep=keep, at_once=self._drafting.at_once)
+        if len(came) < self._drafting.min_successful and errors:
             raise why_none(errors)
         weights = await self._electorate.weights(request, call)
         found = positions(came, await self._grouping.groups(came), weights)

@@ -12,6 +12,7 @@ import numpy as np
 from experts.base import Call, Expert
 from experts.cards import ExpertCard
 from experts.compose.cards import Share
+from experts.compose.drafts import Drafting
 from experts.compose.grouping import EXACT, NUMERIC
 from experts.compose.medprompt import Medprompt
 from experts.compose.mixture import Mixture, SequentialMixture, Team, TeamChooser, syntheses
@@ -116,10 +117,7 @@ def mixture(children: Children, entry: MixtureSettings, expert_id: str) -> Exper
         ),
         Team(tuple(proposers), last),
         layers=entry.layers,
-        temperature=entry.temperature,
-        draft_tokens=entry.draft_tokens,
-        min_successful=entry.min_successful,
-        at_once=entry.at_once,
+        drafting=_drafting(entry),
         chooser=_chooser(entry.choose),
     )
 
@@ -141,20 +139,18 @@ def self_moa(children: Children, entry: SelfMoaSettings, expert_id: str) -> Expe
         return Mixture(
             card,
             team,
-            temperature=entry.temperature,
-            draft_tokens=entry.draft_tokens,
-            min_successful=entry.min_successful,
-            at_once=entry.at_once,
+            drafting=_drafting(entry),
         )
     return SequentialMixture(
         card,
         team,
         window=entry.window,
-        temperature=entry.temperature,
-        draft_tokens=entry.draft_tokens,
-        min_successful=entry.min_successful,
-        at_once=entry.at_once,
+        drafting=_drafting(entry),
     )
+
+
+def _drafting(entry: MixtureSettings | SelfMoaSettings) -> Drafting:
+    return Drafting(entry.temperature, entry.draft_tokens, entry.min_successful, entry.at_once)
 
 
 def peers(children: Children, entry: PeersSettings, expert_id: str) -> Expert:
@@ -199,9 +195,9 @@ def panel(children: Children, entry: PanelSettings, expert_id: str) -> Expert:
         voters_of(entry, members),
         judge,
         grouping_of(entry.same, entry.alike),
-        temperature=entry.temperature,
-        min_successful=entry.min_successful,
-        at_once=entry.at_once,
+        drafting=Drafting(
+            entry.temperature, min_successful=entry.min_successful, at_once=entry.at_once
+        ),
         weigher=weigher_of(entry),
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experts.base import Call
 from experts.cards import ExpertCard
-from experts.compose.drafts import as_draft, told
+from experts.compose.drafts import Drafting, as_draft, told
 from experts.compose.mixture import Mixture, SequentialMixture, Team, syntheses
 from experts.compose.panel import Panel
 from experts.compose.peers import PrimaryWithPeers
@@ -89,8 +89,8 @@ def test_drafts_that_fail_are_done_without_until_too_few_are_left(window: int | 
     def made(needed: int) -> Mixture | SequentialMixture:
         team, of = Team(proposers, last), card(*proposers, last)
         if window is None:
-            return Mixture(of, team, min_successful=needed)
-        return SequentialMixture(of, team, window=window, min_successful=needed)
+            return Mixture(of, team, drafting=Drafting(min_successful=needed))
+        return SequentialMixture(of, team, window=window, drafting=Drafting(min_successful=needed))
 
     answer, _ = asked(made(1))
     assert answer.text == "whole"
