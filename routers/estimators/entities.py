@@ -16,7 +16,7 @@ from routers.estimators.graph_model import GraphModel, GraphSettings, stderr_of
 from routers.estimators.observed import Observed, observed
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.storage.states import fitted, join_states, part_state
-from routers.training.graph import Anchoring
+from routers.training.graph import Anchored, Anchoring
 from routers.training.losses import SoftTargets
 
 _NAME = re.compile(r"\b[A-Z][\w'-]+(?:\s+(?:of\s+|the\s+|de\s+)?[A-Z][\w'-]+){0,3}")
@@ -80,15 +80,14 @@ class EntityGraphEstimator:
         result = type(self)(*(getattr(self, name) for name in _SETTINGS))
         mentioned = [entities(text) for text in features.texts]
         result._entities = _vocabulary(mentioned, self.most_entities)
-        anchoring = result._anchoring(mentioned)
+        anchoring, count = result._anchoring(mentioned), len(result._entities)
+        vectors_ND = features.vectors_ND
         result._count_A = (outcomes.weight_NA > 0).sum(axis=0).astype(np.float64)
         result._model = GraphModel.fit(
             "the estimator 'entities'",
-            features,
+            Anchored(vectors_ND, anchoring, _entity_vectors(vectors_ND, anchoring, count)),
             table,
             outcomes,
-            anchoring,
-            _entity_vectors(features.vectors_ND, anchoring, len(result._entities)),
             SoftTargets(self.temperature),
             GraphSettings.of(self.hidden, self.context, self.epochs),
             rng,

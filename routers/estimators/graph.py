@@ -13,7 +13,7 @@ from routers.estimators.regions import k_means, unit_rows
 from routers.records import Estimates, FeatureBatch, Floats, OutcomeTable, State, Vectors
 from routers.storage.states import fitted, join_states, part_state
 from routers.training.batches import Array
-from routers.training.graph import Anchoring
+from routers.training.graph import Anchored, Anchoring
 from routers.training.losses import LOSSES
 
 _ROWS_PER_TASK = 20
@@ -65,16 +65,15 @@ class GraphEstimator:
     def fit(self, features: FeatureBatch, table: OutcomeTable, rng: np.random.Generator) -> Self:
         outcomes = observed(features, table)
         result = type(self)(self.hidden, self.clusters, self.epochs, self.context)
-        tasks_TD = _task_vectors(features.vectors_ND, table.tasks, self.clusters, rng)
+        vectors_ND = features.vectors_ND
+        tasks_TD = _task_vectors(vectors_ND, table.tasks, self.clusters, rng)
         result._tasks_TD = tasks_TD
         result._count_A = (outcomes.weight_NA > 0).sum(axis=0).astype(np.float64)
         result._model = GraphModel.fit(
             "the estimator 'graph'",
-            features,
+            Anchored(vectors_ND, _nearest_tasks(vectors_ND, tasks_TD), tasks_TD),
             table,
             outcomes,
-            _nearest_tasks(features.vectors_ND, tasks_TD),
-            tasks_TD,
             LOSSES["bce"],
             GraphSettings.of(self.hidden, self.context, self.epochs),
             rng,

@@ -10,9 +10,10 @@ import numpy as np
 
 from routers.estimators.columns import by_content
 from routers.estimators.observed import Observed
-from routers.records import FeatureBatch, Floats, OutcomeTable, State, Vectors
+from routers.records import FeatureBatch, Floats, OutcomeTable, State
 from routers.training.batches import Array, Examples, Head, Rows, Weights, torch_for
 from routers.training.graph import (
+    Anchored,
     Anchoring,
     Context,
     Nodes,
@@ -70,11 +71,9 @@ class GraphModel:
     def fit(
         cls,
         what: str,
-        features: FeatureBatch,
+        queries: Anchored,
         table: OutcomeTable,
         outcomes: Observed,
-        anchoring: Anchoring,
-        anchors_TD: Vectors,
         loss: Loss,
         settings: GraphSettings,
         rng: np.random.Generator,
@@ -95,18 +94,15 @@ class GraphModel:
         )
         _, groups_N = np.unique(np.array(table.groups, dtype=str), return_inverse=True)
         context = Context(
-            features.vectors_ND,
-            anchoring,
-            anchors_TD,
+            queries,
             sorted_,
             effort_NA[:, order],
             groups_N,
             settings.context,
             rng.permutation(len(table)),
         )
-        inputs: dict[str, Array] = {"vectors": features.vectors_ND, "groups": groups_N}
-        inputs |= anchoring.inputs()
-        weights: Weights = start_weights(features.vectors_ND.shape[1], settings.hidden, rng)
+        inputs: dict[str, Array] = {**queries.inputs(), "groups": groups_N}
+        weights: Weights = start_weights(queries.vectors_ND.shape[1], settings.hidden, rng)
         held_out = np.array([], dtype=np.intp)
         if len(table) >= _FEWEST_ROWS:
             examples = Examples.of(inputs, sorted_, table.groups)

@@ -49,13 +49,29 @@ class Anchoring:
         return {"anchors": self.ids_NK, "shares": self.share_NK}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Anchored:
+    """Queries with what they hang on.
+
+    Attributes:
+        vectors_ND: One vector per query.
+        anchoring: Which anchors each hangs on.
+        anchors_TD: One vector per anchor.
+    """
+
+    vectors_ND: Vectors
+    anchoring: Anchoring
+    anchors_TD: Vectors
+
+    def inputs(self) -> dict[str, Array]:
+        return {"vectors": self.vectors_ND, **self.anchoring.inputs()}
+
+
 class Context:
     """The rows that messages may come from, as tensors.
 
     Args:
-        vectors_ND: One vector per query.
-        anchoring: What each query hangs on.
-        anchors_TD: One vector per anchor.
+        queries: The rows, with their anchors.
         outcomes: Scores and weights, (N, A).
         effort_NA: How long each answer was, standardised, 0 where unknown.
         groups_N: Group of each row, as numbers.
@@ -65,16 +81,15 @@ class Context:
 
     def __init__(
         self,
-        vectors_ND: Vectors,
-        anchoring: Anchoring,
-        anchors_TD: Vectors,
+        queries: Anchored,
         outcomes: Observed,
         effort_NA: Floats,
         groups_N: Rows,
         most_rows: int,
         order_N: Rows,
     ) -> None:
-        self.vectors_ND, self.anchors_TD = tensor(vectors_ND), tensor(anchors_TD)
+        anchoring = queries.anchoring
+        self.vectors_ND, self.anchors_TD = tensor(queries.vectors_ND), tensor(queries.anchors_TD)
         self.ids_NK, self.share_NK = tensor(anchoring.ids_NK), tensor(anchoring.share_NK)
         self.score_NA, self.weight_NA = tensor(outcomes.score_NA), tensor(outcomes.weight_NA)
         self.effort_NA = tensor(effort_NA)

@@ -18,7 +18,15 @@ from routers.estimators.graph_model import query_head
 from routers.estimators.observed import Observed
 from routers.records import FeatureBatch, Floats, OutcomeTable
 from routers.training.batches import Examples, tensor
-from routers.training.graph import Anchoring, Context, Nodes, attach, settled_nodes, start_weights
+from routers.training.graph import (
+    Anchored,
+    Anchoring,
+    Context,
+    Nodes,
+    attach,
+    settled_nodes,
+    start_weights,
+)
 from routers.training.losses import LOSSES
 from routers.training.trainer import Schedule, train
 
@@ -65,9 +73,11 @@ def a_context(score_NA: Floats, groups_N: np.ndarray[Any, Any]) -> Context:
     rng = np.random.default_rng(0)
     count = len(score_NA)
     return Context(
-        unit_vectors(count, rng).astype(np.float32),
-        some_anchoring(count),
-        unit_vectors(4, rng).astype(np.float32),
+        Anchored(
+            unit_vectors(count, rng).astype(np.float32),
+            some_anchoring(count),
+            unit_vectors(4, rng).astype(np.float32),
+        ),
         Observed(score_NA, np.ones_like(score_NA), score_NA.mean(axis=0)),
         np.zeros_like(score_NA),
         groups_N,
