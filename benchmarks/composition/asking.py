@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eval.metrics.intervals import ClusterBootstrap, percentile_interval
 from gateway.cli.main import app
-from gateway.collection.collecting import Collected, Collector, Prompt
+from gateway.collection.collecting import Collected, Collecting, Collector, Prompt
 from gateway.settings.root import Settings
 from routers.records import Floats
 
@@ -42,7 +42,7 @@ def asked(
     url: str, prompts: Sequence[Prompt], models: Sequence[str], max_tokens: int, **more: Any
 ) -> Collected:
     """Every answer of every model, graded and booked; one request at a time per model."""
-    collector = Collector(url, max_tokens=max_tokens, concurrency=1, **more)
+    collector = Collector(Collecting(url, max_tokens=max_tokens, concurrency=1, **more))
     return anyio.run(collector.collect, prompts, models)
 
 

@@ -17,7 +17,7 @@ from gateway.cli.console import say
 from gateway.cli.endpoint import some_gateway
 from gateway.cli.gather import Over, expert_ids, gather
 from gateway.cli.options import ApiKey, Config, Ray, Url
-from gateway.collection.collecting import Collector, Pair, Prompt, read_prompts
+from gateway.collection.collecting import Collecting, Collector, Pair, Prompt, read_prompts
 from gateway.errors import ConfigError
 from gateway.ids import new_id
 from gateway.ledger.database import opened
@@ -63,17 +63,13 @@ def collect(
         say(f"to go on after a stop: --collection {tags['collection']}")
     workers = nullcontext() if ray is None else RayCrew(ray)
     with workers as crew, some_gateway(url, settings) as base:
-        booked = partial(_booked, settings, tags, asked, Collector(base, key=key))
+        how = Collecting(base, key, max_tokens, concurrency, tags, logprobs)
+        booked = partial(_booked, settings, tags, asked, Collector(how))
         models = expert_ids(base, key) if experts == "all" else experts.split(",")
         gathered = gather(
-            base,
+            how,
             asked,
             models,
-            key=key,
-            max_tokens=max_tokens,
-            concurrency=concurrency,
-            tags=tags,
-            logprobs=logprobs,
             known=booked() if collection else frozenset(),
             over=Over(crew, booked) if crew else None,
         )

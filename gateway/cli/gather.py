@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ import anyio
 from eval.ray_crew import RayCrew
 from gateway.cli.asking import client_of, told
 from gateway.cli.progress import counting
-from gateway.collection.collecting import Collected, Collector, Pair, Prompt
+from gateway.collection.collecting import Collected, Collecting, Collector, Pair, Prompt
 from gateway.collection.spread import collect_over
 from gateway.errors import ConfigError
 
@@ -38,15 +38,10 @@ def expert_ids(url: str, key: str | None) -> list[str]:
 
 
 def gather(
-    url: str,
+    how: Collecting,
     prompts: Sequence[Prompt],
     models: Sequence[str],
     *,
-    key: str | None = None,
-    max_tokens: int,
-    concurrency: int,
-    tags: Mapping[str, str],
-    logprobs: bool = False,
     known: frozenset[Pair] = frozenset(),
     over: Over | None = None,
 ) -> Collected:
@@ -54,24 +49,15 @@ def gather(
 
     The workers of a cluster ask, where one is given.
     """
-    make = partial(
-        Collector,
-        url,
-        key=key,
-        max_tokens=max_tokens,
-        concurrency=concurrency,
-        tags=tags,
-        logprobs=logprobs,
-    )
     with counting(models, len(prompts)) as step:
         if over is None:
-            return anyio.run(make(on_answer=step, known=known).collect, prompts, models)
+            return anyio.run(Collector(how, on_answer=step, known=known).collect, prompts, models)
         return collect_over(
             over.crew,
-            make,
+            partial(Collector, how),
             prompts,
             models,
-            at_once=concurrency,
+            at_once=how.concurrency,
             known=known,
             booked=over.booked,
             on_answer=step,

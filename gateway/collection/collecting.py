@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -108,41 +108,47 @@ def _prompt(line: str, where: str) -> Prompt:
     return Prompt(data["query_id"], data["prompt"], data.get("task"), data.get("split"), check)
 
 
-class Collector:
-    """Sends prompts to one gateway, several at a time per model.
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """How a collection is asked for.
 
-    Args:
+    Attributes:
         url: The gateway, without `/v1`.
         key: API key, None where none is needed.
         max_tokens: Longest answer asked for.
         concurrency: Requests under way per model.
         tags: Put on every request, so that the ledger can tell this collection from others.
-        on_answer: Told the model after each finished call.
-        known: Pairs of query id and model that are not to be asked again.
         logprobs: Ask for log-probabilities, and note the mean over each answer as `nll`, in the
             ledger as its objective `CONFIDENCE`.
     """
 
+    url: str
+    key: str | None = field(default=None, repr=False)
+    max_tokens: int = 256
+    concurrency: int = 2
+    tags: Mapping[str, str] = field(default_factory=dict)
+    logprobs: bool = False
+
+
+class Collector:
+    """Sends prompts to one gateway, several at a time per model.
+
+    Args:
+        how: Where, and what is asked for.
+        on_answer: Told the model after each finished call.
+        known: Pairs of query id and model that are not to be asked again.
+    """
+
     def __init__(
         self,
-        url: str,
+        how: Collecting,
         *,
-        key: str | None = None,
-        max_tokens: int = 256,
-        concurrency: int = 2,
-        tags: Mapping[str, str] | None = None,
         on_answer: Callable[[str], None] | None = None,
         known: frozenset[Pair] = frozenset(),
-        logprobs: bool = False,
     ) -> None:
-        self._url = url
-        self._headers = bearer(key)
-        self._max_tokens = max_tokens
-        self._concurrency = concurrency
-        self._tags = dict(tags or {})
+        self._how = how
         self._on_answer = on_answer or (lambda _model: None)
         self._known = known
-        self._logprobs = logprobs
         self._kept = 0
         self._rows: list[dict[str, Any]] = []
         self._failures: list[str] = []
@@ -156,7 +162,7 @@ class Collector:
         async with self._client() as client, anyio.create_task_group() as tasks:
             for model in models:
                 queue = iter(prompts)
-                for _ in range(self._concurrency):
+                for _ in range(self._how.concurrency):
                     tasks.start_soon(self._work, client, model, queue)
         return collected(self._rows, self._failures, self._kept, prompts)
 
@@ -185,13 +191,13 @@ class Collector:
                     try:
                         await self._score(client, checked[pair[0]], answer.decision_id, answer.text)
                     except (httpx2.HTTPError, _RefusedError) as error:
-                        raise ConfigError(f"{self._url} takes no grades: {error}") from error
+                        raise ConfigError(f"{self._how.url} takes no grades: {error}") from error
                 done.append(pair)
         return frozenset(done)
 
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
-            base_url=self._url, headers=self._headers, timeout=_TIMEOUT, trust_env=False
+            base_url=self._how.url, headers=bearer(self._how.key), timeout=_TIMEOUT, trust_env=False
         )
 
     async def _work(self, client: httpx2.AsyncClient, model: str, queue: Any) -> None:
@@ -220,7 +226,7 @@ class Collector:
         text = data["choices"][0]["message"]["content"] or ""
         decision_id = answer.headers["x-pointsman-decision-id"]
         cost = answer.headers["x-pointsman-cost-usd"]
-        nll = _nll(data["choices"][0]) if self._logprobs else None
+        nll = _nll(data["choices"][0]) if self._how.logprobs else None
         if nll is not None:
             told = {"score": exp(-nll), "objective": CONFIDENCE, "source": "collect"}
             await _post(client, "/v1/feedback", {"decision_id": decision_id, **told})
@@ -237,20 +243,20 @@ class Collector:
             "split": prompt.split,
             "response": text,
             "decision_id": decision_id,
-            **({"nll": nll} if self._logprobs else {}),
+            **({"nll": nll} if self._how.logprobs else {}),
         }
 
     def _body(self, model: str, prompt: Prompt) -> dict[str, Any]:
-        tags = {"query_id": prompt.query_id, **self._tags}
+        tags = {"query_id": prompt.query_id, **self._how.tags}
         for name in ("task", "split"):
             if (value := getattr(prompt, name)) is not None:
                 tags[name] = value
         return {
             "model": model,
             "messages": [{"role": "user", "content": prompt.text}],
-            "max_tokens": self._max_tokens,
+            "max_tokens": self._how.max_tokens,
             "temperature": 0,
-            **({"logprobs": True} if self._logprobs else {}),
+            **({"logprobs": True} if self._how.logprobs else {}),
             # A kept answer would teach nothing: it is nobody's draw.
             "pointsman": {"tags": tags, "cache": "off", "keep": "full"},
         }

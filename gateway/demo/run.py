@@ -27,7 +27,7 @@ from gateway.cli.endpoint import running_gateway
 from gateway.cli.evaluate import learned_routers
 from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
-from gateway.collection.collecting import Collected, Prompt, read_prompts
+from gateway.collection.collecting import Collected, Collecting, Prompt, read_prompts
 from gateway.demo.loop import Question, read_questions, run_loop
 from gateway.demo.recalled import newest_collection, recall
 from gateway.errors import GatewayError
@@ -163,12 +163,9 @@ def _ask(
     with opened(settings.ledger_url) as engine:
         found = booked_answers(engine, tags)
     return gather(
-        url,
+        Collecting(url, max_tokens=MAX_TOKENS, concurrency=_CONCURRENCY, tags=tags),
         prompts,
         models,
-        max_tokens=MAX_TOKENS,
-        concurrency=_CONCURRENCY,
-        tags=tags,
         known=frozenset(pair for pair, answer in found.items() if answer.scored),
     )
 

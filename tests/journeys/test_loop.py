@@ -16,7 +16,7 @@ from experts.base import Expert
 from experts.cards import Prices
 from experts.fakes.provider import FakeProvider, Reply, fake_provider
 from gateway.cli.main import app
-from gateway.collection.collecting import Collector, read_prompts
+from gateway.collection.collecting import Collecting, Collector, read_prompts
 from gateway.errors import ConfigError, LedgerError
 from gateway.routing.router_store import RouterStore
 from routers.estimators.calibrated import CalibratedEstimator
@@ -207,7 +207,7 @@ def test_collecting_goes_on_past_failures_and_names_them(
 ) -> None:
     # A failure that is not tried again.
     provider.script.append(Reply(status=401))
-    collector = Collector(served.url, tags={"run": "r"})
+    collector = Collector(Collecting(served.url, tags={"run": "r"}))
     gathered = anyio.run(collector.collect, read_prompts(prompts), ["sums"])
     assert len(gathered.rows) == 29
     assert len(gathered.failures) == 1

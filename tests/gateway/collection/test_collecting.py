@@ -8,7 +8,7 @@ import anyio
 
 from experts.base import Expert
 from experts.fakes.provider import FakeProvider, Reply
-from gateway.collection.collecting import Collector, Prompt
+from gateway.collection.collecting import Collecting, Collector, Prompt
 from tests.conftest import Serve
 
 Remote = Callable[..., Expert]
@@ -23,7 +23,7 @@ def test_who_fails_twenty_times_in_a_row_is_asked_no_more_and_others_are(
     # One answer in between, and the count begins anew.
     provider.script.extend([*[refused] * 19, Reply(), *[refused] * 20])
     served = serve({"small": remote("small", provider.url)})
-    found = anyio.run(Collector(served.url, concurrency=1).collect, PROMPTS, ["small"])
+    found = anyio.run(Collector(Collecting(served.url, concurrency=1)).collect, PROMPTS, ["small"])
     assert [row["query_id"] for row in found.rows] == ["q19"]
     assert len(provider.bodies) == 40
     assert len(found.failures) == 44
