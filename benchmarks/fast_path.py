@@ -28,7 +28,7 @@ from gateway.app import create_app
 from gateway.fast.protocol import FastProtocol
 from gateway.pool.pool import build_experts
 from gateway.running import settled
-from gateway.server.patience import ConnectionLimits
+from gateway.server.connection_limits import ConnectionLimits
 from gateway.settings.root import Settings
 from gateway.state import Gateway
 from gateway.wiring import build_gateway
@@ -141,7 +141,7 @@ async def _measured(gateway: Gateway, args: argparse.Namespace) -> None:
 
 
 def _client(config: uvicorn.Config, loop: asyncio.AbstractEventLoop) -> FastProtocol:
-    protocol = FastProtocol(config, ServerState(), {}, loop, patience=ConnectionLimits())
+    protocol = FastProtocol(config, ServerState(), {}, loop, limits=ConnectionLimits())
     protocol.connection_made(_Wire(loop))
     return protocol
 

@@ -29,7 +29,7 @@ from gateway.reload.board import BoardEntry
 from gateway.reload.reloader import ConfigSource, Reloader
 from gateway.reload.snapshots import OneGateway, Snapshot, Snapshots
 from gateway.residency.line import Line
-from gateway.server.closing import ClientLeftError, shutting_down
+from gateway.server.shutdown import ClientLeftError, shutting_down
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.state import Gateway, gateway_of
@@ -107,7 +107,7 @@ async def _at_work(
         if reloader is not None:
             tasks.start_soon(reloader.watch)
             tasks.start_soon(reload_on_hangup, reloader)
-        with lasting.closing.calling(lambda: snapshots.shut_down(shutting_down())):
+        with lasting.shutdown.calling(lambda: snapshots.shut_down(shutting_down())):
             yield
         tasks.cancel_scope.cancel()
     await lasting.shadows.aclose()

@@ -32,9 +32,9 @@ from gateway.pool.pool import build_experts
 from gateway.reload.board import Board
 from gateway.reload.reloader import ConfigSource
 from gateway.retrain.beside import trainer_beside
+from gateway.server.connection_limits import ConnectionLimits
 from gateway.server.files import raise_file_limit
 from gateway.server.listeners import Listeners, taken_is_told
-from gateway.server.patience import ConnectionLimits
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
@@ -214,7 +214,7 @@ def _options(server: ServerSettings) -> dict[str, Any]:
 def _plain(server: ServerSettings) -> dict[str, Any]:
     return {
         **_QUIET,
-        "http": partial(FastProtocol, patience=ConnectionLimits.of(server)),
+        "http": partial(FastProtocol, limits=ConnectionLimits.of(server)),
         "timeout_keep_alive": server.keep_alive_s,
         # By then whoever is still served has been told that it ends.
         "timeout_graceful_shutdown": server.grace_s + 2,

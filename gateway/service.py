@@ -32,7 +32,7 @@ from gateway.ledger.store import Ledger
 from gateway.outcomes.afterwards import Afterwards
 from gateway.pool.pool import Pool
 from gateway.routing.deciding import Decider
-from gateway.server.closing import SHUTTING_DOWN, Closing, shutting_down
+from gateway.server.shutdown import SHUTTING_DOWN, Shutdown, shutting_down
 from gateway.settings.root import Settings
 from gateway.telemetry.trip import Telemetry, Trip
 from routers.records import Decision
@@ -87,7 +87,7 @@ class Service:
         ledger: Ledger,
         telemetry: Telemetry,
         admission: Admission,
-        closing: Closing,
+        shutdown: Shutdown,
         afterwards: Afterwards,
     ) -> None:
         self._settings = settings
@@ -100,7 +100,7 @@ class Service:
         self._ledger = ledger
         self._telemetry = telemetry
         self._admission = admission
-        self._closing = closing
+        self._shutdown = shutdown
         self._afterwards = afterwards
 
     async def answer(
@@ -234,7 +234,7 @@ class Service:
             with anyio.CancelScope(shield=True):
                 await events.aclose()
             begun.passed.close()
-            if status == CLIENT_LEFT and self._closing.begun:
+            if status == CLIENT_LEFT and self._shutdown.begun:
                 status, kind = shutting_down().status, SHUTTING_DOWN
             text = collected.completion().text
             more = lookup.close(status, booking, execution.answered_by)

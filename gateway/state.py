@@ -29,8 +29,8 @@ from gateway.routing.deciding import Decider
 from gateway.routing.policies import Adaptive
 from gateway.routing.router_store import RouterStore
 from gateway.routing.serving import ServingRouters
-from gateway.server.bodies import Bodies, Hold
-from gateway.server.closing import ClientLeftError, Closing
+from gateway.server.bodies import Bodies, BodyHold
+from gateway.server.shutdown import ClientLeftError, Shutdown
 from gateway.service import Service
 from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowWork
@@ -93,7 +93,7 @@ class Lasting(NamedTuple):
     counted: Counted
     responses: ResponseStore | None
     bodies: Bodies
-    closing: Closing
+    shutdown: Shutdown
     scoring: Scoring
     shadows: ShadowWork
     spaces: KnownSpaces
@@ -156,7 +156,7 @@ async def read_body(request: Request) -> bytes:
     """
     gateway = gateway_of(request)
     limits = gateway.settings.limits
-    hold = request.scope[HELD] = Hold(gateway.lasting.bodies, limits.max_bodies_bytes)
+    hold = request.scope[HELD] = BodyHold(gateway.lasting.bodies, limits.max_bodies_bytes)
     _check_encoding(request.headers.get("content-encoding", ""))
     said = request.headers.get("content-length", "")
     declared = int(said) if said.isdecimal() else 0

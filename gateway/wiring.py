@@ -35,7 +35,7 @@ from gateway.routing.deciding import Decider
 from gateway.routing.router_store import RouterStore
 from gateway.routing.serving import ServingRouters
 from gateway.server.bodies import Bodies
-from gateway.server.closing import Closing
+from gateway.server.shutdown import Shutdown
 from gateway.service import Service
 from gateway.settings.base import secret
 from gateway.settings.root import Settings
@@ -96,7 +96,7 @@ def build_gateway(
         counted=Counted(_shared(settings)),
         responses=_response_store(settings),
         bodies=bodies,
-        closing=Closing(),
+        shutdown=Shutdown(),
         scoring=Scoring.of(settings, ledger.append, metrics),
         shadows=ShadowWork.of(settings, engine),
         spaces=KnownSpaces(engine),
@@ -160,7 +160,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
         ledger,
         telemetry,
         admission,
-        lasting.closing,
+        lasting.shutdown,
         afterwards,
     )
     uses = Uses()

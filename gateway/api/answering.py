@@ -22,7 +22,7 @@ from gateway.ask import Ask
 from gateway.begun import BEGUN, CLIENT_LEFT, Begun
 from gateway.booking import Booking
 from gateway.errors import ApiError, GatewayError, api_error
-from gateway.server.closing import ClientLeftError
+from gateway.server.shutdown import ClientLeftError
 from gateway.service import Answer
 from gateway.state import gateway_of, read_body
 from gateway.telemetry.request_id import request_id_of

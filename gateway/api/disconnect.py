@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import ApiError
-from gateway.server.closing import ClientLeftError, shutting_down
+from gateway.server.shutdown import ClientLeftError, shutting_down
 from gateway.state import GATEWAY, Gateway, gateway_of
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
         ClientLeftError: The client left first.
         ApiError: 503, the gateway stops.
     """
-    closing = gateway_of(request).lasting.closing
+    shutdown = gateway_of(request).lasting.shutdown
     results: list[T] = []
     failures: list[Exception] = []
     async with anyio.create_task_group() as tasks:
@@ -34,7 +34,7 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(watch)
-        with closing.calling(tasks.cancel_scope.cancel):
+        with shutdown.calling(tasks.cancel_scope.cancel):
             try:
                 results.append(await work())
             except Exception as error:  # noqa: BLE001 - raised below, out of the group's wrapping
@@ -43,7 +43,7 @@ async def unless_disconnected(request: Request, work: Callable[[], Awaitable[T]]
     for failure in failures:
         raise failure
     if not results:
-        raise shutting_down() if closing.begun else ClientLeftError
+        raise shutting_down() if shutdown.begun else ClientLeftError
     return results[0]
 
 
@@ -93,7 +93,7 @@ class EventStream(Response):
                     await send({**start, "headers": self.raw_headers})
                 with (
                     anyio.CancelScope() as sending,
-                    gateway.lasting.closing.calling(sending.cancel),
+                    gateway.lasting.shutdown.calling(sending.cancel),
                 ):
                     await self._send_all(send)
                 if sending.cancelled_caught:

@@ -16,7 +16,7 @@ from gateway.cli.endpoint import some_gateway
 from gateway.cli.graded import parse_tags
 from gateway.cli.options import ApiKey, AsJson, Config, LedgerUrl, Seed, Tags, Url
 from gateway.cli.progress import stages
-from gateway.cli.writing import Writer
+from gateway.cli.writing import WritingModel
 from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ledger.answers import graded_answers
 from gateway.ledger.database import existing
@@ -102,7 +102,7 @@ def _guidelines(
     key: str | None,
 ) -> list[ShelfExample]:
     with some_gateway(url, settings) as base, stages() as progress:
-        written = Writer(base, distiller, key, progress).guidelines(questions)
+        written = WritingModel(base, distiller, key, progress).guidelines(questions)
     examples = [
         ShelfExample(answers[0].prompt, text, answers[0].task)
         for answers, text in zip(questions, written, strict=True)

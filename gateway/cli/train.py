@@ -15,7 +15,7 @@ from gateway.cli.graded import ledger_table, parse_tags
 from gateway.cli.options import ApiKey, AsJson, Config, FromLedger, Promote, Seed, Tags, Url
 from gateway.cli.progress import stages
 from gateway.cli.vectors import Folder, vector_store
-from gateway.cli.writing import Writer
+from gateway.cli.writing import WritingModel
 from gateway.errors import ConfigError
 from gateway.routing.router_store import RouterStore
 from gateway.settings.cards import CardSettings
@@ -106,7 +106,7 @@ def _instructions(
     if Recipe.read(estimator).estimator != "instruction":
         raise ConfigError("--instructor goes with --estimator instruction only")
     with some_gateway(url, settings) as base, stages() as progress:
-        written = Writer(base, model, key, progress).instructions(table.prompts)
+        written = WritingModel(base, model, key, progress).instructions(table.prompts)
     say(f"{model} described {len(written)} templates of requests")
     return written
 

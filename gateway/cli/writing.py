@@ -40,7 +40,7 @@ _GUIDELINE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class WritingModel:
     """A model that writes, four texts at a time.
 
     Attributes:

@@ -22,7 +22,7 @@ from gateway.errors import GatewayError
 from gateway.ledger.rows import Row
 from gateway.outcomes.ended import Ended, Limits
 from gateway.outcomes.questions import way_of
-from gateway.server.closing import stop
+from gateway.server.shutdown import stop
 from gateway.settings.access import Grant, Limit
 from gateway.settings.outcomes import JudgeSettings
 from routers.eligible import Constraints

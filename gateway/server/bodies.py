@@ -30,7 +30,7 @@ class Bodies:
         self.held = 0
 
 
-class Hold:
+class BodyHold:
     """One request's share of it, given back once.
 
     Args:

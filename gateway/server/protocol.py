@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gateway.errors import ApiError
-from gateway.server.patience import LINGER_S, ConnectionLimits, Sweeper, Untaken
+from gateway.server.connection_limits import LINGER_S, ConnectionLimits, Sweeper, Untaken
 from gateway.state import Gateway
 from gateway.telemetry.request_id import HEADER, request_id_from
 
@@ -45,10 +45,10 @@ class PatientProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        patience: ConnectionLimits,
+        limits: ConnectionLimits,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.patience = patience
+        self.limits = limits
         self.phase = WAITING
         self.turn = 0
         self._head_bytes = 0
@@ -92,15 +92,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._parse(data)
         if self.phase == HEAD:
             self._head_bytes += len(data)
-            if self._head_bytes > self.patience.max_head_bytes:
-                self.refuse(_too_large("the head of the request is longer than", self.patience))
+            if self._head_bytes > self.limits.max_head_bytes:
+                self.refuse(_too_large("the head of the request is longer than", self.limits))
         elif self.phase == BODY and self._body_bytes == body_bytes:
             # Trailers and the like: they belong to no body, and no limit of bodies bounds them.
             self._loose_bytes += len(data)
-            if self._loose_bytes > self.patience.max_head_bytes:
-                self.refuse(
-                    _too_large("the trailers of the request are longer than", self.patience)
-                )
+            if self._loose_bytes > self.limits.max_head_bytes:
+                self.refuse(_too_large("the trailers of the request are longer than", self.limits))
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -146,7 +144,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """Raises ApiError for what is too large; the parser stops, and `refuse` says it."""
-        limits = self.patience
+        limits = self.limits
         if len(self.headers) > limits.max_headers:
             self._refusal = ApiError(431, f"more than {limits.max_headers} headers", code="headers")
         elif self._head_bytes + self._chunk_bytes > limits.max_head_bytes:
@@ -256,8 +254,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._since = now
             return
         waited = now - self._since
-        if self.phase == HEAD and waited > self.patience.head_s:
-            self.refuse(_too_slow("the head of the request", self.patience.head_s))
+        if self.phase == HEAD and waited > self.limits.head_s:
+            self.refuse(_too_slow("the head of the request", self.limits.head_s))
         elif self.phase == BODY and waited > self._body_s():
             self._give_up_body()
         elif self.phase == WAITING and waited > self._idle_s():
@@ -268,14 +266,14 @@ class PatientProtocol(HttpToolsProtocol):
     def _body_s(self) -> float:
         # What is only thrown away, because it was answered before it was complete, earns no time.
         earned = self._body_bytes / _BODY_BYTES_PER_S if self.is_receiving() else 0.0
-        return self.patience.body_s + earned
+        return self.limits.body_s + earned
 
     def _idle_s(self) -> float:
-        return self.patience.keep_alive_s if self.turn else self.patience.head_s
+        return self.limits.keep_alive_s if self.turn else self.limits.head_s
 
     def _give_up_body(self) -> None:
         if self.is_receiving():
-            self.refuse(_too_slow("the body of the request", self.patience.body_s))
+            self.refuse(_too_slow("the body of the request", self.limits.body_s))
         else:
             self.transport.abort()
 
@@ -283,9 +281,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Drop a client that takes nothing of its answer."""
         if not (self.flow.write_paused or self.transport.is_closing()):
             self._untaken.reset()
-        elif (
-            self._untaken.for_s(self.transport.get_write_buffer_size(), now) > self.patience.write_s
-        ):
+        elif self._untaken.for_s(self.transport.get_write_buffer_size(), now) > self.limits.write_s:
             self.transport.abort()
 
 
@@ -312,7 +308,7 @@ def _sweeper_of(protocol: PatientProtocol) -> Sweeper:
     state = protocol.server_state
     sweeper: Sweeper | None = getattr(state, _SWEEPER, None)
     if sweeper is None:
-        sweeper = Sweeper(protocol.loop, protocol.patience)
+        sweeper = Sweeper(protocol.loop, protocol.limits)
         setattr(state, _SWEEPER, sweeper)
     return sweeper
 
@@ -332,8 +328,8 @@ def _gateway_of(config: Config) -> Gateway:
     return gateway
 
 
-def _too_large(what: str, patience: ConnectionLimits) -> ApiError:
-    return ApiError(431, f"{what} {patience.max_head_bytes} bytes", code="head_too_large")
+def _too_large(what: str, limits: ConnectionLimits) -> ApiError:
+    return ApiError(431, f"{what} {limits.max_head_bytes} bytes", code="head_too_large")
 
 
 def _too_slow(what: str, seconds: float) -> ApiError:

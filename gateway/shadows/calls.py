@@ -23,7 +23,7 @@ from gateway.execution.traffic import Terms
 from gateway.ledger.shadows import spent_since
 from gateway.outcomes.ended import Ended, Hear, Limits
 from gateway.pool.pool import Pool
-from gateway.server.closing import stop
+from gateway.server.shutdown import stop
 from gateway.settings.access import Limit
 from gateway.settings.root import Settings
 from gateway.shadows.books import ShadowBooks
@@ -111,7 +111,7 @@ class ShadowCalls:
         self._ledger = lasting.ledger
         self._work = lasting.shadows
         self._redactor = lasting.redactor
-        self._closing = lasting.closing
+        self._shutdown = lasting.shutdown
         self._uses = uses
         self._score = score
         # Of its own, so that decisions stay the same with shadows.
@@ -139,7 +139,7 @@ class ShadowCalls:
         """Who may be asked; nobody, where the request is not one for shadows."""
         ask, decision = ended.ask, ended.decision
         explored = decision.router != "explicit" and UNEXPLORED not in decision.flags
-        if not explored or not ended.fresh or ask.wishes.critical or self._closing.begun:
+        if not explored or not ended.fresh or ask.wishes.critical or self._shutdown.begun:
             return []
         if ask.request.task == "embed" or any(ask.request.params.get(name) for name in _ACTS):
             return []

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.fast.protocol import FastProtocol
-from gateway.server.patience import ConnectionLimits
+from gateway.server.connection_limits import ConnectionLimits
 
 
 class Wire(asyncio.Transport):
@@ -63,13 +63,13 @@ def test_what_follows_an_answer_comes_behind_it(
     then: Callable[[FastProtocol], None], log: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.server.protocol._gateway_of", lambda _: None)
-    monkeypatch.setattr("gateway.server.patience.Sweeper.stop", lambda *_: None)
+    monkeypatch.setattr("gateway.server.connection_limits.Sweeper.stop", lambda *_: None)
 
     async def connected() -> None:
         config = uvicorn.Config(application, interface="asgi3", log_config=None)
         config.load()
         loop = asyncio.get_running_loop()
-        protocol = FastProtocol(config, ServerState(), {}, loop, patience=ConnectionLimits())
+        protocol = FastProtocol(config, ServerState(), {}, loop, limits=ConnectionLimits())
         wire = Wire()
         protocol.connection_made(wire)
         protocol.outbox.send(wire, b"HTTP/1.1 200 OK\r\n\r\n")

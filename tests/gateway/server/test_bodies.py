@@ -14,7 +14,7 @@ from experts.cards import ExpertCard
 from experts.fakes.provider import FakeProvider
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway.errors import ApiError
-from gateway.server.bodies import Bodies, Hold, weight
+from gateway.server.bodies import Bodies, BodyHold, weight
 from tests.conftest import Serve, Served
 from tests.gateway.raw import CHAT, chat, head, line, post, until
 
@@ -131,7 +131,7 @@ def test_text_weighs_a_few_times_its_length() -> None:
 
 def test_a_hold_is_given_back_once() -> None:
     bodies = Bodies()
-    hold, other = Hold(bodies, 8000), Hold(bodies, 8000)
+    hold, other = BodyHold(bodies, 8000), BodyHold(bodies, 8000)
     hold.expect(1000)
     hold.fill(b"x" * 1000)
     assert bodies.held == 4000

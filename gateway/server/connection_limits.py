@@ -93,12 +93,12 @@ class Sweeper:
 
     Args:
         loop: That they live in.
-        patience: How long each may take, and how many there may be.
+        limits: How long each may take, and how many there may be.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: ConnectionLimits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
         self._loop = loop
-        self._patience = patience
+        self._limits = limits
         # In the order of their arrival: time alone does not tell them apart in a burst.
         self._connections: dict[Watched, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -106,13 +106,13 @@ class Sweeper:
 
     def enter(self, connection: Watched) -> bool:
         """Look after a new connection; False if there is no room for it."""
-        if len(self._connections) >= self._patience.max_connections:
+        if len(self._connections) >= self._limits.max_connections:
             self._make_room()
-        if len(self._connections) >= self._patience.max_connections:
+        if len(self._connections) >= self._limits.max_connections:
             return False
         self._connections[connection] = None
         if self._timer is None:
-            self._timer = self._loop.call_later(self._patience.sweep_s, self._sweep)
+            self._timer = self._loop.call_later(self._limits.sweep_s, self._sweep)
         return True
 
     def leave(self, connection: Watched) -> None:
@@ -125,7 +125,7 @@ class Sweeper:
         for connection in list(self._connections):
             connection.check(now)
         if self._connections:
-            self._timer = self._loop.call_later(self._patience.sweep_s, self._sweep)
+            self._timer = self._loop.call_later(self._limits.sweep_s, self._sweep)
 
     def _make_room(self) -> None:
         idle = [
@@ -142,4 +142,4 @@ class Sweeper:
         """The server is told to stop: requests under way have so much time left."""
         if not self._stopping:
             self._stopping = True
-            self._loop.call_later(self._patience.grace_s, gateway.lasting.closing.begin)
+            self._loop.call_later(self._limits.grace_s, gateway.lasting.shutdown.begin)

@@ -24,7 +24,7 @@ async def stop(tasks: Collection[asyncio.Task[None]]) -> None:
         await asyncio.wait(ending)
 
 
-class Closing:
+class Shutdown:
     """Tells requests under way that the process ends, while they can still say so to clients.
 
     For the event loop only.

@@ -18,7 +18,7 @@ from experts.fakes.scripted import ScriptedExpert, says
 from experts.fakes.server import Act, FakeServer, ReceivedRequest, chunk, event, whole
 from experts.fakes.server import head as reply_head
 from experts.fakes.server import serving as fake
-from gateway.server.patience import Untaken
+from gateway.server.connection_limits import Untaken
 from tests.conftest import Serve, Served
 from tests.gateway.raw import CHAT, Line, chat, head, line, post, until
 
