@@ -57,10 +57,10 @@ class Upstream:
         message = {"role": "assistant", "content": "f0 "}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         self.whole = _whole({"object": "chat.completion", "choices": choices, "usage": usage})
-        self._due: list[tuple[float, Connection]] = []
+        self._due: list[tuple[float, UpstreamConnection]] = []
         self._ticking = False
 
-    def pace(self, connection: Connection) -> None:
+    def pace(self, connection: UpstreamConnection) -> None:
         """Begin a stream on `connection`; its first frame is sent at once."""
         self.stats.begun += 1
         self._send(connection, asyncio.get_running_loop().time())
@@ -82,7 +82,7 @@ class Upstream:
         if self._ticking:
             loop.call_later(_TICK_S, self._tick)
 
-    def _send(self, connection: Connection, at: float) -> None:
+    def _send(self, connection: UpstreamConnection, at: float) -> None:
         if connection.next_frame is None:
             return
         connection.write(self.frames[connection.next_frame])
@@ -94,7 +94,7 @@ class Upstream:
             self._due.append((at + self.interval_s, connection))
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One connection; requests on it are answered one after the other.
 
     Attributes:
@@ -174,7 +174,9 @@ def _whole(payload: object) -> bytes:
 async def serve(upstream: Upstream, port: int) -> None:
     """Serve on the loopback address until cancelled; says where on standard output."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(upstream), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(
+        lambda: UpstreamConnection(upstream), "127.0.0.1", port, backlog=4096
+    )
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     sys.stdout.write(orjson.dumps({"url": url}).decode() + "\n")
     sys.stdout.flush()

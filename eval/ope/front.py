@@ -42,7 +42,7 @@ class FrontPoint:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judging:
+class FrontJudging:
     """What points of a front are judged by.
 
     Attributes:
@@ -86,7 +86,7 @@ class Judging:
 
 
 def front(
-    judging: Judging, asked: LoggedWishes, cost_weights: Sequence[float] = FRONT_WEIGHTS
+    judging: FrontJudging, asked: LoggedWishes, cost_weights: Sequence[float] = FRONT_WEIGHTS
 ) -> tuple[FrontPoint, ...]:
     """The router's own policy at each cost weight; settings that the log can't judge say why."""
     return tuple(
@@ -94,6 +94,6 @@ def front(
     )
 
 
-def policy_points(judging: Judging, asked: LoggedWishes) -> tuple[FrontPoint, ...]:
+def policy_points(judging: FrontJudging, asked: LoggedWishes) -> tuple[FrontPoint, ...]:
     """Every named policy, had all requests asked for it."""
     return tuple(judging.point(asked.under(name), policy=name) for name in sorted(asked.named))

@@ -13,7 +13,7 @@ from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards
 from eval.ope.spread import bernstein, bootstrapped, normal, stderr
 from eval.ope.support import Support, bound, support
-from eval.ope.values import ESTIMATORS, Parts, Terms, dr
+from eval.ope.values import ESTIMATORS, Parts, RatioTerms, dr
 from routers.records import Floats
 
 
@@ -111,7 +111,7 @@ def judge(
     return Judgement(found, values, gains, served, share, cost_known)
 
 
-def served_terms(logged: Logged, reward_NA: Floats, model_NA: Floats) -> Terms:
+def served_terms(logged: Logged, reward_NA: Floats, model_NA: Floats) -> RatioTerms:
     """The value of what served.
 
     Where its distribution is on record it is evaluated as any candidate is, which takes out the
@@ -123,17 +123,19 @@ def served_terms(logged: Logged, reward_NA: Floats, model_NA: Floats) -> Terms:
     seen_NA = ~np.isnan(reward_NA)
     count_N = seen_NA.sum(axis=1)
     own_N = np.where(seen_NA, reward_NA, 0.0).sum(axis=1) / np.maximum(count_N, 1)
-    return Terms(np.where(known_N, by_model, own_N), np.where(known_N | (count_N > 0), 1.0, 0.0))
+    return RatioTerms(
+        np.where(known_N, by_model, own_N), np.where(known_N | (count_N > 0), 1.0, 0.0)
+    )
 
 
-def difference(first: Terms, second: Terms) -> Terms:
+def difference(first: RatioTerms, second: RatioTerms) -> RatioTerms:
     """First value less second, row by row."""
     top_N = first.influence + first.value - second.influence - second.value
-    return Terms(top_N, np.ones_like(top_N))
+    return RatioTerms(top_N, np.ones_like(top_N))
 
 
 def _value(
-    terms: Terms, groups: Sequence[str], bootstrap: ClusterBootstrap, width: float | None
+    terms: RatioTerms, groups: Sequence[str], bootstrap: ClusterBootstrap, width: float | None
 ) -> Value:
     return Value(
         terms.value,

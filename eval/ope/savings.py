@@ -62,7 +62,7 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartSavings:
     """The same for some of the requests.
 
     Attributes:
@@ -105,7 +105,7 @@ class Savings:
     quality: float
     aside: Aside
     alternatives: tuple[Alternative, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[PartSavings, ...]
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able; unknown figures are null, intervals are pairs."""
@@ -267,7 +267,7 @@ def _parts(
     choices: Mapping[str, Floats],
     labels: Mapping[str, Sequence[str | None]],
     seed: int,
-) -> tuple[Part, ...]:
+) -> tuple[PartSavings, ...]:
     found = []
     for label, values in labels.items():
         values_N = np.array(values, dtype=object)
@@ -277,7 +277,7 @@ def _parts(
             found.append((int(all_N.sum()), label, value, float(spent_N[all_N].sum()), inside))
     found.sort(key=lambda each: (-each[0], each[1], each[2]))
     return tuple(
-        Part(label, value, count, spent, _compared(part, known, choices, inside, seed))
+        PartSavings(label, value, count, spent, _compared(part, known, choices, inside, seed))
         for count, label, value, spent, inside in found[:_MOST_PARTS]
     )
 

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.stats import norm
 
 from eval.metrics.intervals import ClusterBootstrap, Interval, percentile_interval, ratio
-from eval.ope.values import Terms
+from eval.ope.values import RatioTerms
 from routers.records import Floats
 
 LEVEL = 0.95
 
 
-def stderr(terms: Terms, groups: Sequence[str]) -> float:
+def stderr(terms: RatioTerms, groups: Sequence[str]) -> float:
     """Standard error of the value, by linearisation, over groups; NaN for fewer than two."""
     sums_G = _group_sums(terms.influence, groups)
     count = len(sums_G)
@@ -24,7 +24,7 @@ def stderr(terms: Terms, groups: Sequence[str]) -> float:
     return float(np.sqrt(spread)) / len(terms.top_N)
 
 
-def normal(terms: Terms, groups: Sequence[str], level: float = LEVEL) -> Interval | None:
+def normal(terms: RatioTerms, groups: Sequence[str], level: float = LEVEL) -> Interval | None:
     """The value ± as many standard errors as a normal distribution has within `level`."""
     half = float(norm.ppf((1 + level) / 2)) * stderr(terms, groups)
     if np.isnan(half) or np.isnan(terms.value):
@@ -33,7 +33,7 @@ def normal(terms: Terms, groups: Sequence[str], level: float = LEVEL) -> Interva
 
 
 def bootstrapped(
-    terms: Terms, bootstrap: ClusterBootstrap, level: float = LEVEL
+    terms: RatioTerms, bootstrap: ClusterBootstrap, level: float = LEVEL
 ) -> Interval | None:
     """The middle `level` of the values over redrawn groups."""
     sums_B2 = bootstrap.sums(np.stack([terms.top_N, terms.bottom_N]))
@@ -41,7 +41,7 @@ def bootstrapped(
 
 
 def bernstein(
-    terms: Terms, groups: Sequence[str], width: float, level: float = LEVEL
+    terms: RatioTerms, groups: Sequence[str], width: float, level: float = LEVEL
 ) -> Interval | None:
     r"""An interval that holds for any sample size, and is wide for it.
 

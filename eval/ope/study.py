@@ -13,7 +13,7 @@ from eval.errors import OffPolicyError
 from eval.metrics.intervals import Interval
 from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
-from eval.ope.front import FrontPoint, Judging, front, policy_points
+from eval.ope.front import FrontJudging, FrontPoint, front, policy_points
 from eval.ope.judge import Judgement, Value, judge
 from eval.ope.logged import Logged
 from eval.ope.rewards import rewards
@@ -116,7 +116,7 @@ def study(
         seed=seed,
         replicates=replicates,
     )
-    judging = Judging(candidate, part, known, prices, estimates, seed)
+    judging = FrontJudging(candidate, part, known, prices, estimates, seed)
     name = f"{candidate.name}@{candidate.version}" + (f" under {policy}" if policy else "")
     return Study(
         name,

@@ -92,7 +92,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Terms:
+class RatioTerms:
     """A value as a ratio of means, from which its spread follows.
 
     Attributes:
@@ -115,26 +115,26 @@ class Terms:
         return ratio(centred_N, np.full_like(centred_N, self.bottom_N.mean()))
 
 
-def _plain(rows_N: Floats) -> Terms:
-    return Terms(rows_N, np.ones_like(rows_N))
+def _plain(rows_N: Floats) -> RatioTerms:
+    return RatioTerms(rows_N, np.ones_like(rows_N))
 
 
-def ips(parts: Parts) -> Terms:
+def ips(parts: Parts) -> RatioTerms:
     """Inverse propensity scoring: unbiased, and as wide as the weights are."""
     return _plain(parts.weighted())
 
 
-def snips(parts: Parts) -> Terms:
+def snips(parts: Parts) -> RatioTerms:
     """IPS over the mean weight: a little biased, and never outside the range of the rewards."""
-    return Terms(parts.weighted(), parts.row_weights)
+    return RatioTerms(parts.weighted(), parts.row_weights)
 
 
-def dm(parts: Parts) -> Terms:
+def dm(parts: Parts) -> RatioTerms:
     """The model alone: narrow, and as wrong as the model."""
     return _plain(parts.by_model())
 
 
-def dr(parts: Parts) -> Terms:
+def dr(parts: Parts) -> RatioTerms:
     """Doubly robust: unbiased when the propensities are right, narrow when the model is good."""
     return _plain(parts.corrected())
 
@@ -159,11 +159,11 @@ def gentle(weight_NA: Floats, by: float = GENTLE) -> Floats:
     return weight_NA / (1 - by + by * weight_NA)
 
 
-def _dr_with(shrink: Shrink, parts: Parts) -> Terms:
+def _dr_with(shrink: Shrink, parts: Parts) -> RatioTerms:
     return _plain(parts.corrected(shrink))
 
 
-ESTIMATORS: Mapping[str, Callable[[Parts], Terms]] = {
+ESTIMATORS: Mapping[str, Callable[[Parts], RatioTerms]] = {
     "dr": dr,
     "snips": snips,
     "ips": ips,

@@ -43,7 +43,7 @@ class ConversationMeans:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldConversations:
     """Conversations that a driver held, and whom it asked: see `ConversationMeans.asked`."""
 
     episodes: Sequence[Episode]
@@ -87,7 +87,7 @@ def hold_exam(
     *,
     words: Words = PUBLISHED,
     temperature: float = 1.0,
-) -> Held:
+) -> HeldConversations:
     """Let a driver answer each question once in the simulated pool.
 
     Args:
@@ -111,7 +111,7 @@ def hold_exam(
     )
     prompts = [prompt_tokens(tokenizer, question_alone(row)) for row in rows]
     episodes = Conversations(pool, tokenizer, words, limits).hold(rows, prompts, sample)
-    return Held(episodes, pool.shares())
+    return HeldConversations(episodes, pool.shares())
 
 
 class _Counting(SimulatedPool):

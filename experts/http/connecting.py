@@ -12,7 +12,7 @@ import anyio
 import httpx2
 
 
-class Turn:
+class ConnectTurn:
     """Leave to get a connection; over as soon as the request is sent on one.
 
     A thousand calls that begin in one moment would keep the event loop from each other's sockets
@@ -23,7 +23,7 @@ class Turn:
         self._turns = turns
         self._mine = False
 
-    async def __aenter__(self) -> Turn:
+    async def __aenter__(self) -> ConnectTurn:
         await self._turns.acquire()
         self._mine = True
         return self

@@ -24,7 +24,7 @@ from experts.errors import (
     ExpertUnsupportedError,
 )
 from experts.http.breaker import BreakerRules
-from experts.http.connecting import Turn, is_plain, new_client
+from experts.http.connecting import ConnectTurn, is_plain, new_client
 from experts.http.plain_connection import PlainCall, Receiver
 from experts.http.plain_http import CONNECTING_AT_ONCE, PlainEndpoint
 from experts.http.replicas import Balance, Endpoint, Lease, Replicas
@@ -264,7 +264,7 @@ class HttpExpert:
             with self._mapped_errors(ExpertConnectionError), anyio.fail_after(header_s):
                 if endpoint.url not in self._connecting:
                     return await self._client.send(asked, stream=True)
-                async with Turn(self._connecting[endpoint.url]) as turn:
+                async with ConnectTurn(self._connecting[endpoint.url]) as turn:
                     asked.extensions["trace"] = turn.heard
                     return await self._client.send(asked, stream=True)
         except TimeoutError as error:

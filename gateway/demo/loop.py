@@ -49,7 +49,7 @@ _BY_CARDS = "prior"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DemoQuestion:
     """One question of the demo, with what a right answer is."""
 
     query_id: str
@@ -58,11 +58,11 @@ class Question:
     check: Mapping[str, Any]
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path) -> list[DemoQuestion]:
     """Those of a prompts file that can be graded."""
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
     return [
-        Question(each["query_id"], each.get("task"), each["prompt"], each["check"])
+        DemoQuestion(each["query_id"], each.get("task"), each["prompt"], each["check"])
         for each in lines
         if each.get("check")
     ]
@@ -70,7 +70,7 @@ def read_questions(path: Path) -> list[Question]:
 
 def run_loop(
     folder: Path,
-    questions: Sequence[Question],
+    questions: Sequence[DemoQuestion],
     answers: Mapping[str, Mapping[str, Said]],
     prices: Mapping[str, Prices | None],
     table: OutcomeTable,
@@ -190,7 +190,7 @@ def _counted(engine: Engine) -> str:
 class _Clients:
     """Ask all questions through the endpoint, each with what a right answer is."""
 
-    def __init__(self, url: str, gateway: Gateway, questions: Sequence[Question]) -> None:
+    def __init__(self, url: str, gateway: Gateway, questions: Sequence[DemoQuestion]) -> None:
         self._url = url
         self._gateway = gateway
         self._questions = questions

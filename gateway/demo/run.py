@@ -28,7 +28,7 @@ from gateway.cli.evaluate import learned_routers
 from gateway.cli.gather import expert_ids, gather
 from gateway.cli.progress import stages
 from gateway.collection.collecting import Collected, Collecting, Prompt, read_prompts
-from gateway.demo.loop import Question, read_questions, run_loop
+from gateway.demo.loop import DemoQuestion, read_questions, run_loop
 from gateway.demo.recalled import newest_collection, recall
 from gateway.errors import GatewayError
 from gateway.ids import new_id
@@ -119,7 +119,7 @@ def _prompts_file() -> Path:
 def _looped(
     settings: Settings,
     collection: Mapping[str, str],
-    questions: Sequence[Question],
+    questions: Sequence[DemoQuestion],
     prices: Mapping[str, Prices | None],
     tables: TrainTest,
 ) -> list[Step]:

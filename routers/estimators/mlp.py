@@ -11,7 +11,7 @@ from routers.estimators.head import HeadEstimator, mean_logits, standardised, st
 from routers.estimators.observed import Observed
 from routers.records import Vectors
 from routers.training.batches import Weights
-from routers.training.regularisers import Balance, Consistency, Neighbours, Regulariser
+from routers.training.regularisers import Consistency, LoadBalance, Neighbours, Regulariser
 
 
 class MlpEstimator(HeadEstimator):
@@ -31,7 +31,7 @@ class MlpEstimator(HeadEstimator):
         noise: Length of what is added to the unit-length vectors in training.
         neighbours: Weight of `Neighbours` (RoMA).
         consistency: Weight of `Consistency` (MoT).
-        balance: Weight of `Balance` (global load balance).
+        balance: Weight of `LoadBalance` (global load balance).
         members: How many networks, each with a validation fold of its own, are averaged, >= 1.
 
     Source: the MLP router of RouterBench (Hu et al., 2024), with the multi-hot loss of DriftMoE
@@ -92,7 +92,7 @@ class MlpEstimator(HeadEstimator):
         return (standardised(weights, inputs) @ weights["inner"] + weights["shift"]).clip(0)
 
     def regularisers(self) -> Sequence[Regulariser]:
-        return Neighbours(self.neighbours), Consistency(self.consistency), Balance(self.balance)
+        return Neighbours(self.neighbours), Consistency(self.consistency), LoadBalance(self.balance)
 
     @staticmethod
     def joined(members: Sequence[Weights]) -> Weights:

@@ -110,7 +110,7 @@ class Consistency:
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class LoadBalance:
     r"""Load balance over the whole traffic, not over what happens to be in one batch.
 
     .. math:: A \sum_a f_a \, p_a

@@ -11,7 +11,7 @@ import pytest
 from eval.graders.checks import grade, parse_check
 from experts.cards import Prices
 from experts.messages import Usage
-from gateway.demo.loop import Question, read_questions, run_loop
+from gateway.demo.loop import DemoQuestion, read_questions, run_loop
 from gateway.demo.recalled import Said
 from routers.records import OutcomeTable
 
@@ -21,12 +21,12 @@ KINDS = {"numeric": NUMBERS, "label": WORDS, "mentions": WORDS}
 """Who is right about questions that are checked so."""
 
 
-def right(question: Question) -> str:
+def right(question: DemoQuestion) -> str:
     check = question.check
     return str(check["answer"] if "answer" in check else check["answers"][0])
 
 
-def answered(questions: list[Question], expert: str) -> dict[str, Said]:
+def answered(questions: list[DemoQuestion], expert: str) -> dict[str, Said]:
     used = Usage(input=20, output=5)
     return {
         each.text: Said(right(each) if KINDS[each.check["kind"]] == expert else "No idea", used)
@@ -34,7 +34,7 @@ def answered(questions: list[Question], expert: str) -> dict[str, Said]:
     }
 
 
-def outcomes(questions: list[Question], answers: dict[str, dict[str, Said]]) -> OutcomeTable:
+def outcomes(questions: list[DemoQuestion], answers: dict[str, dict[str, Said]]) -> OutcomeTable:
     score_NA = np.array(
         [
             [grade(parse_check(each.check), answers[name][each.text].text).score for name in PRICES]

@@ -12,7 +12,7 @@ import torch
 from routers.records import Floats
 from routers.training.batches import Array, Examples, Tensors, TrainingStep, tensor
 from routers.training.losses import LOSSES
-from routers.training.regularisers import Balance, Consistency, Neighbours, Regulariser
+from routers.training.regularisers import Consistency, LoadBalance, Neighbours, Regulariser
 from routers.training.trainer import Schedule, TrainedWeights, one_thread, train
 
 WIDTH, EXPERTS = 16, 4
@@ -119,7 +119,7 @@ def test_consistency_of_either_kind_learns_a_calmer_head(kind: str) -> None:
     assert flips(calm, vectors_ND) < flips(fit(noisy, []), vectors_ND)
 
 
-@pytest.mark.parametrize("regulariser", [Neighbours(0.0), Consistency(0.0), Balance(0.0)])
+@pytest.mark.parametrize("regulariser", [Neighbours(0.0), Consistency(0.0), LoadBalance(0.0)])
 def test_at_weight_zero_it_is_as_if_it_were_not_there(regulariser: Regulariser) -> None:
     examples, quick = outcomes(200, seed=2), Schedule(epochs=3, noise=0.1)
     with_it = fit(examples, [regulariser], schedule=quick)
@@ -133,7 +133,7 @@ def after_pure_batches(window: int, weight: float) -> float:
     everything = Tensors.of(examples)
     weights = {name: tensor(array).requires_grad_() for name, array in start().items()}
     optimiser = torch.optim.Adam(list(weights.values()), lr=0.02)
-    penalty, generator = Balance(weight, window).start(everything), torch.Generator()
+    penalty, generator = LoadBalance(weight, window).start(everything), torch.Generator()
     home_N = examples.score_NA.argmax(axis=1)
     rng = np.random.default_rng(0)
     with one_thread(torch):
@@ -162,7 +162,7 @@ def test_balance_is_least_when_all_experts_are_chosen_alike() -> None:
 
     def penalised(logits_BA: torch.Tensor) -> float:
         step = TrainingStep(everything, everything, places_B, {}, hidden, logits_BA, nobody)
-        return float(Balance(1.0).start(everything)(step))
+        return float(LoadBalance(1.0).start(everything)(step))
 
     assert penalised(10 * torch.eye(EXPERTS)) == pytest.approx(1.0, rel=1e-3)
     everyone_to_one = torch.zeros(EXPERTS, EXPERTS)
