@@ -168,6 +168,8 @@ async def _crash_response(request: Request, error: Exception) -> Response:
     """A fault of ours, answered beyond the reach of the middleware that adds request ids."""
     response = await _error_response(request, error)
     response.headers[HEADER] = request_id_of(request.scope)
+    # The server closes it behind a fault, which whoever would ask again over it has to know.
+    response.headers["connection"] = "close"
     if speaks_anthropic(request.scope):
         response.headers[OF_ANTHROPIC] = request_id_of(request.scope)
     return response

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import pytest
 
 from experts.base import Expert
@@ -92,7 +91,7 @@ def test_a_fault_outside_the_chat_routes_has_a_request_id_too(one: Any, monkeypa
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"
     assert answer.headers.get_list("x-request-id") == ["mine"]
-    # The connection of one that crashed is not used again.
+    # The connection of one that crashed is not used again, and its client knows.
     version = {"anthropic-version": "2023-06-01", "x-request-id": "mine"}
-    answer = httpx2.get(f"{one.url}/metrics", headers=version)
+    answer = one.client.get("/metrics", headers=version)
     assert answer.headers.get_list("request-id") == [answer.json()["request_id"]] == ["mine"]
