@@ -66,14 +66,14 @@ async def answered(
     except Exception as error:  # noqa: BLE001 - whatever it was, the client gets its wire's words
         failure = telemetry.clean(api_error(error))
         failure.headers = {**_failed_headers(trip, failure), **failure.headers}
-        _log_fault(error, trip.request_id)
+        log_fault(error, trip.request_id)
         trip.end(failure.status, failure.code or failure.type)
         response = failed(front, failure, trip.request_id)
     response.headers["server-timing"] = trip.server_timing()
     return response
 
 
-def _log_fault(error: Exception, name: str) -> None:
+def log_fault(error: Exception, name: str) -> None:
     """A fault of ours, with its traceback; what is told to clients says nothing of it."""
     if not isinstance(error, GatewayError | ExpertError | RoutingError):
         _log.error("request %s failed", name, exc_info=error)
@@ -166,18 +166,17 @@ async def pieces_of(
                 collected.add(event)
             for piece in writer.write(event):
                 yield piece
+        booking = answer.booking
+        cost = booking.cost_usd if booking.cost_complete else None
+        usage = booking.usage or Usage()
+        if keep is not None:
+            await keep(envelope_of(answer), collected.completion(), usage)
+        for piece in writer.end(usage, cost):
+            yield piece
     except Exception as error:  # noqa: BLE001 - whatever it was, the stream ends in words
-        _log_fault(error, answer.booking.decision_id)
+        log_fault(error, answer.booking.decision_id)
         for piece in writer.fail(telemetry.clean(api_error(error))):
             yield piece
-        return
-    booking = answer.booking
-    cost = booking.cost_usd if booking.cost_complete else None
-    usage = booking.usage or Usage()
-    if keep is not None:
-        await keep(envelope_of(answer), collected.completion(), usage)
-    for piece in writer.end(usage, cost):
-        yield piece
 
 
 def envelope_of(answer: Answer) -> Envelope:

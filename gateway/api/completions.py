@@ -10,10 +10,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from experts.errors import ExpertError
 from experts.messages import Completion, Usage, collect
 from gateway.access.keys import Key
-from gateway.api.answering import answered, envelope_of, headers_of, off_the_loop, relay
+from gateway.api.answering import answered, envelope_of, headers_of, log_fault, off_the_loop, relay
 from gateway.api.body import fault, parse_body
 from gateway.api.chat_in import wants_usage
 from gateway.api.completions_in import WIRE, parse_completions
@@ -22,11 +21,10 @@ from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Writer
 from gateway.api.routing import Routes
 from gateway.ask import Ask
-from gateway.errors import ApiError, GatewayError, api_error
+from gateway.errors import ApiError, api_error
 from gateway.service import Answer, Service
 from gateway.state import gateway_of, read_body
 from gateway.telemetry.trip import Telemetry, Trip
-from routers.errors import RoutingError
 from routers.features import answers_wanted
 
 api = Routes()
@@ -156,12 +154,12 @@ async def _all_pieces(
             booking = turn.answer.booking
             usage, cost_usd = usage + (booking.usage or Usage()), cost_usd + booking.cost_usd
             known &= booking.cost_complete
-    except (GatewayError, ExpertError, RoutingError) as error:
+        for piece in writer.end(usage, cost_usd if known else None):
+            yield piece
+    except Exception as error:  # noqa: BLE001 - whatever it was, the stream ends in words
+        log_fault(error, turn.answer.booking.decision_id)
         for piece in writer.fail(telemetry.clean(api_error(error))):
             yield piece
-        return
-    for piece in writer.end(usage, cost_usd if known else None):
-        yield piece
 
 
 def _envelope(answers: Sequence[Answer]) -> Envelope:
