@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.wire.shapes import index_of, word_of
 from experts.wire.token_counts import token_count
 
 FINISH = {
@@ -48,7 +50,7 @@ class MessageReader:
             yield event
 
     def _read(self, data: Json) -> Iterator[Event]:
-        match data.get("type"):
+        match _kind(data):
             case "message":
                 yield from self._whole(data)
             case "message_start":
@@ -56,11 +58,11 @@ class MessageReader:
                 self._usage |= message.get("usage") or {}
                 self._about |= _others(message)
             case "content_block_start":
-                yield from self._start(_index(data), data.get("content_block") or {})
+                yield from self._start(index_of(data), data.get("content_block") or {})
             case "content_block_delta":
-                yield from self._piece(_index(data), data.get("delta") or {})
+                yield from self._piece(index_of(data), data.get("delta") or {})
             case "content_block_stop":
-                yield from self._stop(_index(data))
+                yield from self._stop(index_of(data))
             case "ping" if self._said:
                 # A sign of life, so that long hidden thought within an answer is not taken for
                 # silence. Before the answer it is none: another expert could still take over.
@@ -91,15 +93,16 @@ class MessageReader:
             case "thinking":
                 thought = content.get("thinking")
                 yield from self._piece(index, {"type": "thinking_delta", "thinking": thought})
-                block.signature = str(content.get("signature") or "")
+                block.signature = word_of(content, "signature") or ""
             case "redacted_thinking":
                 yield self._signed(dict(content))
             case "tool_use" if content.get("name") != self._json_tool:
                 block.call = self._calls
                 self._calls += 1
-                function = {"name": content.get("name", ""), "arguments": ""}
+                function = {"name": word_of(content, "name") or "", "arguments": ""}
                 others = {n: value for n, value in content.items() if n not in _CALL}
-                call = {"id": content.get("id"), "type": "function", "function": function}
+                call_id = word_of(content, "id") or f"toolu_{uuid.uuid4().hex}"
+                call = {"id": call_id, "type": "function", "function": function}
                 yield Delta(tool_calls=({**others, "index": block.call, **call},))
             case "tool_use":
                 pass
@@ -108,20 +111,20 @@ class MessageReader:
 
     def _piece(self, index: int, delta: Json) -> Iterator[Event]:
         block = self._blocks.get(index) or _Block({"type": "text"})
-        match delta.get("type"):
-            case "text_delta" if block.kind == "text":
-                if delta.get("text"):
-                    yield Delta(str(delta["text"]))
+        match _kind(delta):
+            case "text_delta" if block.kind in _UNDERSTOOD:
+                if text := word_of(delta, "text"):
+                    yield Delta(text)
             case "thinking_delta":
-                if delta.get("thinking"):
-                    block.thought.append(str(delta["thinking"]))
-                    yield Delta(reasoning=str(delta["thinking"]))
+                if thought := word_of(delta, "thinking"):
+                    block.thought.append(thought)
+                    yield Delta(reasoning=thought)
             case "signature_delta":
-                block.signature += str(delta.get("signature") or "")
+                block.signature += word_of(delta, "signature") or ""
             case "input_json_delta" if block.kind == "tool_use":
-                if delta.get("partial_json"):
+                if piece := word_of(delta, "partial_json"):
                     block.has_input = True
-                    yield self._arguments(block, str(delta["partial_json"]))
+                    yield self._arguments(block, piece)
             case str():
                 yield Delta(opaque=({"type": "content_block_delta", "delta": delta},))
 
@@ -150,7 +153,7 @@ class MessageReader:
 
     def _end(self, delta: Json, usage: Json) -> Iterator[Event]:
         self._usage |= {name: value for name, value in usage.items() if value is not None}
-        if delta.get("stop_reason"):
+        if word_of(delta, "stop_reason"):
             yield self._finish({n: v for n, v in delta.items() if v is not None})
         counted = usage_of(self._usage)
         # What a message begins with counts a first token alone.
@@ -161,7 +164,9 @@ class MessageReader:
         if end["stop_reason"] == "tool_use" and self._calls == 0:
             # The only call was the JSON answer.
             end["stop_reason"] = "end_turn"
-        reason = FINISH.get(str(end["stop_reason"]), "stop")
+        if word_of(end, "stop_sequence") is None:
+            end.pop("stop_sequence", None)
+        reason = FINISH.get(end["stop_reason"], "stop")
         opaque = {**end, "usage": dict(self._usage), "about": dict(self._about)}
         return Finish(reason, stop=end.get("stop_sequence"), opaque=opaque)
 
@@ -184,7 +189,7 @@ class _Block:
 
     def __init__(self, content: Json) -> None:
         self.content = content
-        self.kind = str(content.get("type"))
+        self.kind = _kind(content)
         self.call: int | None = None
         self.has_input = False
         self.thought: list[str] = []
@@ -211,8 +216,11 @@ def usage_of(usage: Json) -> Usage | None:
 _READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def _index(data: Json) -> int:
-    return int(data.get("index") or 0)
+def _kind(said: Json) -> str:
+    kind = said.get("type")
+    if not isinstance(kind, str):
+        raise TypeError("a type must be a word")
+    return kind
 
 
 def _start_event(content: Json) -> Json:

@@ -15,7 +15,8 @@ from typing import Any
 from experts.cards import ExpertCard, FewShotPrompt
 from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message, Usage
 from experts.wire.dialect import Dialect, Reader
-from experts.wire.openai_reading import ChatReader, finish_of, usage_events
+from experts.wire.openai_reading import ChatReader, finish_of, text_of, usage_events
+from experts.wire.shapes import index_of, logprobs_of, word_of
 
 _COMPLETION_PARAMS = (
     "temperature",
@@ -122,14 +123,14 @@ class CompletionsDialect:
 
         def events(data: Json) -> Iterator[Event]:
             for choice in data.get("choices") or ():
-                index, text = int(choice.get("index") or 0), str(choice.get("text") or "")
-                logprobs = choice.get("logprobs") if raw else None
+                index, text = index_of(choice), text_of(choice.get("text"))
+                logprobs = logprobs_of(choice) if raw else None
                 # The answer to a few-shot prompt follows a colon, so it begins with a space.
                 text = text if raw or index in begun else text.lstrip()
                 if text or logprobs:
                     begun.add(index)
                     yield Delta(text, index, logprobs=logprobs)
-                if choice.get("finish_reason"):
+                if word_of(choice, "finish_reason"):
                     yield finish_of(choice, index, data)
             yield from usage_events(data)
 
@@ -162,12 +163,16 @@ class EmbeddingsDialect:
         return events
 
 
+_NUMBERS = frozenset({int, float})
+
+
 def _vectors(items: Iterable[Json]) -> Iterator[tuple[int, str | list[float]]]:
     """Each vector with the place of its input: numbers, or base64 of 32-bit floats."""
     for place, item in enumerate(items):
         vector = item.get("embedding")
         packed = isinstance(vector, str) and len(base64.b64decode(vector, validate=True)) % 4 == 0
-        if vector is None or not (packed or isinstance(vector, list)):
+        numbers = isinstance(vector, list) and set(map(type, vector)) <= _NUMBERS
+        if not (isinstance(vector, str | list) and (packed or numbers)):
             raise ValueError("an embedding must be numbers or base64")
         yield int(item.get("index", place)), vector
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from experts.messages import Delta, Event, Finish, Json, Usage
+from experts.wire.shapes import index_of, logprobs_of, word_of
 from experts.wire.token_counts import token_count
 from experts.wire.tool_calls import ToolCallPieces
 
 _MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
 _TEXTS = ("content", "reasoning_content", "reasoning")
 _CHOICE = frozenset({"index", "delta", "message", "text", "logprobs", "finish_reason"})
-_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage"})
+_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
 
 
 class ChatReader:
@@ -28,11 +29,11 @@ class ChatReader:
     def __call__(self, data: Json) -> Iterator[Event]:
         self._answer |= _others(data, _ANSWER)
         for choice in data.get("choices") or ():
-            index = int(choice.get("index") or 0)
+            index = index_of(choice)
             delta = self._delta(choice, index)
             if delta is not None:
                 yield delta
-            if choice.get("finish_reason"):
+            if word_of(choice, "finish_reason"):
                 yield finish_of(self._with_earlier(choice, index), index, self._answer)
             elif others := _others(choice, _CHOICE):
                 self._choices.setdefault(index, []).append(others)
@@ -63,8 +64,8 @@ class ChatReader:
             index,
             tuple(calls.ordered(piece.get("tool_calls") or ())),
             reasoning,
-            {name: value for name, value in piece.items() if name not in _MESSAGE},
-            choice.get("logprobs"),
+            fields_of(piece),
+            logprobs_of(choice),
         )
         said = found.text or found.tool_calls or reasoning or found.fields or found.logprobs
         return found if said else None
@@ -138,6 +139,37 @@ def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:
     total = 0 if reasoning else token_count(usage, "total_tokens")
     hidden = max(0, total - prompt - completion)
     return prompt - cached, cached, 0, completion - reasoning, reasoning + hidden
+
+
+def fields_of(piece: Json) -> dict[str, Any]:
+    """What else a message says; left out is what has not the shape that we translate."""
+    return {
+        name: value
+        for name, value in piece.items()
+        if name not in _MESSAGE and _FITS.get(name, _anything)(value)
+    }
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _is_thoughts(value: Any) -> bool:
+    return _is_objects(value) and all(
+        isinstance(thought.get(name), str | None) for thought in value for name in _THOUGHT
+    )
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+_THOUGHT = ("type", "thinking", "signature", "data")
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "refusal": lambda value: isinstance(value, str | None),
+    "annotations": _is_objects,
+    "thinking_blocks": _is_thoughts,
+}
 
 
 def text_of(content: Any) -> str:

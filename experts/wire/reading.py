@@ -26,10 +26,10 @@ LAST_EVENT = "message_stop"
 class StreamReader:
     """Reads a stream of chunks.
 
-    A chunk that is no JSON is passed over and counted, but for one in which a piece of the answer
-    had begun: the answer is not whole without. What follows a choice's finish is no part of the
-    answer. Usage is given once, at the end, as it was reported last: some providers repeat a
-    growing count in every chunk.
+    A chunk that is no JSON, or of no known shape, is passed over and counted, but for one in which
+    a piece of the answer had begun: the answer is not whole without. What follows a choice's finish
+    is no part of the answer. Usage is given once, at the end, as it was reported last: some
+    providers repeat a growing count in every chunk.
 
     Args:
         expert_id: Whose answer it is, for errors.
@@ -102,10 +102,10 @@ class StreamReader:
             if payload.strip() == DONE:
                 self.done = True
             elif (data := self._parsed(payload)) is not None:
-                self._take(data, events)
+                self._take(payload, data, events)
         return events
 
-    def _take(self, data: Json, events: list[Event]) -> None:
+    def _take(self, payload: bytes, data: Json, events: list[Event]) -> None:
         if data.get("type") == LAST_EVENT:
             self.done = True
             return
@@ -116,7 +116,7 @@ class StreamReader:
             found = list(self._read(data))
         except (TypeError, ValueError, AttributeError):
             # JSON, but of another shape than a chunk.
-            self.malformed += 1
+            self._pass_over(payload)
             return
         for event in found:
             if isinstance(event, Usage):
@@ -132,19 +132,22 @@ class StreamReader:
             data = load_answer(payload)
         except orjson.JSONDecodeError:
             data = None
-            if not self.finished and (lost := lost_piece(self._expert_id, payload)) is not None:
-                raise lost from None
         if isinstance(data, dict):
             return data
-        self.malformed += 1
+        self._pass_over(payload)
         return None
+
+    def _pass_over(self, payload: bytes) -> None:
+        self.malformed += 1
+        if not self.finished and (lost := lost_piece(self._expert_id, payload)) is not None:
+            raise lost from None
 
 
 def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:
-    """Why an answer is not whole without a chunk that is no JSON: a piece of it had begun there."""
+    """Why an answer is not whole without a chunk that can't be read: a piece of it is in there."""
     if _SPEAKS.search(payload) is None:
         return None
-    return ExpertProtocolError(expert_id, "a chunk broke off within a piece of the answer")
+    return ExpertProtocolError(expert_id, "a piece of the answer is in a chunk that can't be read")
 
 
 def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
@@ -166,10 +169,16 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
     except (TypeError, ValueError, AttributeError) as error:
         raise ExpertProtocolError(expert_id, "sent JSON that is no chat completion") from error
     begun = {event.choice for event in events if isinstance(event, Delta)}
-    finished = {event.choice for event in events if isinstance(event, Finish)}
+    finished: set[int] = set()
+    told: list[Event] = []
+    for event in events:
+        if isinstance(event, Usage) or event.choice not in finished:
+            told.append(event)
+        if isinstance(event, Finish):
+            finished.add(event.choice)
     if not finished or not begun <= finished:
         raise ExpertProtocolError(expert_id, "the answer has no finished choice")
-    return events
+    return told
 
 
 def _what(content: bytes) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import orjson
 
@@ -98,7 +99,7 @@ FAILED_ENDS = frozenset({"error", "abort"})
 
 def failure_in_answer(expert_id: str, data: Json) -> ExpertCallError | None:
     """The failure that an answer or a chunk tells of, by an `error` object or by how it ended."""
-    if data.get("error"):
+    if data.get("error") or data.get("type") == "error":
         return error_in_answer(expert_id, data)
     choices = data.get("choices")
     for choice in choices if isinstance(choices, list) else ():
@@ -153,9 +154,16 @@ def error_fields(data: Json) -> tuple[str, str | None]:
     """Message and code of an error object, in any of the shapes that providers use."""
     error = data.get("error") or data.get("detail") or data
     if not isinstance(error, dict):
-        return str(error)[:_MAX_ERROR_CHARS], None
+        return _words(error), None
     code = next((v for v in (error.get("code"), error.get("type")) if isinstance(v, str)), None)
-    return str(error.get("message") or "")[:_MAX_ERROR_CHARS], code
+    return _words(error.get("message")), code
+
+
+def _words(said: Any) -> str:
+    """What is said, however it is packed; a bare number or truth value says nothing."""
+    if isinstance(said, dict | list) and said:
+        said = orjson.dumps(said).decode()
+    return said[:_MAX_ERROR_CHARS] if isinstance(said, str) else ""
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -15,6 +15,7 @@ import orjson
 
 from experts.messages import Json
 from experts.pieces import is_whole_json
+from experts.wire.shapes import word_of
 
 _OWN = ("index", "id", "type", "function", "custom")
 
@@ -38,12 +39,16 @@ class ToolCallPieces:
 
     def _ordered(self, piece: dict[str, Any]) -> Iterator[Json]:
         kind = "custom" if isinstance(piece.get("custom"), dict) else "function"
-        body = {name: _text(value) for name, value in (piece.get(kind) or {}).items()}
+        said = piece.get(kind) or {}
+        body = {name: _text(value) for name, value in said.items()}
+        if not isinstance(said.get("name"), str):
+            body.pop("name", None)
         others = {name: piece[name] for name in piece if name not in _OWN}
         call = self._belongs_to(piece, body)
         if call is None:
             call = self._begin(piece)
-            first = {"id": call.id, "type": piece.get("type") or kind}
+            first = {"id": call.id, "type": word_of(piece, "type") or kind}
+            body.setdefault("name", "")
             body.setdefault("arguments" if kind == "function" else "input", "")
             yield {**others, "index": call.index, **first, kind: call.fresh(body)}
             return
@@ -54,24 +59,28 @@ class ToolCallPieces:
 
     def _belongs_to(self, piece: dict[str, Any], body: dict[str, str]) -> _OpenCall | None:
         """The open call that `piece` goes on with, or None when it begins one."""
-        open_call = self._last
-        if isinstance(piece.get("index"), int):
+        open_call, call_id = self._last, word_of(piece, "id")
+        if _is_index(piece.get("index")):
             open_call = self._by_index.get(piece["index"])
-        elif piece.get("id"):
-            same = (call for call in self._calls if call.id == piece["id"])
+            if open_call is None and not (call_id or body.get("name")):
+                # Nobody begins a call with neither; it would be none that a client could make.
+                return self._last
+        elif call_id:
+            same = (call for call in self._calls if call.id == call_id)
             open_call = next(same, open_call)
         if open_call is None or not body.get("name"):
             return open_call
-        if piece.get("id"):
-            return open_call if piece["id"] == open_call.id else None
+        if call_id:
+            return open_call if call_id == open_call.id else None
         goes_on = body["name"] == open_call.name and not open_call.is_whole()
         return open_call if goes_on else None
 
     def _begin(self, piece: dict[str, Any]) -> _OpenCall:
-        call = _OpenCall(len(self._calls), str(piece.get("id") or f"call_{uuid.uuid4().hex}"))
+        call_id = word_of(piece, "id") or f"call_{uuid.uuid4().hex}"
+        call = _OpenCall(len(self._calls), call_id)
         self._calls.append(call)
         self._last = call
-        if isinstance(piece.get("index"), int):
+        if _is_index(piece.get("index")):
             self._by_index[piece["index"]] = call
         return call
 
@@ -97,6 +106,10 @@ class _OpenCall:
     def is_whole(self) -> bool:
         """Whether what was written so far is JSON to its end."""
         return is_whole_json(self._written)
+
+
+def _is_index(value: Any) -> bool:
+    return type(value) is int
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from experts.wire.token_counts import MOST_TOKENS
 from gateway.fast.whole import is_standard
 from gateway.ledger.briefs import Tokens
 
+_NOTHING_OR_TEXT = frozenset({str, type(None)})
 _USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
@@ -61,7 +62,13 @@ def _usual(data: Any) -> PlainAnswer | None:
             and not message.get("tool_calls")
             and data["object"] == "chat.completion"
             and type(data["id"]) is str
-            and not data.get("error")
+            and type(data["created"]) is int
+            and type(choice["index"]) is int
+            and choice["index"] == 0
+            and reason
+            and not (choice.get("logprobs") or "error" in data)
+            and type(message.get("refusal")) in _NOTHING_OR_TEXT
+            and type(message.get("reasoning_content")) in _NOTHING_OR_TEXT
         ):
             return PlainAnswer(data, (read, 0, 0, written, 0), reason, text)
     except (KeyError, TypeError, ValueError, AttributeError):

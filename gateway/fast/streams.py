@@ -16,6 +16,7 @@ from experts.wire.openai_reading import MessagePieces, usage_events
 from experts.wire.reading import lost_piece
 from experts.wire.refusals import failure_in_answer
 from experts.wire.sse import DONE, EventTooLongError, SseDecoder
+from experts.wire.tool_calls import ToolCallPieces
 from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
 from gateway.api.front import Envelope
@@ -28,6 +29,7 @@ _NO_USAGE = b',"usage":null'
 _TEXTS_TOGETHER = 256
 _PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _PLAIN_DELTA = frozenset({"role", "content"})
+_HEAD = (("id", str), ("object", str), ("created", int))
 
 
 class Stream(Protocol):
@@ -89,6 +91,10 @@ class Stream(Protocol):
         ...
 
 
+class _UnaskedError(Exception):
+    """A chunk of a choice that nobody asked for."""
+
+
 class RawStream:
     """Chunks of one choice go through as they came, but for the name of the model.
 
@@ -123,6 +129,7 @@ class RawStream:
         self._first: Json = {}
         self._mould: Mould | None = None
         self._messages = MessagePieces()
+        self._calls = ToolCallPieces()
 
     def feed(self, chunk: bytes) -> bytes:
         if self._mould is not None and self._decoder.idle and not self.finished:
@@ -153,16 +160,16 @@ class RawStream:
                 continue
             try:
                 self._take(*_read(payload), out)
-            except orjson.JSONDecodeError:
+            except _UnaskedError:
+                self.malformed += 1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                # No JSON, or of another shape than a chunk.
                 if payload.strip() == DONE:
                     self.done = True
                     continue
                 self.malformed += 1
                 if not self.finished:
                     self.failure = lost_piece(self._envelope.expert, payload)
-            except (TypeError, ValueError, AttributeError, KeyError):
-                # JSON, but of another shape than a chunk.
-                self.malformed += 1
         if not self.begun:
             return b""
         passed = b"".join(out)
@@ -181,25 +188,25 @@ class RawStream:
         raw, follows = payload, bool(self._first)
         if self._fails(data):
             return
-        if (usage := data.get("usage")) or data.get("error"):
+        if (usage := data.get("usage")) or "error" in data:
             if usage:
                 self.usage = next(usage_events(data), self.usage)
             data = {**data, "usage": None}
+            data.pop("error", None)
             payload = b""
-        if not (data.get("id") and data.get("object") and "created" in data):
-            # Clients count on all three; Azure's first chunk has them empty.
-            said = {name: value for name, value in data.items() if value != ""}
-            data = {**chunk_fields(self._envelope), **said}
-            payload = b""
+        payload, data = self._with_head(payload, data)
         payload, data = self._in_deltas(payload, data)
         choices = data["choices"]
         if self.finished or (not choices and usage):
             return
         if ("usage" in data) is not self._include_usage:
             payload, data = self._with_usage(payload, data)
+        _check_asked(choices)
+        # Nothing is noted of a chunk that is not passed on.
+        payload, data = self._fit(payload, data)
+        choices = data["choices"]
         for choice in choices:
             self._see(choice)
-        payload, data = self._fit(payload, data)
         payload = payload or orjson.dumps(data)
         passed = self._name.put(payload, data)
         if choices and not self._first:
@@ -208,6 +215,14 @@ class RawStream:
         if text and follows and not self._messages:
             self._mould = mould_of(raw, passed, text) or self._mould
         out.append(b"data: %b\n\n" % passed)
+
+    def _with_head(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
+        """A chunk with what clients count on in each; Azure's first one has all of it empty."""
+        unfit = [n for n, kind in _HEAD if type(data.get(n)) is not kind or data[n] == ""]
+        if not unfit:
+            return payload, data
+        said = {name: value for name, value in data.items() if name not in unfit}
+        return b"", {**chunk_fields(self._envelope), **said}
 
     def _in_deltas(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         """A chunk, with a delta where a choice's `message` tells what that should."""
@@ -259,7 +274,7 @@ class RawStream:
 
     def _fit(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         choices = data["choices"]
-        fit = [fit_choice(choice, begun=bool(self._first)) for choice in choices]
+        fit = [fit_choice(choice, self._calls, begun=bool(self._first)) for choice in choices]
         if all(new is old for new, old in zip(fit, choices, strict=True)):
             return payload, data
         return b"", {**data, "choices": fit}
@@ -274,12 +289,15 @@ class RawStream:
 
     def _see(self, choice: Json) -> None:
         if choice.get("index"):
-            raise ValueError("a choice that nobody asked for")
+            raise ValueError("an index that is none")
         delta: Json = choice.get("delta") or {}
         if not isinstance(delta.get("content"), str | list | None):
             raise TypeError("a text that is none")
-        if reason := choice.get("finish_reason"):
-            self.finish_reason = str(reason)
+        reason = choice.get("finish_reason")
+        if not isinstance(reason, str | None):
+            raise TypeError("a reason that is none")
+        if reason:
+            self.finish_reason = reason
             self.begun = self.finished = True
         elif not self.begun:
             self.begun = any(value for name, value in delta.items() if name != "role")
@@ -324,6 +342,13 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
         return mended, load_json(mended)
+
+
+def _check_asked(choices: Any) -> None:
+    if not isinstance(choices, list) or len(choices) > 1:
+        raise ValueError("other choices than were asked for")
+    if choices and type(choices[0].get("index")) is int and choices[0]["index"]:
+        raise _UnaskedError
 
 
 def _plain_chunk(text: str) -> Json:

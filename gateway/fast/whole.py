@@ -9,9 +9,10 @@ import orjson
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.wire.depth import load_json
 from experts.wire.dialect import Reader
-from experts.wire.openai_reading import usage_events
+from experts.wire.openai_reading import fields_of, usage_events
 from experts.wire.reading import StreamReader, whole_answer
 from experts.wire.refusals import FAILED_ENDS
+from experts.wire.shapes import logprobs_of
 from gateway.fast.naming import ModelName
 
 
@@ -90,13 +91,26 @@ def is_standard(data: Json) -> bool:
     return (
         data.get("object") == "chat.completion"
         and isinstance(data.get("id"), str)
-        and not data.get("error")
+        and type(data.get("created")) is int
+        and "error" not in data
         and isinstance(usage, dict)
-        and type(usage.get("prompt_tokens")) is int
-        and type(usage.get("completion_tokens")) is int
+        and all(type(usage.get(name)) is int and usage[name] >= 0 for name in _COUNTS)
+        and all(_are_counts(usage[name]) for name in _PARTS & usage.keys())
         and isinstance(choices, list)
         and bool(choices)
         and all(map(_is_standard_choice, choices))
+        and [choice.get("index") for choice in choices] == list(range(len(choices)))
+    )
+
+
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+_PARTS = frozenset({"prompt_tokens_details", "completion_tokens_details"})
+
+
+def _are_counts(parts: Any) -> bool:
+    return parts is None or (
+        isinstance(parts, dict)
+        and all(type(count) is int or count is None for count in parts.values())
     )
 
 
@@ -108,8 +122,18 @@ def _is_standard_choice(choice: Any) -> bool:
     if not isinstance(message, dict) or message.get("role") != "assistant":
         return False
     calls = message.get("tool_calls")
-    said = message.get("content", calls)
-    return (said is None or isinstance(said, str)) and (not calls or all(map(_is_call, calls)))
+    return (
+        bool(end)
+        and type(choice.get("index")) is int
+        and choice.get("logprobs") == logprobs_of(choice)
+        and all(isinstance(message.get(name), str | None) for name in _WORDS)
+        and fields_of(message).keys() | _MESSAGE >= message.keys()
+        and (not calls or (isinstance(calls, list) and all(map(_is_call, calls))))
+    )
+
+
+_WORDS = ("content", "reasoning_content", "reasoning", "refusal")
+_MESSAGE = frozenset({"role", "tool_calls", *_WORDS})
 
 
 def _is_call(call: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from experts.messages import Delta, Event, Finish, Usage
 from experts.wire.anthropic_reader import MessageReader
 
@@ -84,3 +86,30 @@ def test_only_the_json_answer_was_called() -> None:
     finish = events[1]
     assert isinstance(finish, Finish)
     assert (finish.reason, finish.opaque["stop_reason"]) == ("stop", "end_turn")
+
+
+@pytest.mark.parametrize("odd", [5, True, [1], {"a": 1}])
+def test_what_is_no_text_says_nothing(odd: Any) -> None:
+    begun = [start(0, type="thinking", thinking=odd, signature=odd), stop(0)]
+    spoken = [start(1, type="text", text=odd), piece(1, "text_delta", text=odd)]
+    assert read(*begun, *spoken) == []
+    called = read(start(2, type="tool_use", id=odd, name=odd, input={}))
+    (call,) = called[0].tool_calls  # type: ignore[union-attr]
+    assert call["id"].startswith("toolu_")
+    assert call["function"]["name"] == ""
+    assert read({"type": "message_delta", "delta": {"stop_reason": odd}}) == []
+    end = {"stop_reason": "end_turn", "stop_sequence": odd}
+    (finish,) = read({"type": "message_delta", "delta": end})
+    assert (finish.stop, "stop_sequence" in finish.opaque) == (None, False)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("odd", [None, 5, [1], {"a": 1}])
+def test_an_event_or_a_block_of_no_kind_is_malformed(odd: Any) -> None:
+    for event in ({"type": odd}, start(0, type=odd), {**piece(0, "x"), "delta": {"type": odd}}):
+        with pytest.raises(TypeError):
+            read(event)
+
+
+def test_a_text_is_said_whatever_block_it_stands_in() -> None:
+    thought = start(0, type="thinking", thinking="", signature="")
+    assert read(thought, piece(0, "text_delta", text="Hi")) == [Delta("Hi")]

@@ -101,7 +101,7 @@ def test_malformed_chunks_are_counted() -> None:
     ids=["text", "a call", "anthropic"],
 )
 def test_a_piece_of_the_answer_that_broke_off_is_not_passed_over(broken: bytes) -> None:
-    with pytest.raises(ExpertProtocolError, match="broke off within"):
+    with pytest.raises(ExpertProtocolError, match="piece of the answer"):
         events(chunk("Hel"), broken, chunk(finish="stop"))
     assert events(chunk("Hel"), chunk("lo"), chunk(finish="stop"), broken) == HELLO
 
@@ -229,3 +229,42 @@ def test_text_in_parts_and_parsed_arguments_are_understood() -> None:
     assert isinstance(delta, Delta)
     assert delta.text == "xy"
     assert delta.tool_calls[0]["function"] == {"name": "f", "arguments": '{"a":1}'}
+
+
+@pytest.mark.parametrize("odd", [-1, 2**62, 1.5, "x", [1]])
+def test_a_choice_that_cannot_be_is_not_written_for_ever(odd: Any) -> None:
+    # Writers begin all choices before the one that speaks.
+    stream = reader()
+    assert stream.feed(chunk(choice=odd)) == []
+    with pytest.raises(ExpertProtocolError, match="piece of the answer"):
+        stream.feed(chunk("lost", choice=odd))
+
+
+@pytest.mark.parametrize("odd", [True, 1.5, [[]], {"a": 1}])
+def test_only_a_word_ends_an_answer(odd: Any) -> None:
+    pieces = (chunk("Hel", finish=odd), chunk("lo"), chunk(finish="stop"), DONE)
+    assert events(*pieces) == HELLO
+    with pytest.raises(ExpertProtocolError, match="ended before"):
+        events(*pieces[:2], chunk(finish=odd), DONE)
+
+
+def test_a_piece_in_a_chunk_of_no_known_shape_is_not_passed_over() -> None:
+    odd = {"type": None, "delta": {"type": "text_delta", "text": "lost"}}
+    stream = StreamReader("e", MessageReader("json"))
+    assert stream.feed(data({"type": None, "delta": {}})) == []
+    with pytest.raises(ExpertProtocolError, match="piece of the answer"):
+        stream.feed(data(odd))
+
+
+def test_a_whole_answer_ends_where_it_says_so_too() -> None:
+    choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+    read = whole_answer("e", ChatReader(), orjson.dumps({"choices": [choice, choice]}))
+    assert read == [Delta("Hi"), Finish("stop")]
+
+
+@pytest.mark.parametrize("falsy", [None, {}, [], "", 0, False])
+def test_an_error_that_is_none_is_told_to_nobody(falsy: Any) -> None:
+    pieces = (chunk("Hel", error=falsy), chunk("lo"), chunk(finish="stop", error=falsy), DONE)
+    assert events(*pieces) == HELLO
+    with pytest.raises(ExpertUnavailableError):
+        events(data({"type": "error", "error": falsy}))

@@ -102,3 +102,13 @@ NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 )
 def test_advice_to_wait(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(5, ""), (True, ""), ([{"loc": ["n"]}], '[{"loc":["n"]}]'), ({"a": 1}, '{"a":1}'), ("x", "x")],
+)
+def test_whatever_says_what_is_wrong_is_told_as_it_came(said: Any, told: str) -> None:
+    assert error_in_answer("e", {"error": {"message": said}}).message in (
+        told or "sent an error in place of an answer",
+    )

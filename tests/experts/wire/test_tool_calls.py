@@ -182,3 +182,19 @@ def test_fields_that_nobody_knows_survive_whole_and_in_pieces() -> None:
         assert answer.choices[0].fields["annotations"] == notes
         assert answer.choices[0].finish_fields == {"stop_reason": 7}
     assert whole.choices[0].fields["refusal"] is None
+
+
+@pytest.mark.parametrize("number", [True, 1.0, "1", None, 7])
+def test_a_piece_of_no_name_goes_on_with_the_call_before(number: Any) -> None:
+    begun, *rest = cut(LIMA, 7)
+    pieces = [{"index": 0, **begun}, *({"index": number, **piece} for piece in rest)]
+    assert collected(pieces) == (LIMA,)
+
+
+@pytest.mark.parametrize("odd", [5, True, [1], {"a": 1}])
+def test_names_and_ids_are_words(odd: Any) -> None:
+    function = {"name": odd, "arguments": "{}"}
+    (call,) = collected([{"index": 0, "id": odd, "type": odd, "function": function}])
+    assert call["id"].startswith("call_")
+    assert call["type"] == "function"
+    assert call["function"] == {"name": "", "arguments": "{}"}

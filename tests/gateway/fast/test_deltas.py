@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from experts.wire.tool_calls import ToolCallPieces
 from gateway.fast.deltas import fit_choice
 
 SAYS = {"content": "Li"}
@@ -22,17 +23,36 @@ SAYS = {"content": "Li"}
             {"index": 1, "delta": {"content": [{"type": "text", "text": "Li"}, {"text": "ma"}]}},
             {"index": 1, "delta": {"content": "Lima"}},
         ),
+        ({"index": False, "delta": [], "logprobs": 5}, {"index": 0, "delta": {}, "logprobs": None}),
+        (
+            {"delta": {"refusal": [1]}, "finish_reason": ""},
+            {"index": 0, "delta": {}, "finish_reason": None},
+        ),
+        (
+            {"index": 0, "delta": {"tool_calls": [{"id": "c", "function": {"name": "f"}}]}},
+            {
+                "index": 0,
+                "delta": {
+                    "tool_calls": [
+                        {
+                            **{"index": 0, "id": "c", "type": "function"},
+                            "function": {"name": "f", "arguments": ""},
+                        }
+                    ]
+                },
+            },
+        ),
     ],
 )
 def test_what_clients_fail_at_is_said_so_that_they_do_not(
     choice: dict[str, Any], fit: dict[str, Any]
 ) -> None:
-    assert fit_choice(choice, begun=True) == fit
+    assert fit_choice(choice, ToolCallPieces(), begun=True) == fit
 
 
 def test_a_sound_choice_is_left_as_it_came() -> None:
     sound = {"index": 1, "delta": SAYS}
-    assert fit_choice(sound, begun=True) is sound
+    assert fit_choice(sound, ToolCallPieces(), begun=True) is sound
     first = {"index": 0, "delta": {"role": "assistant"}}
-    assert fit_choice(first, begun=False) is first
-    assert fit_choice(first, begun=True) == {"index": 0, "delta": {}}
+    assert fit_choice(first, ToolCallPieces(), begun=False) is first
+    assert fit_choice(first, ToolCallPieces(), begun=True) == {"index": 0, "delta": {}}

@@ -79,7 +79,7 @@ def test_messages_in_place_of_deltas_become_deltas(texts: list[str]) -> None:
 def test_a_piece_of_the_answer_that_broke_off_is_a_failure() -> None:
     answer = stream()
     answer.feed(ROLE + WORD + WORD[:-30] + b"\n\n" + WORD)
-    assert "broke off within" in str(answer.failure)
+    assert "piece of the answer" in str(answer.failure)
     assert text_of(answer) == "word"
 
 
@@ -227,3 +227,39 @@ def test_what_is_more_than_text_is_kept_in_its_place() -> None:
     assert [delta.text for delta in deltas] == ["ab", "c", "d", "e"]
     assert deltas[1].logprobs == logprobs
     assert deltas[2].reasoning == "thought"
+
+
+@pytest.mark.parametrize("odd", [True, 1.5, [[]], {"a": 1}])
+def test_only_a_word_ends_an_answer(odd: Any) -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD)
+    assert answer.feed(event(None, odd) + WORD) == named(WORD)
+    assert not answer.finished
+    answer.feed(event({"content": "lost"}, odd))
+    assert "piece of the answer" in str(answer.failure)
+
+
+@pytest.mark.parametrize("odd", [None, 5, True, "", [], {"a": 1}])
+def test_what_clients_count_on_is_put_in_the_place_of_what_is_none(odd: Any) -> None:
+    heads = [WORD.replace(orjson.dumps(FIELDS)[:-1], b"%b" % _head(name, odd)) for name in FIELDS]
+    passed = stream().feed(ROLE + b"".join(heads) + STOP).split(b"\n\n")
+    for chunk in map(orjson.loads, (line.removeprefix(b"data: ") for line in passed if line)):
+        assert isinstance(chunk["id"], str)
+        assert (chunk["object"], chunk["model"]) == ("chat.completion.chunk", "ours")
+        assert type(chunk["created"]) is int
+
+
+def _head(name: str, odd: Any) -> bytes:
+    return orjson.dumps({**FIELDS, name: odd})[:-1]
+
+
+@pytest.mark.parametrize("falsy", [None, {}, [], "", 0, False])
+def test_an_error_that_is_none_is_told_to_nobody(falsy: Any) -> None:
+    assert b"error" not in stream().feed(ROLE + event({"content": "word"}, error=falsy) + STOP)
+
+
+def test_nothing_is_noted_of_an_end_that_is_not_passed_on() -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD + STOP.replace(b'"index":0', b'"index":""'))
+    assert not answer.finished
+    assert b"stop" in answer.feed(STOP)
