@@ -161,8 +161,12 @@ def test_an_expert_without_a_stand_in_is_back_with_the_first_request_after_it_re
 def test_a_stand_in_must_be_able_and_allowed_to_serve(
     serve: Serve, remote: Remote, spare: FakeProvider
 ) -> None:
-    execution = {"fallbacks": {"first": ["second"]}}
-    served = pair(serve, remote, DEAD, spare.url, execution=execution)
+    text = frozenset({"text"})
+    experts = {
+        "first": remote("first", DEAD),
+        "second": remote("second", spare.url, modalities=text),
+    }
+    served = serve(experts, execution={"fallbacks": {"first": ["second"]}})
     assert served.ask("first").headers["x-pointsman-expert"] == "second"
     assert served.ask("first", pointsman={"experts": ["first"]}).status_code == 502
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
