@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from gateway.ledger.briefs import Briefs, Certain, Closing, Opening, decision_columns
+from gateway.ledger.briefs import Asked, Briefs, Certain, Closing, Opening, decision_columns
 from gateway.ledger.bulk import Column, Names, driven, insert_columns
 from gateway.ledger.database import certain
 from gateway.ledger.inserts import KnownRows, grouped, insert
@@ -113,9 +113,9 @@ def _insert(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
     for table in _TABLES:
         cursor.execute(table)
     if briefs.openings:
-        alike: dict[tuple[Any, ...], int] = {}
+        alike = _Alike()
         opened = [_opened(opening, alike) for opening in briefs.openings]
-        _fill(cursor, "brief_alike", ("alike", *_ALIKE), [(n, *key) for key, n in alike.items()])
+        _fill(cursor, "brief_alike", ("alike", *_ALIKE), alike.rows())
         _fill(cursor, "brief_opened", _OPENED, opened)
         for statement in _OPEN:
             cursor.execute(statement)
@@ -127,17 +127,46 @@ def _insert(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
         cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
 
 
-def _opened(opening: Opening, alike: dict[tuple[Any, ...], int]) -> tuple[Any, ...]:
+class _Alike:
+    """Numbers what requests of one batch have alike."""
+
+    __slots__ = ("_certain", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._certain: dict[tuple[int, int], int] = {}
+
+    def certain(self, asked: Asked, decided: Certain) -> int:
+        """The number of a request for an expert by its name: its plan has both for all of them."""
+        # The batch keeps them, so nothing else comes to have their ids.
+        place = id(asked), id(decided)
+        number = self._certain.get(place)
+        if number is None:
+            number = self._certain[place] = self.number(asked, decided.columns)
+        return number
+
+    def number(self, asked: Asked, columns: tuple[str, ...]) -> int:
+        """The number of a request with these columns of its decision."""
+        key_name, project, wire, model, stream, _, expert_id, price = asked
+        price_id = None if price is None else price.values["price_id"]
+        key = (key_name, project, wire, model, stream, expert_id, price_id, *columns)
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Each number with its columns."""
+        return [(number, *key) for key, number in self._numbers.items()]
+
+
+def _opened(opening: Opening, alike: _Alike) -> tuple[Any, ...]:
     asked, mark, at, text, decided, usd = opening
     if isinstance(decided, Certain):
-        decision, columns, candidates = decided.decision, decided.columns, decided.candidates(usd)
+        decision, candidates = decided.decision, decided.candidates(usd)
+        number = alike.certain(asked, decided)
     else:
         decision = decided
         columns, candidates = decision_columns(decided)
-    key_name, project, wire, model, stream, mode, expert_id, price = asked
-    price_id = None if price is None else price.values["price_id"]
-    key = (key_name, project, wire, model, stream, expert_id, price_id, *columns)
-    number = alike.setdefault(key, len(alike))
+        number = alike.number(asked, columns)
+    mode = asked.text_mode
     digest, prompt = prompt_digest(text, mode), kept_text(text, mode)
     return mark, number, at, digest, prompt, candidates, decision.draw, decision.propensity
 

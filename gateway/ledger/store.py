@@ -22,10 +22,10 @@ from gateway.ledger.spool import Rows, Spools
 from gateway.ledger.staged import write_briefs
 
 _log = logging.getLogger(__name__)
-_MAX_BATCH_ROWS = 4_000
+_MAX_BATCH_ROWS = 10_000
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 # Nobody waits for rows in relaxed mode; larger groups cost less for each row.
-_RELAXED_GATHER_S = 0.02
+_RELAXED_GATHER_S = 0.05
 
 # Of the row, not of the database: trying again is of no use.
 _REFUSALS = (IntegrityError, DataError)
@@ -56,7 +56,7 @@ class Ledger:
         engine: Engine,
         *,
         strict: bool = True,
-        max_pending: int = 10_000,
+        max_pending: int = 40_000,
         spools: Spools | None = None,
     ) -> None:
         self._engine = engine

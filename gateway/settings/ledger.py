@@ -41,7 +41,7 @@ class LedgerSettings(Frozen):
     price_machines_hours: Annotated[float | None, RESTART] = Field(24, ge=1)
     """How often calls of our own experts are corrected to what their machine cost meanwhile, where
     that is said; None: never, as where several gateways with machines of their own share a book."""
-    max_pending: Annotated[int, RESTART] = Field(10_000, ge=1)
+    max_pending: Annotated[int, RESTART] = Field(40_000, ge=1)
     """Rows waiting to be written before new requests have to wait."""
     spool_mb: Annotated[int, RESTART] = Field(256, ge=0)
     """Megabytes under `data_dir` for rows while the database is away; 0: requests wait for it."""

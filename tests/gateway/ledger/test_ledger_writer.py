@@ -129,12 +129,12 @@ def test_who_is_held_back_comes_in_when_there_is_room_and_not_when_all_is_writte
         first_taken.set()
         (all_queued if next(commits) < 2 else end).wait(30)
 
-    ledger = Ledger(engine, strict=False, max_pending=8_000)
+    ledger = Ledger(engine, strict=False, max_pending=20_000)
 
     async def held_back() -> int:
-        ledger.append(map(an_action, range(8_000)))
+        ledger.append(map(an_action, range(20_000)))
         await asyncio.to_thread(first_taken.wait, 30)
-        for number in range(8_000, 17_000):
+        for number in range(20_000, 42_500):
             ledger.append([an_action(number)])
         admitted = asyncio.create_task(ledger.admit())
         await asyncio.sleep(0)
@@ -146,7 +146,7 @@ def test_who_is_held_back_comes_in_when_there_is_room_and_not_when_all_is_writte
         return pending
 
     try:
-        assert asyncio.run(held_back()) == 5_000
+        assert asyncio.run(held_back()) == 12_500
     finally:
         all_queued.set()
         end.set()
