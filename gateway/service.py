@@ -110,7 +110,7 @@ class Service:
 
         Args:
             ask: What is asked.
-            trip: Who watches it.
+            trip: Who watches it, and ends that if this fails; None: nobody else does.
             begun: What was done already, by the fast path.
 
         Raises:
@@ -119,11 +119,26 @@ class Service:
             LedgerError: It can't be put on record, so nobody was asked.
         """
         self._afterwards.check(ask)
-        begun = begun or await self._begun(ask, trip or self._telemetry.begin(ask.wire, {}))
+        if trip is None:
+            return await self._unwatched(ask)
+        begun = begun or await self._begun(ask, trip)
         try:
             return await self._answered(begun)
         except BaseException:
             begun.passed.close()
+            raise
+
+    async def _unwatched(self, ask: Ask) -> Answer:
+        """The same with a trip of its own, which is over if it fails before it has books."""
+        trip = self._telemetry.begin(ask.wire, {})
+        try:
+            return await self.answer(ask, trip)
+        except Exception as error:
+            failure = api_error(error)
+            trip.end(failure.status, failure.code or failure.type)
+            raise
+        except BaseException:
+            trip.end(CLIENT_LEFT, "client_left")
             raise
 
     async def screened(self, ask: Ask) -> Ask:
