@@ -87,7 +87,15 @@ def _message(item: Any, index: int) -> Message:
     # Most messages have these two fields only.
     if len(item) != 2 or "content" not in item:
         fields = {name: value for name, value in item.items() if name not in ("role", "content")}
+        _check_calls(fields.get("tool_calls"), f"messages[{index}].tool_calls")
     return Message(role, content, fields)
+
+
+def _check_calls(calls: Any, path: str) -> None:
+    if calls is not None and not (
+        isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
+    ):
+        raise fault(path, "must be an array of objects")
 
 
 def _content(value: Any, role: str, index: int) -> str | tuple[dict[str, Any], ...] | None:
@@ -130,6 +138,13 @@ def _check_params(params: Mapping[str, Any]) -> None:
                 raise fault(name, f"must be {word}")
             if name == "tools":
                 _check_tools(params["tools"] or ())
+            if name == "response_format":
+                _check_format(params[name] or {})
+
+
+def _check_format(wanted: Mapping[str, Any]) -> None:
+    if not isinstance(wanted.get("json_schema"), dict | None):
+        raise fault("response_format.json_schema", "must be an object")
 
 
 def _check_tools(tools: Sequence[Any]) -> None:

@@ -179,9 +179,10 @@ def _tool_choice(body: Mapping[str, Any]) -> Any:
         return None
     if choice.get("type") == "tool" and isinstance(choice.get("name"), str):
         return {"type": "function", "function": {"name": choice["name"]}}
-    if choice.get("type") not in _CHOICES:
+    kind = choice.get("type")
+    if not isinstance(kind, str) or kind not in _CHOICES:
         raise fault("tool_choice", "must be of type auto, any, none, or tool with a name")
-    return _CHOICES[choice["type"]]
+    return _CHOICES[kind]
 
 
 def _parallel(body: Mapping[str, Any]) -> bool | None:

@@ -98,6 +98,19 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
         (b'{"model":"small","messages":[{"role":"king","content":"x"}]}', "messages[0].role"),
         (b'{"model":"small","messages":[{"role":"user","content":7}]}', "messages[0].content"),
         (b'{"model":"small","messages":["x"]}', "messages[0]"),
+        (
+            b'{"model":"small","messages":[{"role":"assistant","tool_calls":7}]}',
+            "messages[0].tool_calls",
+        ),
+        (
+            b'{"model":"small","messages":[{"role":"assistant","tool_calls":["x"]}]}',
+            "messages[0].tool_calls",
+        ),
+        (
+            b'{"model":"small","messages":[{"role":"user","content":"x"}],'
+            b'"response_format":{"type":"json_schema","json_schema":true}}',
+            "response_format.json_schema",
+        ),
         (b'{"model":"small","messages":[{"role":"user"}]}', "messages[0].content"),
         (b'{"model":"small","messages":[{"role":"system","content":[]}]}', "messages[0].content"),
         (

@@ -199,6 +199,7 @@ def served(serve: Callable[..., Any], remote: Callable[..., Any], provider: Fake
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": ["f"]}, "tools[0]"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"tool_choice": {"type": ["auto"]}}, "tool_choice"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
         ({"n": 2}, "n"),
