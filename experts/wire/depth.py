@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+TOO_DEEP = "nested too deep"
 _FEW = 200
 _WRAPPED = 16
 """Levels that we put around what we read when we write it again."""
@@ -20,7 +21,7 @@ def load_json(text: bytes | str) -> Any:
     """
     data = orjson.loads(text)
     if _opened(text) > _FEW and not _writable(data):
-        raise orjson.JSONDecodeError("nested too deep", "", 0)
+        raise orjson.JSONDecodeError(TOO_DEEP, "", 0)
     return data
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from experts.params import KNOWN_PARAMS
-from experts.wire.depth import load_json
+from experts.wire.depth import TOO_DEEP, load_json
 from gateway.errors import ApiError
 
 # Settings of where a call goes, as whom, and of its outcome belong to the operator, never to a
@@ -40,6 +40,8 @@ def parse_json(raw: bytes) -> Any:
     try:
         return load_json(raw)
     except orjson.JSONDecodeError as error:
+        if error.msg == TOO_DEEP:
+            raise ApiError(400, f"the body is {TOO_DEEP}") from error
         raise ApiError(400, f"the body is no JSON: {error}") from error
 
 

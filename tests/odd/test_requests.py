@@ -21,7 +21,7 @@ from tests.odd.rig import PATHS, Faults, Odd, at_once, bench, nothing_left
 
 WAYS = pytest.mark.parametrize("way", ["fast", "plain"])
 FEW, MANY = 700, 4_000
-FIELDLESS = ("the body is no JSON", "the body must be a JSON object", "no expert can serve")
+FIELDLESS = ("the body is n", "the body must be a JSON object", "no expert can serve")
 """Refusals of the whole."""
 
 

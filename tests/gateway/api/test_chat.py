@@ -287,3 +287,9 @@ def test_two_providers_share_nothing(serve: Serve, remote: Remote, provider: Fak
         served = serve({"a": remote("a", provider.url), "b": remote("b", other.url)})
         assert served.ask("b").json()["choices"][0]["message"]["content"] == "from the other"
         assert provider.bodies == []
+
+
+def test_a_body_nested_too_deep_is_told_so(one: Any) -> None:
+    content = b'{"model":"small","messages":' + b"[" * 300 + b"]" * 300 + b"}"
+    answer = one.client.post("/v1/chat/completions", content=content)
+    assert answer.json()["error"]["message"] == "the body is nested too deep"
