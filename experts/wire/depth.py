@@ -20,9 +20,18 @@ def load_json(text: bytes | str) -> Any:
             1,024 of them but writes 254.
     """
     data = orjson.loads(text)
+    check_depth(text, data)
+    return data
+
+
+def check_depth(text: bytes | str, data: Any) -> None:
+    """The same of a `text` that was read already, and says `data`.
+
+    Raises:
+        orjson.JSONDecodeError: See `load_json`.
+    """
     if _opened(text) > _FEW and not _writable(data):
         raise orjson.JSONDecodeError(TOO_DEEP, "", 0)
-    return data
 
 
 def _opened(text: bytes | str) -> int:

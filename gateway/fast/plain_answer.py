@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from experts.messages import Json
-from experts.wire.depth import load_json
+from experts.wire.depth import check_depth
 from experts.wire.openai_reading import usage_events
 from experts.wire.refusals import FAILED_ENDS
 from experts.wire.token_counts import MOST_TOKENS
@@ -38,9 +38,12 @@ def read_answer(body: bytes) -> PlainAnswer | None:
     """What `body` says; None if it can't go to a client as it is."""
     try:
         data = orjson.loads(body)
-        return _usual(data) or _standard(load_json(body))
+        if (usual := _usual(data)) is not None:
+            return usual
+        check_depth(body, data)
     except orjson.JSONDecodeError:
         return None
+    return _standard(data)
 
 
 def _usual(data: Any) -> PlainAnswer | None:

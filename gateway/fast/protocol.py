@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.server import ServerState
 
 from experts.http.heads import KnownHead, template_of
 from experts.http.outbox import Outbox
@@ -19,10 +18,11 @@ from gateway.fast.plans import Visit
 from gateway.fast.quick import Quick
 from gateway.fast.rest import Rest
 from gateway.fast.seat import Seat
-from gateway.server.protocol import ANSWER, BODY, WAITING, PatientProtocol, unfinished
+from gateway.server.protocol import ANSWER, BODY, WAITING, PatientProtocol, shared, unfinished
 from gateway.state import GATEWAY, Gateway
 
 _log = logging.getLogger(__name__)
+_OUTBOX = "pointsman_outbox"
 
 
 class FastProtocol(PatientProtocol):
@@ -37,7 +37,7 @@ class FastProtocol(PatientProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.outbox = _outbox_of(self.server_state)
+        self.outbox = shared(self.server_state, _OUTBOX, Outbox)
         self._gathering = False
         self._body: list[bytes] = []
         self._asking: Seat | Quick | None = None
@@ -309,15 +309,3 @@ class FastProtocol(PatientProtocol):
             self._asking.unfold()
         client = self._asking
         return client if isinstance(client, Seat) else None
-
-
-_OUTBOX = "pointsman_outbox"
-
-
-def _outbox_of(state: ServerState) -> Outbox:
-    """The one of all connections of a server: they share an event loop."""
-    outbox: Outbox | None = getattr(state, _OUTBOX, None)
-    if outbox is None:
-        outbox = Outbox()
-        setattr(state, _OUTBOX, outbox)
-    return outbox

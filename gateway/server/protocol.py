@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import httptools
 import orjson
@@ -20,6 +21,8 @@ from gateway.state import Gateway
 from gateway.telemetry.request_id import HEADER, request_id_from
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WAITING, HEAD, BODY, ANSWER, REFUSED = range(5)
 """Phases of a connection: between requests, within a head, within a body, all received, done."""
@@ -305,12 +308,16 @@ _SWEEPER = "pointsman_sweeper"
 
 
 def _sweeper_of(protocol: PatientProtocol) -> Sweeper:
-    state = protocol.server_state
-    sweeper: Sweeper | None = getattr(state, _SWEEPER, None)
-    if sweeper is None:
-        sweeper = Sweeper(protocol.loop, protocol.limits)
-        setattr(state, _SWEEPER, sweeper)
-    return sweeper
+    return shared(protocol.server_state, _SWEEPER, lambda: Sweeper(protocol.loop, protocol.limits))
+
+
+def shared(state: ServerState, name: str, make: Callable[[], T]) -> T:
+    """What all connections of a server have together, made for the first of them."""
+    found: T | None = getattr(state, name, None)
+    if found is None:
+        found = make()
+        setattr(state, name, found)
+    return found
 
 
 def unfinished(cycle: RequestResponseCycle | None) -> bool:
