@@ -28,7 +28,7 @@ class BreakerRules:
         rate: Opens when at least this share of the last `window` calls failed, in (0, 1].
         window: How many calls back `rate` looks; it needs that many before it says anything.
         open_s: First cool-down; it doubles each time a probe fails.
-        max_open_s: Longest cool-down.
+        max_open_s: Longest cool-down, unless `open_s` is longer.
         probe_s: A probe that has not reported by then is taken for lost and another let through.
         max_pause_s: Longest pause that it can ask for.
         alone_s: Longest cool-down once somebody asks for it who has nobody else; 0: the usual one.
@@ -38,7 +38,7 @@ class BreakerRules:
     rate: float = 0.75
     window: int = 20
     open_s: float = 5.0
-    max_open_s: float = 120.0
+    max_open_s: float = 15.0
     probe_s: float = 60.0
     max_pause_s: float = 60.0
     alone_s: float = 1.0
@@ -173,7 +173,9 @@ class Breaker:
         )
 
     def _open(self) -> None:
-        seconds = min(self._rules.max_open_s, self._rules.open_s * 2.0 ** min(self._openings, 30))
+        rules = self._rules
+        longest = max(rules.max_open_s, rules.open_s)
+        seconds = min(longest, rules.open_s * 2.0 ** min(self._openings, 30))
         self._openings += 1
         self._opened_at = self._clock()
         self._open_until = max(self._open_until, self._opened_at + seconds)

@@ -18,7 +18,7 @@ class BreakerSettings(Frozen):
     rate: float = Field(0.75, gt=0, le=1)
     window: int = Field(20, ge=1, le=1000)
     open_s: float = Field(5, gt=0)
-    max_open_s: float = Field(120, gt=0)
+    max_open_s: float = Field(15, gt=0)
     probe_s: float = Field(60, gt=0)
     max_pause_s: float = Field(60, gt=0)
     """Longest pause that a provider can ask for."""

@@ -80,6 +80,37 @@ def test_each_failed_probe_doubles_the_cool_down_up_to_its_bound() -> None:
     assert waits == [4, 8, 16, 20, 20]
 
 
+def test_a_first_cool_down_longer_than_the_longest_is_not_cut() -> None:
+    clock = Clock()
+    breaker = broken(clock, replace(RULES, open_s=60.0))
+    waits = []
+    for _ in range(2):
+        waits.append(breaker.wait_s())
+        clock.now += breaker.wait_s()
+        breaker.failed(admitted(breaker))
+    assert waits == [60, 60]
+
+
+@pytest.mark.parametrize("every_s", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("outage_s", [20, 60, 300, 3600])
+def test_by_default_an_expert_is_back_soon_after_an_outage_however_long(
+    every_s: float, outage_s: float
+) -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    over, probes = clock.now + outage_s, 0
+    while clock.now < over:
+        if (ticket := breaker.admit()) is not None:
+            breaker.failed(ticket)
+            probes += 1
+        clock.now += every_s
+    while (ticket := breaker.admit()) is None:
+        clock.now += every_s
+    breaker.succeeded(ticket)
+    assert clock.now - over < 20, "a quarter of a minute, and until the next request"
+    assert probes <= 8 + outage_s / 15, "and it was left alone meanwhile"
+
+
 def test_a_call_from_before_it_opened_does_not_speak_for_the_probe() -> None:
     clock = Clock()
     breaker = Breaker(RULES, clock)
