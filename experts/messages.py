@@ -157,6 +157,12 @@ class ChatRequest:
         return frozenset().union(*(message.modalities for message in self.messages))
 
     @property
+    def choices(self) -> int:
+        """How many answers are asked for, >= 1; an embedding is one for each input."""
+        wanted = len(self.raw) if self.task == "embed" else self.params.get("n")
+        return wanted if isinstance(wanted, int) else 1
+
+    @property
     def needs_tools(self) -> bool:
         return bool(self.params.get("tools") or self.params.get("functions"))
 

@@ -41,6 +41,20 @@ def no_choices(scene: Scene) -> Acts:
 
 
 @fault
+def other_choice(scene: Scene) -> Acts:
+    """The right answer, and a second one that nobody asked for; in a stream, that never ends."""
+    yield scene.head()
+    if not scene.streams:
+        first = scene.body["choices"][0]
+        yield chunk(orjson.dumps({**scene.body, "choices": [first, {**first, "index": 1}]}))
+    for number, piece in enumerate(scene.events if scene.streams else ()):
+        yield chunk(piece)
+        if number < scene.ended - 1:
+            yield chunk(piece.replace(b'"index":0', b'"index":1'))
+    yield LAST_CHUNK
+
+
+@fault
 def broken_json(scene: Scene) -> Acts:
     """JSON with an end that does not fit."""
     data = b'data: {"choices": [}\n\n' if scene.streams else b'{"choices": [}'

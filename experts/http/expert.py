@@ -294,11 +294,10 @@ class HttpExpert:
     async def _streamed(
         self, request: ChatRequest, first: bytes, rest: AsyncIterator[bytes]
     ) -> AsyncGenerator[Event, None]:
-        choices = request.params.get("n")
         reader = StreamReader(
             self.card.expert_id,
             self._dialect.reader(request),
-            choices if isinstance(choices, int) else 1,
+            request.choices,
             self._max_answer_bytes,
         )
         try:
@@ -354,7 +353,8 @@ class HttpExpert:
                 if size > self._max_answer_bytes:
                     raise self._no_answer(f"sent more than {self._max_answer_bytes} bytes")
         content = b"".join(pieces)
-        return whole_answer(self.card.expert_id, self._dialect.reader(request), content)
+        read = self._dialect.reader(request)
+        return whole_answer(self.card.expert_id, read, content, request.choices)
 
     async def _beginning(self, response: httpx2.Response, most: int) -> bytes:
         """So much of the body as comes: the status says what matters."""

@@ -28,8 +28,9 @@ class StreamReader:
 
     A chunk that is no JSON, or of no known shape, is passed over and counted, but for one in which
     a piece of the answer had begun: the answer is not whole without. What follows a choice's finish
-    is no part of the answer. Usage is given once, at the end, as it was reported last: some
-    providers repeat a growing count in every chunk.
+    is no part of the answer, nor is a choice that nobody asked for: it is passed over. Usage is
+    given once, at the end, as it was reported last: some providers repeat a growing count in every
+    chunk.
 
     Args:
         expert_id: Whose answer it is, for errors.
@@ -118,14 +119,18 @@ class StreamReader:
             # JSON, but of another shape than a chunk.
             self._pass_over(payload)
             return
+        unasked = False
         for event in found:
             if isinstance(event, Usage):
                 self._usage = event
+            elif event.choice >= self._choices:
+                unasked = True
             elif event.choice not in self._finished:
                 self._begun.add(event.choice)
                 if isinstance(event, Finish):
                     self._finished.add(event.choice)
                 events.append(event)
+        self.malformed += unasked
 
     def _parsed(self, payload: bytes) -> Json | None:
         try:
@@ -150,8 +155,8 @@ def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:
     return ExpertProtocolError(expert_id, "a piece of the answer is in a chunk that can't be read")
 
 
-def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
-    """The events of an answer that was not streamed.
+def whole_answer(expert_id: str, read: Reader, content: bytes, choices: int = 1) -> list[Event]:
+    """The events of an answer that was not streamed, of the `choices` that were asked for.
 
     Raises:
         ExpertCallError: It is an error, no JSON, or has no finished choice.
@@ -165,9 +170,10 @@ def whole_answer(expert_id: str, read: Reader, content: bytes) -> list[Event]:
     if (failure := failure_in_answer(expert_id, data)) is not None:
         raise failure
     try:
-        events = list(read(data))
+        said = list(read(data))
     except (TypeError, ValueError, AttributeError) as error:
         raise ExpertProtocolError(expert_id, "sent JSON that is no chat completion") from error
+    events = [event for event in said if isinstance(event, Usage) or event.choice < choices]
     begun = {event.choice for event in events if isinstance(event, Delta)}
     finished: set[int] = set()
     told: list[Event] = []

@@ -240,10 +240,11 @@ class Relay:
         name = None if streamed else ModelName(self._expert_id)
         try:
             read = self._expert.dialect.reader(self._request)
+            choices = self._request.choices
             if is_stream(self._kind, body):
-                whole = read_streamed(self._expert_id, read, body)
+                whole = read_streamed(self._expert_id, read, body, choices)
             else:
-                whole = read_whole(self._expert_id, read, body, name)
+                whole = read_whole(self._expert_id, read, body, choices, name)
         except ExpertCallError as error:
             self.fail(error)
             return

@@ -73,7 +73,7 @@ class Reply:
     def stream(self, expert: HttpExpert, request: ChatRequest, max_event_bytes: int) -> Stream:
         """Reads a streamed answer, and writes it for this client."""
         ask, read = self._admitted.ask, expert.dialect.reader
-        envelope, choices = self._envelope(), request.params.get("n") or 1
+        envelope, choices = self._envelope(), request.choices
         if choices == 1 and not request.needs_tools:
             include_usage = wants_usage(ask.body)
             return RawStream(

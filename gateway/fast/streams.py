@@ -15,6 +15,7 @@ from experts.wire.halves import without_halves
 from experts.wire.openai_reading import MessagePieces, usage_events
 from experts.wire.reading import lost_piece
 from experts.wire.refusals import failure_in_answer
+from experts.wire.shapes import index_of
 from experts.wire.sse import DONE, EventTooLongError, SseDecoder
 from experts.wire.tool_calls import ToolCallPieces
 from gateway.api.chat_out import DONE as DONE_EVENT
@@ -91,10 +92,6 @@ class Stream(Protocol):
         ...
 
 
-class _UnaskedError(Exception):
-    """A chunk of a choice that nobody asked for."""
-
-
 class RawStream:
     """Chunks of one choice go through as they came, but for the name of the model.
 
@@ -160,8 +157,6 @@ class RawStream:
                 continue
             try:
                 self._take(*_read(payload), out)
-            except _UnaskedError:
-                self.malformed += 1
             except (TypeError, ValueError, AttributeError, KeyError):
                 # No JSON, or of another shape than a chunk.
                 if payload.strip() == DONE:
@@ -185,7 +180,7 @@ class RawStream:
         return True
 
     def _take(self, payload: bytes, data: Json, out: list[bytes]) -> None:
-        raw, follows = payload, bool(self._first)
+        raw = payload
         if self._fails(data):
             return
         if (usage := data.get("usage")) or "error" in data:
@@ -195,13 +190,23 @@ class RawStream:
             data.pop("error", None)
             payload = b""
         payload, data = self._with_head(payload, data)
-        payload, data = self._in_deltas(payload, data)
         choices = data["choices"]
-        if self.finished or (not choices and usage):
+        asked = _asked(choices)
+        if asked is not choices:
+            self.malformed += len(asked) < len(choices)
+            for choice in asked:
+                self._put(b"", {**data, "choices": [choice]}, out, b"")
+        elif choices or not usage:
+            self._put(payload, data, out, raw)
+
+    def _put(self, payload: bytes, data: Json, out: list[bytes], raw: bytes) -> None:
+        """Pass on a chunk of one choice or none; `raw` is the same as it came, if it came so."""
+        follows = bool(self._first)
+        payload, data = self._in_deltas(payload, data)
+        if self.finished:
             return
         if ("usage" in data) is not self._include_usage:
             payload, data = self._with_usage(payload, data)
-        _check_asked(choices)
         # Nothing is noted of a chunk that is not passed on.
         payload, data = self._fit(payload, data)
         choices = data["choices"]
@@ -344,11 +349,13 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
         return mended, load_json(mended)
 
 
-def _check_asked(choices: Any) -> None:
-    if not isinstance(choices, list) or len(choices) > 1:
-        raise ValueError("other choices than were asked for")
-    if choices and type(choices[0].get("index")) is int and choices[0]["index"]:
-        raise _UnaskedError
+def _asked(choices: Any) -> list[Json]:
+    """Those of a chunk's choices that were asked for; `choices` itself if it is one, or none."""
+    if not isinstance(choices, list):
+        raise TypeError("choices that are none")
+    if not choices or (len(choices) == 1 and not choices[0].get("index")):
+        return choices
+    return [choice for choice in choices if not index_of(choice)]
 
 
 def _plain_chunk(text: str) -> Json:

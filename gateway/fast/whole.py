@@ -36,35 +36,40 @@ class Whole(NamedTuple):
     seen: tuple[str, ...]
 
 
-def read_whole(expert_id: str, read: Reader, raw: bytes, name: ModelName | None) -> Whole:
+def read_whole(
+    expert_id: str, read: Reader, raw: bytes, asked: int, name: ModelName | None
+) -> Whole:
     """What `raw` says; it goes through as it is if it is all that a client counts on.
 
     Args:
         expert_id: Whose answer it is, for errors.
         read: The dialect's reader.
         raw: The body.
+        asked: How many choices were asked for.
         name: Puts our name into it; None: events are wanted, whatever it is.
 
     Raises:
         ExpertCallError: It is an error, no JSON, or has no finished choice.
     """
     data = None if name is None else _parsed(raw)
-    usage = next(usage_events(data), None) if data is not None and is_standard(data) else None
+    if data is not None and not is_standard(data, asked):
+        data = None
+    usage = None if data is None else next(usage_events(data), None)
     if name is not None and data is not None and usage is not None:
         choices = data["choices"]
         seen = tuple(choice["message"].get("content") or "" for choice in choices)
         reason = choices[-1]["finish_reason"]
         return Whole(name.put(raw, data), [], usage, reason, seen[0], seen)
-    return _said(whole_answer(expert_id, read, raw))
+    return _said(whole_answer(expert_id, read, raw, asked))
 
 
-def read_streamed(expert_id: str, read: Reader, raw: bytes) -> Whole:
+def read_streamed(expert_id: str, read: Reader, raw: bytes, asked: int) -> Whole:
     """What `raw` says, a stream where none was asked for.
 
     Raises:
         ExpertCallError: It holds an error, or no finished choice.
     """
-    reader = StreamReader(expert_id, read, max_event_bytes=len(raw))
+    reader = StreamReader(expert_id, read, asked, max_event_bytes=len(raw))
     return _said([*reader.feed(raw), *reader.end()])
 
 
@@ -85,8 +90,8 @@ def _parsed(raw: bytes) -> Json | None:
     return data if isinstance(data, dict) else None
 
 
-def is_standard(data: Json) -> bool:
-    """Whether a client can be given it as it is, but for its model's name."""
+def is_standard(data: Json, asked: int = 1) -> bool:
+    """Whether a client that asked for so many choices can be given it but for its model's name."""
     choices, usage = data.get("choices"), data.get("usage")
     return (
         data.get("object") == "chat.completion"
@@ -97,7 +102,7 @@ def is_standard(data: Json) -> bool:
         and all(type(usage.get(name)) is int and usage[name] >= 0 for name in _COUNTS)
         and all(_are_counts(usage[name]) for name in _PARTS & usage.keys())
         and isinstance(choices, list)
-        and bool(choices)
+        and 0 < len(choices) <= asked
         and all(map(_is_standard_choice, choices))
         and [choice.get("index") for choice in choices] == list(range(len(choices)))
     )

@@ -110,11 +110,11 @@ def through(front: Front, body: dict[str, Any], content: bytes, size: int | None
     read = ChatDialect().reader(ask.request)
     if size is None:
         collector = Collector()
-        for event in whole_answer("x", read, content):
+        for event in whole_answer("x", read, content, ask.request.choices):
             collector.add(event)
         usage = collector.usage or Usage()
         return front.whole(ask, ENVELOPE, collector.completion(), usage)
-    reader = StreamReader("x", read, int(body["n"]))
+    reader = StreamReader("x", read, ask.request.choices)
     events = []
     for start in range(0, len(content), size):
         events += reader.feed(content[start : start + size])

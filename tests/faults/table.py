@@ -127,6 +127,7 @@ ROWS = [
     Row("gzipped"),
     Row("absurd_counts", counted=False, counted_whole=False),
     Row("no_counts", counted=False, counted_whole=False),
+    Row("other_choice", anthropic=False),
     Row("unframed"),
     Row("closes"),
     Row("closes_unsaid"),

@@ -124,7 +124,24 @@ def test_a_message_after_deltas_says_nothing_new() -> None:
 )
 def test_an_answer_without_its_finish_is_none(pieces: Sequence[bytes]) -> None:
     with pytest.raises(ExpertProtocolError, match="ended before"):
-        events(*pieces)
+        events(*pieces, choices=2)
+
+
+def test_a_choice_that_nobody_asked_for_is_passed_over() -> None:
+    stream = reader()
+    pieces = (chunk("Hel"), chunk("no", choice=1), chunk("lo"), chunk("no", "stop", 2))
+    assert [event for piece in pieces for event in stream.feed(piece)] == HELLO[:2]
+    assert (stream.malformed, stream.finished) == (2, False)
+    assert [*stream.feed(chunk(finish="stop")), *stream.end()] == HELLO[2:]
+    said = [
+        {"index": index, "message": {"content": text}, "finish_reason": "stop"}
+        for index, text in enumerate(("Hello", "no"))
+    ]
+    whole = orjson.dumps({"choices": said})
+    assert whole_answer("e", ChatReader(), whole) == [Delta("Hello"), Finish("stop")]
+    assert len(whole_answer("e", ChatReader(), whole, 2)) == 4
+    with pytest.raises(ExpertProtocolError, match="no finished choice"):
+        whole_answer("e", ChatReader(), orjson.dumps({"choices": said[1:]}))
 
 
 def test_usage_that_grows_with_each_chunk_is_counted_once() -> None:

@@ -117,6 +117,19 @@ def test_broken_chunks_are_passed_over_and_counted() -> None:
     assert seen_in(answer) == ["word", ""]
 
 
+def test_choices_that_come_together_are_told_apart() -> None:
+    said = [{"index": at, "delta": {"content": text}} for at, text in ((1, "no"), (0, "Hi"))]
+    both = b"data: " + orjson.dumps({**FIELDS, "choices": said}) + b"\n\n"
+    again = both.replace(b'"index":1', b'"index":0').replace(b"no", b"! ")
+    answer = stream()
+    passed = answer.feed(ROLE + WORD + both + both + again + STOP)
+    chunks = [orjson.loads(line[6:]) for line in passed.split(b"\n\n") if line]
+    assert [len(chunk["choices"]) for chunk in chunks] == [1] * 7
+    assert {chunk["choices"][0]["index"] for chunk in chunks} == {0}
+    assert text_of(answer) == "wordHiHi! Hi"
+    assert (answer.malformed, answer.finished, answer.failure) == (2, True, None)
+
+
 def test_what_follows_the_finish_is_no_part_of_the_answer() -> None:
     answer = stream()
     assert answer.feed(ROLE + WORD + STOP + WORD) == named(ROLE + WORD + STOP)
