@@ -86,6 +86,13 @@ def error_with_200(scene: Scene) -> Acts:
 
 @fault
 def bad_gzip(scene: Scene) -> Acts:
+    """A compressed body of which the rest is none."""
+    data = gzip.compress(scene.all)[:10] + b"\xff" * 40
+    yield scene.head(len(data), content_encoding="gzip") + data
+
+
+@fault
+def false_gzip(scene: Scene) -> Acts:
     """A body that says it is compressed, and is not."""
     yield scene.head(len(scene.all), content_encoding="gzip") + scene.all
 

@@ -77,8 +77,11 @@ def new_client(
         transport: Instead of a network's.
         plain: Whether it is for endpoints without TLS only.
     """
+    # Asked for is what can be unpacked, whatever else is installed.
+    sent = httpx2.Headers({"accept-encoding": "gzip"})
+    sent.update(headers)
     return httpx2.AsyncClient(
-        headers=headers,
+        headers=sent,
         timeout=httpx2.Timeout(None, connect=connect_s),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
         transport=transport,

@@ -28,6 +28,7 @@ from experts.http.connecting import ConnectTurn, is_plain, new_client
 from experts.http.plain_connection import PlainCall, Receiver
 from experts.http.plain_http import CONNECTING_AT_ONCE, PlainEndpoint
 from experts.http.replicas import Balance, Endpoint, Lease, Replicas
+from experts.http.unpacking import UnpackingError, unpacked
 from experts.messages import ChatRequest, Event, Json
 from experts.params import with_known_params
 from experts.wire.depth import load_json
@@ -191,7 +192,7 @@ class HttpExpert:
             if response.status_code != 200:
                 raise await self._refused(response)
             kind = response.headers.get("content-type", "")
-            pieces = response.aiter_bytes()
+            pieces = unpacked(response)
             with self._mapped_errors(ExpertProtocolError):
                 first = await anext(pieces, b"")
             if is_stream(kind, first):
@@ -294,12 +295,8 @@ class HttpExpert:
     async def _streamed(
         self, request: ChatRequest, first: bytes, rest: AsyncIterator[bytes]
     ) -> AsyncGenerator[Event, None]:
-        reader = StreamReader(
-            self.card.expert_id,
-            self._dialect.reader(request),
-            request.choices,
-            self._max_answer_bytes,
-        )
+        read, most = self._dialect.reader(request), self._max_answer_bytes
+        reader = StreamReader(self.card.expert_id, read, request.choices, most)
         try:
             for event in reader.feed(first):
                 yield event
@@ -361,7 +358,7 @@ class HttpExpert:
         pieces: list[bytes] = []
         try:
             with self._mapped_errors(ExpertProtocolError):
-                async for piece in response.aiter_bytes():
+                async for piece in unpacked(response):
                     pieces.append(piece)
                     if sum(map(len, pieces)) >= most:
                         break
@@ -381,7 +378,7 @@ class HttpExpert:
             yield
         except httpx2.TimeoutException as error:
             raise ExpertTimeoutError(expert_id, _named(error)) from error
-        except (httpx2.TransportError, httpx2.DecodingError) as error:
+        except (httpx2.TransportError, httpx2.DecodingError, UnpackingError) as error:
             raise otherwise(expert_id, _named(error)) from error
         except TimeoutError:
             # Our own clock, not the wire's.
@@ -395,6 +392,7 @@ class HttpExpert:
 
 
 def _named(error: Exception) -> str:
-    if isinstance(error, httpx2.ConnectError):
-        return f"no connection: {error}"
-    return f"{type(error).__name__}: {str(error) or 'the connection failed'}"
+    if isinstance(error, UnpackingError):
+        return str(error)
+    kind = "no connection" if isinstance(error, httpx2.ConnectError) else type(error).__name__
+    return f"{kind}: {str(error) or 'the connection failed'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
@@ -13,12 +12,11 @@ import httptools
 from experts.errors import ExpertCallError, ExpertConnectionError, ExpertProtocolError
 from experts.http.heads import KnownHead, template_of
 from experts.http.outbox import Outbox
+from experts.http.unpacking import Unpacker, UnpackingError, unpacker_of
 
 _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1024 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
-_MAX_UNPACKED = 16 * 1024 * 1024
-_GZIP_OR_ZLIB = 47
 
 
 class _HeadTooLongError(ValueError):
@@ -138,7 +136,7 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._framed = False
         self._keep = False
-        self._unpack: zlib._Decompress | None = None
+        self._unpack: Unpacker | None = None
 
     def start(self, call: PlainCall, payload: bytes) -> None:
         """Send a call; the connection is its own until the answer has ended."""
@@ -260,8 +258,7 @@ class Connection(asyncio.Protocol):
             or status in (204, 304)
         )
         self._keep = self._parser.should_keep_alive() and self._framed
-        if headers.get("content-encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
-            self._unpack = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._unpack = unpacker_of(headers.get("content-encoding"))
         call = self._call
         if call is not None and call.receiver is not None:
             call.receiver.on_head(status, headers)
@@ -284,14 +281,10 @@ class Connection(asyncio.Protocol):
     def _unpacked(self, body: bytes) -> bytes:
         assert self._unpack is not None  # noqa: S101 - the caller has looked
         try:
-            plain = self._unpack.decompress(body, _MAX_UNPACKED)
-        except zlib.error:
-            plain = b""
-        else:
-            if not self._unpack.unconsumed_tail:
-                return plain
-        self._break("sent a body that can't be unpacked")
-        return b""
+            return self._unpack.feed(body)
+        except UnpackingError as error:
+            self._break(str(error))
+            return b""
 
     def on_message_complete(self) -> None:
         self._pass_on()

@@ -125,6 +125,7 @@ ROWS = [
     both("not_modified", "protocol"),
     # Odd, but an answer.
     Row("gzipped"),
+    Row("false_gzip"),
     Row("absurd_counts", counted=False, counted_whole=False),
     Row("no_counts", counted=False, counted_whole=False),
     Row("other_choice", anthropic=False),

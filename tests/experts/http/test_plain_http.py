@@ -201,8 +201,9 @@ async def test_one_that_has_been_idle_for_long_is_closed_instead(
         [bytes([byte]) for byte in HELLO],
         [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", HELLO],
         [OK + b"content-encoding: gzip\r\ncontent-length: 25\r\n\r\n", gzip.compress(b"hello")],
+        [OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello"],
     ],
-    ids=["chunked", "byte by byte", "interim heads", "packed"],
+    ids=["chunked", "byte by byte", "interim heads", "packed", "not packed"],
 )
 async def test_answers_come_in_many_ways(pieces: list[bytes]) -> None:
     async with serving(says(*pieces)) as server:
@@ -230,7 +231,10 @@ async def test_without_a_length_the_end_of_the_connection_ends_the_body() -> Non
         ([OK + b"content-length: 9\r\n\r\nhello"], ExpertProtocolError),
         ([OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"], ExpertProtocolError),
         ([OK + b"transfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n"], ExpertProtocolError),
-        ([OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello"], ExpertProtocolError),
+        (
+            [OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\n\x1fello"],
+            ExpertProtocolError,
+        ),
         ([OK + b"x: " + b"y" * 70_000 + b"\r\n\r\n"], ExpertConnectionError),
         (
             [b"HTTP/1.1 101 Go On\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"],
@@ -244,7 +248,7 @@ async def test_without_a_length_the_end_of_the_connection_ends_the_body() -> Non
         "short",
         "cut",
         "bad chunk",
-        "not packed",
+        "badly packed",
         "long head",
         "another protocol",
     ],
