@@ -263,4 +263,4 @@ def plan_of(
     """Whom a decision may come to be carried out by, in order."""
     chosen, *others = decision.ranked()
     chain = dict.fromkeys((chosen, *fallbacks, *others))
-    return AttemptPlan(tuple(chain), lambda name: experts[name].card, traffic)
+    return AttemptPlan(tuple(chain), lambda name: experts[name].card, traffic, named=not others)

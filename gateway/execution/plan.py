@@ -29,23 +29,31 @@ class AttemptPlan:
     """The order in which experts are asked for one request.
 
     After a failure another expert is asked at once where `experts.taxonomy` allows it, then the
-    same one again: at another endpoint at once, else after a pause, if there is time.
+    same one again: at another endpoint at once, else after a pause, if there is time. An expert
+    that was not chosen among others is asked once more before those that stand in for it.
 
     Args:
         chain: Expert ids, the chosen one first.
         card: An expert's card by id.
         traffic: Rules, health and retry budget.
+        named: The first one was not chosen among others, as when the client named it.
 
     Attributes:
         chain: Whom it may ask.
     """
 
     def __init__(
-        self, chain: Sequence[str], card: Callable[[str], ExpertCard], traffic: Traffic
+        self,
+        chain: Sequence[str],
+        card: Callable[[str], ExpertCard],
+        traffic: Traffic,
+        *,
+        named: bool = False,
     ) -> None:
         self.chain = tuple(chain)
         self._card = card
         self._traffic = traffic
+        self._named = named
 
     def next(
         self, failures: Sequence[ExpertCallError], left_s: float, *, resuming: bool = False
@@ -66,6 +74,8 @@ class AttemptPlan:
             return PlannedAttempt(last.expert_id)
         if not self._others_may(last) and not handling(last).same:
             return None
+        if self._named and not resuming and (step := self._named_again(failures, left_s)):
+            return step
         if self._others_may(last) and (step := self._other(failures, resuming)):
             return step
         return self._again(failures, left_s) or self._paused(failures, left_s)
@@ -113,6 +123,20 @@ class AttemptPlan:
                 # Who begins anew will say it in other words too.
                 names = [name for name in names if self._card(name).prefill]
         return PlannedAttempt(names[0]) if names else None
+
+    def _named_again(
+        self, failures: Sequence[ExpertCallError], left_s: float
+    ) -> PlannedAttempt | None:
+        """The expert that the client wants, once more, if it may be asked soon."""
+        rules, health, named = self._traffic.rules, self._traffic.health, self.chain[0]
+        if [failure.expert_id for failure in failures] != [named] or not rules.max_retries:
+            return None
+        if not handling(failures[0]).same or health.state(named) is not BreakerState.CLOSED:
+            return None
+        step = PlannedAttempt(named, self._pause_s(named, 1))
+        if step.wait_s >= min(left_s, rules.named_wait_s) or not self._traffic.retries.spend():
+            return None
+        return step
 
     def _again(self, failures: Sequence[ExpertCallError], left_s: float) -> PlannedAttempt | None:
         """The expert that failed and is soonest worth asking again."""

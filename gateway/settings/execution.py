@@ -53,6 +53,9 @@ class ExecutionSettings(Frozen):
     backoff_s: float = Field(0.25, gt=0)
     max_backoff_s: float = Field(8, gt=0)
     """First and longest pause before the same expert is asked again."""
+    named_wait_s: float = Field(3, ge=0)
+    """Longest pause after which an expert that the client named is asked once more before those
+    that stand in for it; 0: they are asked at once."""
     max_wait_s: float = Field(10, ge=0)
     """Longest wait for an expert that asked for a pause, when nobody else is left."""
     retry_ratio: float = Field(0.2, ge=0)

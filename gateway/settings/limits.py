@@ -30,7 +30,7 @@ class LimitSettings(Frozen):
     idle_s: float = Field(25, gt=0)
     whole_s: float = Field(100, gt=0)
     """Longest wait for an answer that is not streamed."""
-    failover_s: float = Field(15, gt=0)
+    failover_s: float = Field(12, gt=0)
     failover_whole_s: float = Field(20, gt=0)
     """Longest silence of a stream, and longest wait for an answer that is not streamed, while
     another expert could be asked instead; three times what an expert usually takes if that is

@@ -106,6 +106,26 @@ def test_a_pause_that_a_provider_asks_for_lies_between_the_attempts(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_who_was_named_answers_after_a_failure_that_passes_though_another_could(
+    serve: Serve,
+    remote: Remote,
+    provider: FakeProvider,
+    spare: FakeProvider,
+    status: int,
+    stream: bool,
+) -> None:
+    provider.otherwise = ANSWER
+    provider.script.append(Reply(status=status, headers={"retry-after-ms": "100"}))
+    experts = {"first": remote("first", provider.url), "second": remote("second", spare.url)}
+    served = serve(experts, execution={"fallbacks": {"first": ["second"]}})
+    answer = served.ask("first", stream=stream)
+    assert (answer.status_code, answer.headers["x-pointsman-expert"]) == (200, "first")
+    assert len(provider.bodies) == 2
+    assert spare.bodies == []
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_silent_endpoint_is_replaced_by_another_of_the_same_expert(
     serve: Serve, provider: FakeProvider, spare: FakeProvider, stream: bool
 ) -> None:

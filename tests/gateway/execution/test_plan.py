@@ -52,7 +52,12 @@ class Case:
     """A plan over experts a, b, c, d and its surroundings."""
 
     def __init__(
-        self, chain: str = "abcd", max_attempts: int = 16, alone_s: float = 0, **rules: Any
+        self,
+        chain: str = "abcd",
+        max_attempts: int = 16,
+        alone_s: float = 0,
+        named: bool = False,
+        **rules: Any,
     ) -> None:
         self.clock = Clock()
         breaker = BreakerRules(failures=1, open_s=30, alone_s=alone_s)
@@ -74,7 +79,7 @@ class Case:
             name: ExpertCard(name, context_tokens=window, prefill=name == "d")
             for name, window in WINDOWS.items()
         }
-        self.plan = AttemptPlan(tuple(chain), cards.__getitem__, traffic)
+        self.plan = AttemptPlan(tuple(chain), cards.__getitem__, traffic, named=named)
 
     def out_of_service(self, name: str) -> None:
         self.health.record(name, ExpertUnavailableError(name, "500"), self.health.admit(name))
@@ -167,6 +172,40 @@ def test_the_same_expert_is_asked_again_after_a_growing_pause(kind: Any) -> None
     assert second is not None
     assert 0.75 <= second.wait_s <= 1.5
     assert case.plan.next([kind("a", "x")] * 3, LEFT_S) is None
+
+
+@pytest.mark.parametrize("kind", AGAIN, ids=lambda kind: kind.kind)
+def test_an_expert_that_was_named_is_asked_once_more_before_its_stand_ins(kind: Any) -> None:
+    case = Case(named=True, backoff_s=1.0)
+    step = case.plan.next([kind("a", "x")], LEFT_S)
+    assert step is not None
+    assert step.expert_id == "a"
+    assert 0.5 <= step.wait_s <= 1.0
+    assert case.plan.next([kind("a", "x")] * 2, LEFT_S) == PlannedAttempt("b")
+    assert case.next(kind("a", "x"), resuming=True) == "d", "another one may know how to go on"
+
+
+@pytest.mark.parametrize(("asks_s", "then"), [(2, "a"), (4, "b")])
+def test_a_named_expert_is_not_waited_for_longer_than_that(asks_s: float, then: str) -> None:
+    case = Case(named=True, backoff_s=0.01)
+    case.paused("a", asks_s)
+    assert case.next(ExpertRateLimitedError("a", "x", retry_after_s=asks_s)) == then
+
+
+def test_a_named_expert_is_left_when_asking_it_again_is_no_use() -> None:
+    reset = ExpertConnectionError("a", "reset")
+    for kind in (ExpertTimeoutError, ExpertQuotaError, ExpertBusyError):
+        assert Case(named=True).next(kind("a", "x")) == "b"
+    assert Case(named=True, max_retries=0).next(reset) == "b"
+    assert Case(named=True, named_wait_s=0).next(reset) == "b"
+    assert Case(named=True, backoff_s=7).next(reset) == "b"
+    case = Case(named=True)
+    case.out_of_service("a")
+    assert case.next(reset) == "b"
+    case = Case(named=True)
+    while case.retries.spend():
+        pass
+    assert case.next(reset) == "b"
 
 
 NOT_AGAIN = [ExpertTimeoutError, ExpertQuotaError, ExpertBusyError, *STOPS, ExpertContextError]
@@ -262,11 +301,11 @@ ERRORS: list[Callable[..., ExpertCallError]] = [*GOES_ON, *STOPS, ExpertContextE
 FAILURES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(ERRORS)), max_size=8)
 
 
-@given(FAILURES, st.integers(1, 6), st.booleans())
+@given(FAILURES, st.integers(1, 6), st.booleans(), st.booleans())
 def test_whatever_failed_the_plan_ends_and_waits_no_longer_than_there_is_time(
-    failures: list[tuple[str, Any]], max_attempts: int, resuming: bool
+    failures: list[tuple[str, Any]], max_attempts: int, resuming: bool, named: bool
 ) -> None:
-    case = Case(max_attempts=max_attempts, backoff_s=0.01)
+    case = Case(max_attempts=max_attempts, backoff_s=0.01, named=named)
     so_far = [kind(name, "x") for name, kind in failures]
     for _ in range(20):
         step = case.plan.next(so_far, LEFT_S, resuming=resuming)

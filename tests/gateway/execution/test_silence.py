@@ -29,6 +29,10 @@ def test_experts_that_nobody_knows_get_the_limits() -> None:
     assert silence.patience_s("a", stream=False) == 21
 
 
+def test_by_default_somebody_else_can_answer_before_a_client_has_waited_a_quarter_minute() -> None:
+    assert Silence(limits()).patience_s("a", stream=True) <= 12
+
+
 def test_an_expert_that_is_known_to_be_slow_gets_more() -> None:
     silence = Silence(limits(failover_s=7, failover_whole_s=21))
     silence.ended("a", 20, stream=False)

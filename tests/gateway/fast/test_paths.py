@@ -116,7 +116,7 @@ def test_a_decision_for_an_expert_elsewhere_is_drawn_once(
 def test_a_call_that_failed_is_booked_once_and_another_expert_answers(
     serve: Serve, remote: Remote, provider: FakeProvider, stream: bool
 ) -> None:
-    provider.script.extend([Reply(status=500), Reply("all is well")])
+    provider.script.extend([Reply(status=500), Reply(status=500), Reply("all is well")])
     experts = {"first": remote("first", provider.url), "second": remote("second", provider.url)}
     served = serve(experts, execution={"fallbacks": {"first": ["second"]}})
     answer = served.ask("first", stream=stream)
@@ -124,9 +124,10 @@ def test_a_call_that_failed_is_booked_once_and_another_expert_answers(
     attempts = served.record(answer)["attempts"]
     assert [(each["expert_id"], each["status"]) for each in attempts] == [
         ("first", "failed"),
+        ("first", "failed"),
         ("second", "ok"),
     ]
-    assert answer.headers["x-pointsman-attempts"] == "2"
+    assert answer.headers["x-pointsman-attempts"] == "3"
     assert served.verified().faults == ()
     assert served.gateway.uses.count == 0
 
