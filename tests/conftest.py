@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import httpx2
+import hypothesis
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -30,6 +31,20 @@ from gateway.state import Gateway
 from gateway.wiring import build_gateway
 
 _LOOPBACK = ("127.", "::1", "localhost")
+
+# A slow machine is no counterexample, and a lucky find no change's fault: every run tries the same
+# examples. `pytest --hypothesis-profile=search` tries others each time.
+hypothesis.settings.register_profile(
+    "search", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "certain",
+    hypothesis.settings.get_profile("search"),
+    derandomize=True,
+    database=None,
+    print_blob=True,
+)
+hypothesis.settings.load_profile("certain")
 
 
 @pytest.fixture(autouse=True, scope="session")

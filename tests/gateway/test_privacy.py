@@ -194,7 +194,9 @@ async def _served(first: Gateway, world: World) -> tuple[dict[str, ScriptedExper
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(world=worlds())
 def test_nobody_is_asked_who_may_not_be_sent_it(
