@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from experts.messages import Json
+from experts.record import record
 from experts.wire.depth import check_depth
 from experts.wire.openai_reading import usage_events
 from experts.wire.refusals import FAILED_ENDS
@@ -18,7 +19,8 @@ _NOTHING_OR_TEXT = frozenset({str, type(None)})
 _USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
-class PlainAnswer(NamedTuple):
+@record(eq=False)
+class PlainAnswer:
     """What the books want to know of an answer.
 
     Attributes:

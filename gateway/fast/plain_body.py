@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+
+from experts.record import record
 
 _NUMBER = frozenset({int, float, bool, type(None)})
 _KINDS = {
@@ -25,7 +27,8 @@ _KINDS = {
 _ROLES = ("user", "assistant", "system", "developer")
 
 
-class Plain(NamedTuple):
+@record(eq=False)
+class Plain:
     """What a body asks, if it is plain.
 
     Attributes:

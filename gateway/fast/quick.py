@@ -65,10 +65,10 @@ class Quick:
     """
 
     __slots__ = (
-        "_came", "_due", "_payload", "_protocol", "_stream", "_text", "admit_s", "ask", "asked_at",
-        "began", "call", "deadline", "decide_s", "decision", "disconnected", "exchange",
-        "gateway", "keep_alive", "ledger_s", "mark", "patience", "plan", "raw",
-        "response_complete", "sent", "ticket", "usd", "visit",
+        "_came", "_due", "_opening", "_payload", "_protocol", "_stream", "_text", "admit_s", "ask",
+        "asked_at", "began", "call", "deadline", "decide_s", "decision", "disconnected", "exchange",
+        "gateway", "keep_alive", "ledger_s", "mark", "patience", "plan", "raw", "response_complete",
+        "sent", "ticket", "usd", "visit",
     )  # fmt: skip
 
     message_event = NOBODY_WAITS
@@ -169,7 +169,9 @@ class Quick:
         self.plan = plan
         plan.endpoint.load += 1
         self.asked_at = monotonic()
-        ledger.open(Opening(plan.asked, self.mark, time(), self._text, decision, self.usd))
+        opening = Opening(plan.asked, self.mark, time(), self._text, decision, self.usd)
+        self._opening = opening
+        ledger.open(opening)
         if not ledger.commit_then((), self._recorded):
             self._ask(plan)
 
@@ -264,9 +266,7 @@ class Quick:
         call_s, total_s = now - self.asked_at, now - self.began
         tokens, cost = answer.tokens, plan.cost_nanousd(answer.tokens)
         reason, text = answer.finish_reason, answer.text
-        closing = Closing(
-            plan.asked, self.mark, time(), tokens, cost, call_s, total_s, reason, text
-        )
+        closing = Closing(self._opening, time(), tokens, cost, call_s, total_s, reason, text)
         lane.ledger.shut(closing)
         self.response_complete = True
         self._settle(plan, call_s, cost)

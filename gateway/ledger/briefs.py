@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from experts.record import record
 from gateway.ledger import tables
 from gateway.ledger.rows import (
     Row,
@@ -73,7 +75,8 @@ class Certain:
         return _with_cost(self.decision, np.nan if usd is None else usd)
 
 
-class Opening(NamedTuple):
+@record(eq=False)
+class Opening:
     """Request, decision and attempt, about to be made.
 
     Attributes:
@@ -93,13 +96,13 @@ class Opening(NamedTuple):
     usd: float | None
 
 
-class Closing(NamedTuple):
+@record(eq=False)
+class Closing:
     """The call came through, and the client has its answer.
 
     Attributes:
-        asked: As it was opened.
-        mark: The same.
-        at: When.
+        opening: What was announced.
+        at: When it ended, in seconds since 1970.
         tokens: Of the call.
         cost_nanousd: Its cost, None for nobody knows.
         call_s: From the call until its answer, which came as a whole.
@@ -108,8 +111,7 @@ class Closing(NamedTuple):
         answer: The text of the first.
     """
 
-    asked: Asked
-    mark: str
+    opening: Opening
     at: float
     tokens: Tokens
     cost_nanousd: int | None
@@ -120,37 +122,69 @@ class Closing(NamedTuple):
 
 
 class Briefs:
-    """Briefs that wait to be written; the event loop appends, the writer takes.
+    """Briefs that wait to be written; the event loop adds them, the writer takes them.
+
+    Most requests end before the writer comes by. Their end takes along what they announced, and is
+    written together with it.
 
     Attributes:
-        openings, closings: In their order.
+        openings: What was announced and has not ended yet, by its mark.
+        wholes: Ends together with what they end.
+        closings: Ends of what the writer has taken already.
     """
 
-    __slots__ = ("closings", "openings")
+    __slots__ = ("closings", "openings", "wholes")
 
-    def __init__(self, openings: Iterable[Opening] = (), closings: Iterable[Closing] = ()) -> None:
-        self.openings = deque(openings)
-        self.closings = deque(closings)
+    def __init__(self) -> None:
+        self.openings: dict[str, Opening] = {}
+        self.wholes: deque[Closing] = deque()
+        self.closings: deque[Closing] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self.openings or self.closings)
+        return bool(self.openings or self.wholes or self.closings)
 
     @property
     def rows(self) -> int:
         """How many rows they stand for, prices aside."""
-        return _ROWS_OPENED * len(self.openings) + _ROWS_CLOSED * len(self.closings)
+        opened, closed = len(self.openings), len(self.closings)
+        whole = len(self.wholes)
+        return _ROWS_OPENED * (opened + whole) + _ROWS_CLOSED * (closed + whole)
+
+    def open(self, opening: Opening) -> None:
+        """Something is announced; on the event loop only."""
+        self.openings[opening.mark] = opening
+
+    def shut(self, closing: Closing) -> None:
+        """It has ended; on the event loop only."""
+        # Popping is atomic: either the writer has got what was announced, or its end has.
+        waited = self.openings.pop(closing.opening.mark, None)
+        (self.closings if waited is None else self.wholes).append(closing)
 
     def take(self) -> Briefs:
         """All that are here just now; what is taken is not here any more."""
-        # In this order: nothing that was closed has not been opened before.
-        closings = [self.closings.popleft() for _ in range(len(self.closings))]
-        openings = [self.openings.popleft() for _ in range(len(self.openings))]
-        return Briefs(openings, closings)
+        taken = Briefs()
+        # In this order: nothing ends before it was announced.
+        for mine, theirs in ((self.closings, taken.closings), (self.wholes, taken.wholes)):
+            theirs.extend(mine.popleft() for _ in range(len(mine)))
+        with suppress(KeyError):
+            # Not so many are left of those that were there if some end meanwhile.
+            for _ in range(len(self.openings)):
+                mark, opening = self.openings.popitem()
+                taken.openings[mark] = opening
+        return taken
+
+    def opened(self) -> list[Opening]:
+        """All that were announced."""
+        return [*(whole.opening for whole in self.wholes), *self.openings.values()]
+
+    def closed(self) -> list[Closing]:
+        """All that ended."""
+        return [*self.wholes, *self.closings]
 
     def entries(self) -> list[tuple[Row, ...]]:
         """Their rows; those of each go together."""
-        opened = [tuple(opened_rows([opening])) for opening in self.openings]
-        return [*opened, *(tuple(closed_rows([closing])) for closing in self.closings)]
+        opened = [tuple(opened_rows([opening])) for opening in self.opened()]
+        return [*opened, *(tuple(closed_rows([closing])) for closing in self.closed())]
 
 
 _ROWS_OPENED, _ROWS_CLOSED = 3, 2
@@ -185,8 +219,10 @@ def decision_columns(decision: Decision) -> tuple[tuple[str, ...], str]:
 
 def opened_rows(openings: Iterable[Opening]) -> Iterator[Row]:
     """The rows of what was announced."""
-    for asked, mark, at, text, decided, usd in openings:
-        decision = decided.costing(usd) if isinstance(decided, Certain) else decided
+    for opening in openings:
+        asked, mark, at, text = opening.asked, opening.mark, opening.at, opening.text
+        decided = opening.decision
+        decision = decided.costing(opening.usd) if isinstance(decided, Certain) else decided
         price_id = None
         if asked.price is not None:
             yield asked.price
@@ -221,32 +257,33 @@ def opened_rows(openings: Iterable[Opening]) -> Iterator[Row]:
 
 def closed_rows(closings: Iterable[Closing]) -> Iterator[Row]:
     """The rows of how it ended."""
-    for asked, mark, at, tokens, cost, call_s, total_s, reason, answer in closings:
+    for closing in closings:
+        asked, mark, cost = closing.opening.asked, closing.opening.mark, closing.cost_nanousd
         result = {
             "attempt_id": f"att-{mark}",
-            "at": at,
+            "at": closing.at,
             "status": "ok",
             "error_kind": None,
             "error": None,
             "http_status": None,
-            **dict(zip(_TOKENS, tokens, strict=True)),
+            **dict(zip(_TOKENS, closing.tokens, strict=True)),
             "tokens_estimated": False,
             "cost_nanousd": cost,
             "wasted": False,
-            "first_token_s": call_s,
-            "latency_s": call_s,
-            "finish_reason": reason,
+            "first_token_s": closing.call_s,
+            "latency_s": closing.call_s,
+            "finish_reason": closing.finish_reason,
         }
         request_result = {
             "request_id": f"req-{mark}",
-            "at": at,
+            "at": closing.at,
             "status": 200,
             "error_kind": None,
             "answered_by": asked.expert_id,
             "cost_nanousd": cost or 0,
             "cost_complete": cost is not None,
-            "latency_s": total_s,
-            "answer": kept_text(answer, asked.text_mode),
+            "latency_s": closing.total_s,
+            "answer": kept_text(closing.answer, asked.text_mode),
         }
         yield Row(tables.attempt_result, result)
         yield Row(tables.request_result, request_result)

@@ -8,7 +8,7 @@ wants. So what varies goes into a table of this connection alone, and five state
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -25,37 +25,36 @@ _ALIKE = (
     "key_name", "project", "wire", "model_asked", "stream", "expert_id", "price_id",
     "router", "version", "policy", "preference", "excluded", "flags",
 )  # fmt: skip
-_OPENED = (
-    "mark", "alike", "at", "prompt_sha256", "prompt", "candidates", "draw", "propensity",
-)  # fmt: skip
+_OPENED = ("alike", "opened_at", "prompt_sha256", "prompt", "candidates", "draw", "propensity")
 _CLOSED = (
-    "mark", "at", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-    "reasoning_tokens", "cost_nanousd", "call_s", "total_s", "finish_reason", "expert_id", "answer",
+    "closed_at", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "reasoning_tokens", "cost_nanousd", "call_s", "total_s", "finish_reason", "answered_by",
+    "answer",
 )  # fmt: skip
+_BRIEF = ("mark", *_OPENED, *_CLOSED)
 _TABLES = (
     f"CREATE TEMP TABLE IF NOT EXISTS brief_alike (alike INTEGER PRIMARY KEY, {', '.join(_ALIKE)})",
-    f"CREATE TEMP TABLE IF NOT EXISTS brief_opened (n INTEGER PRIMARY KEY, {', '.join(_OPENED)})",
-    f"CREATE TEMP TABLE IF NOT EXISTS brief_closed (n INTEGER PRIMARY KEY, {', '.join(_CLOSED)})",
+    f"CREATE TEMP TABLE IF NOT EXISTS brief (n INTEGER PRIMARY KEY, {', '.join(_BRIEF)})",
 )
 _OPEN = (
     """
     INSERT INTO request (request_id, at, key_name, project, wire, model_asked, stream, session,
         tags, prompt_sha256, prompt)
-    SELECT 'req-' || mark, at, key_name, project, wire, model_asked, stream, NULL, '{}',
+    SELECT 'req-' || mark, opened_at, key_name, project, wire, model_asked, stream, NULL, '{}',
         prompt_sha256, prompt
-    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    FROM brief CROSS JOIN brief_alike USING (alike) ORDER BY n
     """,
     """
     INSERT INTO decision (decision_id, request_id, at, router, version, policy, preference,
         candidates, excluded, draw, expert_id, propensity, flags)
-    SELECT 'dec-' || mark, 'req-' || mark, at, router, version, policy, preference, candidates,
-        excluded, draw, expert_id, propensity, flags
-    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    SELECT 'dec-' || mark, 'req-' || mark, opened_at, router, version, policy, preference,
+        candidates, excluded, draw, expert_id, propensity, flags
+    FROM brief CROSS JOIN brief_alike USING (alike) ORDER BY n
     """,
     """
     INSERT INTO attempt (attempt_id, decision_id, parent_id, ordinal, at, expert_id, price_id)
-    SELECT 'att-' || mark, 'dec-' || mark, NULL, 0, at, expert_id, price_id
-    FROM brief_opened CROSS JOIN brief_alike USING (alike) ORDER BY n
+    SELECT 'att-' || mark, 'dec-' || mark, NULL, 0, opened_at, expert_id, price_id
+    FROM brief CROSS JOIN brief_alike USING (alike) ORDER BY n
     """,
 )
 _CLOSE = (
@@ -63,17 +62,17 @@ _CLOSE = (
     INSERT INTO attempt_result (attempt_id, at, status, error_kind, error, http_status,
         input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
         tokens_estimated, cost_nanousd, wasted, first_token_s, latency_s, finish_reason)
-    SELECT 'att-' || mark, at, 'ok', NULL, NULL, NULL, input_tokens, cache_read_tokens,
+    SELECT 'att-' || mark, closed_at, 'ok', NULL, NULL, NULL, input_tokens, cache_read_tokens,
         cache_write_tokens, output_tokens, reasoning_tokens, 0, cost_nanousd, 0, call_s, call_s,
         finish_reason
-    FROM brief_closed ORDER BY n
+    FROM brief WHERE closed_at IS NOT NULL ORDER BY n
     """,
     """
     INSERT INTO request_result (request_id, at, status, error_kind, answered_by, cost_nanousd,
         cost_complete, latency_s, answer)
-    SELECT 'req-' || mark, at, 200, NULL, expert_id, coalesce(cost_nanousd, 0),
+    SELECT 'req-' || mark, closed_at, 200, NULL, answered_by, coalesce(cost_nanousd, 0),
         cost_nanousd IS NOT NULL, total_s, answer
-    FROM brief_closed ORDER BY n
+    FROM brief WHERE closed_at IS NOT NULL ORDER BY n
     """,
 )
 
@@ -96,7 +95,7 @@ def write_briefs(
         DBAPIError: As if SQLAlchemy had run the statements. It does not, since that takes longer
             than they do.
     """
-    prices = [opening.asked.price for opening in briefs.openings if opening.asked.price]
+    prices = [opening.asked.price for opening in briefs.opened() if opening.asked.price]
     first = grouped({id(price): price for price in prices}.values())
     last = grouped(chain.from_iterable(beside))
     once = [*known.fresh(first), *known.fresh(last)]
@@ -112,19 +111,25 @@ def write_briefs(
 def _insert(cursor: sqlite3.Cursor, briefs: Briefs) -> None:
     for table in _TABLES:
         cursor.execute(table)
-    if briefs.openings:
-        alike = _Alike()
-        opened = [_opened(opening, alike) for opening in briefs.openings]
-        _fill(cursor, "brief_alike", ("alike", *_ALIKE), alike.rows())
-        _fill(cursor, "brief_opened", _OPENED, opened)
+    alike = _Alike()
+    wholes, openings, closings = briefs.wholes, briefs.openings.values(), briefs.closings
+    if wholes:
+        opened = _opened([whole.opening for whole in wholes], alike)
+        _fill(cursor, _BRIEF, [*opened, *_closed(wholes)])
+    if openings:
+        _fill(cursor, ("mark", *_OPENED), _opened(openings, alike))
+    if closings:
+        marks = [closing.opening.mark for closing in closings]
+        _fill(cursor, ("mark", *_CLOSED), [marks, *_closed(closings)])
+    if wholes or openings:
+        insert_columns(cursor, "brief_alike", ("alike", *_ALIKE), _columns(alike.rows()))
         for statement in _OPEN:
             cursor.execute(statement)
-    if briefs.closings:
-        _fill(cursor, "brief_closed", _CLOSED, map(_closed, briefs.closings))
+    if wholes or closings:
         for statement in _CLOSE:
             cursor.execute(statement)
-    for name in ("brief_alike", "brief_opened", "brief_closed"):
-        cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+    cursor.execute("DELETE FROM brief")
+    cursor.execute("DELETE FROM brief_alike")
 
 
 class _Alike:
@@ -157,25 +162,48 @@ class _Alike:
         return [(number, *key) for key, number in self._numbers.items()]
 
 
-def _opened(opening: Opening, alike: _Alike) -> tuple[Any, ...]:
-    asked, mark, at, text, decided, usd = opening
+def _opened(openings: Collection[Opening], alike: _Alike) -> list[Column]:
+    """Marks, and the columns `_OPENED`."""
+    marks = [opening.mark for opening in openings]
+    times = [opening.at for opening in openings]
+    numbers, *others = _columns([_told(opening, alike) for opening in openings])
+    return [marks, numbers, times, *others]
+
+
+def _told(opening: Opening, alike: _Alike) -> tuple[Any, ...]:
+    asked, decided = opening.asked, opening.decision
     if isinstance(decided, Certain):
-        decision, candidates = decided.decision, decided.candidates(usd)
+        decision, candidates = decided.decision, decided.candidates(opening.usd)
         number = alike.certain(asked, decided)
     else:
         decision = decided
         columns, candidates = decision_columns(decided)
         number = alike.number(asked, columns)
-    mode = asked.text_mode
+    text, mode = opening.text, asked.text_mode
     digest, prompt = prompt_digest(text, mode), kept_text(text, mode)
-    return mark, number, at, digest, prompt, candidates, decision.draw, decision.propensity
+    return number, digest, prompt, candidates, decision.draw, decision.propensity
 
 
-def _closed(closing: Closing) -> tuple[Any, ...]:
-    asked, mark, at, tokens, cost, call_s, total_s, reason, answer = closing
-    kept = kept_text(answer, asked.text_mode)
-    return mark, at, *tokens, cost, call_s, total_s, reason, asked.expert_id, kept
+def _closed(closings: Collection[Closing]) -> list[Column]:
+    """The columns `_CLOSED`."""
+    asked = [closing.opening.asked for closing in closings]
+    answers = [closing.answer for closing in closings]
+    modes = [each.text_mode for each in asked]
+    return [
+        [closing.at for closing in closings],
+        *_columns([closing.tokens for closing in closings]),
+        [closing.cost_nanousd for closing in closings],
+        [closing.call_s for closing in closings],
+        [closing.total_s for closing in closings],
+        [closing.finish_reason for closing in closings],
+        [each.expert_id for each in asked],
+        list(map(kept_text, answers, modes)),
+    ]
 
 
-def _fill(cursor: sqlite3.Cursor, table: str, columns: Names, rows: Iterable[Column]) -> None:
-    insert_columns(cursor, table, columns, list(zip(*rows, strict=True)))
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Column]:
+    return list(zip(*rows, strict=True))
+
+
+def _fill(cursor: sqlite3.Cursor, names: Names, columns: Sequence[Column]) -> None:
+    insert_columns(cursor, "brief", names, columns)

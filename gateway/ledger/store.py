@@ -102,7 +102,7 @@ class Ledger:
         """Queue what is announced; on the event loop only. `commit_then` waits for the disk."""
         if self._closing:
             raise LedgerError("the ledger is closed")
-        self._waiting.briefs.openings.append(opening)
+        self._waiting.briefs.open(opening)
         if not self._awake.is_set():
             self._awake.set()
 
@@ -110,7 +110,7 @@ class Ledger:
         """Queue how it ended; on the event loop only."""
         if self._closing:
             raise LedgerError("the ledger is closed")
-        self._waiting.briefs.closings.append(closing)
+        self._waiting.briefs.shut(closing)
         if not self._awake.is_set():
             self._awake.set()
 

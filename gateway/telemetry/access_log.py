@@ -78,11 +78,12 @@ def _record(fields: dict[str, object]) -> logging.LogRecord:
 
 
 def _brief_fields(closing: Closing) -> dict[str, object]:
-    asked, cost = closing.asked, closing.cost_nanousd
+    opening, cost = closing.opening, closing.cost_nanousd
+    asked, mark = opening.asked, opening.mark
     fresh, cache_read, cache_write, output, reasoning = closing.tokens
     total_ms = round(closing.total_s * 1e3, 3)
     return {
-        "request_id": f"req-{closing.mark}",
+        "request_id": f"req-{mark}",
         "wire": asked.wire,
         "status": 200,
         "error": None,
@@ -93,7 +94,7 @@ def _brief_fields(closing: Closing) -> dict[str, object]:
         "key": asked.key_name,
         "model": asked.model[:_LONGEST_MODEL],
         "stream": asked.stream,
-        "decision_id": f"dec-{closing.mark}",
+        "decision_id": f"dec-{mark}",
         "attempts": 1,
         "cost_usd": None if cost is None else cost / NANO_PER_USD,
         "input_tokens": fresh + cache_read + cache_write,

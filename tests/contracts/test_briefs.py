@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,7 +16,7 @@ from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message
 from gateway.errors import LedgerError
 from gateway.ledger import tables
-from gateway.ledger.briefs import Asked, Certain, Closing, Opening, closed_rows, opened_rows
+from gateway.ledger.briefs import Asked, Briefs, Certain, Closing, Opening, closed_rows, opened_rows
 from gateway.ledger.database import open_database
 from gateway.ledger.rows import Row, json_text, price_row
 from gateway.ledger.store import Ledger
@@ -71,11 +73,12 @@ def briefs() -> tuple[list[Opening], list[Closing]]:
         about, decision, card = kinds[number % len(kinds)]
         mark, at = f"{number:032x}", 1000.0 + number / 3
         usd = None if card.prices is None else number / 7e6
-        openings.append(Opening(about, mark, at, QUESTION.text, decision, usd))
+        opening = Opening(about, mark, at, QUESTION.text, decision, usd)
+        openings.append(opening)
         tokens = (number, 1, 2, 3, 4)
         cost = None if card.prices is None else card.prices.cost_of(number, 1, 2, 7)
         closings.append(
-            Closing(about, mark, at + 1, tokens, cost, 0.25, 0.5, "stop", "Mail ann@example.org")
+            Closing(opening, at + 1, tokens, cost, 0.25, 0.5, "stop", "Mail ann@example.org")
         )
     return openings, closings[:-1]
 
@@ -98,9 +101,11 @@ def test_briefs_become_the_rows_that_they_stand_for(ledger: Ledger, url: str) ->
     openings, closings = briefs()
     for opening in openings:
         ledger.open(opening)
-    for closing in closings:
-        ledger.shut(closing)
-    asyncio.run(ledger.flush())
+    # Some end before the writer comes by, others after it.
+    for half in (closings[:50], closings[50:]):
+        for closing in half:
+            ledger.shut(closing)
+        asyncio.run(ledger.flush())
     assert ledger.pending == 0
     found = written(ledger.engine)
     assert [len(found[table.name]) for table in _REQUEST] == [90, 90, 90, 89, 89]
@@ -146,7 +151,7 @@ def test_one_that_the_database_refuses_keeps_no_other_from_its_place(ledger: Led
 def test_the_end_of_what_was_refused_is_refused_as_well(ledger: Ledger) -> None:
     openings, closings = briefs()
     nobodys = openings[1].asked._replace(key_name=None)  # type: ignore[arg-type]
-    for opening in (openings[0], openings[1]._replace(asked=nobodys)):
+    for opening in (openings[0], replace(openings[1], asked=nobodys)):
         ledger.open(opening)
     asyncio.run(ledger.flush())
     ledger.shut(closings[1])
@@ -155,6 +160,70 @@ def test_the_end_of_what_was_refused_is_refused_as_well(ledger: Ledger) -> None:
         counts = [connection.scalar(select(func.count()).select_from(t)) for t in _REQUEST]
     assert counts == [1, 1, 1, 0, 0]
     assert verify_ledger(ledger.engine).faults == ()
+
+
+class Watched(dict[str, Opening]):
+    """What waits, with another thread that comes between any two steps."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        super().__init__()
+        self._between = between
+
+    def _then(self, name: str, *args: Any) -> Any:
+        self._between()
+        try:
+            return getattr(super(), name)(*args)
+        finally:
+            self._between()
+
+    def get(self, *args: Any) -> Any:
+        return self._then("get", *args)
+
+    def pop(self, *args: Any) -> Any:
+        return self._then("pop", *args)
+
+    def popitem(self) -> Any:
+        return self._then("popitem")
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self._then("__contains__", key))
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_an_end_and_its_beginning_are_each_taken_once_when_the_writer_comes_between(
+    step: int,
+) -> None:
+    (opening, *_), (closing, *_) = briefs()
+    waiting, taken = Briefs(), list[Briefs]()
+    steps = iter(range(5))
+
+    def come_by() -> None:
+        if next(steps, None) != step:
+            return
+        waiting.openings, watched = dict(waiting.openings), waiting.openings
+        taken.append(waiting.take())
+        watched.clear()
+        waiting.openings = watched
+
+    waiting.openings = Watched(come_by)
+    waiting.open(opening)
+    waiting.shut(closing)
+    taken.append(waiting.take())
+    assert [each for batch in taken for each in batch.opened()] == [opening]
+    assert [each for batch in taken for each in batch.closed()] == [closing]
+
+
+def test_an_end_and_its_beginning_are_each_taken_once_when_it_ends_while_they_are_taken() -> None:
+    openings, closings = briefs()
+    ending = deque(closings[:3])
+    waiting = Briefs()
+    waiting.openings = Watched(lambda: waiting.shut(ending.popleft()) if ending else None)
+    for opening in openings[:3]:
+        waiting.open(opening)
+    taken = [waiting.take(), waiting.take(), waiting.take()]
+    begun = [each.mark for batch in taken for each in batch.opened()]
+    ended = [each.opening.mark for batch in taken for each in batch.closed()]
+    assert sorted(begun) == sorted(ended) == [opening.mark for opening in openings[:3]]
 
 
 def test_nothing_is_taken_once_the_ledger_is_closed(url: str) -> None:
