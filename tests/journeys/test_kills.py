@@ -112,7 +112,11 @@ def test_no_kill_loses_a_call_or_books_one_twice(tmp_path: Path, provider: FakeP
     config = config_in(tmp_path, provider, ledger=ledger, execution={"max_retries": 0})
     rng = np.random.default_rng(7)
     for life in range(_KILLS):
+        # Every other life is long enough to show something, on any machine.
+        enough = len(provider.bodies) + 2 * _CLIENTS
         with serving(config) as (address, process), asking(address, life):
+            if life % 2:
+                until(partial(_was_asked, provider, enough))
             time.sleep(float(rng.uniform(0.02, _LONGEST_S)))
             process.kill()
             process.join()
@@ -125,8 +129,6 @@ def test_no_kill_loses_a_call_or_books_one_twice(tmp_path: Path, provider: FakeP
         assert verdict.faults == (), f"after kill {life + 1}"
         # What was under way: a client has one question at a time.
         assert verdict.open_attempts <= _CLIENTS * (life + 1)
-    # Most of the lives did something, or nothing was shown.
-    assert len(provider.bodies) > 10 * _KILLS
 
 
 def _was_asked(provider: FakeProvider, times: int) -> bool:
