@@ -126,7 +126,8 @@ def test_doubly_robust_values_are_right_on_average_and_as_sure_as_they_say(world
     errors = {name: np.array([error for error, _ in each]) for name, each in found.items()}
     covered = {name: np.mean([held for _, held in each]) for name, each in found.items()}
     assert abs(errors["dr"].mean()) < 0.01
-    assert covered["dr"] >= 0.92
+    # What they claim, less three standard errors of so many replicates.
+    assert covered["dr"] > 0.95 - 3 * np.sqrt(0.95 * 0.05 / REPLICATES)
     assert errors["dr"].std() < 1.05 * errors["ips"].std()
     assert abs(errors["dm"].mean()) > abs(errors["dr"].mean())
 

@@ -32,9 +32,9 @@ def test_regex_matches_the_whole_answer(pattern: str, answer: str, score: float)
 @pytest.mark.parametrize("pattern", [r"(a+)+b", r"(a|a)*b", r"(.*.*.*.*)*x", r"a*a*a*a*a*b"])
 def test_no_pattern_hangs_the_grader(pattern: str) -> None:
     check = parse_check({"kind": "regex", "pattern": pattern})
-    started = time.perf_counter()
+    started = time.process_time()
     assert grade(check, "a" * 20_000).score == 0
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_an_endless_answer_is_wrong_without_being_matched() -> None:
@@ -88,9 +88,9 @@ def test_json_object_has_the_wanted_values(
 
 @pytest.mark.parametrize("answer", ["{" * 100_000, '{"a":' * 50_000, "[" * 100_000 + "{"])
 def test_hostile_json_is_wrong_and_quick(answer: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert grade(parse_check({"kind": "json", "equals": {"a": 1}}), answer).score == 0
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("equals", [None, {}, [], "x"])

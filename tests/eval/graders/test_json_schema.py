@@ -132,9 +132,9 @@ def doubling() -> dict[str, Any]:
     ids=["doubling", "long", "deep", "no text", "huge"],
 )
 def test_what_cannot_be_told_is_no_score(schema: dict[str, Any], answer: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert graded(schema, answer)[0] is None
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_no_pattern_and_no_long_list_hangs_it() -> None:

@@ -105,6 +105,6 @@ def test_no_text_makes_it_fail(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1" * 50_000, "1/" * 50_000, "1,111" * 10_000, "-" * 50_000])
 def test_hostile_answers_are_read_in_no_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     last_number(text)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
