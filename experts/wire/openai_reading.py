@@ -34,6 +34,8 @@ class ChatReader:
             if delta is not None:
                 yield delta
             if word_of(choice, "finish_reason"):
+                if nameless := tuple(self._calls[index].nameless()):
+                    yield Delta(choice=index, tool_calls=nameless)
                 yield finish_of(self._with_earlier(choice, index), index, self._answer)
             elif others := _others(choice, _CHOICE):
                 self._choices.setdefault(index, []).append(others)

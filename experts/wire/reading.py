@@ -12,6 +12,7 @@ from experts.wire.dialect import Reader
 from experts.wire.halves import load_answer
 from experts.wire.refusals import failure_in_answer
 from experts.wire.sse import DONE, MAX_EVENT_BYTES, EventTooLongError, SseDecoder
+from experts.wire.tool_calls import is_nameless
 
 _SPEAKS = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|partial_json)"\s*:\s*"(?!")'
@@ -129,6 +130,8 @@ class StreamReader:
                 self._begun.add(event.choice)
                 if isinstance(event, Finish):
                     self._finished.add(event.choice)
+                else:
+                    _check_calls(self._expert_id, event)
                 events.append(event)
         self.malformed += unasked
 
@@ -153,6 +156,16 @@ def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:
     if _SPEAKS.search(payload) is None:
         return None
     return ExpertProtocolError(expert_id, "a piece of the answer is in a chunk that can't be read")
+
+
+def nameless_call(expert_id: str) -> ExpertProtocolError:
+    """Why an answer is none that calls a tool and does not say which: nobody can make the call."""
+    return ExpertProtocolError(expert_id, "called a tool without saying which")
+
+
+def _check_calls(expert_id: str, delta: Delta) -> None:
+    if delta.tool_calls and any(map(is_nameless, delta.tool_calls)):
+        raise nameless_call(expert_id)
 
 
 def whole_answer(expert_id: str, read: Reader, content: bytes, choices: int = 1) -> list[Event]:
@@ -182,6 +195,8 @@ def whole_answer(expert_id: str, read: Reader, content: bytes, choices: int = 1)
             told.append(event)
         if isinstance(event, Finish):
             finished.add(event.choice)
+        elif isinstance(event, Delta):
+            _check_calls(expert_id, event)
     if not finished or not begun <= finished:
         raise ExpertProtocolError(expert_id, "the answer has no finished choice")
     return told

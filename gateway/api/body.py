@@ -80,6 +80,12 @@ def model_and_stream(body: dict[str, Any]) -> tuple[str, bool]:
     return model, bool(stream)
 
 
+def check_name(value: Any, param: str) -> None:
+    """Raises ApiError 400 for a tool's name that is none: nobody could call it."""
+    if not isinstance(value, str) or not value:
+        raise fault(param, "must be a non-empty string")
+
+
 def fault(param: str, what: str) -> ApiError:
     """A 400 that names the field."""
     return ApiError(400, f"{param}: {what}", param=param)

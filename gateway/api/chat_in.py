@@ -9,7 +9,7 @@ from typing import Any
 from experts.messages import ChatRequest, Message, Source
 from experts.wire.openai import CHAT_WIRE
 from gateway.access.keys import Key
-from gateway.api.body import fault, model_and_stream, refuse_operator_fields
+from gateway.api.body import check_name, fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -137,7 +137,10 @@ def _check_params(params: Mapping[str, Any]) -> None:
             if params[name] is not None and not isinstance(params[name], kind):
                 raise fault(name, f"must be {word}")
             if name == "tools":
-                _check_tools(params["tools"] or ())
+                _check_tools(params[name] or ())
+            if name == "functions":
+                for index, function in enumerate(params[name] or ()):
+                    _check_named(function, f"functions[{index}]")
             if name == "response_format":
                 _check_format(params[name] or {})
 
@@ -151,8 +154,12 @@ def _check_tools(tools: Sequence[Any]) -> None:
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise fault(f"tools[{index}]", "must be an object with a type")
-        function = tool.get("function")
-        if tool["type"] == "function" and not (
-            isinstance(function, dict) and isinstance(function.get("name"), str)
-        ):
-            raise fault(f"tools[{index}].function", "must be an object with a name")
+        kind = tool["type"]
+        if kind == "function" or (kind == "custom" and "custom" in tool):
+            _check_named(tool.get(kind), f"tools[{index}].{kind}")
+
+
+def _check_named(tool: Any, where: str) -> None:
+    if not isinstance(tool, dict):
+        raise fault(where, "must be an object with a name")
+    check_name(tool.get("name"), f"{where}.name")

@@ -13,7 +13,7 @@ from experts.messages import ChatRequest, Message, Source
 from experts.wire.anthropic_turns import WIRE
 from gateway.access.keys import Key
 from gateway.api.blocks_in import messages_of, parts_of
-from gateway.api.body import fault, model_and_stream, refuse_operator_fields
+from gateway.api.body import check_name, fault, model_and_stream, refuse_operator_fields
 from gateway.ask import Ask, parse_wishes
 
 _READ = (
@@ -162,8 +162,7 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
         # One that Anthropic runs itself: nobody else has it, and whoever is asked will say so.
         return tool
-    if not isinstance(tool.get("name"), str):
-        raise fault(f"{where}.name", "must be a string")
+    check_name(tool.get("name"), f"{where}.name")
     if not isinstance(tool.get("input_schema"), dict):
         raise fault(f"{where}.input_schema", "must be a JSON schema")
     kept = {name: tool[name] for name in ("name", "description", "strict") if name in tool}

@@ -7,7 +7,7 @@ from typing import Any
 
 from experts.messages import ChatRequest, Message
 from gateway.access.keys import Key
-from gateway.api.body import fault, model_and_stream, refuse_operator_fields
+from gateway.api.body import check_name, fault, model_and_stream, refuse_operator_fields
 from gateway.api.responses_items import Item, messages_of
 from gateway.ask import Ask, parse_wishes
 
@@ -155,8 +155,7 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
             f"{where}.type",
             f"{tool.get('type')!r} is not supported: experts here take tools of type 'function'",
         )
-    if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise fault(f"{where}.name", "must be a non-empty string")
+    check_name(tool.get("name"), f"{where}.name")
     function = {
         name: tool[name]
         for name in ("name", "description", "parameters", "strict")

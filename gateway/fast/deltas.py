@@ -53,6 +53,8 @@ def _fit_delta(delta: Json, calls: ToolCallPieces, *, begun: bool) -> Json:
         fit |= {"content": None, **{name: text for name, text in said.items() if text}}
     if pieces := delta.get("tool_calls"):
         fit["tool_calls"] = list(calls.ordered(pieces))
+        if not fit["tool_calls"]:
+            del fit["tool_calls"]
     return fit
 
 

@@ -13,7 +13,7 @@ from experts.wire.depth import load_json
 from experts.wire.dialect import Reader
 from experts.wire.halves import without_halves
 from experts.wire.openai_reading import MessagePieces, usage_events
-from experts.wire.reading import lost_piece
+from experts.wire.reading import lost_piece, nameless_call
 from experts.wire.refusals import failure_in_answer
 from experts.wire.shapes import index_of
 from experts.wire.sse import DONE, EventTooLongError, SseDecoder
@@ -212,6 +212,8 @@ class RawStream:
         choices = data["choices"]
         for choice in choices:
             self._see(choice)
+        if self.failure is not None:
+            return
         payload = payload or orjson.dumps(data)
         passed = self._name.put(payload, data)
         if choices and not self._first:
@@ -301,7 +303,9 @@ class RawStream:
         reason = choice.get("finish_reason")
         if not isinstance(reason, str | None):
             raise TypeError("a reason that is none")
-        if reason:
+        if reason and any(self._calls.nameless()):
+            self.failure = nameless_call(self._envelope.expert)
+        elif reason:
             self.finish_reason = reason
             self.begun = self.finished = True
         elif not self.begun:

@@ -148,5 +148,6 @@ def _is_call(call: Any) -> bool:
         and isinstance(call.get("id"), str)
         and call.get("type") == "function"
         and isinstance(function.get("name"), str)
+        and bool(function["name"])
         and isinstance(function.get("arguments"), str)
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experts.messages import Collector, Delta, Json
 from experts.wire.openai_reading import ChatReader
-from experts.wire.tool_calls import ToolCallPieces
+from experts.wire.tool_calls import ToolCallPieces, is_nameless
 
 LIMA = {"id": "a", "type": "function", "function": {"name": "where", "arguments": '{"of":"Lima"}'}}
 ROME = {"id": "b", "type": "function", "function": {"name": "where", "arguments": '{"of":"Rome"}'}}
@@ -193,8 +193,46 @@ def test_a_piece_of_no_name_goes_on_with_the_call_before(number: Any) -> None:
 
 @pytest.mark.parametrize("odd", [5, True, [1], {"a": 1}])
 def test_names_and_ids_are_words(odd: Any) -> None:
+    pieces = ToolCallPieces()
     function = {"name": odd, "arguments": "{}"}
-    (call,) = collected([{"index": 0, "id": odd, "type": odd, "function": function}])
+    assert not list(pieces.ordered([{"index": 0, "id": odd, "type": odd, "function": function}]))
+    assert not pieces
+    (call,) = pieces.nameless()
+    assert is_nameless(call)
     assert call["id"].startswith("call_")
     assert call["type"] == "function"
     assert call["function"] == {"name": "", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [{}],
+        [{"function": {"arguments": ""}}],
+        [{"id": "a"}],
+        [{"id": "a", "type": "function", "function": {"name": ""}}],
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_call_is_told_from_its_name_on(before: list[dict[str, Any]], size: int) -> None:
+    pieces = ToolCallPieces()
+    told = list(pieces.ordered(numbered(iter([*before, *cut(LIMA, size)]), 4)))
+    assert told[0] == {"index": 0, **LIMA, "function": {"name": "where", "arguments": ""}}
+    assert collected(told) == (LIMA,)
+    assert not list(pieces.nameless())
+
+
+def test_arguments_before_the_name_are_kept() -> None:
+    name, *arguments = cut(LIMA, 4)
+    assert collected(list(numbered(iter([{"id": "a"}, *arguments, name]), 0))) == (LIMA,)
+
+
+def test_what_says_nothing_is_no_call_and_what_others_have_run_needs_no_name() -> None:
+    pieces = ToolCallPieces()
+    browsed = {"id": "w", "type": "web_browser", "web_browser": {"input": "x"}}
+    assert not list(pieces.ordered([{}, {"index": 0}, {"function": {"arguments": ""}}]))
+    assert not list(pieces.nameless())
+    (told,) = pieces.ordered([{"index": 1, **browsed}])
+    assert told["web_browser"] == {"input": "x"}
+    assert not is_nameless(told)

@@ -132,6 +132,20 @@ def test_wishes_may_come_as_headers(one: Any) -> None:
             "tools[0].function",
         ),
         (
+            b'{"model":"small","messages":[{"role":"user","content":"x"}],'
+            b'"tools":[{"type":"function","function":{"name":""}}]}',
+            "tools[0].function.name",
+        ),
+        (
+            b'{"model":"small","messages":[{"role":"user","content":"x"}],'
+            b'"tools":[{"type":"custom","custom":{}}]}',
+            "tools[0].custom.name",
+        ),
+        (
+            b'{"model":"small","messages":[{"role":"user","content":"x"}],"functions":[{"a":1}]}',
+            "functions[0].name",
+        ),
+        (
             b'{"model":"small","messages":[{"role":"user","content":"x"}],"api_base":"http://x"}',
             "api_base",
         ),

@@ -198,6 +198,7 @@ def served(serve: Callable[..., Any], remote: Callable[..., Any], provider: Fake
         ({"stop_sequences": [1]}, "stop_sequences"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": ["f"]}, "tools[0]"),
+        ({"tools": [{"name": "", "input_schema": {}}]}, "tools[0].name"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice"),
         ({"tool_choice": {"type": ["auto"]}}, "tool_choice"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),

@@ -60,6 +60,7 @@ def ask(served: Any, **fields: Any) -> Any:
         ({"instructions": 3}, "instructions"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "name": ""}]}, "tools[0].name"),
         ({"tools": {}, "tool_choice": "auto"}, None),
         ({"tools": "x"}, "tools"),
         ({"tools": [{"type": "function", "name": "f"}], "tool_choice": "x"}, "tool_choice"),
