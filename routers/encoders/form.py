@@ -7,7 +7,7 @@ training text had.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 from typing import Self
 
@@ -33,6 +33,12 @@ class FormScale:
 
     mean_F: Floats
     std_F: Floats
+    _usual: tuple[tuple[float, float], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        spread_F = np.where(self.std_F > 0, self.std_F, np.inf)
+        usual = tuple(zip(self.mean_F.tolist(), spread_F.tolist(), strict=True))
+        object.__setattr__(self, "_usual", usual)
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Self:
@@ -44,11 +50,15 @@ class FormScale:
 
     def scaled(self, texts: Sequence[str]) -> Floats:
         """The forms of `texts` as they go beside words of unit length, (N, len(FORM_FEATURES))."""
-        spread = np.where(self.std_F > 0, self.std_F, np.inf)
-        standard_NF = (forms(texts) - self.mean_F) / spread
-        # np.clip takes five times as long for one text.
-        clipped_NF: Floats = np.minimum(np.maximum(standard_NF, -_CLIP), _CLIP)
-        return _WEIGHT * clipped_NF
+        rows = [self._scaled(_form(text)) for text in texts]
+        return np.array(rows, dtype=np.float64).reshape(len(texts), len(FORM_FEATURES))
+
+    def _scaled(self, form: Sequence[float]) -> list[float]:
+        # A list, because for one text arrays take several times as long.
+        standard = [
+            (value - mean) / spread for value, (mean, spread) in zip(form, self._usual, strict=True)
+        ]
+        return [_WEIGHT * min(max(value, -_CLIP), _CLIP) for value in standard]
 
     def arrays(self) -> dict[str, Floats]:
         """What `from_arrays` takes."""

@@ -30,7 +30,6 @@ _FOLDS = 5
 _JUDGED_ROWS = 3000
 _CANDIDATES = (10, 25, 50, 100, 200, 400)
 _DEFAULT_K = 100
-_FEW = 5
 _LEAST_WEIGHT = 1e-5
 _NAMED = 5
 _TINY = np.finfo(np.float64).tiny
@@ -117,19 +116,12 @@ class KnnEstimator:
 
     def quality(self, features: FeatureBatch) -> tuple[Floats, Floats]:
         """Expected score and its standard error, each (N, A); NaN unknown, not clipped."""
-        return self.look(features)[:2]
-
-    def look(self, features: FeatureBatch) -> tuple[Floats, Floats, Floats]:
-        """The same, and how near the five nearest rows are: their mean cosine, shape (N,)."""
         memory, k = fitted(self._memory), self.k or _DEFAULT_K
         quality_NA = np.empty((len(features), len(memory.outcomes.mean_A)))
         stderr_NA = np.empty_like(quality_NA)
-        near_N = np.empty(len(features))
         for block, near_BK, alike_BK in _nearest(features.vectors_ND, memory.vectors_DN, k):
             quality_NA[block], stderr_NA[block] = self._local_mean(memory, near_BK, alike_BK)
-            few = min(_FEW, alike_BK.shape[1])
-            near_N[block] = np.partition(alike_BK, -few, axis=1)[:, -few:].mean(axis=1)
-        return quality_NA, stderr_NA, near_N
+        return quality_NA, stderr_NA
 
     def reasons(self, features: FeatureBatch, chosen: str, other: str) -> Reasons:
         memory, experts = fitted(self._memory), fitted(self._effort).experts
