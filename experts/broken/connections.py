@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from experts.broken.scene import Acts, Scene, fault, healthy
-from experts.fakes.server import LAST_CHUNK, Then, chunk
+from experts.broken.scene import EVENTS, Acts, Scene, fault, healthy
+from experts.fakes.server import LAST_CHUNK, Then, chunk, head
 
 SHORT_S, LONG_S = 0.15, 3600.0
 _HUGE_BYTES = 400_000
@@ -245,3 +245,12 @@ def endless(scene: Scene) -> Acts:
     while True:
         yield 0.01
         yield chunk(b": more\n\n" if scene.streams else b" ")
+
+
+@fault
+def babbling(scene: Scene) -> Acts:
+    """The text over and over, as a stream even if none was asked for."""
+    yield head(200, {"content-type": EVENTS}, None)
+    yield chunk(b"".join(scene.events[: scene.told]))
+    while True:
+        yield chunk(b"".join(scene.events[scene.told : scene.ended - 1]) * 20)

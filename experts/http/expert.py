@@ -50,7 +50,7 @@ class HttpOptions(TypedDict, total=False):
 
     Attributes:
         connect_s: Longest wait for a connection. How long an answer may take is the caller's say.
-        max_answer_bytes: Longest answer that is not streamed, and longest event of one that is.
+        max_answer_bytes: Longest answer; longest event, and text, of one that is streamed.
         balance: How calls are spread over several URLs.
         rules: When one of several URLs is left alone.
         transport: For tests that need control of the wire.
@@ -296,7 +296,8 @@ class HttpExpert:
         self, request: ChatRequest, first: bytes, rest: AsyncIterator[bytes]
     ) -> AsyncGenerator[Event, None]:
         read, most = self._dialect.reader(request), self._max_answer_bytes
-        reader = StreamReader(self.card.expert_id, read, request.choices, most)
+        held = not request.stream
+        reader = StreamReader(self.card.expert_id, read, request.choices, most, held=held)
         try:
             for event in reader.feed(first):
                 yield event

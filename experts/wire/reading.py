@@ -37,7 +37,8 @@ class StreamReader:
         expert_id: Whose answer it is, for errors.
         read: The dialect's reader.
         choices: How many choices were asked for.
-        max_event_bytes: Longest event.
+        max_event_bytes: Longest event, and most characters of the answer.
+        held: The answer is held until it is whole, so that its chunks count and not its text alone.
 
     Attributes:
         malformed: Chunks that were passed over.
@@ -50,11 +51,15 @@ class StreamReader:
         read: Reader,
         choices: int = 1,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        *,
+        held: bool = False,
     ) -> None:
         self._expert_id = expert_id
         self._read = read
         self._choices = choices
         self._decoder = SseDecoder(max_event_bytes)
+        self._left = max_event_bytes
+        self._held = held
         self._begun: set[int] = set()
         self._finished: set[int] = set()
         self._usage: Usage | None = None
@@ -75,13 +80,17 @@ class StreamReader:
         """The events that `chunk` completes.
 
         Raises:
-            ExpertCallError: The provider sent an error, or an event without end.
+            ExpertCallError: The provider sent an error, or an event or an answer without end.
         """
         try:
             payloads = self._decoder.feed(chunk)
         except EventTooLongError as error:
             raise ExpertProtocolError(self._expert_id, str(error)) from error
-        return self._events(payloads)
+        events = self._events(payloads)
+        self._left -= len(chunk) if self._held else sum(map(_length, events))
+        if self._left < 0:
+            raise endless(self._expert_id)
+        return events
 
     def end(self) -> list[Event]:
         """The last events, when nothing more comes.
@@ -149,6 +158,21 @@ class StreamReader:
         self.malformed += 1
         if not self.finished and (lost := lost_piece(self._expert_id, payload)) is not None:
             raise lost from None
+
+
+def endless(expert_id: str) -> ExpertProtocolError:
+    """Why no more is read of an answer that is longer than any can be."""
+    return ExpertProtocolError(expert_id, "the answer does not end")
+
+
+def _length(event: Event) -> int:
+    """Characters of a piece."""
+    if not isinstance(event, Delta):
+        return 0
+    length = len(event.text) + len(event.reasoning)
+    for piece in event.tool_calls:
+        length += len((piece.get("function") or {}).get("arguments") or "")
+    return length
 
 
 def lost_piece(expert_id: str, payload: bytes) -> ExpertProtocolError | None:

@@ -13,21 +13,26 @@ from experts.wire.depth import load_json
 from experts.wire.dialect import Reader
 from experts.wire.halves import without_halves
 from experts.wire.openai_reading import MessagePieces, usage_events
+<<<<<<< HEAD
 from experts.wire.reading import lost_piece, nameless_call
+=======
+from experts.wire.reading import endless, lost_piece
+>>>>>>> 4bf735c (End an answer that does not end at its longest, not at the deadline with all of it in memory)
 from experts.wire.refusals import failure_in_answer
-from experts.wire.shapes import index_of
 from experts.wire.sse import DONE, EventTooLongError, SseDecoder
 from experts.wire.tool_calls import ToolCallPieces
 from gateway.api.chat_out import DONE as DONE_EVENT
 from gateway.api.chat_out import ChunkWriter, chunk_fields, sse, usage_json
 from gateway.api.front import Envelope
-from gateway.fast.deltas import fit_choice
+from gateway.fast.deltas import asked_choices, fit_choice
 from gateway.fast.mould import Mould, mould_of
 from gateway.fast.naming import ModelName
 
 _NO_USAGE = b',"usage":null'
 
 _TEXTS_TOGETHER = 256
+_FRAME = 16
+"""A chunk that is kept whole says a sixteenth of itself at most; the rest is its frame."""
 _PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _PLAIN_DELTA = frozenset({"role", "content"})
 _HEAD = (("id", str), ("object", str), ("created", int))
@@ -99,7 +104,7 @@ class RawStream:
         envelope: What the answer says of itself where the provider said nothing.
         reader: Reads the chunks again, should the answer break.
         include_usage: The client wants the usage at the end.
-        max_event_bytes: Longest event.
+        max_event_bytes: Longest event, and most characters of the answer.
     """
 
     def __init__(
@@ -122,6 +127,8 @@ class RawStream:
         self._name = ModelName(envelope.expert)
         self._held: list[bytes] = []
         self._kept: list[bytes | str] = []
+        self._most = self._look_at = max_event_bytes
+        self._came = self._length = 0
         self._texts: list[str] = []
         self._first: Json = {}
         self._mould: Mould | None = None
@@ -129,6 +136,10 @@ class RawStream:
         self._calls = ToolCallPieces()
 
     def feed(self, chunk: bytes) -> bytes:
+        self._came += len(chunk)
+        if self._came > self._look_at and self._is_endless():
+            self.failure = endless(self._envelope.expert)
+            return b""
         if self._mould is not None and self._decoder.idle and not self.finished:
             texts = self._mould.texts(chunk)
             if texts is not None:
@@ -140,6 +151,12 @@ class RawStream:
             self.failure = ExpertProtocolError(self._envelope.expert, str(error))
             payloads = []
         return self._passed(payloads)
+
+    def _is_endless(self) -> bool:
+        """Whether more was said than any answer says. That takes so many bytes more at least."""
+        self._put_texts_away()
+        self._look_at = self._came + self._most - self._length
+        return self._length > self._most
 
     def close(self) -> bytes:
         passed = self._passed(self._decoder.finish())
@@ -191,7 +208,7 @@ class RawStream:
             payload = b""
         payload, data = self._with_head(payload, data)
         choices = data["choices"]
-        asked = _asked(choices)
+        asked = asked_choices(choices)
         if asked is not choices:
             self.malformed += len(asked) < len(choices)
             for choice in asked:
@@ -262,6 +279,7 @@ class RawStream:
         if text is None:
             self._put_texts_away()
             self._kept.append(payload)
+            self._length += len(payload) // _FRAME
             self.spoke = True
         elif text:
             self._remember((text,))
@@ -278,6 +296,7 @@ class RawStream:
         self._texts.clear()
         if text:
             self._kept.append(text)
+            self._length += len(text)
 
     def _fit(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         choices = data["choices"]
@@ -351,15 +370,6 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
         return mended, load_json(mended)
-
-
-def _asked(choices: Any) -> list[Json]:
-    """Those of a chunk's choices that were asked for; `choices` itself if it is one, or none."""
-    if not isinstance(choices, list):
-        raise TypeError("choices that are none")
-    if not choices or (len(choices) == 1 and not choices[0].get("index")):
-        return choices
-    return [choice for choice in choices if not index_of(choice)]
 
 
 def _plain_chunk(text: str) -> Json:

@@ -44,4 +44,4 @@ class LimitSettings(Frozen):
     max_bodies_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
     """Memory for the bodies of all requests under way, as `gateway.server.bodies` reckons it."""
     max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
-    """Longest answer of an upstream, or longest event of one that is streamed."""
+    """Longest answer of an upstream; longest event, and most characters, of a streamed one."""

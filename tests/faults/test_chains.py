@@ -253,6 +253,27 @@ def test_a_pause_longer_than_anybody_waits_is_told_at_once(
 @ways
 @streams
 @pytest.mark.parametrize("api", APIS)
+def test_an_answer_that_does_not_end_is_ended(
+    start: Start, broken: BrokenProvider, api: str, stream: bool, way: str
+) -> None:
+    second = {"api": "completions"} if api == "completions" else {}
+    rules = {"execution": {"max_retries": 1}, "limits": {**LONG, "max_answer_bytes": 20_000}}
+    gateway = start(DEAD, way, {"base_url": broken.base("babbling"), **second}, **rules)
+    answer = gateway.ask("second", stream=stream, api=api)
+    if stream:
+        heard = APIS[api].streamed(answer.content)
+        assert heard.error is not None
+        assert "does not end" in heard.error["message"]
+        assert len(heard.text) < 40_000
+    else:
+        assert answer.status_code == 502
+        assert APIS[api].error(answer.content)["code"] == "upstream_protocol"
+    assert gateway.verified().faults == ()
+
+
+@ways
+@streams
+@pytest.mark.parametrize("api", APIS)
 def test_a_client_that_leaves_ends_the_call(
     start: Start, broken: BrokenProvider, api: str, stream: bool, way: str
 ) -> None:

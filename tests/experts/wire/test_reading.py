@@ -285,3 +285,26 @@ def test_an_error_that_is_none_is_told_to_nobody(falsy: Any) -> None:
     assert events(*pieces) == HELLO
     with pytest.raises(ExpertUnavailableError):
         events(data({"type": "error", "error": falsy}))
+
+
+def test_an_answer_longer_than_any_is_ended() -> None:
+    for piece in ({"content": "x" * 100}, {"reasoning_content": "x" * 100}, _call("x" * 100)):
+        endless = data({"choices": [{"index": 0, "delta": piece}]})
+        stream = reader(max_event_bytes=1_000)
+        for _ in range(10):
+            assert stream.feed(endless)
+        with pytest.raises(ExpertProtocolError, match="does not end"):
+            stream.feed(endless)
+
+
+def test_of_an_answer_that_is_held_until_it_is_whole_every_byte_counts() -> None:
+    piece = chunk("x")
+    stream = StreamReader("e", ChatReader(), max_event_bytes=10 * len(piece), held=True)
+    for _ in range(10):
+        assert stream.feed(piece) == [Delta("x")]
+    with pytest.raises(ExpertProtocolError, match="does not end"):
+        stream.feed(piece)
+
+
+def _call(arguments: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}

@@ -216,7 +216,7 @@ def test_half_a_character_costs_that_character_alone() -> None:
 
 
 def test_a_long_answer_is_kept_as_its_text_alone() -> None:
-    answer = stream()
+    answer = stream(most=100_000)
     answer.feed(ROLE)
     for number in range(10_000):
         answer.feed(event({"content": f" {number}"}))
@@ -276,3 +276,26 @@ def test_nothing_is_noted_of_an_end_that_is_not_passed_on() -> None:
     answer.feed(ROLE + WORD + STOP.replace(b'"index":0', b'"index":""'))
     assert not answer.finished
     assert b"stop" in answer.feed(STOP)
+
+
+@pytest.mark.parametrize("size", [1, 100, 500])
+def test_an_answer_longer_than_any_is_ended_and_a_long_one_is_not(size: int) -> None:
+    most, piece = 5_000, event({"content": "x" * size})
+    answer = stream(most=most)
+    answer.feed(ROLE)
+    for _ in range(most // size):
+        answer.feed(piece)
+    assert answer.failure is None
+    for _ in range(2 * most // len(piece) + 2):
+        answer.feed(piece * 2)
+    assert answer.failure is not None
+    assert len(text_of(answer)) < 3 * most
+
+
+def test_pieces_of_calls_do_not_go_on_for_ever_either() -> None:
+    function = {"index": 0, "function": {"arguments": "x" * 400}}
+    answer = stream(most=5_000)
+    answer.feed(ROLE)
+    for _ in range(500):
+        answer.feed(event({"tool_calls": [function]}))
+    assert answer.failure is not None
