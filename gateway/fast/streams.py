@@ -13,11 +13,7 @@ from experts.wire.depth import load_json
 from experts.wire.dialect import Reader
 from experts.wire.halves import without_halves
 from experts.wire.openai_reading import MessagePieces, usage_events
-<<<<<<< HEAD
-from experts.wire.reading import lost_piece, nameless_call
-=======
-from experts.wire.reading import endless, lost_piece
->>>>>>> 4bf735c (End an answer that does not end at its longest, not at the deadline with all of it in memory)
+from experts.wire.reading import endless, lost_piece, nameless_call
 from experts.wire.refusals import failure_in_answer
 from experts.wire.sse import DONE, EventTooLongError, SseDecoder
 from experts.wire.tool_calls import ToolCallPieces

@@ -307,4 +307,4 @@ def test_of_an_answer_that_is_held_until_it_is_whole_every_byte_counts() -> None
 
 
 def _call(arguments: str) -> dict[str, Any]:
-    return {"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}
+    return {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": arguments}}]}

@@ -293,9 +293,9 @@ def test_an_answer_longer_than_any_is_ended_and_a_long_one_is_not(size: int) -> 
 
 
 def test_pieces_of_calls_do_not_go_on_for_ever_either() -> None:
-    function = {"index": 0, "function": {"arguments": "x" * 400}}
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 400}}
     answer = stream(most=5_000)
     answer.feed(ROLE)
     for _ in range(500):
-        answer.feed(event({"tool_calls": [function]}))
+        answer.feed(event({"tool_calls": [call]}))
     assert answer.failure is not None
