@@ -43,13 +43,13 @@ class EmbedderExpert:
     async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
         texts = [given for given in request.raw if isinstance(given, str)]
         if len(texts) < len(request.raw):
-            raise ExpertUnsupportedError(self._card.expert_id, "embeds texts, not token numbers")
+            message = "embeds texts, not token numbers"
+            raise ExpertUnsupportedError(self._card.expert_id, message, param="input")
         vectors_ND = await anyio.to_thread.run_sync(self._encode, texts, limiter=self._one)
         wanted, found = request.params.get("dimensions"), vectors_ND.shape[1]
         if wanted not in (None, found):
-            raise ExpertUnsupportedError(
-                self._card.expert_id, f"makes vectors of {found} dimensions, not of {wanted}"
-            )
+            message = f"makes vectors of {found} dimensions, not of {wanted}"
+            raise ExpertUnsupportedError(self._card.expert_id, message, param="dimensions")
         for index, vector_D in enumerate(vectors_ND):
             yield Delta(choice=index, fields={"embedding": vector_D.tolist()})
             yield Finish("stop", index)

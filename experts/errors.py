@@ -52,6 +52,8 @@ class ExpertCallError(ExpertError):
         expert_id: Whose call it was.
         status: HTTP status of the upstream answer, None if there was none.
         code: The provider's own error code, e.g. `context_length_exceeded`, or None.
+        param: The field of the request at fault, by its name in chat completions or as the provider
+            calls it, or None.
         retry_after_s: Seconds after which it may be asked again, if anybody said.
         spare: The expert has another endpoint that has not failed this request.
         hurried: Only the client's own wish for haste was not met, which says nothing of the expert.
@@ -68,6 +70,7 @@ class ExpertCallError(ExpertError):
         *,
         status: int | None = None,
         code: str | None = None,
+        param: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{expert_id}: {message}")
@@ -75,6 +78,7 @@ class ExpertCallError(ExpertError):
         self.message = message
         self.status = status
         self.code = code
+        self.param = param
         self.retry_after_s = retry_after_s
 
     def within(self, expert_id: str) -> Self:
@@ -86,6 +90,7 @@ class ExpertCallError(ExpertError):
             str(self),
             status=self.status,
             code=self.code,
+            param=self.param,
             retry_after_s=self.retry_after_s,
         )
 

@@ -145,7 +145,8 @@ def api_error(error: Exception) -> ApiError:
 
 def _failed(error: ExpertCallError) -> ApiError:
     row = handling(error)
-    failure = ApiError(row.status, str(error), type=row.type, code=_code(error, row.code))
+    code = _code(error, row.code)
+    failure = ApiError(row.status, str(error), type=row.type, code=code, param=error.param)
     if row.status in (429, 503):
         failure.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s or 1)))
     return failure
@@ -155,7 +156,12 @@ def _all_failed(error: AllExpertsFailedError) -> ApiError:
     last = _refused(error.causes[-1]) or _failed(error.causes[-1])
     if len(error.causes) > 1:
         last = ApiError(
-            last.status, str(error), type=last.type, code=last.code, headers=last.headers
+            last.status,
+            str(error),
+            type=last.type,
+            code=last.code,
+            param=last.param,
+            headers=last.headers,
         )
     last.headers["x-pointsman-decision-id"] = error.decision_id
     return last

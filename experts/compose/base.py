@@ -134,7 +134,8 @@ def why_none(errors: Sequence[ExpertCallError]) -> ExpertCallError:
 def one_answer(card: ExpertCard, request: ChatRequest) -> None:
     """Raises ExpertUnsupportedError if the client wants several answers, which are told apart."""
     if (request.params.get("n") or 1) > 1:
-        raise ExpertUnsupportedError(card.expert_id, "gives one answer; `n` must be 1")
+        message = "gives one answer; `n` must be 1"
+        raise ExpertUnsupportedError(card.expert_id, message, param="n")
 
 
 def each_its_share(

@@ -205,7 +205,7 @@ class HttpExpert:
 
     def _body(self, request: ChatRequest) -> bytes:
         if found := barred(request, self.card):
-            raise ExpertUnsupportedError(self.card.expert_id, ": ".join(found))
+            raise ExpertUnsupportedError(self.card.expert_id, ": ".join(found), param=found.param)
         known = with_known_params(request, self.card)
         return kept_json(self._dialect.body(known, self._model))
 

@@ -10,7 +10,7 @@ from experts.cards import ExpertCard
 from experts.errors import ExpertUnsupportedError
 from experts.messages import ChatRequest, Json
 from experts.wire.anthropic_reader import MessageReader
-from experts.wire.anthropic_turns import WIRE, Block, UnsaidError, conversation
+from experts.wire.anthropic_turns import WIRE, Block, UnsaidError, conversation, saying
 from experts.wire.dialect import Reader
 
 JSON_TOOL = "answer_as_json"
@@ -89,25 +89,31 @@ class AnthropicDialect:
         try:
             return self._translated(request)
         except UnsaidError as error:
-            raise ExpertUnsupportedError(self._card.expert_id, str(error)) from error
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            message = f"a field is of another kind than Anthropic's API can say: {error}"
-            raise ExpertUnsupportedError(self._card.expert_id, message) from error
+            expert_id = self._card.expert_id
+            raise ExpertUnsupportedError(expert_id, str(error), param=error.param) from error
 
     def _translated(self, request: ChatRequest) -> dict[str, Any]:
         params = dict(request.params)
-        if (params.pop("n", None) or 1) > 1:
-            raise UnsaidError("n: Anthropic's API writes one answer per request")
-        system, turns = conversation(request.messages)
+        with saying("n"):
+            if (params.pop("n", None) or 1) > 1:
+                raise UnsaidError("n", "Anthropic's API writes one answer per request")
+        with saying("messages"):
+            system, turns = conversation(request.messages)
         body: dict[str, Any] = {"max_tokens": self._limit(request), "messages": turns}
         if "output_config" in params:
             body["output_config"] = params.pop("output_config")
         if system:
             body["system"] = system
-        body |= _tools(params)
-        body |= self._format(params, body)
-        body |= self._effort(params.pop("reasoning_effort", None), body, turns)
-        body |= {name: value for name, say in _SAID.items() for value in say(params)}
+        with saying("tools"):
+            body |= _tools(params)
+        with saying("response_format"):
+            body |= self._format(params, body)
+        with saying("reasoning_effort"):
+            body |= self._effort(params.pop("reasoning_effort", None), body, turns)
+        for name, (param, say) in _SAID.items():
+            with saying(param):
+                for value in say(params):
+                    body[name] = value
         for name in _SILENT:
             params.pop(name, None)
         return {**{name: value for name, value in params.items() if value is not None}, **body}
@@ -159,7 +165,7 @@ class AnthropicDialect:
 
 def _level(effort: Any) -> str:
     if effort not in _BUDGETS:
-        raise UnsaidError(f"reasoning_effort: must be none or one of {', '.join(_BUDGETS)}")
+        raise UnsaidError("reasoning_effort", f"must be none or one of {', '.join(_BUDGETS)}")
     return "low" if effort == "minimal" else str(effort)
 
 
@@ -178,7 +184,7 @@ def _goes_on_without_thought(turns: list[Block]) -> bool:
 
 def _tools(params: dict[str, Any]) -> dict[str, Any]:
     if params.pop("functions", None) or params.pop("function_call", None):
-        raise UnsaidError("functions: not understood by an Anthropic expert; use tools")
+        raise UnsaidError("functions", "not understood by an Anthropic expert; use tools")
     choice = _choice(params.pop("tool_choice", None))
     parallel = params.pop("parallel_tool_calls", None)
     tools = [_tool(tool, index) for index, tool in enumerate(params.pop("tools", None) or ())]
@@ -192,13 +198,13 @@ def _tools(params: dict[str, Any]) -> dict[str, Any]:
 def _tool(tool: Any, index: int) -> Block:
     where = f"tools[{index}]"
     if not isinstance(tool, dict):
-        raise UnsaidError(f"{where}: must be an object")
+        raise UnsaidError(where, "must be an object")
     function = tool.get("function")
     if tool.get("type") != "function" and function is None and "custom" not in tool:
         # One of Anthropic's own, which it runs itself.
         return tool
     if not isinstance(function, dict):
-        raise UnsaidError(f"{where}: a tool of type {tool.get('type')!r} can't be sent")
+        raise UnsaidError(where, f"a tool of type {tool.get('type')!r} can't be sent")
     kept = {
         n: function[n] for n in ("name", "description", "strict") if function.get(n) is not None
     }
@@ -218,7 +224,7 @@ def _choice(choice: Any) -> Block | None:
         return {"type": _CHOICES[choice]}
     if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
         return {"type": "tool", "name": choice["function"].get("name")}
-    raise UnsaidError("tool_choice: must be auto, none, required or a function")
+    raise UnsaidError("tool_choice", "must be auto, none, required or a function")
 
 
 def _stops(params: dict[str, Any]) -> Iterator[Any]:
@@ -244,10 +250,11 @@ def _tier(params: dict[str, Any]) -> Iterator[Any]:
         yield tier
 
 
-_SAID: Mapping[str, Callable[[dict[str, Any]], Iterator[Any]]] = {
-    "stop_sequences": _stops,
-    "metadata": _user,
-    "service_tier": _tier,
+_SAID: Mapping[str, tuple[str, Callable[[dict[str, Any]], Iterator[Any]]]] = {
+    "stop_sequences": ("stop", _stops),
+    "metadata": ("metadata", _user),
+    "service_tier": ("service_tier", _tier),
 }
+"""Anthropic's name for a field, OpenAI's, and what becomes of it."""
 _SILENT = ("max_completion_tokens", "store", "prompt_cache_key", "prompt_cache_retention")
 """Fields that change nothing about the answer, or were read already."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -22,7 +23,32 @@ _KEPT = ("cache_control", "citations")
 
 
 class UnsaidError(ValueError):
-    """Anthropic's wire format can't say this; the message names the field."""
+    """Anthropic's wire format can't say this.
+
+    Attributes:
+        param: The field, by its name in chat completions.
+        why: What follows its name.
+    """
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(f"{param}: {why}")
+        self.param = param
+        self.why = why
+
+    def within(self, where: str) -> UnsaidError:
+        """The same of a field of `where`."""
+        return UnsaidError(f"{where}.{self.param}", self.why)
+
+
+@contextmanager
+def saying(param: str) -> Iterator[None]:
+    """What is of a kind that nobody counts on can't be said either."""
+    try:
+        yield
+    except UnsaidError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnsaidError(param, "is of another kind than Anthropic's API can say") from error
 
 
 def conversation(messages: Iterable[Message]) -> tuple[str | list[Block], list[Block]]:
@@ -37,10 +63,12 @@ def conversation(messages: Iterable[Message]) -> tuple[str | list[Block], list[B
     system: list[Block] = []
     turns: list[Block] = []
     for index, message in enumerate(messages):
-        try:
-            blocks = _blocks_of(message)
-        except UnsaidError as error:
-            raise UnsaidError(f"messages[{index}]: {error}") from error
+        where = f"messages[{index}]"
+        with saying(where):
+            try:
+                blocks = _blocks_of(message)
+            except UnsaidError as error:
+                raise error.within(where) from error
         if message.role in ("system", "developer"):
             system += blocks
         elif blocks:
@@ -87,7 +115,8 @@ def _blocks_of(message: Message) -> list[Block]:
     if message.role == "tool":
         return [_tool_result(message)]
     if message.role == "function" or message.fields.get("function_call"):
-        raise UnsaidError("function calls of the old kind are not understood; use tools")
+        field = "role" if message.role == "function" else "function_call"
+        raise UnsaidError(field, "function calls of the old kind are not understood; use tools")
     blocks = list(_content(message))
     if message.role != "assistant":
         return blocks
@@ -102,8 +131,8 @@ def _content(message: Message) -> Iterator[Block]:
         if message.content:
             yield _text(message.content)
         return
-    for part in message.content or ():
-        block = _part(part)
+    for place, part in enumerate(message.content or ()):
+        block = _part(part, f"content[{place}]")
         if block.get("type") != "text" or block.get("text"):
             yield block
 
@@ -116,10 +145,12 @@ def _thoughts(message: Message) -> Iterator[Block]:
 
 
 def _tool_uses(message: Message) -> Iterator[Block]:
-    for call in message.fields.get("tool_calls") or ():
+    for place, call in enumerate(message.fields.get("tool_calls") or ()):
         function = call.get("function")
         if not isinstance(function, dict):
-            raise UnsaidError(f"tool_calls: a call of type {call.get('type')!r} can't be sent")
+            raise UnsaidError(
+                f"tool_calls[{place}]", f"a call of type {call.get('type')!r} can't be sent"
+            )
         yield {
             "type": "tool_use",
             "id": _tool_id(call.get("id")),
@@ -146,7 +177,7 @@ def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _part(part: Json) -> Block:
+def _part(part: Json, where: str) -> Block:
     kept = {name: part[name] for name in _KEPT if name in part}
     match part.get("type"):
         case "text" | "input_text":
@@ -156,33 +187,33 @@ def _part(part: Json) -> Block:
         case "image_url":
             image = part.get("image_url")
             url = image.get("url") if isinstance(image, dict) else image
-            return {"type": "image", "source": _source(str(url)), **kept}
+            return {"type": "image", "source": _source(str(url), where), **kept}
         case "file":
-            return {**_document(part.get("file") or {}), **kept}
+            return {**_document(part.get("file") or {}, where), **kept}
         case "input_audio":
-            raise UnsaidError("audio can't be sent to an Anthropic expert")
+            raise UnsaidError(where, "audio can't be sent to an Anthropic expert")
     # A block of Anthropic's own, sent by a client that knows whom it talks to.
     return dict(part)
 
 
-def _source(url: str) -> Block:
+def _source(url: str, where: str) -> Block:
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
-    media_type, data = _data_url(url)
+    media_type, data = _data_url(url, where)
     return {"type": "base64", "media_type": media_type, "data": data}
 
 
-def _document(file: Json) -> Block:
+def _document(file: Json, where: str) -> Block:
     if file.get("file_id"):
         return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}}
-    media_type, data = _data_url(str(file.get("file_data") or ""))
+    media_type, data = _data_url(str(file.get("file_data") or ""), where)
     source = {"type": "base64", "media_type": media_type, "data": data}
     title = {"title": file["filename"]} if file.get("filename") else {}
     return {"type": "document", "source": source, **title}
 
 
-def _data_url(url: str) -> tuple[str, str]:
+def _data_url(url: str, where: str) -> tuple[str, str]:
     head, comma, data = url.partition(",")
     if not (head.startswith("data:") and head.endswith(";base64") and comma):
-        raise UnsaidError("images and files must be URLs or base64 `data:` URLs")
+        raise UnsaidError(where, "images and files must be URLs or base64 `data:` URLs")
     return head.removeprefix("data:").removesuffix(";base64"), data

@@ -25,6 +25,7 @@ from experts.errors import (
 from experts.messages import Json
 
 _MAX_ERROR_CHARS = 500
+_MAX_PARAM_CHARS = 100
 
 _BY_CODE: Mapping[str, type[ExpertCallError]] = {
     "context_length_exceeded": ExpertContextError,
@@ -76,7 +77,8 @@ def refusal(
     expert_id: str, status: int, headers: Mapping[str, str], content: bytes
 ) -> ExpertCallError:
     """The failure behind an answer with an error status."""
-    message, code = _fields_of(content)
+    data = _data_of(content)
+    message, code = error_fields(data)
     kind = _kind(status, code, message)
     if kind is ExpertContextError:
         # Whatever the provider calls it, clients act on this code.
@@ -89,6 +91,7 @@ def refusal(
         message or f"answered with status {status}",
         status=status,
         code=code,
+        param=_param_of(data) if issubclass(kind, ExpertRejectedError) else None,
         retry_after_s=retry_after_s(headers),
     )
 
@@ -142,12 +145,19 @@ def _kind(status: int, code: str | None, message: str) -> type[ExpertCallError]:
 _SPEAKS_OF_REQUEST = (ExpertRejectedError, ExpertNotFoundError, ExpertQuotaError)
 
 
-def _fields_of(content: bytes) -> tuple[str, str | None]:
+def _data_of(content: bytes) -> Json:
     try:
         data = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return "", None
-    return error_fields(data) if isinstance(data, dict) else ("", None)
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _param_of(data: Json) -> str | None:
+    """The field that OpenAI and others name beside their words."""
+    error = data.get("error") or data
+    param = error.get("param") if isinstance(error, dict) else None
+    return param[:_MAX_PARAM_CHARS] if isinstance(param, str) and param else None
 
 
 def error_fields(data: Json) -> tuple[str, str | None]:

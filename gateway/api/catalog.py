@@ -36,7 +36,8 @@ async def get_model(request: Request, name: str) -> Response:
     """One of them."""
     gateway = gateway_of(request)
     if name not in gateway.decider.names.open_to(gateway.keyring.check(request)):
-        raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found")
+        message = f"the model {name!r} does not exist"
+        raise ApiError(404, message, code="model_not_found", param="model")
     model = _model(gateway, name)
     if speaks_anthropic(request.scope):
         model = _for_anthropic(gateway, model)

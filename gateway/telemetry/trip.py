@@ -87,12 +87,13 @@ class Telemetry:
         """The same error without secrets: a provider's own words often quote a key."""
         message = self.redactor.text(failure.message)
         code = failure.code and self.redactor.text(failure.code)
+        param = failure.param and self.redactor.text(failure.param)
         return ApiError(
             failure.status,
             message,
             type=failure.type,
             code=code,
-            param=failure.param,
+            param=param,
             headers=failure.headers,
         )
 

@@ -10,6 +10,7 @@ import routers.errors
 from experts.errors import (
     ExpertCallError,
     ExpertRateLimitedError,
+    ExpertRejectedError,
     ExpertTimeoutError,
     ExpertUnavailableError,
 )
@@ -59,3 +60,10 @@ def test_a_rate_limit_says_when_to_come_back() -> None:
 def test_a_providers_own_code_reaches_the_client() -> None:
     error = ExpertUnavailableError("a", "x", code="engine_overloaded")
     assert api_error(error).body()["error"]["code"] == "engine_overloaded"
+
+
+def test_the_field_at_fault_reaches_the_client_from_whoever_failed_last() -> None:
+    cause = ExpertRejectedError("a", "top_p: too high", param="top_p").within("chain")
+    assert api_error(cause).param == "top_p"
+    causes = (ExpertTimeoutError("b", "slow"), cause)
+    assert api_error(AllExpertsFailedError(causes, "dec-1")).param == "top_p"

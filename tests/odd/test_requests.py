@@ -88,9 +88,7 @@ def judge(request: Request, answer: httpx2.Response) -> None:
     assert 400 <= status < 500, answer.content
     error = heard(front, status, answer.content, stream=False).error
     assert error is not None
-    # What a wire has no words for, an expert refuses.
-    fieldless = error["code"] == "unsupported_by_expert" or error["message"].startswith(FIELDLESS)
-    assert error["param"] or fieldless, error
+    assert error["param"] or error["message"].startswith(FIELDLESS), error
     assert "object has no attribute" not in error["message"]
     assert "\n" not in error["message"]
     json.dumps(error)

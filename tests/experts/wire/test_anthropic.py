@@ -182,28 +182,40 @@ def test_system_messages_are_joined_and_keep_their_cache_marks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "params", "word"),
+    ("messages", "params", "param"),
     [
-        ((), {"n": 2}, "n:"),
+        ((), {"n": 2}, "n"),
         ((), {"functions": [{}]}, "functions"),
         ((), {"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ((), {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
         ((), {"reasoning_effort": "huge"}, "reasoning_effort"),
-        ((Message("user", ({"type": "input_audio"},)),), {}, "messages[0]"),
-        ((Message("function", "x", {"name": "f"}),), {}, "messages[0]"),
+        ((Message("user", ({"type": "input_audio"},)),), {}, "messages[0].content[0]"),
+        ((Message("function", "x", {"name": "f"}),), {}, "messages[0].role"),
+        (
+            (Message("assistant", "x", {"function_call": {"name": "f"}}),),
+            {},
+            "messages[0].function_call",
+        ),
+        (
+            (Message("user", "x"), Message("assistant", "x", {"tool_calls": ({"type": "x"},)})),
+            {},
+            "messages[1].tool_calls[0]",
+        ),
+        ((Message("assistant", "x", {"tool_calls": (5,)}),), {}, "messages[0]"),
         (
             (Message("user", ({"type": "image_url", "image_url": {"url": "data:,x"}},)),),
             {},
-            "messages[0]",
+            "messages[0].content[0]",
         ),
     ],
 )
 def test_what_the_wire_cannot_say_is_named(
-    messages: tuple[Message, ...], params: dict[str, Any], word: str
+    messages: tuple[Message, ...], params: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(ExpertUnsupportedError) as caught:
         body_of(*(messages or (Message("user", "q"),)), **params)
-    assert word in caught.value.message
+    assert caught.value.param == param
+    assert caught.value.message.startswith(f"{param}: ")
 
 
 def test_a_schema_by_tool_leaves_the_clients_tools_their_chance() -> None:
@@ -240,18 +252,24 @@ def test_the_limit_is_the_requests_or_the_cards() -> None:
 
 
 @pytest.mark.parametrize(
-    "params",
+    ("params", "param"),
     [
-        {"stop": 7},
-        {"metadata": 7},
-        {"tools": [7]},
-        {"tools": [{"type": "function", "function": 7}]},
-        {"tool_choice": 7, "tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_schema", "json_schema": "x"}},
-        {"n": "two"},
+        ({"stop": 7}, "stop"),
+        ({"metadata": 7}, "metadata"),
+        ({"tools": 7}, "tools"),
+        ({"tools": [7]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": 7}]}, "tools[0]"),
+        (
+            {"tool_choice": 7, "tools": [{"type": "function", "function": {"name": "f"}}]},
+            "tool_choice",
+        ),
+        ({"response_format": {"type": "json_schema", "json_schema": "x"}}, "response_format"),
+        ({"reasoning_effort": {}}, "reasoning_effort"),
+        ({"n": "two"}, "n"),
     ],
     ids=str,
 )
-def test_fields_of_another_kind_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(ExpertUnsupportedError, match=r"^claude: "):
+def test_fields_of_another_kind_are_refused(params: dict[str, Any], param: str) -> None:
+    with pytest.raises(ExpertUnsupportedError, match=r"^claude: ") as caught:
         body_of(Message("user", "Hi"), **params)
+    assert caught.value.param == param

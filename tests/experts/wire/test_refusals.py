@@ -75,6 +75,17 @@ def test_whatever_is_sent_has_a_kind(status: int, content: bytes) -> None:
     assert refusal("e", status, {}, content).expert_id == "e"
 
 
+def test_the_field_that_a_provider_names_is_told_of_wrong_requests_alone() -> None:
+    error = {"message": "x", "param": "top_p"}
+    for content in ({"error": error}, error):
+        assert refusal("e", 400, {}, orjson.dumps(content)).param == "top_p"
+    assert refusal("e", 500, {}, orjson.dumps({"error": error})).param is None
+    for odd in (5, "", ["a"], None):
+        assert refusal("e", 400, {}, orjson.dumps({"error": {**error, "param": odd}})).param is None
+    long = orjson.dumps({"error": {**error, "param": "a" * 999}})
+    assert refusal("e", 400, {}, long).param == "a" * 100
+
+
 @pytest.mark.parametrize("secret_status", [401, 403])
 def test_the_words_about_a_key_are_not_repeated(secret_status: int) -> None:
     content = orjson.dumps({"error": {"message": "bad key sk-secret"}})
