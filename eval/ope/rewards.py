@@ -32,6 +32,15 @@ class Rewards:
     score_model_NA: Floats
     cost_model_NA: Floats
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Rewards:
+        """The same of only `rows`, in that order."""
+        return Rewards(
+            self.score_NA[rows],
+            self.cost_NA[rows],
+            self.score_model_NA[rows],
+            self.cost_model_NA[rows],
+        )
+
 
 def rewards(logged: Logged, features: FeatureBatch, rng: np.random.Generator) -> Rewards:
     """Fit the models across folds, whole conversations left out together.

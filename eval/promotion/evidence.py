@@ -12,10 +12,11 @@ import numpy.typing as npt
 from eval.errors import OffPolicyError
 from eval.ope.asked import LoggedWishes
 from eval.ope.candidate import targets, weighed
-from eval.ope.judge import difference, judge, served_terms
+from eval.ope.judge import Judgement, difference, judge, served_terms
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards
 from eval.ope.study import worth_per_usd
+from eval.ope.support import LEAST_EFFECTIVE
 from eval.ope.values import Parts, dr
 from eval.promotion.gate import Evidence
 from eval.replay.training import decision_us_p50
@@ -57,12 +58,21 @@ class Material:
         asked: What each of them asked for.
         collected: Outcomes of having asked everybody, or some, on purpose; None without any.
         prices: What policies reckon with.
+        serving_N: Which of the decisions the version that serves now made; None: nothing learned
+            serves.
     """
 
     logged: Logged
     asked: LoggedWishes
     collected: OutcomeTable | None
     prices: Mapping[str, Prices | None]
+    serving_N: npt.NDArray[np.bool_] | None = None
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Material:
+        """Only these decisions, in that order, and all that was collected."""
+        serving_N = None if self.serving_N is None else self.serving_N[rows]
+        logged, asked = self.logged.take(rows), self.asked.take(rows)
+        return replace(self, logged=logged, asked=asked, serving_N=serving_N)
 
     def scored(self) -> Material:
         """Only decisions with a score.
@@ -73,7 +83,7 @@ class Material:
         rows = np.flatnonzero(self.logged.seen.any(axis=1))
         if not len(rows):
             raise OffPolicyError(f"none of the {len(self.logged)} decisions has a score")
-        return replace(self, logged=self.logged.take(rows), asked=self.asked.take(rows))
+        return self.take(rows)
 
     def training(self) -> OutcomeTable:
         """All that a router may learn from, no outcome weighed more than `MOST_WEIGHT` times.
@@ -99,6 +109,11 @@ def evidence(fitting: Fitting, material: Material, candidate: Router) -> Evidenc
     parted into folds of whole conversations; for each, a router is fitted in the same way to all
     the rest, and it is that one's choices which are judged.
 
+    They are compared with what the version that serves now did on the requests that it decided
+    itself. It was fitted before it saw them, so nobody knows them by heart; and against all that
+    ever served, a router that is worse than this one may look better by what older ones did. Where
+    its own decisions are too few to tell, or nothing learned serves, it is all of them.
+
     Args:
         fitting: How the candidate was made.
         material: From which.
@@ -116,21 +131,19 @@ def evidence(fitting: Fitting, material: Material, candidate: Router) -> Evidenc
         np.random.default_rng(fitting.seed),
     )
     target_NA, quality_NA = _unseen_choices(fitting, material)
-    per_usd = worth_per_usd(logged)
-    judgement = judge(
-        logged, target_NA, known, cost_weight_per_usd=per_usd, seed=fitting.seed, estimators=("dr",)
-    )
+    compared = _compared(material, target_NA, known, fitting.seed)
     chosen_N = target_NA.argmax(axis=1)
     rows = np.arange(len(logged))
     propensity_N = table.propensity_NA[rows, chosen_N]
     return Evidence(
-        judgement=judgement,
-        gain_N=_gains(logged, target_NA, known),
+        judgement=compared.judgement,
+        against=compared.against,
+        gain_N=compared.gain_N,
+        slices=compared.slices,
         expected_N=quality_NA[rows, chosen_N],
         score_N=table.score_NA[rows, chosen_N],
         weight_N=np.where(np.isnan(propensity_N), 0.0, 1 / np.fmax(propensity_N, 0.02)),
         decide_us=decision_us_p50(candidate, table.prompts[:_TIMED], material.prices),
-        slices=_slices(table),
     )
 
 
@@ -184,6 +197,35 @@ def _unseen_choices(fitting: Fitting, material: Material) -> tuple[Floats, Float
             columns = [logged.table.experts.index(expert) for expert in candidates.experts]
             quality_NA[row, columns] = candidates.quality_A
     return target_NA, quality_NA
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """The part of `Evidence` that is about what served."""
+
+    judgement: Judgement
+    against: str
+    gain_N: Floats
+    slices: Mapping[str, npt.NDArray[np.bool_]]
+
+
+def _compared(material: Material, target_NA: Floats, known: Rewards, seed: int) -> _Compared:
+    logged = material.logged
+    if material.serving_N is not None and material.serving_N.sum() >= LEAST_EFFECTIVE:
+        own = np.flatnonzero(material.serving_N)
+        against = f"what serves, by its own {len(own)} scored decisions"
+        found = _on(logged.take(own), target_NA[own], known.take(own), against, seed)
+        if not found.judgement.refused:
+            return found
+    return _on(logged, target_NA, known, f"all that served, {len(logged)} scored decisions", seed)
+
+
+def _on(logged: Logged, target_NA: Floats, known: Rewards, against: str, seed: int) -> _Compared:
+    per_usd = worth_per_usd(logged)
+    judgement = judge(
+        logged, target_NA, known, cost_weight_per_usd=per_usd, seed=seed, estimators=("dr",)
+    )
+    return _Compared(judgement, against, _gains(logged, target_NA, known), _slices(logged.table))
 
 
 def _gains(logged: Logged, target_NA: Floats, known: Rewards) -> Floats:

@@ -49,9 +49,11 @@ class GateVerdict:
 
     Attributes:
         checks: In the order in which they are made; all of them, whatever failed before.
+        against: What the candidate was compared with; "" where it could not be.
     """
 
     checks: tuple[Criterion, ...]
+    against: str = ""
 
     @property
     def passed(self) -> bool:
@@ -60,7 +62,8 @@ class GateVerdict:
     @property
     def reason(self) -> str:
         """Why it did not pass, or what it showed."""
-        return "; ".join(check.reason for check in self.checks if not check.passed or self.passed)
+        told = "; ".join(check.reason for check in self.checks if not check.passed or self.passed)
+        return f"against {self.against}: {told}" if self.against else told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +73,9 @@ class Evidence:
     Attributes:
         judgement: Off-policy, by routers fitted on other conversations than those they are judged
             by; else a candidate would be judged by what it has learned by heart.
+        against: What it was compared with, in words.
         gain_N: The candidate's quality less that of what served, row by row, in the same way.
-        slices: Name to which rows are in it.
+        slices: Name to which of those rows are in it.
         expected_N: Quality that the candidate expects of the expert it would ask.
         score_N: What that expert scored where the log asked it too; NaN elsewhere.
         weight_N: How much each such row counts.
@@ -79,6 +83,7 @@ class Evidence:
     """
 
     judgement: Judgement
+    against: str
     gain_N: Floats
     expected_N: Floats
     score_N: Floats
@@ -102,7 +107,8 @@ def gate(evidence: Evidence, rules: GateRules) -> GateVerdict:
             _calibration(evidence, rules),
             _slices(evidence, rules),
             _latency(evidence, rules),
-        )
+        ),
+        evidence.against,
     )
 
 

@@ -36,6 +36,7 @@ class History:
         served: The score and the cost of each request, without those.
         preferences: What each request asked for, length N.
         policies: The policy that each was decided by, length N.
+        versions: The version of the router that decided each, length N.
         at_N: When each was decided, seconds since 1970.
         left_out: Reason to how many decisions could not be used.
         labels: What requests can be told apart by (`key`, `task` and the names of tags), each to
@@ -46,6 +47,7 @@ class History:
     served: Served
     preferences: tuple[Preference, ...]
     policies: tuple[str, ...]
+    versions: tuple[str, ...]
     at_N: Floats
     left_out: Mapping[str, int]
     labels: Mapping[str, Sequence[str | None]]
@@ -197,6 +199,7 @@ def _record(objective: str, among: Sequence[str] | None) -> Select[Any]:
             decision.c.candidates,
             decision.c.preference,
             decision.c.policy,
+            decision.c.version,
             decision.c.expert_id,
             decision.c.propensity,
             decision.c.flags,
@@ -283,12 +286,12 @@ def _history(
         latency_s_NA=latency_NA,
         propensity_NA=np.where(known_NA, chance_NA, np.nan),
     )
-    logged = Logged(table, logged_NA, eligible_NA, aside_NA if aside_NA.any() else None)
     return History(
-        logged,
+        Logged(table, logged_NA, eligible_NA, aside_NA if aside_NA.any() else None),
         served,
         tuple(Preference(**record["preference"]) for record in records),
         tuple(record["policy"] for record in records),
+        tuple(record["version"] for record in records),
         np.array([record["at"] for record in records], dtype=np.float64),
         dict(left_out),
         _labels(records),

@@ -27,7 +27,7 @@ from gateway.retrain.asked import PromptWatch
 from gateway.retrain.journal import Journal, RetrainState
 from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
-from gateway.routing.router_store import RouterStore
+from gateway.routing.router_store import Promotion, RouterStore
 from gateway.settings.retrain import RetrainSettings
 from routers.errors import RoutingError
 from routers.named import Named
@@ -175,7 +175,7 @@ class Cycle:
         serving = self._store.promoted(self._name)
         if not state.moved or serving is None:
             return state
-        versions = [serving.version, *serving.history[-1:]]
+        versions = _same(serving, state)
         changed = changed_with(self._engine, self._name, versions, state.moved, state.until)
         return replace(state, forgotten=state.forgotten | dict.fromkeys(changed, state.moved))
 
@@ -291,6 +291,7 @@ class Cycle:
             until=state.until,
             newest=self._settings.window,
         )
+        serving = self._store.promoted(self._name)
         unknown: dict[str, Prices | None] = dict.fromkeys(found.logged.table.experts)
         asked = LoggedWishes(
             found.preferences, found.policies, self._named, latest_cards(self._engine)
@@ -300,8 +301,14 @@ class Cycle:
             asked,
             _collected(self._engine, since, state.forgotten),
             unknown | latest_prices(self._engine),
+            None if serving is None else np.isin(found.versions, _same(serving, state)),
         )
         return without_forgotten(material, found.at_N, state.forgotten, state.judged)
+
+
+def _same(serving: Promotion, state: RetrainState) -> list[str]:
+    """What serves, and after a drift also what it was before it was made to explore more."""
+    return [serving.version, *(serving.history[-1:] if state.moved else ())]
 
 
 def _collected(engine: Engine, since: float, forgotten: Mapping[str, float]) -> OutcomeTable | None:

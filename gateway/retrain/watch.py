@@ -103,14 +103,10 @@ def without_forgotten(
     gone_NA = at_N[:, None] < since_A
     kept = replace(table, score_NA=np.where(gone_NA, np.nan, table.score_NA))
     new, old = np.flatnonzero(at_N >= judged), np.flatnonzero(at_N < judged)
+    material = replace(material, logged=replace(material.logged, table=kept))
     if not len(old):
-        return replace(material, logged=replace(material.logged, table=kept))
-    return replace(
-        material,
-        logged=replace(material.logged, table=kept).take(new),
-        asked=material.asked.take(new),
-        collected=_beside(material.collected, kept.take(old)),
-    )
+        return material
+    return replace(material.take(new), collected=_beside(material.collected, kept.take(old)))
 
 
 def _beside(collected: OutcomeTable | None, old: OutcomeTable) -> OutcomeTable:

@@ -128,7 +128,8 @@ def test_a_better_router_gets_through_and_a_worse_one_does_not(
         loop.ask(600)
         worse = loop.retrain()
         assert worse["what"] == "refused"
-        assert "utility -" in worse["reason"]
+        assert worse["reason"].startswith("against what serves, by its own ")
+        assert ": utility -" in worse["reason"]
 
         poor = poorer_version(loop)
         loop.until(lambda versions: versions == {poor})

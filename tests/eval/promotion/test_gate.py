@@ -29,6 +29,7 @@ def evidence(
     expected_N = rng.uniform(0.4, 0.9, ROWS)
     return Evidence(
         judgement=Judgement(support, {}, gains, {}, {}, 1.0),
+        against="what serves",
         gain_N=rng.normal(quality, 0.3, ROWS),
         expected_N=expected_N,
         score_N=(rng.random(ROWS) < expected_N).astype(np.float64),

@@ -27,9 +27,11 @@ from tests.gateway.retrain.looping import EPSILON, Loop
 class Trials(Loop):
     """Retraining with trials over a loop."""
 
-    def ask(self, count: int, shadow: float = 0.0) -> None:
+    def ask(
+        self, count: int, shadow: float = 0.0, kinds: tuple[str, ...] = ("gene", "law")
+    ) -> None:
         """So many requests, decided by what serves and what is tried."""
-        asked = Questions.draw(count, self.rng)
+        asked = Questions.draw(count, self.rng, kinds)
         fill(self.url, asked, self.rng, serving=self.serving, shadow=shadow)
 
     def step(
@@ -105,6 +107,18 @@ def test_the_gate_refuses_a_worse_router_and_says_why(loop: Trials) -> None:
     assert promoted is not None
     assert (promoted.version, promoted.trial) == (good.version, None)
     assert loop.told() == ["fitted", "refused"]
+
+
+def test_what_served_before_makes_nobody_better_than_what_serves(loop: Trials) -> None:
+    kinds = ("gene",) * 4 + ("law",)
+    # An untrained router asks the lawyer mostly; whoever asks the biologist always is better.
+    loop.ask(450, kinds=kinds)
+    loop.serve("ridge")
+    loop.ask(350, kinds=kinds)
+    report = loop.step("prior")
+    assert report.what == "refused"
+    compared = "against what serves, by its own 350 scored decisions: utility -"
+    assert report.reason.startswith(compared)
 
 
 def test_a_better_router_is_tried_and_then_promoted(loop: Trials) -> None:

@@ -140,6 +140,16 @@ def test_what_serves_explores_more_after_a_drift_if_asked(loop: Moved) -> None:
     assert loop.store.promoted("default") == serving
 
 
+def test_what_explores_more_is_what_served_before_and_is_judged_as_one(loop: Moved) -> None:
+    loop.ask(300)
+    loop.ask(300, turned=True)
+    loop.step(epsilon=BOLD)
+    loop.ask(90, turned=True)
+    assert loop.step(epsilon=BOLD).what == "waiting"
+    loop.ask(200, turned=True)
+    assert "against what serves, by its own 290 scored decisions" in loop.step(epsilon=BOLD).reason
+
+
 def test_a_trial_that_began_in_another_world_ends(loop: Moved) -> None:
     loop.ask(100)
     other = loop.store.load("default", loop.known)
