@@ -139,7 +139,7 @@ class Keyring:
             return self._anonymous(headers, client_host)
         scheme, given = _given(headers)
         if not given:
-            how = "send one as bearer token in `Authorization`, or in `x-api-key`"
+            how = "send one as bearer token in `Authorization`, or in `x-api-key` or `api-key`"
             raise _unauthorized(f"no API key: {how}", "missing_api_key")
         if scheme == "basic" and "origin" in headers:
             # A browser that was once given the password adds it to requests of any site's pages.
@@ -236,14 +236,15 @@ class Keyring:
 
 
 def _given(headers: Mapping[str, str]) -> tuple[str, str]:
-    """The scheme, in lower case, and the secret."""
+    """The scheme, in lower case, and the secret: of several the first in this order counts."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     scheme = scheme.lower()
     if scheme == "bearer":
         return scheme, token.strip()
     if scheme == "basic":
         return scheme, _basic_password(token)
-    return "", headers.get("x-api-key", "")
+    # Anthropic's header, and Azure's.
+    return "", headers.get("x-api-key") or headers.get("api-key", "")
 
 
 def _basic_password(token: str) -> str:

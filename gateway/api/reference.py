@@ -25,6 +25,7 @@ api = Routes()
 _KEYS: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
 
 

@@ -64,9 +64,11 @@ def test_without_keys_this_machine_is_the_admin_and_strangers_are_not() -> None:
         bearer("team-key-1"),
         {"authorization": "bearer  team-key-1 "},
         {"x-api-key": "team-key-1"},
+        {"api-key": "team-key-1"},
+        {"x-api-key": "", "api-key": "team-key-1"},
         {"authorization": "Basic " + base64.b64encode(b"anybody:team-key-1").decode()},
     ],
-    ids=["bearer", "loose", "x-api-key", "browser"],
+    ids=["bearer", "loose", "x-api-key", "api-key", "beside an empty one", "browser"],
 )
 def test_a_key_comes_in_any_of_its_headers(headers: dict[str, str]) -> None:
     for kept in ("team-key-1", f"sha256:{digest('team-key-1').upper()}"):
@@ -84,8 +86,15 @@ def test_a_key_comes_in_any_of_its_headers(headers: dict[str, str]) -> None:
         (bearer(digest("team-key-1")), "invalid_api_key"),
         ({"authorization": "Basic !"}, "missing_api_key"),
         (bearer("\x00' OR 1=1 --"), "invalid_api_key"),
+        ({"api-key": "team-key"}, "invalid_api_key"),
+        ({"api-key": ""}, "missing_api_key"),
+        ({**bearer("wrong"), "api-key": "team-key-1"}, "invalid_api_key"),
+        ({"x-api-key": "wrong", "api-key": "team-key-1"}, "invalid_api_key"),
     ],
-    ids=["none", "empty", "prefix", "longer", "its-digest", "no-base64", "sql"],
+    ids=[
+        *("none", "empty", "prefix", "longer", "its-digest", "no-base64", "sql", "azure's"),
+        *("azure's empty", "behind a bearer's", "behind anthropic's"),
+    ],
 )
 def test_anything_else_is_401(headers: dict[str, str], code: str) -> None:
     keyring = ring(keys=(KeySettings(name="team", key="team-key-1"),))

@@ -58,6 +58,8 @@ HOSTS = [
     "x-real-ip: 127.0.0.1",
     "x-user: root",
     "x-api-key: ",
+    "api-key: ",
+    "api-key: team-key-1x",
     "authorization: Bearer ",
     "authorization: Bearer",
     "authorization: bearer null",
@@ -141,8 +143,9 @@ def test_of_two_keys_the_first_counts_on_every_way(served: Served, provider: Fak
     assert sent(served, first, "host: 127.0.0.1", good, bad, body=BODY) == 200
     assert sent(served, first, "host: 127.0.0.1", bad, good, body=BODY) == 401
     assert len(provider.bodies) == 1
-    mixed = ("x-api-key: team-key-1", bad)
-    assert sent(served, first, "host: 127.0.0.1", *mixed, body=BODY) == 401
+    for other in ("x-api-key", "api-key"):
+        mixed = (f"{other}: team-key-1", bad)
+        assert sent(served, first, "host: 127.0.0.1", *mixed, body=BODY) == 401
 
 
 def test_of_two_wishes_the_first_counts_on_every_way(served: Served) -> None:

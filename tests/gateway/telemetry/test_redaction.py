@@ -27,6 +27,8 @@ KNOWN = "correct-horse-battery-staple"
         ("Authorization: Bearer abcdef.ghijkl", "abcdef.ghijkl"),
         ("{'authorization': 'Bearer abcdefghijkl'}", "abcdefghijkl"),
         ('{"x-api-key": "abcdefghijkl"}', "abcdefghijkl"),
+        ('{"api-key": "abcdefghijkl"}', "abcdefghijkl"),
+        ("[(b'api-key', b'abcdefgh')]", "abcdefgh"),
         ("[(b'x-api-key', b'abcd'), (b'authorization', b'Basic YWxhZGRpbjo=')]", "YWxhZGRpbjo="),
         ("[(b'x-api-key', b'abcdefgh')]", "abcdefgh"),
         ("api_key=abcdefgh&x=1", "abcdefgh"),
