@@ -16,6 +16,8 @@ from starlette.responses import Response
 
 from experts.errors import ExpertError
 from experts.messages import Collector, Completion, Usage, collect
+from gateway.api.base_urls import DEPLOYMENT
+from gateway.api.body import of_deployment
 from gateway.api.disconnect import EventStream, unless_disconnected
 from gateway.api.front import Envelope, Front, Writer
 from gateway.ask import Ask
@@ -97,7 +99,10 @@ async def _respond(front: Front, request: Request, trip: Trip) -> Response:
         return await relay(front, request, begun.ask, trip)
     key = gateway.keyring.check(request)
     raw = await read_body(request)
-    ask = await off_the_loop(raw, lambda: front.parse(raw, request.headers, key))
+    model = request.scope.get(DEPLOYMENT)
+    ask = await off_the_loop(
+        raw, lambda: front.parse(of_deployment(raw, model), request.headers, key)
+    )
     return await relay(front, request, ask, trip)
 
 

@@ -33,6 +33,11 @@ def parse_body(raw: bytes) -> dict[str, Any]:
     return body
 
 
+def of_deployment(raw: bytes, model: str | None) -> bytes:
+    """A body with the model that its path names, if it does; ApiError 400 if it is none."""
+    return raw if model is None else orjson.dumps({**parse_body(raw), "model": model})
+
+
 def parse_json(raw: bytes) -> Any:
     """JSON of any kind, or ApiError 400."""
     if not raw:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from experts.messages import Completion, Usage, collect
 from gateway.access.keys import Key
 from gateway.api.answering import answered, envelope_of, headers_of, log_fault, off_the_loop, relay
-from gateway.api.body import fault, parse_body
+from gateway.api.base_urls import DEPLOYMENT
+from gateway.api.body import fault, of_deployment, parse_body
 from gateway.api.chat_in import wants_usage
 from gateway.api.completions_in import WIRE, parse_completions
 from gateway.api.completions_out import TextWriter, completion_json, renumbered
@@ -67,7 +68,12 @@ async def _completed(request: Request, trip: Trip) -> Response:
     gateway = gateway_of(request)
     key = gateway.keyring.check(request)
     raw = await read_body(request)
-    asks = await off_the_loop(raw, lambda: parse_completions(parse_body(raw), request.headers, key))
+    model = request.scope.get(DEPLOYMENT)
+
+    def parsed() -> list[Ask]:
+        return parse_completions(parse_body(of_deployment(raw, model)), request.headers, key)
+
+    asks = await off_the_loop(raw, parsed)
     if len(asks) == 1:
         return await relay(COMPLETIONS, request, asks[0], trip)
     debug = key.admin and request.headers.get("x-pointsman-debug") == "true"

@@ -74,6 +74,27 @@ def test_async_chat_and_stream(served: Any) -> None:
     assert whole == streamed == "The capital is Lima."
 
 
+@pytest.mark.parametrize("deployment", [None, "small"])
+def test_azures_client(served: Any, deployment: str | None) -> None:
+    version = "2024-10-21"
+    with openai.AzureOpenAI(
+        azure_endpoint=served.url, azure_deployment=deployment, api_version=version, api_key=KEY
+    ) as client:
+        answer = client.chat.completions.create(model="small", messages=ASK)
+        assert answer.choices[0].message.content == "The capital is Lima."
+        stream = client.chat.completions.create(model="small", messages=ASK, stream=True)
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+        assert "".join(pieces) == "The capital is Lima."
+        said = client.responses.create(model="auto", input="Capital of Peru?", store=False)
+        assert said.output_text == "The capital is Lima."
+        assert "small" in [model.id for model in client.models.list()]
+    with (
+        openai.AzureOpenAI(azure_endpoint=served.url, api_version=version, api_key="no") as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.chat.completions.create(model="small", messages=ASK)
+
+
 def test_wishes_go_into_extra_body(client: openai.OpenAI, served: Any) -> None:
     wishes = {"pointsman": {"policy": "best", "tags": {"team": "x"}}}
     raw = client.chat.completions.with_raw_response.create(
