@@ -210,6 +210,7 @@ class Service:
             caps=caps,
             expects=self._decider.expects,
             privacy=self._decider.limits(ask, decision).privacy,
+            stream_more_s=self._stream_more_s(ask),
         )
         return Execution(self._pool.experts, decision, booking, self._traffic, terms)
 
@@ -261,6 +262,13 @@ class Service:
         total = self._settings.limits.total_s
         wished = ask.wishes.max_latency_ms
         return total if wished is None else min(total, wished / 1000)
+
+    def _stream_more_s(self, ask: Ask) -> float:
+        """What its stream gets beyond that, once it has begun."""
+        limits, wished = self._settings.limits, ask.wishes.max_latency_ms
+        if wished is None:
+            return limits.stream_more_s
+        return min(limits.stream_more_s, max(0.0, wished / 1000 - limits.total_s))
 
     async def _in_time(self, ask: Ask, deadline: float, step: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -196,7 +196,8 @@ def _shared(settings: Settings) -> SharedCounters | None:
     if settings.access.shared is None:
         return None
     # Longer than any request, the time for a settlement to be sent included.
-    return SharedCounters(secret(settings.access.shared), settings.limits.total_s + 60)
+    longest_s = settings.limits.total_s + settings.limits.stream_more_s
+    return SharedCounters(secret(settings.access.shared), longest_s + 60)
 
 
 def _response_store(settings: Settings) -> ResponseStore | None:

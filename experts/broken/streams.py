@@ -13,6 +13,7 @@ from experts.broken.scene import Acts, Fault, Scene, fault, healthy
 from experts.fakes.server import LAST_CHUNK, Then, chunk, event
 
 Pieces = Iterator[bytes]
+_PAUSE_S = 0.12
 
 
 def _of_stream(pieces: Callable[[Scene], Pieces]) -> Fault:
@@ -215,6 +216,30 @@ def silent_after_finish(scene: Scene) -> Acts:
         yield scene.head()
         yield chunk(b"".join(scene.events[: scene.ended]))
         yield Then.STALL
+    yield from healthy(scene)
+
+
+@fault
+def slowly(scene: Scene) -> Acts:
+    """The right answer, with a pause before each event; all at once if it is not streamed."""
+    if scene.streams:
+        yield scene.head()
+        for piece in scene.events:
+            yield _PAUSE_S
+            yield chunk(piece)
+        yield LAST_CHUNK
+        return
+    yield from healthy(scene)
+
+
+@fault
+def cut_late(scene: Scene) -> Acts:
+    """Some text, a long pause and no more."""
+    if scene.streams:
+        yield scene.head()
+        yield chunk(scene.part)
+        yield 8 * _PAUSE_S
+        yield Then.CLOSE
     yield from healthy(scene)
 
 

@@ -59,11 +59,16 @@ class Attempts:
         self._terms = terms
         self._booking = booking
         self._purse = Purse(traffic.purses, terms.caps)
+        self._deadline = terms.deadline
         self.failed_at: list[Endpoint] = []
+
+    def flows(self) -> None:
+        """The client has begun to read a stream, which may go on for longer than it may wait."""
+        self._deadline = self._terms.deadline + self._terms.stream_more_s
 
     def left_s(self) -> float:
         """Seconds until the deadline."""
-        return max(0.0, self._terms.deadline - anyio.current_time())
+        return max(0.0, self._deadline - anyio.current_time())
 
     def limits_of(self, expert_id: str) -> LimitSettings:
         """See `Traffic.limits_of`."""

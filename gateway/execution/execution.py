@@ -99,13 +99,14 @@ class Execution:
             raise failure
         if self._delivered.complete:
             return
-        while (step := self._next_step()) is not None:
+        while (step := self._next_step(request)) is not None:
             if step.wait_s:
                 await anyio.sleep(step.wait_s)
             try:
                 async with aclosing(self._step(step.expert_id, request)) as events:
                     async for event in events:
                         self._delivered.add(event)
+                        self._flows(request)
                         yield event
             except ExpertCallError as error:
                 self._failures.append(error)
@@ -115,7 +116,13 @@ class Execution:
                 return
         raise AllExpertsFailedError(tuple(self._causes()), self._booking.decision_id)
 
-    def _next_step(self) -> PlannedAttempt | None:
+    def _flows(self, request: ChatRequest) -> None:
+        """A stream that its client has begun to read gets more time."""
+        if request.stream and not self._delivered.empty:
+            self._attempts.flows()
+
+    def _next_step(self, request: ChatRequest) -> PlannedAttempt | None:
+        self._flows(request)
         resuming = not self._delivered.empty
         if resuming and not self._may_resume():
             return None

@@ -149,6 +149,7 @@ class Terms:
 
     Attributes:
         deadline: On anyio's clock; bounds the whole chain.
+        stream_more_s: What a stream that its client has begun to read gets beyond that.
         who: Whose request it is, for fair shares.
         session: The client's name for the conversation, for prompt caches.
         fallbacks: Experts configured to stand in for the chosen one, in order; they are asked
@@ -172,3 +173,4 @@ class Terms:
     caps: Caps = NO_CAPS
     expects: Expects = nothing_known
     privacy: Privacy = "public"
+    stream_more_s: float = 0.0

@@ -47,6 +47,10 @@ class Clock:
         self._since = self._loop.time() if since is None else since
         self._due = min(self._since + limit_s, self._deadline)
 
+    def extend(self, seconds: float) -> None:
+        """The deadline is later by so much."""
+        self._deadline += seconds
+
     def stop(self) -> None:
         """Nothing is waited for any more."""
         self._due = None

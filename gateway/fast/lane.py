@@ -97,6 +97,7 @@ class Lane:
         self.max_body_bytes = min(MAX_BODY_BYTES, settings.limits.max_body_bytes)
         self.max_answer_bytes = settings.limits.max_answer_bytes
         self.total_s = settings.limits.total_s
+        self.stream_more_s = settings.limits.stream_more_s
         self._default: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
         self.open = bool(
             settings.server.fast_path

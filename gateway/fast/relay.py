@@ -211,6 +211,7 @@ class Relay:
         attempt = self._attempt
         if stream.begun and attempt.first_token_s is None:
             attempt.first_token_s = attempt.elapsed_s
+            self._clock.extend(self._lane.stream_more_s)
         if passed:
             self._reply.piece(passed)
         if stream.failure is not None:

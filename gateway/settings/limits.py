@@ -24,6 +24,9 @@ class LimitSettings(Frozen):
     """Seconds and counts that bound one request."""
 
     total_s: float = Field(120, gt=0)
+    """Longest time until an answer that comes whole has ended, and until a stream has begun."""
+    stream_s: float = Field(600, gt=0)
+    """Longest time from a request until its stream has ended, if that began in time."""
     header_s: float = Field(25, gt=0)
     """Longest wait for the head of a streamed answer."""
     first_token_s: float = Field(25, gt=0)
@@ -45,3 +48,8 @@ class LimitSettings(Frozen):
     """Memory for the bodies of all requests under way, as `gateway.server.bodies` reckons it."""
     max_answer_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     """Longest answer of an upstream; longest event, and most characters, of a streamed one."""
+
+    @property
+    def stream_more_s(self) -> float:
+        """What a stream that has begun gets beyond `total_s`."""
+        return max(0.0, self.stream_s - self.total_s)

@@ -35,8 +35,10 @@ ways = pytest.mark.parametrize("way", WAYS)
 class Gateway(Bench):
     """A gateway and a client of its own."""
 
-    def ask(self, model: str = "first", *, stream: bool, api: str = "chat") -> httpx2.Response:
-        body = {"model": model, **APIS[api].body(stream=stream)}
+    def ask(
+        self, model: str = "first", *, stream: bool, api: str = "chat", **more: Any
+    ) -> httpx2.Response:
+        body = {"model": model, **APIS[api].body(stream=stream), **more}
         return httpx2.post(self.url + APIS[api].path, json=body, timeout=PATIENCE_S)
 
     def text(self, answer: httpx2.Response, *, stream: bool) -> str:
@@ -248,6 +250,38 @@ def test_a_pause_longer_than_anybody_waits_is_told_at_once(
     again = gateway.ask(stream=stream)
     assert again.status_code in (429, 503)
     assert len(broken.asked[url]) == 1, "it is left alone for a minute"
+
+
+@ways
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("fault", ["slowly", "cut_late"])
+def test_a_stream_that_has_begun_in_time_may_go_on(
+    start: Start, broken: BrokenProvider, fault: str, api: str, way: str
+) -> None:
+    upstream = {"api": "completions"} if api == "completions" else {}
+    first = {"base_url": broken.base(fault), **upstream}
+    gateway = start(first, way, upstream, limits={**LONG, "total_s": 0.7})
+    answer = gateway.ask(stream=True, api=api)
+    heard = APIS[api].streamed(answer.content)
+    assert (heard.error, heard.text) == (None, TEXT)
+    assert gateway.verified().faults == ()
+
+
+@ways
+@pytest.mark.parametrize(
+    ("limits", "wishes"),
+    [({"stream_s": 0.7}, {}), ({}, {"max_latency_ms": 700})],
+    ids=["limit", "wish"],
+)
+def test_not_for_ever_nor_for_longer_than_its_client_wishes(
+    start: Start, broken: BrokenProvider, limits: dict[str, Any], wishes: dict[str, Any], way: str
+) -> None:
+    total = {"total_s": 0.6 if limits else 1.0}
+    gateway = start(broken.base("slowly"), way, limits={**LONG, **total, **limits})
+    answer = gateway.ask(stream=True, pointsman=wishes)
+    heard = APIS["chat"].streamed(answer.content)
+    assert heard.error is not None
+    assert heard.error["code"] == "upstream_timeout"
 
 
 @ways
