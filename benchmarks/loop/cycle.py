@@ -73,6 +73,9 @@ class Loop:
         self.chosen_N = np.zeros(count, dtype=np.intp)
         self._chance_NA, self._expected_N = np.zeros(shape), np.zeros(count)
         self._tried_N = np.zeros(count, dtype=bool)
+        # Routers by the order in which they came: a bold copy is the one that it was made of.
+        self._version_N = np.zeros(count, dtype=np.intp)
+        self._version = self._newest = 0
         self._side_N = np.random.default_rng([self.seed, 2]).random(count)
         everybody = self.collected.table(np.arange(len(self.collected)))
         self._first = replace(everybody, query_ids=_named(everybody), groups=_named(everybody))
@@ -99,6 +102,7 @@ class Loop:
         if self._trial is None:
             tried_N[:] = False
         self._tried_N[rows] = tried_N
+        self._version_N[rows] = np.where(tried_N, self._newest, self._version)
         for router, part in ((self._serving, rows[~tried_N]), (self._trial, rows[tried_N])):
             if router is not None and len(part):
                 chance_NA, quality_NA = chances(router, self.stream, part)
@@ -147,6 +151,7 @@ class Loop:
             self._note(now, "refused", verdict.reason)
             return
         self._trial, self._began = candidate, now
+        self._newest += 1
         self._note(now, "on trial", verdict.reason)
 
     def _judge_trial(self, now: int) -> None:
@@ -159,6 +164,7 @@ class Loop:
             return
         if verdict.step == "promote" and self._trial is not None:
             self._serving, self._watched, self._alert = self._trial, now, None
+            self._version = self._newest
         self._trial, self._learned = None, now
         self._note(now, verdict.step, verdict.reason)
 
@@ -171,7 +177,9 @@ class Loop:
         if len(older):
             extra = stacked(extra, self._without_forgotten(self._log(older), older))
         logged = Logged(self._log(judged), self._chance_NA[judged], np.ones((len(judged), 8), bool))
-        return Material(logged, LoggedWishes([PREFERENCE] * len(judged)), extra, dict(PRICES))
+        asked = LoggedWishes([PREFERENCE] * len(judged))
+        serving_N = self._version_N[judged] == self._version
+        return Material(logged, asked, extra, dict(PRICES), serving_N)
 
     def _without_forgotten(self, table: OutcomeTable, rows: Indices) -> OutcomeTable:
         gone_NA = rows[:, None] < self._since_A
