@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import anyio
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from experts.errors import ExpertNotFoundError, ExpertTimeoutError
-from experts.http.anthropic import AnthropicExpert
 from experts.messages import Completion, Usage
 from experts.wire.anthropic_turns import WIRE
 from gateway.access.keys import Key
 from gateway.api.answering import off_the_loop, respond
 from gateway.api.body import parse_body
+from gateway.api.counting import counted
 from gateway.api.front import Envelope
 from gateway.api.messages_in import parse_messages
 from gateway.api.messages_out import MessageWriter, error_json, message_json
@@ -24,7 +22,6 @@ from gateway.api.routing import Routes
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.state import gateway_of, read_body
-from routers.features import estimate_tokens
 
 api = Routes()
 
@@ -77,33 +74,6 @@ async def count_tokens(request: Request) -> Response:
     ask = await off_the_loop(
         raw, lambda: parse_messages(parse_body(raw), request.headers, key, counting=True)
     )
-    ask = await gateway.service.screened(ask)
-    decision = await gateway.decider.decide(ask)
-    expert = gateway.pool.experts[decision.expert]
-    headers = {"x-pointsman-expert": decision.expert}
-    tokens = None
-    if isinstance(expert, AnthropicExpert):
-        tokens = await _asked(expert, ask, gateway.settings.limits.first_token_s)
-    if tokens is None:
-        said = "\n".join([ask.request.text, *_schemas(ask.body)])
-        tokens = round(estimate_tokens(said))
-        headers["x-pointsman-estimated"] = "true"
+    tokens, headers = await counted(gateway, ask)
     body = orjson.dumps({"input_tokens": tokens})
     return Response(body, headers=headers, media_type="application/json")
-
-
-async def _asked(expert: AnthropicExpert, ask: Ask, within_s: float) -> int | None:
-    try:
-        with anyio.fail_after(within_s):
-            return await expert.count_tokens(ask.request)
-    except ExpertNotFoundError:
-        # Most servers that speak this wire but are not Anthropic's can't count.
-        return None
-    except TimeoutError as error:
-        what = f"did not count the tokens within {within_s:g} s"
-        raise ExpertTimeoutError(expert.card.expert_id, what) from error
-
-
-def _schemas(body: Mapping[str, object]) -> list[str]:
-    """What else is read beside the conversation."""
-    return [orjson.dumps(body["tools"]).decode()] if body.get("tools") else []

@@ -15,8 +15,10 @@ from experts.messages import Completion, Usage
 from gateway.access.keys import Key
 from gateway.api.answering import answered, off_the_loop, relay
 from gateway.api.body import fault, parse_body
+from gateway.api.counting import counted
 from gateway.api.front import Envelope
 from gateway.api.json_answer import json_answer
+from gateway.api.paging import limit_of, place_of
 from gateway.api.responses_in import (
     WIRE,
     parse_responses,
@@ -113,10 +115,7 @@ async def _created(request: Request, trip: Trip) -> Response:
     raw = await read_body(request)
     body, own = await off_the_loop(raw, lambda: _items_of(raw))
     store = _store_for(body, gateway.responses)
-    before: Sequence[Item] = ()
-    if (previous := previous_id(body)) is not None:
-        before = await _kept(gateway.responses).conversation(owner_of(key), previous)
-    own = await _resolved(own, before, gateway.responses, owner_of(key))
+    before, own = await _conversation(gateway.responses, owner_of(key), body, own)
     items = [*before, *own]
     ask = await off_the_loop(raw, lambda: parse_responses(body, items, request.headers, key))
     front = ResponsesFront(store, own)
@@ -128,6 +127,41 @@ def _items_of(raw: bytes) -> tuple[dict[str, Any], list[Item]]:
     # Some of it stands in for the input.
     refuse_what_is_elsewhere(body)
     return body, input_items(body.get("input"), new_id("inp"))
+
+
+async def _conversation(
+    store: ResponseStore | None, owner: str, body: Mapping[str, Any], own: Sequence[Item]
+) -> tuple[Sequence[Item], list[Item]]:
+    """What went before, and a body's `own` items with references resolved."""
+    before: Sequence[Item] = ()
+    if (previous := previous_id(body)) is not None:
+        before = await _kept(store).conversation(owner, previous)
+    return before, await _resolved(own, before, store, owner)
+
+
+@api.post("/v1/responses/input_tokens")
+async def count_input_tokens(request: Request) -> Response:
+    """Tokens of what a response would be asked with, as whoever would answer counts them.
+
+    Neither a model nor an input has to be named.
+    """
+    gateway = gateway_of(request)
+    key = gateway.keyring.check(request)
+    raw = await read_body(request)
+
+    def parsed() -> tuple[dict[str, Any], list[Item]]:
+        said = {name: value for name, value in parse_body(raw).items() if value is not None}
+        body = {"model": "auto", "input": [], **said}
+        refuse_what_is_elsewhere(body)
+        return body, input_items(body["input"], new_id("inp"))
+
+    body, own = await off_the_loop(raw, parsed)
+    before, own = await _conversation(gateway.responses, owner_of(key), body, own)
+    items = [*before, *own]
+    ask = await off_the_loop(raw, lambda: parse_responses(body, items, request.headers, key))
+    tokens, headers = await counted(gateway, ask)
+    found = orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens})
+    return Response(found, headers=headers, media_type="application/json")
 
 
 @api.get("/v1/responses/{response_id}")
@@ -156,11 +190,8 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     if _query(request, "order", ("asc", "desc"), "desc") == "desc":
         items.reverse()
     if after := request.query_params.get("after"):
-        places = [place for place, item in enumerate(items) if item["id"] == after]
-        if not places:
-            raise fault("after", f"{after!r} is no item of this response")
-        items = items[places[0] + 1 :]
-    limit = _limit(request)
+        items = items[place_of(after, [item["id"] for item in items], "after") + 1 :]
+    limit = limit_of(request, 20, _MOST_ITEMS)
     page = items[:limit]
     body = {
         "object": "list",
@@ -217,10 +248,3 @@ def _query(request: Request, name: str, allowed: Sequence[str], otherwise: str) 
     if value not in allowed:
         raise fault(name, f"must be one of {', '.join(allowed)}")
     return value
-
-
-def _limit(request: Request) -> int:
-    value = request.query_params.get("limit", "20")
-    if not value.isdecimal() or not 1 <= int(value) <= _MOST_ITEMS:
-        raise fault("limit", f"must be a whole number from 1 to {_MOST_ITEMS}")
-    return int(value)

@@ -204,6 +204,7 @@ def test_the_document_is_served_and_names_every_route_of_the_contract(url: str) 
         "/v1/models",
         "/v1/messages",
         "/v1/messages/count_tokens",
+        "/v1/responses/input_tokens",
         "/v1/route",
         "/v1/feedback",
         "/v1/decisions/{decision_id}",

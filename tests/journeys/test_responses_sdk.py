@@ -99,6 +99,13 @@ def test_a_raw_response_says_who_answered(client: Any) -> None:
     assert raw.parse().id == f"resp_{raw.headers['x-pointsman-decision-id']}"
 
 
+def test_tokens_are_counted_beforehand(client: Any) -> None:
+    found = client.responses.input_tokens.count(model="small", input="Capital of Peru?")
+    assert (found.object, found.input_tokens > 0) == ("response.input_tokens", True)
+    more = client.responses.input_tokens.count(input="Capital of Peru?", tools=[WHERE])
+    assert more.input_tokens > found.input_tokens
+
+
 def test_the_streaming_helper_sees_the_same_response(client: Any) -> None:
     whole = client.responses.create(model="small", input="Hi")
     with client.responses.stream(model="small", input="Hi") as stream:

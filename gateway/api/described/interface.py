@@ -59,8 +59,10 @@ from gateway.api.described.ours import (
     RouteJson,
 )
 from gateway.api.described.responses import (
+    CountedBody,
     DeletedResponse,
     InputItems,
+    InputTokens,
     ResponseBody,
     ResponseEvent,
     ResponseJson,
@@ -95,6 +97,7 @@ DESCRIBED: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/responses": described(
         ResponseJson, ASKS, body=ResponseBody, asks=True, streamed=ResponseEvent
     ),
+    "POST /v1/responses/input_tokens": described(InputTokens, ASKS, body=CountedBody),
     "GET /v1/responses/{response_id}": described(
         ResponseJson, (*KEYED, 400, 404), parameters=[_STREAM]
     ),

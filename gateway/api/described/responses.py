@@ -63,6 +63,27 @@ class FunctionTool(Open):
     strict: bool | None = None
 
 
+class CountedBody(Open):
+    """What a response would be asked with; without a model it is `auto`."""
+
+    model: Model | None = None
+    input: Annotated[str, Field(min_length=1)] | list[InputItem] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = Field(None, min_length=1)
+    tools: list[FunctionTool] | None = None
+    parallel_tool_calls: bool | None = None
+    text: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    pointsman: Wished = None
+
+
+class InputTokens(Open):
+    """How long that is."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int = Field(ge=0)
+
+
 class ResponseBody(Open):
     """Fields that are not named here go to experts that take them."""
 
