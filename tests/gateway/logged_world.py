@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from experts.cards import ExpertCard, Prices
 from experts.messages import ChatRequest, Message, Usage
+from gateway import ids
 from gateway.access.keys import Key
 from gateway.ask import Ask
 from gateway.booking import Booking
@@ -137,8 +140,28 @@ def fill(
                 ledger.append([_score(booking.decision_id, float(right))])
         await ledger.flush()
 
-    asyncio.run(all_of_them())
+    with ids_in_order():
+        asyncio.run(all_of_them())
     ledger.close()
+
+
+@contextmanager
+def ids_in_order() -> Iterator[None]:
+    """New ids sort as they were made.
+
+    Groups are drawn and split in the order of their ids, which for those of one millisecond is
+    chance: intervals would differ from run to run, and now and then too much.
+    """
+    fetched = ids._fetched
+    ids._chance.clear()
+    ids._fetched = lambda: f"{next(_made):020x}"
+    try:
+        yield
+    finally:
+        ids._fetched = fetched
+
+
+_made = itertools.count()
 
 
 def shadow_rows(decision_id: str, card: ExpertCard, score: float) -> list[Row]:

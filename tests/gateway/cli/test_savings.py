@@ -16,7 +16,7 @@ from gateway.routing.router_store import RouterStore
 from routers.fitting.fit import fit_router
 from tests.gateway.logged_world import EXPERTS, WORDS, Questions, fill
 
-ASKED = 900
+ASKED = 1800
 # 30 tokens at $2 or $9 a million; every expert is drawn nearly as often as any other.
 CHEAP, DEAR = 60e-6, 270e-6
 
@@ -86,8 +86,8 @@ def test_savings_are_told_against_each_alternative_with_their_intervals(book: Pa
 
 def test_people_are_shown_a_table_and_a_sentence(book: Path) -> None:
     told = run("--config", str(book / "config.yaml")).stdout
-    assert "900 requests for $" in told
-    assert "key k: 900 requests" in told
+    assert f"{ASKED:,} requests for $" in told
+    assert f"key k: {ASKED:,} requests" in told
     assert "routing saved" in told
 
 
