@@ -119,7 +119,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def known(url: str) -> dict[str, list[str]]:
     """Names that exist, by parameter."""
-    with httpx2.Client(base_url=url, headers=ADMIN, trust_env=False) as client:
+    with httpx2.Client(base_url=url, headers=ADMIN, timeout=60, trust_env=False) as client:
         kept = client.post("/v1/responses", json={"model": "chats", "input": "Hi"})
         client.post("/admin/keys", json={"name": "team"})
     decision_id, response_id = kept.headers["x-pointsman-decision-id"], kept.json()["id"]
@@ -176,7 +176,7 @@ def test_every_answer_is_one_that_the_document_names(
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_without_a_key_nothing_is_served_but_health(url: str, label: str) -> None:
     method, path = label.split(" ")
-    with httpx2.Client(base_url=url, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
         answer = client.request(method, path, headers={"authorization": "Bearer of nothing"})
     assert answer.status_code == (200 if path.startswith("/health/") else 401)
 
@@ -192,7 +192,7 @@ def test_every_route_says_what_it_answers(label: str) -> None:
 
 
 def test_the_document_is_served_and_names_every_route_of_the_contract(url: str) -> None:
-    with httpx2.Client(base_url=url, headers=ADMIN, trust_env=False) as client:
+    with httpx2.Client(base_url=url, headers=ADMIN, timeout=60, trust_env=False) as client:
         served = client.get("/openapi.json").json()
     assert served["paths"].keys() == DOCUMENT["paths"].keys()
     assert len(OPERATIONS) == len(FOUND)

@@ -170,7 +170,7 @@ def bench(cells: Sequence[Cell], directory: Path) -> Iterator[Bench]:
 def nobody_left_behind(gateway: Gateway, names: Sequence[str]) -> None:
     """No request, call or slot is left of answers that are over."""
     metrics, traffic = gateway.telemetry.metrics, gateway.lasting.traffic
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (metrics.in_flight or gateway.uses.count) and time.monotonic() < until:
         anyio.run(gateway.ledger.flush)
     assert (metrics.in_flight, gateway.uses.count) == (0, 0)

@@ -52,7 +52,7 @@ class Gateway(Bench):
     def attempts(self, answer: httpx2.Response) -> list[tuple[str, str | None]]:
         """Who was asked, and how that failed."""
         decision_id = answer.headers["x-pointsman-decision-id"]
-        record = httpx2.get(f"{self.url}/v1/decisions/{decision_id}").json()
+        record = httpx2.get(f"{self.url}/v1/decisions/{decision_id}", timeout=PATIENCE_S).json()
         return [(attempt["expert_id"], attempt["error_kind"]) for attempt in record["attempts"]]
 
 
@@ -320,6 +320,6 @@ def test_a_client_that_leaves_ends_the_call(
     )
     with socket.create_connection(("127.0.0.1", httpx2.URL(gateway.url).port or 0)) as client:
         client.sendall(head.encode() + body)
-        assert broken.stalled.wait(timeout=20)
-    assert broken.left.wait(timeout=20), "the call upstream went on"
+        assert broken.stalled.wait(timeout=30)
+    assert broken.left.wait(timeout=30), "the call upstream went on"
     assert gateway.verified().faults == ()

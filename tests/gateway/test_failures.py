@@ -236,7 +236,7 @@ def test_silence_is_cut_short(
     )
     assert error["error"]["code"] == "upstream_timeout"
     assert answer.status_code == (200 if stall_after else 504)
-    assert provider.left.wait(timeout=5)
+    assert provider.left.wait(timeout=30)
 
 
 def test_the_deadline_bounds_the_whole_chain(
@@ -285,7 +285,7 @@ def test_a_client_that_leaves_stops_the_call_upstream_and_is_booked(
     provider.otherwise = Reply("a b c", stall_after=1)
     served = serve({"only": remote("only", provider.url)})
     leave_once_stalled(served.url, provider.stalled, stream)
-    assert provider.left.wait(timeout=5)
+    assert provider.left.wait(timeout=30)
     attempt = booked_attempt(served)
     assert attempt["status"] == "cancelled"
     assert attempt["wasted"] is True
@@ -306,12 +306,12 @@ def leave_once_stalled(url: str, stalled: threading.Event, stream: bool) -> None
     port = httpx2.URL(url).port
     with socket.create_connection(("127.0.0.1", port or 0)) as client:
         client.sendall(head.encode() + body)
-        assert stalled.wait(timeout=5)
+        assert stalled.wait(timeout=30)
 
 
 def booked_attempt(served: Any) -> dict[str, Any]:
     """The only attempt, once its result is booked."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         (row,) = served.gateway.reader.recent(1)
         if row["status"] == 499:

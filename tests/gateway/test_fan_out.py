@@ -56,15 +56,15 @@ def test_a_client_that_leaves_a_fan_out_leaves_no_call_running(
 
         async def leave() -> None:
             async with (
-                httpx2.AsyncClient(base_url=served.url, trust_env=False) as client,
+                httpx2.AsyncClient(base_url=served.url, timeout=60, trust_env=False) as client,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(lambda: client.post("/v1/chat/completions", json=body))
-                assert await anyio.to_thread.run_sync(upstream.all_wait.wait, 20)
+                assert await anyio.to_thread.run_sync(upstream.all_wait.wait, 30)
                 tasks.cancel_scope.cancel()
 
         anyio.run(leave)
-        assert upstream.nobody_waits.wait(20), f"{upstream.waiting} calls go on"
+        assert upstream.nobody_waits.wait(30), f"{upstream.waiting} calls go on"
         assert served.verified().faults == ()
 
 

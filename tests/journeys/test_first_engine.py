@@ -28,7 +28,7 @@ def rewritten(config: Path, url: str, experts: list[dict[str, Any]]) -> None:
 
 def loaded(url: str) -> list[int]:
     """The number of the configuration that each process serves."""
-    told = httpx2.get(f"{url}/admin/config", trust_env=False).json()
+    told = httpx2.get(f"{url}/admin/config", timeout=60, trust_env=False).json()
     return [each["number"] for each in told["processes"]]
 
 

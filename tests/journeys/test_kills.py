@@ -158,7 +158,7 @@ def test_a_kill_while_the_database_is_locked_loses_nothing(
             process.join()
         with serving(config) as (address, _):
             until(lambda: not list(tmp_path.glob("**/spool/*.rows")))
-            with httpx2.Client(base_url=address, trust_env=False) as client:
+            with httpx2.Client(base_url=address, timeout=60, trust_env=False) as client:
                 assert client.get("/health/ready").json()["ledger_pending_rows"] == 0
         called = Counter(str(body["messages"][-1]["content"]) for body in provider.bodies)
         booked = booked_prompts(url)

@@ -177,7 +177,7 @@ def test_an_sdk_that_loses_patience_stops_the_call(
         pytest.raises(errors_of(client).APITimeoutError),
     ):
         ask(client, stream=stream)
-    assert provider.left.wait(10)
+    assert provider.left.wait(30)
 
 
 @both_experts
@@ -277,4 +277,4 @@ def test_async_clients_stop_what_they_leave(served: Any, provider: FakeProvider)
         return None
 
     assert anyio.run(leave) == "a"
-    assert provider.left.wait(10)
+    assert provider.left.wait(30)

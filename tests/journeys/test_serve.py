@@ -96,7 +96,7 @@ def test_a_killed_gateway_leaves_no_call_without_its_decision(
         assert ask(url, "first") == 200
         lost = threading.Thread(target=ignore_failure, args=(url,))
         lost.start()
-        assert provider.stalled.wait(timeout=10)
+        assert provider.stalled.wait(timeout=30)
         os.kill(process.pid, signal.SIGKILL)
         lost.join()
     verdict = verdict_in(tmp_path)

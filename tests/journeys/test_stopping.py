@@ -109,7 +109,7 @@ def test_streams_that_do_not_are_told_so_in_their_own_words(
         begun(clients[1], RESPONSES, "/v1/responses")
         begun(clients[2], MESSAGES, "/v1/messages")
         clients[3].send(post(chat(model="small")))
-        assert provider.stalled.wait(timeout=10)
+        assert provider.stalled.wait(timeout=30)
         process.send_signal(signal.SIGTERM)
         for client in clients[:3]:
             _, _, body = client.answer()
@@ -131,7 +131,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
         url, process = stack.enter_context(serving(config))
         client = stack.enter_context(line(url))
         client.send(post(chat(model="small", stream=True)))
-        assert provider.full.wait(timeout=10)
+        assert provider.full.wait(timeout=30)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
     assert verdict_in(tmp_path).faults == ()
@@ -159,7 +159,7 @@ def test_whole_answers_too(tmp_path: Path) -> None:
         url, process = stack.enter_context(serving(config))
         client = stack.enter_context(line(url))
         client.send(post(chat(model="small")))
-        assert provider.asked.wait(timeout=10)
+        assert provider.asked.wait(timeout=30)
         process.send_signal(signal.SIGTERM)
         provider.release.set()
         assert client.status() == 200

@@ -36,7 +36,7 @@ def test_every_request_has_its_line_and_is_counted_once(
             text, counted = "", 0.0
             # A worker hears of the others' requests with a delay of seconds.
             while counted < 12:
-                text = httpx2.get(f"{url}/metrics", trust_env=False).text
+                text = httpx2.get(f"{url}/metrics", timeout=60, trust_env=False).text
                 counted = sum(float(value) for _, value in REQUESTS.findall(text))
             assert counted == 12
             assert ("worker=" in text) == (workers == "2")

@@ -32,7 +32,7 @@ def statuses(url: str, secret: str, count: int) -> list[int]:
 
 def made(url: str, name: str, **rights: Any) -> str:
     body = {"name": name, **rights}
-    answer = httpx2.post(f"{url}/admin/keys", json=body, headers=ROOT, trust_env=False)
+    answer = httpx2.post(f"{url}/admin/keys", json=body, headers=ROOT, timeout=60, trust_env=False)
     return str(answer.json()["key"])
 
 
@@ -58,7 +58,7 @@ def test_two_workers_keep_limits_together(tmp_path: Path, provider: FakeProvider
             known = statuses(url, counted, 20)
             assert known == [200] * 9 + [429] * 11
             path = f"{url}/admin/keys/paid/revoke"
-            assert httpx2.post(path, headers=ROOT, trust_env=False).status_code == 200
+            assert httpx2.post(path, headers=ROOT, timeout=60, trust_env=False).status_code == 200
             assert any(set(statuses(url, paid, 4)) == {401} for _ in range(100))
     verdict = verdict_in(tmp_path)
     assert (verdict.faults, verdict.open_attempts) == ((), 0)

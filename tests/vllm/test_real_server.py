@@ -126,7 +126,9 @@ def test_it_sleeps_and_wakes(level: int, rig: Rig) -> None:
     assert (rig.state.status, rig.state.level) == (EngineStatus.ASLEEP, level)
     key = {"authorization": f"Bearer {rig.supervisor.api_key('tiny')}"}
     root = rig.state.base_url.removesuffix("/v1")
-    assert httpx2.get(f"{root}/is_sleeping", headers=key).json() == {"is_sleeping": True}
+    assert httpx2.get(f"{root}/is_sleeping", headers=key, timeout=60).json() == {
+        "is_sleeping": True
+    }
     rig.supervisor.wake("tiny")
     rig.expect_back("tiny")
     assert rig.state.wake_s is not None
@@ -137,8 +139,10 @@ def test_it_sleeps_and_wakes(level: int, rig: Rig) -> None:
 @pytest.mark.parametrize("path", ["/sleep?level=1", "/collective_rpc", "/v1/completions"])
 def test_nobody_else_on_the_machine_may_use_it(path: str, rig: Rig) -> None:
     root = rig.state.base_url.removesuffix("/v1")
-    assert httpx2.post(root + path, json={"method": "reload_weights"}).status_code == 401
-    assert httpx2.get(f"{root}/metrics").status_code == 401
+    assert (
+        httpx2.post(root + path, json={"method": "reload_weights"}, timeout=60).status_code == 401
+    )
+    assert httpx2.get(f"{root}/metrics", timeout=60).status_code == 401
 
 
 def test_killed_it_is_missed_replaced_and_back(rig: Rig) -> None:

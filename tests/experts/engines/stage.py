@@ -15,7 +15,7 @@ from experts.engines.states import EngineState, EngineStatus
 from experts.engines.supervisor import Supervisor
 from experts.errors import EngineMoveError, EngineStartError
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @dataclass(frozen=True)

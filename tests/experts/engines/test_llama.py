@@ -84,9 +84,9 @@ def test_every_slot_has_the_whole_context(engine: LlamaEngine) -> None:
 
 def test_a_page_in_a_browser_may_not_read_what_it_says(engine: LlamaEngine) -> None:
     origin = {"origin": "http://evil.example"}
-    answer = httpx2.get(f"{engine.base_url}/models", headers=origin)
+    answer = httpx2.get(f"{engine.base_url}/models", headers=origin, timeout=60)
     assert answer.headers.get("access-control-allow-origin") not in ("*", "http://evil.example")
-    assert httpx2.get(engine.base_url.removesuffix("/v1") + "/slots").is_error
+    assert httpx2.get(engine.base_url.removesuffix("/v1") + "/slots", timeout=60).is_error
 
 
 def test_a_file_that_is_no_model_ends_the_start_with_the_end_of_the_log(tmp_path: Path) -> None:

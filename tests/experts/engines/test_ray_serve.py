@@ -19,7 +19,7 @@ from experts.errors import EngineStartError
 from experts.fakes.server import serving
 from tests.experts.engines.fake_ray import FakeRay
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 @pytest.fixture

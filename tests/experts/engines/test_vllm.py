@@ -44,7 +44,7 @@ def attached(fake: FakeVllm, **options: Any) -> VllmSpec:
 def said(url: str, model: str, key: str = "sesame") -> str:
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
     headers = {"authorization": f"Bearer {key}"}
-    answer = httpx2.post(f"{url}/chat/completions", json=body, headers=headers, timeout=20)
+    answer = httpx2.post(f"{url}/chat/completions", json=body, headers=headers, timeout=60)
     text: str = answer.raise_for_status().json()["choices"][0]["message"]["content"]
     return text
 
@@ -130,11 +130,11 @@ def test_one_that_hangs_is_down_until_it_answers_again(fake: FakeVllm, tmp_path:
     spec = attached(fake)
     with Supervisor([spec], tmp_path, on_change=changes.put, timing=timing):
         fake.hangs = True
-        while (state := changes.get(timeout=20)).status is not EngineStatus.DOWN:
+        while (state := changes.get(timeout=60)).status is not EngineStatus.DOWN:
             pass
         assert "has answered nothing" in state.last_error
         fake.hangs = False
-        while changes.get(timeout=20).status is not EngineStatus.READY:
+        while changes.get(timeout=60).status is not EngineStatus.READY:
             pass
 
 
@@ -143,11 +143,11 @@ def test_one_whose_key_has_changed_is_down_and_says_so(fake: FakeVllm, tmp_path:
     timing = Timing(backoff=Backoff(0, 0), probe_s=0.01)
     with Supervisor([attached(fake)], tmp_path, on_change=changes.put, timing=timing):
         fake.api_key = "changed"
-        while (state := changes.get(timeout=20)).status is not EngineStatus.DOWN:
+        while (state := changes.get(timeout=60)).status is not EngineStatus.DOWN:
             pass
         assert "refuses our key (401)" in state.last_error
         fake.api_key = "sesame"
-        while changes.get(timeout=20).status is not EngineStatus.READY:
+        while changes.get(timeout=60).status is not EngineStatus.READY:
             pass
 
 

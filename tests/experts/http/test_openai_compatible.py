@@ -145,7 +145,7 @@ def test_closing_the_answer_closes_the_connection(provider: FakeProvider) -> Non
         await expert.aclose()
 
     anyio.run(leave_early)
-    assert provider.left.wait(timeout=5)
+    assert provider.left.wait(timeout=30)
 
 
 def base_card() -> ExpertCard:

@@ -220,7 +220,7 @@ def test_nothing_stays_set_aside(
             lines = answer.iter_lines()  # once it is forgotten, the client has left
             next(lines)
             assert budgets(served)[0]["reserved_usd"] > 0
-        assert provider.left.wait(10)
+        assert provider.left.wait(30)
     _until(lambda: budgets(served)[0]["reserved_usd"] == 0)
     assert round(budgets(served)[0]["spent_usd"] * 1e9) == booked(served)
 

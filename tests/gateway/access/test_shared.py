@@ -110,7 +110,7 @@ async def test_the_hold_of_a_worker_that_died_ends_by_itself(
     await dying.seed(account(1e-6))
     assert await dying.reserve([account(1e-6)], "lost", 1000, 1) == 1000
     await dying.aclose()
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while True:
             try:
                 assert await shared.reserve([account(1e-6)], "next", 1000, 1000) == 1000

@@ -164,7 +164,7 @@ def test_no_slot_free_means_waiting_in_the_queue(
     with ThreadPoolExecutor(1) as threads:
         with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as first:
             first.sendall(written("only"))
-            assert provider.stalled.wait(20)
+            assert provider.stalled.wait(30)
             waiting = threads.submit(served.ask, "only")
             until(lambda: slots.waiting("only") == 1)
         answer = waiting.result(20)
@@ -242,7 +242,7 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector(
         provider.stalled.clear()
         with socket.create_connection(("127.0.0.1", port_of(served)), timeout=20) as client:
             client.sendall(written("first"))
-            assert provider.stalled.wait(20)
+            assert provider.stalled.wait(30)
         until(lambda: not served.gateway.lane.live)
     until(lambda: served.gateway.uses.count == 0)
     kinds = (Exchange, Relay, Written, Clock, RawStream)

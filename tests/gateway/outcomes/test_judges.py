@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import Usage
 from routers.encoders.lexical import TfidfSvdEncoder
 from tests.eval.judging.test_fitted import OBJECTIVES, preferred
+from tests.gateway.raw import until
 
 USED = Usage(input=30, output=10)
 COST = 50_000
@@ -40,13 +40,14 @@ def comparing(serve: Serve, judge: ScriptedExpert, **settings: Any) -> Any:
 
 
 def record(served: Any, answer: Any, ready: Callable[[Any], bool]) -> Any:
-    found: Any = {}
-    for _ in range(200):
-        found = served.record(answer)
-        if ready(found):
-            break
-        time.sleep(0.02)
-    return found
+    found: list[Any] = []
+
+    def enough() -> bool:
+        found[:] = [served.record(answer)]
+        return ready(found[0])
+
+    until(enough)
+    return found[0]
 
 
 def pair_scores(found: Any) -> tuple[list[tuple[str, str, float]], list[tuple[str, str, float]]]:
@@ -91,10 +92,7 @@ def test_a_verdict_that_is_none_scores_nobody(serve: Serve) -> None:
     judge = expert("judge", "BETTER: A", "I can't say")
     served = comparing(serve, judge)
     answer = served.ask(pointsman={"policy": "best"})
-    for _ in range(200):
-        if 'judgements_total{result="unread"} 1' in served.client.get("/metrics").text:
-            break
-        time.sleep(0.02)
+    until(lambda: 'judgements_total{result="unread"} 1' in served.client.get("/metrics").text)
     assert pair_scores(served.record(answer)) == ([], [])
     assert len(judge.calls) == 2
 
@@ -103,10 +101,7 @@ def test_a_judge_of_pairs_keeps_its_budget(serve: Serve) -> None:
     judge = expert("judge", "BETTER: A", "BETTER: B")
     served = comparing(serve, judge, budget_usd=0.000001)
     answer = served.ask(pointsman={"policy": "best"})
-    for _ in range(200):
-        if 'judgements_total{result="refused"} 1' in served.client.get("/metrics").text:
-            break
-        time.sleep(0.02)
+    until(lambda: 'judgements_total{result="refused"} 1' in served.client.get("/metrics").text)
     assert judge.calls == []
     assert pair_scores(served.record(answer)) == ([], [])
 

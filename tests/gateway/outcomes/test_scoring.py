@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from experts.cards import ExpertCard, Prices
 from experts.fakes.provider import FakeProvider, Reply
 from experts.fakes.scripted import Hold, ScriptedExpert, says
 from experts.messages import Usage
+from tests.gateway.raw import until
 
 PRICES = Prices(1.0, 2.0)
 USED = Usage(input=30, output=10)
@@ -25,11 +25,12 @@ def expert(name: str, *said: str, price: Prices = PRICES) -> ScriptedExpert:
 def scored(served: Any, answer: Any, count: int = 1) -> list[tuple[str, str, float]]:
     """Objective, source and score of an answer's outcomes, once there are so many."""
     found: list[Any] = []
-    for _ in range(200):
-        found = served.record(answer)["outcomes"]
-        if len(found) >= count:
-            break
-        time.sleep(0.02)
+
+    def enough() -> bool:
+        found[:] = served.record(answer)["outcomes"]
+        return len(found) >= count
+
+    until(enough)
     return [(each["objective"], each["source"], each["score"]) for each in found]
 
 
@@ -40,12 +41,8 @@ def figure(served: Any, name: str, result: str) -> float:
     return 0.0
 
 
-def until(served: Any, name: str, result: str) -> bool:
-    for _ in range(200):
-        if figure(served, name, result):
-            return True
-        time.sleep(0.02)
-    return False
+def happens(served: Any, name: str, result: str) -> None:
+    until(lambda: figure(served, name, result) > 0)
 
 
 @pytest.mark.parametrize(("wanted", "score"), [(42, 1.0), (41, 0.0)])
@@ -107,10 +104,7 @@ def test_code_is_run_apart_where_it_is_configured(serve: Serve) -> None:
     wrong = served.ask(
         "one", pointsman={"check": {"kind": "code", "tests": "assert double(2) == 5"}}
     )
-    for _ in range(200):
-        if sum(figure(served, "grades", result) for result in ("graded", "unable")) == 2:
-            break
-        time.sleep(0.05)
+    until(lambda: sum(figure(served, "grades", result) for result in ("graded", "unable")) == 2)
     if figure(served, "grades", "unable"):
         pytest.skip("the kernel can't keep code apart")
     assert scored(served, right) == [("quality", "grader:code", 1.0)]
@@ -177,7 +171,7 @@ def test_a_judge_scores_and_its_cost_is_its_own(serve: Serve) -> None:
 def test_a_judge_that_says_no_score_gives_none(serve: Serve) -> None:
     served = judged_by(expert("judge", "SCORE: 7"), serve)
     answer = served.ask("one")
-    assert until(served, "judgements", "unread")
+    happens(served, "judgements", "unread")
     assert scored(served, answer, 0) == []
 
 
@@ -185,7 +179,7 @@ def test_a_judge_without_money_left_asks_nobody(serve: Serve) -> None:
     judge = expert("judge", "SCORE: 1")
     served = judged_by(judge, serve, budget_usd=0.00006)
     answers = [served.ask("one") for _ in range(3)]
-    assert until(served, "judgements", "refused")
+    happens(served, "judgements", "refused")
     assert [answer.status_code for answer in answers] == [200] * 3
     spent = served.totals()["cost_usd"] - 3 * 50e-6
     assert spent <= 0.00006
@@ -222,7 +216,7 @@ def test_answers_of_either_path_are_graded_though_no_text_is_kept(
     )
     answer = served.ask("one", stream=stream)
     assert scored(served, answer) == [("quality", "grader:numeric", 1.0)]
-    assert until(served, "grades", "graded")
+    happens(served, "grades", "graded")
 
 
 def test_a_failed_request_is_not_graded(

@@ -112,7 +112,7 @@ def test_a_body_is_held_until_its_answer_is_complete(
     served = serve({"a": remote("a", provider.url)})
     with line(served.url) as client:
         client.send(post(chat(stream=True, user="x" * 100_000)))
-        assert provider.stalled.wait(timeout=10)
+        assert provider.stalled.wait(timeout=30)
         assert served.gateway.lasting.bodies.held >= 400_000
     until(lambda: served.gateway.lasting.bodies.held == 0)
 

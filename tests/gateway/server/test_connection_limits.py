@@ -250,8 +250,8 @@ def test_who_pipelines_and_leaves_is_missed(
     served = serve({"a": remote("a", provider.url)}, server={"fast_path": fast_path})
     with line(served.url) as client:
         client.send(post(chat(stream=True)) + post(chat()))
-        assert provider.stalled.wait(timeout=10)
-    assert provider.left.wait(timeout=10)
+        assert provider.stalled.wait(timeout=30)
+    assert provider.left.wait(timeout=30)
     assert served.verified().faults == ()
 
 
@@ -267,7 +267,7 @@ def test_garbage_behind_a_request_spoils_no_answer(
             assert client.more()
         client.send(b"\0\0 garbage \r\n\r\n")
         assert client.rest().count(b"HTTP/1.1") == 1
-    assert provider.left.wait(timeout=10)
+    assert provider.left.wait(timeout=30)
 
 
 class Endless(FakeServer):

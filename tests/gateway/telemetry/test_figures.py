@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from gateway.pool.pool import build_experts
 from gateway.running import background_server
 from gateway.settings.root import Settings
 from gateway.wiring import build_gateway
+from tests.gateway.raw import chat, line, post, until
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -108,12 +108,17 @@ def test_a_request_refused_before_any_decision_says_why(two: Any) -> None:
     assert figures.get("pointsman_requests_in_flight") == 0
 
 
-def test_experts_in_and_out_of_service_are_told_apart(two: Any, provider: FakeProvider) -> None:
+def test_experts_in_and_out_of_service_are_told_apart(
+    serve: Serve, remote: Remote, provider: FakeProvider, spare: FakeProvider
+) -> None:
     provider.otherwise = Reply(status=500)
+    experts = {"first": remote("first", provider.url), "second": remote("second", spare.url)}
+    # Nothing is gained by waiting for it to come back.
+    served = serve(experts, execution={"max_retries": 0, "max_wait_s": 0})
     for _ in range(20):
-        two.ask("first")
-    two.ask("second")
-    figures = Figures(two.client)
+        served.ask("first")
+    served.ask("second")
+    figures = Figures(served.client)
     assert figures.get("pointsman_breaker_state", expert="first") == 2
     assert figures.get("pointsman_breaker_state", expert="second") == 0
     assert figures.get("pointsman_attempts_in_flight") == 0
@@ -129,21 +134,20 @@ def test_calls_that_go_on_and_calls_that_wait_are_counted(
         {"experts": [entry], "ledger": ledger, "data_dir": str(tmp_path)}
     )
     gateway = build_gateway(settings, build_experts(settings, {}))
-    with background_server(create_app(gateway)) as url, httpx2.Client(base_url=url) as client:
-        body = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
-        ask = partial(client.post, "/v1/chat/completions", json=body, timeout=3)
-        with ThreadPoolExecutor() as threads:
-            asked = [threads.submit(ask) for _ in range(3)]
-            while Figures(client).get("pointsman_queue_depth", expert="small") < 2:
-                assert not any(answer.done() for answer in asked)
-            assert provider.stalled.wait(10)
+    with (
+        background_server(create_app(gateway)) as url,
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        with ExitStack() as leaving:
+            for _ in range(3):
+                leaving.enter_context(line(url)).send(post(chat(model="small")))
+            until(lambda: Figures(client).get("pointsman_queue_depth", expert="small") == 2)
+            assert provider.stalled.wait(30)
             figures = Figures(client)
             assert figures.get("pointsman_attempts_in_flight", expert="small") == 1
             assert figures.get("pointsman_requests_in_flight") == 3
-            for answer in asked:
-                assert isinstance(answer.exception(), httpx2.TimeoutException)
-        while Figures(client).get("pointsman_requests_in_flight"):
-            assert Figures(client).get("pointsman_queue_depth") == 0
+        until(lambda: Figures(client).get("pointsman_requests_in_flight") == 0)
+        assert Figures(client).get("pointsman_queue_depth") == 0
         assert Figures(client).get("pointsman_attempts_in_flight") == 0
 
 

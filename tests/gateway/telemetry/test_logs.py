@@ -92,7 +92,7 @@ def test_the_level_is_kept_and_given_back() -> None:
 def test_what_libraries_tell_has_lines_only_for_those_who_look_for_faults(
     level: str, said: bool, provider: FakeProvider
 ) -> None:
-    with logged(level=level) as stream, httpx2.Client(trust_env=False) as client:
+    with logged(level=level) as stream, httpx2.Client(timeout=60, trust_env=False) as client:
         client.get(f"{provider.url}/models")
         logging.getLogger("alembic.runtime.migration").info("Running upgrade 0001 -> 0002")
     said_by = {line["logger"] for line in lines(stream)}
@@ -112,7 +112,7 @@ def test_nobody_waits_for_a_pipe_that_is_not_read() -> None:
             written.set()
 
         threading.Thread(target=write, daemon=True).start()
-        assert written.wait(10)
+        assert written.wait(30)
         assert dropped_lines() > 1_000
         # Reading lets the writing thread come to its end.
         threading.Thread(target=_drain, args=(reading,), daemon=True).start()

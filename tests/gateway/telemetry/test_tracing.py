@@ -238,7 +238,7 @@ def test_a_cancelled_call_is_no_error(traced: Traced, provider: FakeProvider) ->
     body = {"model": "first", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
     with traced.served.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
-    assert provider.left.wait(10)
+    assert provider.left.wait(30)
     traced.served.verified()
     (client,) = traced.spans(SpanKind.CLIENT)
     assert attributes(client)["error.type"] == "cancelled"
