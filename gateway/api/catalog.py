@@ -8,13 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.cards import ExpertCard
+from gateway.api.body import fault
 from gateway.api.json_answer import json_answer
 from gateway.api.messages import speaks_anthropic
+from gateway.api.paging import limit_of, place_of
 from gateway.api.routing import Routes
 from gateway.errors import ApiError
 from gateway.state import Gateway, gateway_of
 
 api = Routes()
+_MOST_MODELS = 1000
+"""On one page, as Anthropic has it."""
 
 
 @api.get("/v1/models")
@@ -22,13 +26,29 @@ async def list_models(request: Request) -> Response:
     """Routers, policies, experts and aliases that the key may use."""
     gateway = gateway_of(request)
     names = gateway.decider.names.open_to(gateway.keyring.check(request))
-    data = [_model(gateway, name) for name in names]
-    body: dict[str, Any] = {"object": "list", "data": data}
     if speaks_anthropic(request.scope):
-        data = [_for_anthropic(gateway, model) for model in data]
-        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
-        body = {"data": data, "has_more": False, **ends}
-    return json_answer(body)
+        names, more = _page(request, names)
+        data = [_for_anthropic(gateway, _model(gateway, name)) for name in names]
+        first, last = (names[0], names[-1]) if names else (None, None)
+        return json_answer({"data": data, "has_more": more, "first_id": first, "last_id": last})
+    return json_answer({"object": "list", "data": [_model(gateway, name) for name in names]})
+
+
+def _page(request: Request, names: list[str]) -> tuple[list[str], bool]:
+    """The names that Anthropic's `limit`, `after_id` and `before_id` ask for; are there more?
+
+    Without a limit it is all of them: not every client asks for the rest.
+    """
+    limit = limit_of(request, _MOST_MODELS, _MOST_MODELS)
+    after, before = (request.query_params.get(param) for param in ("after_id", "before_id"))
+    if after and before:
+        raise fault("before_id", "can't be said beside after_id")
+    if before:
+        names = names[: place_of(before, names, "before_id")]
+        return names[-limit:], len(names) > limit
+    if after:
+        names = names[place_of(after, names, "after_id") + 1 :]
+    return names[:limit], len(names) > limit
 
 
 @api.get("/v1/models/{name:path}")

@@ -70,10 +70,16 @@ from gateway.api.described.responses import (
 from gateway.api.keys import NewKey, Rotation, Wanted
 
 _STREAM = Parameter("stream", "A kept response is given whole.", {"enum": ["false"]})
+_COUNT = {"type": "integer", "minimum": 1}
 _PAGE = (
     Parameter("order", "Of their making.", {"enum": ["asc", "desc"]}),
     Parameter("after", "The id of the last item of the page before.", {"type": "string"}),
-    Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 100}),
+    Parameter("limit", "How many.", _COUNT | {"maximum": 100}),
+)
+_MODEL_PAGE = (
+    Parameter("limit", "How many; for Anthropic's clients.", _COUNT | {"maximum": 1000}),
+    Parameter("after_id", "The last of the page before.", {"type": "string"}),
+    Parameter("before_id", "The first of the page behind.", {"type": "string"}),
 )
 _MAY_CLASH = (*ADMIN, 409)
 _CHANGES = (*READS, 404, 409)
@@ -109,7 +115,7 @@ DESCRIBED: Mapping[str, Mapping[str, Any]] = {
         TextCompletion, ASKS, body=CompletionBody, asks=True, streamed=TextChunk
     ),
     "POST /v1/embeddings": described(Embeddings, ASKS, body=EmbeddingBody, asks=True),
-    "GET /v1/models": described(Models),
+    "GET /v1/models": described(Models, (*KEYED, 400), parameters=_MODEL_PAGE),
     "GET /v1/models/{name}": described(ModelJson, (*KEYED, 404)),
     "POST /v1/feedback": described(BookedOutcomes, (*READS, 404, 409), body=AnyFeedback),
     "GET /v1/decisions/{decision_id}": described(DecisionJson, (*KEYED, 404)),

@@ -218,6 +218,34 @@ def test_models_say_what_they_are(served: Any) -> None:
     assert served.client.get("/v1/models/nobody").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=\u0663", "limit"),
+        ("after_id=nobody", "after_id"),
+        ("before_id=nobody", "before_id"),
+        ("after_id=auto&before_id=small", "before_id"),
+    ],
+)
+def test_a_page_of_models_that_is_none_is_400(served: Any, query: str, param: str) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    answer = served.client.get(f"/v1/models?{query}", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    # OpenAI's list has no pages.
+    assert served.client.get(f"/v1/models?{query}").status_code == 200
+
+
+def test_a_page_may_hold_no_models(served: Any) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+    every = served.client.get("/v1/models", headers=headers).json()
+    for query in (f"after_id={every['last_id']}", f"before_id={every['first_id']}"):
+        page = served.client.get(f"/v1/models?{query}", headers=headers).json()
+        assert page == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+
+
 def test_head_is_answered_where_that_was_meant_and_nowhere_else(served: Any) -> None:
     refused = served.client.head("/v1/models")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET")

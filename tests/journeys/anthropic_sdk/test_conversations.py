@@ -300,3 +300,13 @@ def test_models_are_listed_in_anthropics_shape(client: anthropic.Anthropic) -> N
     assert {"auto", "small", "claude"} <= models.keys()
     assert models["claude"].type == "model"
     assert client.models.retrieve("auto:best").id == "auto:best"
+    every = list(models)
+    for limit in (1, 2, len(every) - 1, len(every), 1000):
+        page = client.models.list(limit=limit)
+        assert [model.id for model in page.data] == every[:limit]
+        assert page.has_next_page() is (limit < len(every))
+        assert [model.id for model in page] == every
+    back = client.models.list(limit=2, before_id=every[-1])
+    assert [model.id for model in back.data] == every[-3:-1]
+    # The SDK turns pages towards the beginning, each in the order of the list.
+    assert sorted(model.id for model in back) == sorted(every[:-1])
