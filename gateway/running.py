@@ -199,7 +199,13 @@ def _logging(settings: Settings) -> Iterator[Redactor]:
 
 
 class _Workers(Multiprocess):
-    """Reloads at a hangup instead of starting every worker anew."""
+    """Reloads at a hangup instead of starting every worker anew, and takes nobody new at a stop."""
+
+    def terminate_all(self) -> None:
+        # While this process holds them, clients go on being connected, to be answered by nobody.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
     def handle_hup(self) -> None:
         for process in self.processes:

@@ -97,6 +97,11 @@ def test_gpu_experts_have_a_device_each_and_cpu_experts_none() -> None:
     assert not any("deploy" in SERVICES[name] for name in ("general-cpu", "coder-cpu"))
 
 
+def test_who_is_stopped_has_time_to_finish_what_is_under_way() -> None:
+    waits_s = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert waits_s > configured().server.grace_s + 2
+
+
 def test_images_are_pinned_and_ports_bound_to_this_machine() -> None:
     for name, one in SERVICES.items():
         assert ("build" in one) == (name == "gateway")

@@ -34,7 +34,7 @@ def error(defaults: Iterable[tuple[bytes, bytes]], status: int, headers: str, bo
     return _ERROR % (
         status,
         phrase,
-        raw_lines(defaults),
+        raw_lines(default for default in defaults if default[0] != b"connection"),
         len(body),
         headers.encode("latin-1"),
         body,

@@ -29,7 +29,7 @@ class ConnectionLimits:
     body_s: float = 30.0
     write_s: float = 30.0
     keep_alive_s: float = 75.0
-    grace_s: float = 5.0
+    grace_s: float = 25.0
     max_head_bytes: int = 64 * 1024
     max_headers: int = 128
     max_connections: int = 10_000

@@ -46,7 +46,7 @@ class ServerSettings(Frozen):
     """How long a client may take nothing of an answer that waits for it."""
     keep_alive_s: Annotated[float, RESTART] = Field(75, gt=0)
     """How long a connection stays open between two requests."""
-    grace_s: Annotated[float, RESTART] = Field(5, ge=0)
+    grace_s: Annotated[float, RESTART] = Field(25, ge=0)
     """How long requests under way may go on when the gateway is told to stop."""
     max_connections: Annotated[int, RESTART] = Field(10_000, ge=16)
     """Open ones of one process; beyond it those that are idle the longest are closed."""

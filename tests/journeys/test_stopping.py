@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,6 +87,34 @@ def test_streams_that_end_in_time_are_complete(
     assert [row["status"] for row in rows_in(tmp_path)] == [200] * 6
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_comes_then_is_refused_at_once(tmp_path: Path, workers: str) -> None:
+    with fake(Slow()) as provider, ExitStack() as stack:
+        config = config_in(tmp_path, provider, server={"grace_s": 60})
+        url, process = stack.enter_context(serving(config, "--workers", workers))
+        client = stack.enter_context(line(url))
+        begun(client, chat(model="small", stream=True))
+        process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 20
+        while not refused(url) and time.monotonic() < until:
+            pass
+        assert refused(url), "not left to wait for the end of others"
+        provider.release.set()
+        assert client.answer()[2].endswith(b"data: [DONE]\n\n")
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def refused(url: str) -> bool:
+    try:
+        with line(url) as client:
+            client.socket.settimeout(0.2)
+            return not client.socket.recv(1)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
 RESPONSES = orjson.dumps({"model": "small", "input": "Hi", "stream": True})
 MESSAGES = orjson.dumps(
     {
@@ -117,6 +146,9 @@ def test_streams_that_do_not_are_told_so_in_their_own_words(
             assert b"shutting" in last
             assert b"error" in last
             assert b"[DONE]" not in body
+        while clients[3].more():
+            pass
+        assert clients[3].got.lower().count(b"connection: close") == 1
         assert clients[3].error() == (503, "shutting_down")
         assert all(client.closed() for client in clients)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
