@@ -34,7 +34,7 @@ from gateway.reload.reloader import ConfigSource
 from gateway.retrain.beside import trainer_beside
 from gateway.server.connection_limits import ConnectionLimits
 from gateway.server.files import raise_file_limit
-from gateway.server.listeners import Listeners, taken_is_told
+from gateway.server.listeners import Listeners
 from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
@@ -86,15 +86,14 @@ def serve_forever(
         redactor = stack.enter_context(_logging(configuration.settings))
         if server.workers == 1:
             app = settled(serving_app(run, redactor))
-            with taken_is_told((server.host, server.port), "server.port"):
-                # The event loop would say nothing and serve nobody.
-                listeners.public.listen()
+            listeners.listen(server)
             uvicorn.Server(uvicorn.Config(app, **_options(server))).run(listeners.sockets)
             return
         os.environ[_RUN] = str(run)
         config = uvicorn.Config(
             "gateway.running:worker_app", factory=True, workers=server.workers, **_options(server)
         )
+        listeners.listen(server)
         _Workers(config, listeners.sockets).run()
 
 

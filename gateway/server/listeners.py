@@ -95,6 +95,21 @@ class Listeners(NamedTuple):
         """All of them."""
         return [self.public] if self.admin is None else [self.public, self.admin]
 
+    def listen(self, server: ServerSettings) -> None:
+        """Have connections come; who takes them may begin to later, in another process.
+
+        Two programs can bind an address as long as neither listens, and an event loop whose turn
+        comes second would say nothing and serve nobody.
+
+        Raises:
+            ConfigError: Another program listens on one of the addresses of `server`.
+        """
+        with taken_is_told((server.host, server.port), "server.port"):
+            self.public.listen()
+        if self.admin is not None and server.admin_address is not None:
+            with taken_is_told(server.admin_address, "server.admin_port"):
+                self.admin.listen()
+
 
 @contextmanager
 def listening(settings: Settings) -> Iterator[Listeners]:
@@ -136,8 +151,6 @@ def listen(address: Address, setting: str) -> socket.socket:
 @contextmanager
 def taken_is_told(address: Address, setting: str) -> Iterator[None]:
     """Say what to do about an address that another program has.
-
-    It may be found out late: two programs can bind it, as long as neither listens yet.
 
     Raises:
         ConfigError: It is taken.

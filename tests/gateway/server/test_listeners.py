@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,12 @@ import pytest
 from experts.cards import ExpertCard
 from experts.fakes.scripted import ScriptedExpert, says
 from gateway.app import create_app
+from gateway.engines.local import NO_ENGINES
 from gateway.errors import ConfigError
-from gateway.server.listeners import check_exposure, check_tls, listen, taken_is_told
+from gateway.running import serve_forever
+from gateway.server.listeners import Listeners, check_exposure, check_tls, listen, listening
+from gateway.settings.document import Document
+from gateway.settings.load import Configuration
 from gateway.settings.root import Settings
 from gateway.settings.server import ServerSettings
 from tests.conftest import Serve
@@ -80,16 +85,41 @@ def test_an_address_that_is_taken_is_named() -> None:
     )
 
 
-def test_of_two_that_bound_an_address_the_second_to_listen_is_told() -> None:
+@pytest.mark.parametrize("setting", ["server.port", "server.admin_port"])
+def test_of_two_that_bound_an_address_the_second_to_listen_is_told(setting: str) -> None:
+    local = ("127.0.0.1", 0)
+    with listen(local, setting) as first, listen(local, setting) as free:
+        host, port = first.getsockname()
+        with listen((host, port), setting) as second:
+            first.listen()
+            public, admin = (second, free) if setting == "server.port" else (free, second)
+            ports = {"port": public.getsockname()[1], "admin_port": admin.getsockname()[1]}
+            with pytest.raises(ConfigError, match=f":{port}: .*set another {setting}"):
+                Listeners(public, admin).listen(server(**ports))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_is_told_before_anybody_is_served(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POINTSMAN_RUN", "")
+    monkeypatch.setattr("gateway.running.serving_app", lambda *_: None)
+    monkeypatch.setattr("gateway.running.settled", lambda app: app)
     with listen(("127.0.0.1", 0), "server.port") as first:
         host, port = first.getsockname()
-        with listen((host, port), "server.port") as second:
+        settings = Settings.model_validate(
+            {
+                "experts": [{"id": "a", "base_url": "http://127.0.0.1:9/v1"}],
+                "server": {"host": host, "port": port, "workers": workers},
+                "ledger": {"url": f"sqlite:///{tmp_path}/ledger.db"},
+                "data_dir": str(tmp_path),
+            }
+        )
+        configuration = Configuration(settings, Document("given", "", {}, {}))
+        with listening(settings) as listeners:
             first.listen()
-            with (
-                pytest.raises(ConfigError, match=f":{port}: .*set another server.port"),
-                taken_is_told((host, port), "server.port"),
-            ):
-                second.listen()
+            with pytest.raises(ConfigError, match=f":{port}: .*set another server.port"):
+                serve_forever(None, configuration, NO_ENGINES, {}, listeners)
 
 
 def test_a_certificate_that_can_not_be_used_is_named() -> None:
