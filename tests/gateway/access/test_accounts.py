@@ -89,6 +89,18 @@ def test_a_new_period_is_another_account_and_the_old_one_settles_by_itself() -> 
     assert accounts.open(meter, 2000.0, 99) is today
 
 
+def test_the_longest_unused_are_forgotten_but_none_that_a_request_draws_on() -> None:
+    accounts = Accounts(most=2)
+    held, one, two, new = (Meter("key", name, Limit(usd=1, per="total")) for name in "abcd")
+    accounts.open(held, 0.0, 0).passes = 1
+    for meter in (one, two):
+        accounts.open(meter, 0.0, 0)
+    assert [account.meter for account in accounts.all()] == [held, one, two]
+    accounts.find(held, 0.0)
+    accounts.open(new, 0.0, 0)
+    assert [account.meter for account in accounts.all()] == [held, new]
+
+
 @given(
     prices,
     st.integers(1, 300),
@@ -131,6 +143,8 @@ def test_the_longest_answer_that_fits_is_found(price: Prices, most: int, room: i
         (CARD, ChatRequest(HI), 4096, True),
         (CARD, ChatRequest(HI, max_tokens=7), 7, False),
         (CARD, ChatRequest(HI, params={"max_completion_tokens": 9}), 9, False),
+        (CARD, ChatRequest(HI, max_tokens=3, params={"max_output_tokens": 9}), 9, False),
+        (CARD, ChatRequest(HI, params={"max_completion_tokens": True}), 4096, True),
         (ExpertCard("x", context_tokens=99), ChatRequest(HI), 99, False),
         (ExpertCard("x", context_tokens=99, max_output_tokens=5), ChatRequest(HI), 5, False),
         (CARD, ChatRequest(HI, task="embed"), 0, False),
@@ -151,6 +165,23 @@ def test_an_image_costs_up_to_the_window_and_is_unbounded_without_one() -> None:
     known = worst_case(ExpertCard("x", context_tokens=1000), Prices(1, 0), request, 1)
     assert known is not None
     assert known.cost(1) >= 1000 * 1000
+
+
+def test_all_that_is_sent_is_read_at_the_dearest_price() -> None:
+    def fixed(prices: Prices | None = None, **fields: Any) -> float:
+        worst = worst_case(CARD, prices or Prices(1, 0), ChatRequest(HI, max_tokens=1, **fields), 1)
+        assert worst is not None
+        return worst.fixed
+
+    bare = fixed()
+    assert fixed(Prices(1, 0, cache_read=0.1, cache_write=5)) == 5 * bare
+    assert fixed(Prices(1, 0, cache_read=3)) == 3 * bare
+    assert fixed(Prices(1, 0, request=0.25)) == bare + 0.25e9
+    assert fixed(params={"seed": "x" * 1000}) >= bare + 1000 * 1000
+    assert fixed(raw=("x" * 1000,)) >= bare + 1000 * 1000
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    # Providers tell a model how to call tools at length.
+    assert fixed(params={"tools": tools}) >= bare + 1000 * 1000
 
 
 def test_a_few_shot_prompt_is_read_too() -> None:
@@ -197,7 +228,19 @@ def test_below_the_floor_it_is_429_with_when_to_come_back() -> None:
     error = broke(made, ChatRequest(HI, max_tokens=10_000))
     assert (error.status, error.type) == (429, "budget_exceeded")
     assert 1 <= int(error.headers["retry-after"]) <= 86_400
-    assert "per day" in error.message
+    assert "the key 'k' ($0.0002 per day)" in error.message
+
+
+def test_the_budget_that_is_named_is_the_one_that_stands_in_the_way() -> None:
+    made = admission(min_answer_tokens=100)
+    limits = (Limit(usd=1, per="day"), Limit(usd=0.0002, per="total"), Limit(usd=2, per="hour"))
+    key = Key("k", Grant(limits=limits))
+    opened(key, made)
+    gone = made.admit_now(ask(key))
+    assert gone is not None
+    error = broke(gone, ChatRequest(HI, max_tokens=10_000))
+    assert "($0.0002 in total) has $0.0002 left" in error.message
+    assert "retry-after" not in error.headers
 
 
 def test_money_that_others_hold_may_come_back_in_a_moment() -> None:
@@ -222,6 +265,22 @@ def test_an_unknown_price_is_refused_unless_allowed() -> None:
     assert lenient.cover_now(unpriced, ChatRequest(HI)).request.max_tokens is None
 
 
+def test_what_nothing_bounds_is_refused_where_a_budget_has_to_be_kept() -> None:
+    picture = Message("user", ({"type": "image_url", "image_url": {"url": "http://x/y.png"}},))
+    _, made = passed(1, unknown_price="allow")
+    error = broke(made, ChatRequest((picture,), max_tokens=1))
+    assert (error.status, error.code) == (403, "cost_not_bounded")
+    bounded_by_its_window = ExpertCard("small", prices=Prices(1, 2), context_tokens=1000)
+    made.cover_now(bounded_by_its_window, ChatRequest((picture,), max_tokens=1))
+
+
+def test_a_pass_that_is_closed_twice_gives_back_once() -> None:
+    made, gone = passed(1)
+    gone.close()
+    gone.close()
+    assert [account.passes for account in made.accounts.all()] == [0]
+
+
 def test_a_key_counts_against_the_keys_above_it_and_its_project() -> None:
     made = admission(projects={"red": {"limits": [{"usd": 3, "per": "total"}]}})
     boss = Key("boss", Grant(project="red", limits=(Limit(usd=2, per="total"),)))
@@ -242,6 +301,19 @@ def test_each_session_has_its_own_and_those_without_a_name_share_one() -> None:
         assert made.admit_now(ask(key, session))
         with pytest.raises(ApiError, match="each session"):
             made.admit_now(ask(key, session))
+
+
+def test_sessions_of_a_key_count_against_the_session_limits_of_the_keys_above_it() -> None:
+    made = admission()
+    boss = Key("boss", Grant(session_limits=(Limit(requests=1, per="minute"),)))
+    child = Key("child", Grant(), boss)
+    assert made.free(Key("other")) is not None
+    for key in (boss, child):
+        # None that passes without being counted, and none that shares with another's sessions.
+        assert made.free(key) is None
+        assert made.admit_now(ask(key, "a"))
+        with pytest.raises(ApiError, match="each session"):
+            made.admit_now(ask(key, "a"))
 
 
 class Budgets(RuleBasedStateMachine):

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from experts.base import Expert
 from experts.cards import Prices
 from experts.fakes.provider import FakeProvider, Reply
+from gateway.access.gate import AuthenticationMiddleware
 from gateway.app import create_app
 
 Serve = Callable[..., Any]
@@ -81,6 +82,20 @@ def test_metrics_are_open_only_where_that_is_configured(
 )
 def test_a_path_that_looks_open_is_not(served: Any, path: str) -> None:
     assert served.client.get(path).status_code == 401
+
+
+@pytest.mark.anyio
+async def test_no_websocket_gets_through() -> None:
+    async def never(*_: object) -> Any:
+        raise AssertionError("asked all the same")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await AuthenticationMiddleware(never, never)({"type": "websocket"}, never, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 def test_a_key_that_may_not_use_an_expert_gets_403_by_name_and_others_by_auto(

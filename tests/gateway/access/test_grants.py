@@ -88,6 +88,17 @@ def test_more_than_the_giver_has_is_named(giver: Grant, field: str) -> None:
     assert excess(child, giver) == field
 
 
+def test_without_a_limit_is_more_than_with_one() -> None:
+    limited = (Limit(requests=3, per="minute"),)
+    for field in ("limits", "session_limits"):
+        giver = Grant.model_validate({field: limited})
+        assert excess(Grant(), giver) == field
+        assert (
+            excess(Grant.model_validate({field: [Limit(requests=3, per="hour")]}), giver) == field
+        )
+        assert excess(giver, giver) is None
+
+
 @given(limits())
 def test_a_limit_says_its_amount_in_whole_units(given_limits: tuple[Limit, ...]) -> None:
     for limit in given_limits:

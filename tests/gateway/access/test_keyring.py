@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from gateway.access.book import KeyBook, KeyState
 from gateway.access.keyring import UNVERIFIED, Keyring
-from gateway.access.keys import Key, digest
+from gateway.access.keys import LOCAL, Key, digest
 from gateway.access.minting import Minter
 from gateway.access.watch import KeyWatch
 from gateway.errors import ApiError
@@ -139,6 +139,23 @@ def test_an_expired_key_or_secret_is_401_from_that_second_on(
                 assert keyring.find(bearer(secret), None, CHAT).name == "team"
             else:
                 assert refused(keyring, bearer(secret)) == (401, "expired_api_key")
+
+
+def test_what_holds_until_keys_change_is_what_is_found_and_nothing_that_ends() -> None:
+    ends = KeyState("ends", Grant(), None, 0.0, {digest("pm-old"): 4e10, digest("pm-new"): None})
+    keyring = ring(state("team", "pm-team"), ends, state("short", "pm-short", expires_at=4e10))
+
+    def steady(secret: str) -> str | None:
+        key = keyring.steady(bearer(secret), None, CHAT)
+        return key and key.name
+
+    secrets = ("pm-team", "pm-new", "pm-old", "pm-short", "pm-nobody")
+    assert list(map(steady, secrets)) == ["team", "ends", None, None, None]
+    assert keyring.steady(bearer("pm-team"), None, CHAT) is keyring.keys["team"]
+    before = keyring.generation
+    keyring.take_over({})
+    assert keyring.generation is not before
+    assert ring().steady({}, "127.0.0.1", CHAT) is LOCAL
 
 
 def test_a_key_is_never_more_than_what_granted_it() -> None:

