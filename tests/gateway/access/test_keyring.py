@@ -147,7 +147,7 @@ def test_what_holds_until_keys_change_is_what_is_found_and_nothing_that_ends() -
 
     def steady(secret: str) -> str | None:
         key = keyring.steady(bearer(secret), None, CHAT)
-        return key and key.name
+        return None if key is None else key.name
 
     secrets = ("pm-team", "pm-new", "pm-old", "pm-short", "pm-nobody")
     assert list(map(steady, secrets)) == ["team", "ends", None, None, None]
