@@ -1,7 +1,7 @@
 """What a request needs an expert to be able to, and whether its card says so.
 
 Of each ability a card says yes, no, or nothing. Who says no is never asked under `auto`; who says
-nothing is asked only where nobody who could serve the request says yes.
+nothing is asked where nobody who could serve the request says yes, or all who do have failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from experts.cards import ExpertCard
 from experts.messages import ChatRequest
 from experts.record import record
+from routers.errors import Unstated
 
 _TEXT = frozenset({"text"})
 
@@ -67,13 +68,14 @@ def whoever_says_so(
         unsure: Who may be able to, sorted by id, with the settings that say nothing.
 
     Returns:
-        Whom to choose from, and reasons why not the others.
+        Whom to choose from, and reasons why not the others, each `Unstated`.
     """
     if not sure:
         return tuple(card for card, _ in unsure), {}
     return tuple(sure), {card.expert_id: _silent(settings) for card, settings in unsure}
 
 
-def _silent(settings: Sequence[str]) -> str:
+def _silent(settings: Sequence[str]) -> Unstated:
     named = ", ".join(f"`{name}`" for name in settings)
-    return f"does not say whether it can serve this ({named} of its settings), and others do"
+    reason = f"does not say whether it can serve this ({named} of its settings), and others do"
+    return Unstated(f"{reason}: it is asked when they fail")

@@ -22,6 +22,12 @@ class TooLong(str):
     __slots__ = ()
 
 
+class Unstated(str):
+    """A reason that may be none: nobody says yes or no."""
+
+    __slots__ = ()
+
+
 class NoEligibleExpertError(RoutingError):
     """No expert can serve this request under its constraints.
 

@@ -187,6 +187,8 @@ class Decision:
         draw: The uniform number in [0, 1) that picked; replaying needs nothing else.
         chosen: Index into `candidates.experts`.
         flags: What a reader must know, e.g. "router_failed", "untrained".
+        standby: Excluded experts that don't say whether they can serve the request, the best first:
+            who is asked when all others have failed; not on record.
         settle: Wants to hear what the request cost in dollars, once that is known; not on record.
         expert: The id of the chosen one.
     """
@@ -202,6 +204,7 @@ class Decision:
     draw: float
     chosen: int
     flags: tuple[str, ...] = ()
+    standby: tuple[str, ...] = ()
     settle: Callable[[float], None] | None = None
     expert: str = field(init=False)
 

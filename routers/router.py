@@ -15,7 +15,7 @@ from routers.base import Estimator, Policy, SlowEncoder
 from routers.candidates import Expected, Typical, Unfamiliar, row_of, weigh
 from routers.eligible import Cards, Constraints, eligible
 from routers.encoders.lexical import HashingEncoder
-from routers.errors import NoEligibleExpertError, TableError
+from routers.errors import NoEligibleExpertError, TableError, Unstated
 from routers.estimators.prior import PriorEstimator
 from routers.explaining.reasons import Why, why
 from routers.explore import draw, with_exploration
@@ -138,7 +138,7 @@ class Router:
         latency is unknown stays, flagged `latency_unknown:<id>`. `unstated:<setting>` says that
         the chosen one's card does not say whether it can what is needed. Experts below
         `preference.min_quality` are not explored while any other is above it. Where the chosen one
-        has to be waited for, that is flagged `waits:<id>`.
+        has to be waited for, that is flagged `waits:<id>`. Others whose cards don't say stand by.
 
         Args:
             request: What is asked.
@@ -164,8 +164,7 @@ class Router:
         able, excluded = eligible(request, prompt_tokens, cards, unhealthy, constraints)
         if expected is None:
             expected = self.expectations([text])[0] if able else {}
-        able, slow = split_by_latency(able, expected, constraints.max_latency_s, waits_s)
-        excluded |= slow
+        able, unsure = _in_time(able, cards, excluded, expected, constraints, waits_s)
         if not able:
             raise NoEligibleExpertError(excluded)
         candidates, unseen = weigh(
@@ -202,6 +201,7 @@ class Router:
             draw=uniform,
             chosen=chosen,
             flags=flags,
+            standby=_best_first(unsure, expected),
         )
 
 
@@ -241,6 +241,44 @@ def split_by_latency(
 def _latency(expected: Expected, card: ExpertCard) -> float | None:
     seconds = expected[card.expert_id][3] if card.expert_id in expected else float("nan")
     return max(seconds, card.rtt_s) if seconds == seconds else None
+
+
+def _in_time(
+    able: tuple[ExpertCard, ...],
+    cards: Sequence[ExpertCard],
+    excluded: dict[str, str],
+    expected: Expected,
+    constraints: Constraints,
+    waits_s: Mapping[str, float],
+) -> tuple[tuple[ExpertCard, ...], tuple[ExpertCard, ...]]:
+    """Of the able and of those that don't say whether they are, those that are fast enough.
+
+    `excluded` is kept up to date. Where none of the able is, the others take their place.
+    """
+    ceiling_s = constraints.max_latency_s
+    able, slow = split_by_latency(able, expected, ceiling_s, waits_s)
+    silent = [name for name, why in excluded.items() if isinstance(why, Unstated)]
+    excluded |= slow
+    if not silent:
+        return able, ()
+    unsure = tuple(card for card in cards if card.expert_id in silent)
+    unsure, slow = split_by_latency(unsure, expected, ceiling_s, waits_s)
+    excluded |= slow
+    if able:
+        return able, unsure
+    for card in unsure:
+        del excluded[card.expert_id]
+    return unsure, ()
+
+
+def _best_first(cards: Sequence[ExpertCard], expected: Expected) -> tuple[str, ...]:
+    """Ids by falling quality: what is expected, or else what the card says."""
+
+    def quality(card: ExpertCard) -> float:
+        found = expected[card.expert_id][0] if card.expert_id in expected else float("nan")
+        return found if found == found else card.quality_prior
+
+    return tuple(card.expert_id for card in sorted(cards, key=quality, reverse=True))
 
 
 def _of_the_chosen(card: ExpertCard, needs: Needs, waits_s: Mapping[str, float]) -> tuple[str, ...]:

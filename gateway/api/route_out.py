@@ -24,7 +24,7 @@ def route_json(decision: Decision, why: Why | None) -> bytes:
         "propensity": decision.propensity,
         "explanation": f"{explain(decision)} {because}".strip(),
         "reasons": reasons_json(why) if why else None,
-        "fallback": list(decision.ranked()[1:]),
+        "fallback": [*decision.ranked()[1:], *decision.standby],
         "candidates": candidates_of(decision),
         "excluded": dict(decision.excluded),
         "flags": list(decision.flags),

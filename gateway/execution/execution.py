@@ -133,7 +133,7 @@ class Execution:
 
     def _causes(self) -> Sequence[ExpertCallError]:
         if self._failures:
-            return self._failures
+            return self._plan.told(self._failures)
         chosen, wait_s = self._plan.chain[0], self._plan.in_service_after_s()
         if not self._attempts.left_s():
             return [ExpertTimeoutError(chosen, "was not asked, for the time was over before")]
@@ -270,4 +270,7 @@ def plan_of(
     """Whom a decision may come to be carried out by, in order."""
     chosen, *others = decision.ranked()
     chain = dict.fromkeys((chosen, *fallbacks, *others))
-    return AttemptPlan(tuple(chain), lambda name: experts[name].card, traffic, named=not others)
+    standby = [name for name in decision.standby if name not in chain]
+    return AttemptPlan(
+        tuple(chain), lambda name: experts[name].card, traffic, named=not others, standby=standby
+    )

@@ -30,13 +30,16 @@ class AttemptPlan:
 
     After a failure another expert is asked at once where `experts.taxonomy` allows it, then the
     same one again: at another endpoint at once, else after a pause, if there is time. An expert
-    that was not chosen among others is asked once more before those that stand in for it.
+    that was not chosen among others is asked once more before those that stand in for it. Those
+    that don't say whether they can serve the request come when nothing else is left: nobody is
+    given up sooner for them, and what they refuse others may not.
 
     Args:
         chain: Expert ids, the chosen one first.
         card: An expert's card by id.
         traffic: Rules, health and retry budget.
         named: The first one was not chosen among others, as when the client named it.
+        standby: Those that don't say, the best first.
 
     Attributes:
         chain: Whom it may ask.
@@ -49,11 +52,13 @@ class AttemptPlan:
         traffic: Traffic,
         *,
         named: bool = False,
+        standby: Sequence[str] = (),
     ) -> None:
         self.chain = tuple(chain)
         self._card = card
         self._traffic = traffic
         self._named = named
+        self._standby = tuple(standby)
 
     def next(
         self, failures: Sequence[ExpertCallError], left_s: float, *, resuming: bool = False
@@ -68,17 +73,27 @@ class AttemptPlan:
         if left_s <= 0 or self._attempts(failures) >= self._traffic.limits.max_attempts:
             return None
         if not failures:
-            return self._other(failures, resuming) or self._paused(failures, left_s)
+            step = self._other(failures, resuming) or self._paused(failures, left_s)
+            return step or self._last_resort(failures, resuming)
         last = failures[-1]
         if last.spare and self._traffic.retries.spend():
             return PlannedAttempt(last.expert_id)
-        if not self._others_may(last) and not handling(last).same:
+        others_may = self._others_may(last)
+        if not others_may and not handling(last).same:
             return None
         if self._named and not resuming and (step := self._named_again(failures, left_s)):
             return step
-        if self._others_may(last) and (step := self._other(failures, resuming)):
+        if others_may and (step := self._other(failures, resuming)):
             return step
-        return self._again(failures, left_s) or self._paused(failures, left_s)
+        sure = [failure for failure in failures if failure.expert_id not in self._standby]
+        step = self._again(sure, left_s) or self._paused(failures, left_s)
+        if step is None and others_may:
+            step = self._last_resort(failures, resuming)
+        return step if step or len(sure) == len(failures) else self._again(failures, left_s)
+
+    def told(self, failures: Sequence[ExpertCallError]) -> list[ExpertCallError]:
+        """The failures so that the last of those who say that they can is the last of all."""
+        return sorted(failures, key=lambda failure: failure.expert_id not in self._standby)
 
     def has_other(self, failures: Sequence[ExpertCallError], trying: str) -> bool:
         """Whether somebody else could be asked if `trying` fails as well."""
@@ -101,22 +116,35 @@ class AttemptPlan:
         return sum(failure.kind not in _NOT_CALLED for failure in failures)
 
     def _others_may(self, failure: ExpertCallError) -> bool:
+        if failure.kind == "invalid_request" and failure.expert_id in self._standby:
+            return True
         return handling(failure).other or failure.kind in self._traffic.rules.fallback_on
 
-    def _untried(self, failures: Sequence[ExpertCallError]) -> list[str]:
+    def _untried(
+        self, failures: Sequence[ExpertCallError], among: Sequence[str] | None = None
+    ) -> list[str]:
         """Those in service who have not been asked and could do what the others could not."""
         tried = {failure.expert_id for failure in failures}
         window = self._window_wanted(failures)
         return [
             name
-            for name in self.chain
+            for name in (self.chain if among is None else among)
             if name not in tried
             and self._larger(name, window)
             and self._traffic.health.wait_s(name) <= 0
         ]
 
     def _other(self, failures: Sequence[ExpertCallError], resuming: bool) -> PlannedAttempt | None:
-        names = self._untried(failures)
+        return self._first(self._untried(failures), failures, resuming)
+
+    def _last_resort(
+        self, failures: Sequence[ExpertCallError], resuming: bool
+    ) -> PlannedAttempt | None:
+        return self._first(self._untried(failures, self._standby), failures, resuming)
+
+    def _first(
+        self, names: list[str], failures: Sequence[ExpertCallError], resuming: bool
+    ) -> PlannedAttempt | None:
         if resuming:
             names.sort(key=lambda name: not self._card(name).prefill)
             if any(failure.kind == "diverged" for failure in failures):

@@ -31,7 +31,7 @@ from gateway.routing.serving import ServingRouters, Tried
 from gateway.routing.shadowing import Shadow
 from gateway.settings.root import Settings
 from routers.eligible import Constraints, eligible
-from routers.errors import RoutingError
+from routers.errors import RoutingError, Unstated
 from routers.explaining.reasons import Why
 from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
@@ -251,16 +251,18 @@ class Decider:
     def fallbacks(self, ask: Ask, decision: Decision) -> tuple[str, ...]:
         """Experts configured to stand in for the chosen one, as far as they can serve.
 
-        Nobody stands in for one that embeds: others' vectors lie in another space.
+        Those that don't say whether they can come last. Nobody stands in for one that embeds:
+        others' vectors lie in another space.
         """
         names = self._fallbacks.get(decision.expert, ())
         if not names or ask.request.task == "embed":
             return ()
         cards = [self._pool.card(name) for name in names]
         tokens = estimate_prompt_tokens(ask.request)
-        able, _ = eligible(ask.request, tokens, cards, {}, self.limits(ask, decision))
+        able, reasons = eligible(ask.request, tokens, cards, {}, self.limits(ask, decision))
         served = {card.expert_id for card in able}
-        return tuple(name for name in names if name in served)
+        sure = [name for name in names if name in served]
+        return (*sure, *(name for name in names if isinstance(reasons.get(name), Unstated)))
 
     def limits(self, ask: Ask, decision: Decision) -> Constraints:
         """See `Bounds.of`."""

@@ -321,3 +321,29 @@ def test_fallback_goes_by_utility_and_among_equals_by_id() -> None:
     assert decision.expert == "d"
     assert decision.ranked() == ("d", "b", "c", "a")
     assert decide(explores, cards[:1]).ranked() == ("a",)
+
+
+def test_who_does_not_say_stands_by_for_those_who_do() -> None:
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    known = router(sure=(0.9, 10, 3.0), poor=(0.2, 10, 1.0), good=(0.8, 10, 9.0))
+    cards = [
+        ExpertCard("sure", tools=True),
+        ExpertCard("poor"),
+        ExpertCard("good"),
+        ExpertCard("new", quality_prior=0.5),
+        ExpertCard("unable", tools=False),
+    ]
+    decision = decide(known, cards, params=tools)
+    assert (decision.expert, decision.standby) == ("sure", ("good", "new", "poor"))
+    assert decision.candidates.experts == ("sure",)
+    assert "it is asked when they fail" in decision.excluded["good"]
+    assert decide(known, cards).standby == ()
+    # Who would be too slow does not stand by, and is told so.
+    decision = decide(known, cards, params=tools, constraints=Constraints(max_latency_s=5))
+    assert decision.standby == ("new", "poor")
+    assert "ceiling is 5 s" in decision.excluded["good"]
+    # Where all who say yes are too slow, those who don't say are who is left.
+    decision = decide(known, cards, params=tools, constraints=Constraints(max_latency_s=2))
+    assert decision.candidates.experts == ("new", "poor")
+    assert (decision.standby, "unstated:tools" in decision.flags) == ((), True)
+    assert decision.excluded.keys() == {"sure", "good", "unable"}

@@ -57,6 +57,7 @@ class Case:
         max_attempts: int = 16,
         alone_s: float = 0,
         named: bool = False,
+        standby: str = "",
         **rules: Any,
     ) -> None:
         self.clock = Clock()
@@ -79,7 +80,8 @@ class Case:
             name: ExpertCard(name, context_tokens=window, prefill=name == "d")
             for name, window in WINDOWS.items()
         }
-        self.plan = AttemptPlan(tuple(chain), cards.__getitem__, traffic, named=named)
+        card = cards.__getitem__
+        self.plan = AttemptPlan(tuple(chain), card, traffic, named=named, standby=standby)
 
     def out_of_service(self, name: str) -> None:
         self.health.record(name, ExpertUnavailableError(name, "500"), self.health.admit(name))
@@ -125,6 +127,49 @@ def test_a_request_too_long_goes_only_to_larger_windows() -> None:
     assert Case().next(ExpertContextError("a", "x"), ExpertContextError("c", "x")) == "d"
     assert Case("ab").next(ExpertContextError("a", "x")) is None
     assert Case("abc").next(ExpertUnavailableError("b", "x"), ExpertContextError("c", "x")) is None
+
+
+def test_who_stands_by_is_asked_when_nothing_else_is_left() -> None:
+    case = Case("ab", standby="cd", max_retries=1)
+    fails = [ExpertUnavailableError("a", "x")]
+    for name in ("b", "a", "b", "c", "d"):
+        step = case.plan.next(fails, LEFT_S)
+        assert step is not None
+        # Retries of the others go first, whichever of them is due sooner.
+        assert step.expert_id == name or {step.expert_id, name} == {"a", "b"}
+        fails.append(ExpertUnavailableError(step.expert_id, "x"))
+    timeouts = [ExpertTimeoutError(name, "x") for name in "ab"]
+    assert case.next(*timeouts) == "c"
+    assert case.next(*timeouts, ExpertTimeoutError("c", "x")) == "d"
+    assert case.next(*timeouts, *(ExpertTimeoutError(name, "x") for name in "cd")) is None
+
+
+def test_nobody_is_given_up_sooner_for_who_stands_by() -> None:
+    case = Case("a", standby="b")
+    assert not case.plan.has_other((), "a")
+    assert case.plan.other_than((), "a") is None
+
+
+@pytest.mark.parametrize("kind", STOPS, ids=lambda kind: kind.kind)
+def test_a_refusal_is_not_taken_to_who_stands_by(kind: Any) -> None:
+    assert Case("a", standby="b").next(kind("a", "x")) is None
+
+
+def test_what_who_stands_by_refuses_others_may_not() -> None:
+    case, late = Case("a", standby="bc"), ExpertTimeoutError("a", "x")
+    refused = ExpertRejectedError("b", "no tools")
+    assert case.next(late, refused) == "c"
+    assert case.next(late, refused, ExpertRejectedError("c", "no tools")) is None
+    assert case.next(late, ExpertFilteredError("b", "x")) is None
+    # The client hears of who was to answer: their failure may pass, such a refusal would not.
+    assert case.plan.told([late, refused]) == [refused, late]
+
+
+def test_who_stands_by_is_asked_where_nobody_else_is_in_service() -> None:
+    case = Case("a", standby="bc")
+    case.out_of_service("a")
+    case.out_of_service("b")
+    assert case.next() == "c"
 
 
 def test_who_is_out_of_service_is_passed_over() -> None:
