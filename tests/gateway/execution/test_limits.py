@@ -18,12 +18,13 @@ __all__ = ["start"]
 Start = Callable[..., Running]
 SHORT, LONG = 0.2, 25
 ASKS = pytest.mark.parametrize(
-    ("limit", "what"),
+    ("limit", "short_s", "what"),
     [
-        ("whole_s", "the answer"),
-        ("header_s", "the head of the answer"),
-        ("first_token_s", "the first token"),
-        ("idle_s", "the next token"),
+        ("whole_s", SHORT, "the answer"),
+        ("header_s", SHORT, "the head of the answer"),
+        # What comes before must come within it.
+        ("first_token_s", 1.5, "the first token"),
+        ("idle_s", 1.5, "the next token"),
     ],
 )
 PATHS = pytest.mark.parametrize("fast", [True, False], ids=["fast", "ordinary"])
@@ -58,14 +59,15 @@ def test_a_limit_ends_the_wait_and_is_named(
     fast: bool,
     own: bool,
     limit: str,
+    short_s: float,
     what: str,
 ) -> None:
     provider.otherwise = Reply("a b c d", stall_after=2 if limit == "idle_s" else 0)
     url = silent if limit == "header_s" else provider.url
-    everybodys = LONG if own else SHORT
-    running = serving(start, url, fast, {limit: SHORT} if own else {}, **{limit: everybodys})
+    everybodys = LONG if own else short_s
+    running = serving(start, url, fast, {limit: short_s} if own else {}, **{limit: everybodys})
     said = asked(running, limit)
-    assert f"{what} did not come within {SHORT} s (`limits.{limit}`)" in said
+    assert f"{what} did not come within {short_s} s (`limits.{limit}`)" in said
 
 
 def test_a_limit_of_its_own_holds_for_one_expert_alone() -> None:
