@@ -201,7 +201,7 @@ class Router:
             draw=uniform,
             chosen=chosen,
             flags=flags,
-            standby=_best_first(unsure, expected),
+            standby=_best_first(unsure, expected) if unsure else (),
         )
 
 
@@ -256,6 +256,8 @@ def _in_time(
     `excluded` is kept up to date. Where none of the able is, the others take their place.
     """
     ceiling_s = constraints.max_latency_s
+    if ceiling_s is None and not excluded:
+        return able, ()
     able, slow = split_by_latency(able, expected, ceiling_s, waits_s)
     silent = [name for name, why in excluded.items() if isinstance(why, Unstated)]
     excluded |= slow

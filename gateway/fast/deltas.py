@@ -13,11 +13,9 @@ _WORDS = ("reasoning_content", "reasoning")
 
 
 def asked_choices(choices: Any) -> list[Json]:
-    """Those of a chunk's choices that were asked for; `choices` itself if it is one, or none."""
+    """Those of a chunk's choices that were asked for."""
     if not isinstance(choices, list):
         raise TypeError("choices that are none")
-    if not choices or (len(choices) == 1 and not choices[0].get("index")):
-        return choices
     return [choice for choice in choices if not index_of(choice)]
 
 

@@ -204,12 +204,15 @@ class RawStream:
             payload = b""
         payload, data = self._with_head(payload, data)
         choices = data["choices"]
-        asked = asked_choices(choices)
-        if asked is not choices:
-            self.malformed += len(asked) < len(choices)
+        if len(choices) == 1 and not choices[0].get("index"):
+            self._put(payload, data, out, raw)
+        elif asked := asked_choices(choices):
             for choice in asked:
                 self._put(b"", {**data, "choices": [choice]}, out, b"")
-        elif choices or not usage:
+            self.malformed += len(asked) < len(choices)
+        elif choices:
+            self.malformed += 1
+        elif not usage:
             self._put(payload, data, out, raw)
 
     def _put(self, payload: bytes, data: Json, out: list[bytes], raw: bytes) -> None:
