@@ -206,12 +206,10 @@ class RawStream:
         choices = data["choices"]
         if len(choices) == 1 and not choices[0].get("index"):
             self._put(payload, data, out, raw)
-        elif asked := asked_choices(choices):
-            for choice in asked:
+        elif choices:
+            for choice in (asked := asked_choices(choices)):
                 self._put(b"", {**data, "choices": [choice]}, out, b"")
             self.malformed += len(asked) < len(choices)
-        elif choices:
-            self.malformed += 1
         elif not usage:
             self._put(payload, data, out, raw)
 
