@@ -97,7 +97,7 @@ def test_the_only_queries_made_of_text_are_made_of_our_own_names() -> None:
         for path in SOURCES
         if re.search(r"noqa:.*\bS608\b", path.read_text())
     ]
-    queries = ("bulk.py", "inserts.py", "staged.py")
+    queries = ("bulk.py", "inserts.py")
     assert marked == [f"gateway/ledger/{name}" for name in queries]
     for name in (*staged._ALIKE, *staged._OPENED, *staged._CLOSED):
         assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
