@@ -185,6 +185,14 @@ def as_other(scene: Scene) -> Acts:
 
 
 @fault
+def twice(scene: Scene) -> Acts:
+    """The right answer, and behind it one that nobody asked for, as if to the next request."""
+    yield from healthy(scene)
+    others = scene.all.replace(b"aus", b"von")
+    yield scene.head(len(others)) + others
+
+
+@fault
 def streamed_unasked(scene: Scene) -> Acts:
     """A stream, whether one was asked for or not."""
     data = b"".join(scene.events)

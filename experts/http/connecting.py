@@ -62,6 +62,25 @@ async def prepare() -> None:
     await anyio.to_thread.run_sync(import_module, "httpcore2")
 
 
+@cache
+def _tidy() -> None:
+    """Have no connection used again over which more came than one answer.
+
+    What is left would be taken for the answer to the next request, which may be another client's.
+    The library has no word for this, so it is told in its own.
+    """
+    # Where no expert needs it, it is not loaded.
+    from httpcore2 import AsyncHTTP11Connection as Connection
+
+    closed = Connection._response_closed
+
+    async def response_closed(connection: Connection) -> None:
+        left, _ = connection._h11_state.trailing_data
+        await (connection.aclose() if left else closed(connection))
+
+    Connection._response_closed = response_closed  # type: ignore[assignment, method-assign]
+
+
 def new_client(
     headers: Mapping[str, str],
     connect_s: float,
@@ -80,6 +99,8 @@ def new_client(
     # Asked for is what can be unpacked, whatever else is installed.
     sent = httpx2.Headers({"accept-encoding": "gzip"})
     sent.update(headers)
+    if transport is None:
+        _tidy()
     return httpx2.AsyncClient(
         headers=sent,
         timeout=httpx2.Timeout(None, connect=connect_s),

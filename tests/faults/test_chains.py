@@ -184,6 +184,20 @@ def test_a_connection_that_went_stale_costs_nobody_an_answer(
 
 @ways
 @streams
+@pytest.mark.parametrize("api", APIS)
+def test_an_answer_that_nobody_asked_for_is_given_to_nobody(
+    start: Start, broken: BrokenProvider, api: str, stream: bool, way: str
+) -> None:
+    upstream = {"api": "completions"} if api == "completions" else {}
+    rules: dict[str, Any] = {"execution": {"fallbacks": {}}}
+    gateway = start({"base_url": broken.base("twice"), **upstream}, way, upstream, **rules)
+    read = APIS[api].streamed if stream else APIS[api].whole
+    answers = [gateway.ask(stream=stream, api=api) for _ in range(4)]
+    assert [read(answer.content).text for answer in answers] == [TEXT] * 4
+
+
+@ways
+@streams
 @pytest.mark.parametrize("times", ["every2", "every3"])
 def test_a_provider_that_flaps_costs_nobody_an_answer(
     start: Start, broken: BrokenProvider, times: str, stream: bool, way: str
