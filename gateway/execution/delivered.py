@@ -182,11 +182,18 @@ class Splice:
         left.text = left.text[len(delta.text) :]
         calls = tuple(self._new_calls(delta, left))
         behind = _behind(left)
+        if behind and (text or self._begins_call(delta)):
+            raise self._diverged("says something else before it has said what was sent already")
         reasoning = "" if left.reasoning or behind else delta.reasoning
         fields = {} if behind else delta.fields
         if text or calls or reasoning or fields:
             logprobs = delta.logprobs if text == delta.text else None
             yield Delta(text, delta.choice, calls, reasoning, fields, logprobs)
+
+    def _begins_call(self, delta: Delta) -> bool:
+        """Whether it has a piece of a call that the client knows nothing of."""
+        begun = self._begun[delta.choice]
+        return any(index not in begun for index, _, _ in _pieces(delta))
 
     def _new_calls(self, delta: Delta, left: Part) -> Iterator[Json]:
         begun = self._begun[delta.choice]

@@ -187,3 +187,38 @@ def test_what_cannot_be_compared_cannot_be_resumed() -> None:
     assert delivered(Delta("a")).resumable
     assert not delivered(Delta("a", fields={"thinking_blocks": [1]})).resumable
     assert not delivered(Delta(opaque=({"type": "x"},))).resumable
+
+
+@pytest.mark.parametrize(
+    ("sent", "anew"),
+    [
+        ([call(0, "f", '{"a')], [Delta("It is 7."), call(0, "f", '{"a": 1}')]),
+        ([Delta("Let me "), call(0, "f", "{")], [Delta("Let me see."), call(0, "f", "{}")]),
+        ([Delta("Let me ")], [call(0, "f", "{}")]),
+        ([call(0, "f", "{}"), call(1, "f", "{")], [call(0, "f", "{}"), call(2, "f", "{}")]),
+    ],
+    ids=["text for a call", "more text", "a call for text", "another call"],
+)
+def test_nothing_of_another_answer_is_passed_on_where_a_call_was_begun(
+    sent: list[Event], anew: list[Event]
+) -> None:
+    splice = Splice("e", delivered(*sent))
+    told: list[Event] = []
+
+    def take() -> None:
+        for event in anew:
+            told.extend(splice.take(event))
+
+    with pytest.raises(ExpertDivergedError):
+        take()
+    assert told == []
+
+
+def test_text_and_calls_that_are_the_same_go_on_behind_what_was_sent() -> None:
+    sent = delivered(Delta("Let me "), call(0, "f", '{"a'))
+    anew = [Delta("Let "), Delta("me "), call(0, "f", '{"a": '), call(0, arguments="1}")]
+    new = spliced(sent, anew)
+    assert [event.tool_calls[0]["function"] for event in new if isinstance(event, Delta)] == [
+        {"arguments": '": '},
+        {"arguments": "1}"},
+    ]
