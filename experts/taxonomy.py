@@ -63,6 +63,11 @@ PAUSING = (ExpertRateLimitedError, ExpertUnavailableError)
 """Failures whose `retry-after` is heeded: the expert says when it will be able again."""
 
 
+OF_A_PLACE = frozenset({"auth", "not_found", "quota"})
+"""Kinds that may be one endpoint's alone: another of the same expert may know the key or the model,
+or have the money."""
+
+
 def handling(error: ExpertCallError) -> Handling:
     """The row of `error`'s kind."""
     return HANDLING[error.kind]

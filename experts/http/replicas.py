@@ -7,13 +7,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 from experts.engines.load import EngineLoad
 from experts.errors import ExpertCallError
 from experts.http.breaker import Breaker, BreakerRules
 from experts.messages import ChatRequest
-from experts.taxonomy import PAUSING, handling
+from experts.taxonomy import OF_A_PLACE, PAUSING, handling
 
 _SESSIONS = 10_000
 _MAX_PREFIX_CHARS = 2_000
@@ -92,12 +93,21 @@ class Lease:
 
     An endpoint that was too slow for its caller sees only that the call was given up: the caller
     says so with `blame`.
+
+    Args:
+        endpoint: Where.
+        ticket: Of its breaker.
+        others: Whether calls could go elsewhere. One that refuses what others may not is then left
+            alone, or as the idlest it would get most of them.
     """
 
-    __slots__ = ("_open", "_ticket", "endpoint")
+    __slots__ = ("_open", "_others", "_ticket", "endpoint")
 
-    def __init__(self, endpoint: Endpoint, ticket: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, ticket: int, others: Callable[[], bool] = lambda: False
+    ) -> None:
         self.endpoint = endpoint
+        self._others = others
         self._ticket = ticket
         self._open = True
         endpoint.load += 1
@@ -123,7 +133,7 @@ class Lease:
             return
         if isinstance(error, PAUSING) and error.retry_after_s:
             breaker.cool(error.retry_after_s)
-        if handling(error).counts:
+        if handling(error).counts or (error.kind in OF_A_PLACE and self._others()):
             breaker.failed(self._ticket)
         else:
             breaker.succeeded(self._ticket)
@@ -185,7 +195,9 @@ class Replicas:
         ticket = chosen.breaker.admit() if chosen.breaker else 0
         if session is not None:
             self._remember(session, chosen)
-        return None if ticket is None else Lease(chosen, ticket)
+        if ticket is None:
+            return None
+        return Lease(chosen, ticket, partial(self.spare, (chosen,)))
 
     def wait_s(self) -> float:
         """Seconds until some endpoint may be called."""

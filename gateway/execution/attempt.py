@@ -22,7 +22,7 @@ from experts.http.breaker import BreakerState
 from experts.http.expert import HttpExpert
 from experts.http.replicas import Endpoint
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
-from experts.taxonomy import handling
+from experts.taxonomy import OF_A_PLACE, handling
 from gateway.booking import Attempt
 from gateway.errors import ApiError, LedgerError, too_hurried
 from gateway.execution.places import place
@@ -244,7 +244,8 @@ class Attempts:
 
 def is_spare(call: Call, error: ExpertCallError) -> bool:
     """Whether a call that failed with `error` may well succeed at another endpoint."""
-    return call.spare and (handling(error).same or handling(error).counts)
+    passes = handling(error).same or handling(error).counts or error.kind in OF_A_PLACE
+    return call.spare and passes
 
 
 class _Watch:

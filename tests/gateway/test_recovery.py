@@ -140,6 +140,27 @@ def test_a_silent_endpoint_is_replaced_by_another_of_the_same_expert(
     assert len(provider.bodies) == 1, "its breaker heard of the timeout"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("status", [401, 403, 404, 402])
+def test_what_one_endpoint_refuses_is_asked_of_another_of_the_same_expert(
+    serve: Serve,
+    remote: Remote,
+    provider: FakeProvider,
+    spare: FakeProvider,
+    status: int,
+    stream: bool,
+) -> None:
+    provider.otherwise = Reply(status=status)
+    served = serve({"only": remote("only", [provider.url, spare.url])})
+    answers = [served.ask("only", stream=stream) for _ in range(12)]
+    assert [answer.status_code for answer in answers] == [200] * 12
+    assert 0 < len(provider.bodies) <= 5
+    spare.otherwise = Reply(status=status)
+    told = served.ask("only", stream=stream)
+    assert told.status_code == (429 if status == 402 else 502)
+    assert served.verified().faults == ()
+
+
 def test_an_expert_that_keeps_failing_is_left_alone_and_routed_around(
     serve: Serve, remote: Remote, spare: FakeProvider
 ) -> None:

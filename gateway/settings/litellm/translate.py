@@ -35,6 +35,7 @@ def from_litellm(document: Document) -> tuple[Document, list[Fault]]:
     work.general()
     work.library()
     work.router()
+    work.falls_back()
     work.deadline()
     work.rest()
     if work.faults:
@@ -234,6 +235,15 @@ class _Translation:
             for name in self._names:
                 if name != stand_in:
                     self._stand_in(name, [stand_in], (*place, "default_fallbacks"))
+
+    def falls_back(self) -> None:
+        """Models stand in for those whose key is refused too, as in LiteLLM."""
+        section = _mapping(self.data.get("execution"))
+        own = _mapping(self._document.data.get("execution"))
+        if section.get("fallbacks") and "fallback_on" not in own:
+            execution = self._ours("execution")
+            assert execution is not None  # noqa: S101 - it has fallbacks
+            execution["fallback_on"] = [*section.get("fallback_on", ()), "auth"]
 
     def _stand_in(self, name: str, stand_ins: Any, origin: Place) -> None:
         section = self._ours("execution")

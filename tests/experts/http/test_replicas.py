@@ -3,12 +3,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experts.engines.load import EngineLoad
 from experts.errors import (
+    ExpertAuthError,
+    ExpertCallError,
     ExpertConnectionError,
+    ExpertNotFoundError,
+    ExpertQuotaError,
     ExpertRateLimitedError,
     ExpertTimeoutError,
     ExpertUnavailableError,
@@ -146,6 +151,20 @@ def test_an_endpoint_that_fails_is_left_alone_and_probed_later() -> None:
     clock.now += 5
     probes = [picked(replicas, asked()) for _ in range(3)]
     assert Counter(lease.endpoint is bad for lease in probes)[True] == 1
+
+
+@pytest.mark.parametrize("kind", [ExpertAuthError, ExpertNotFoundError, ExpertQuotaError])
+def test_an_endpoint_that_refuses_what_others_may_not_is_left_alone_while_there_are_others(
+    kind: type[ExpertCallError],
+) -> None:
+    replicas = Replicas(URLS[:2], rules=BreakerRules(failures=2, open_s=5), clock=Clock())
+    for _ in range(20):
+        lease = picked(replicas, asked())
+        lease.end(kind("e", "no") if lease.endpoint.url == URLS[0] else None)
+    assert {home(replicas, asked()) for _ in range(10)} == {URLS[1]}
+    for _ in range(20):
+        picked(replicas, asked()).end(kind("e", "no"))
+    assert home(replicas, asked()) == URLS[1], "the last one goes on to say why"
 
 
 def test_when_all_endpoints_are_out_nobody_is_picked() -> None:

@@ -122,6 +122,7 @@ def test_a_whole_file_is_understood_as_it_is() -> None:
     assert strong.modalities == frozenset({"text", "image"})
     assert strong.tools
     assert settings.execution.fallbacks == {"fast": ("strong",)}
+    assert settings.execution.fallback_on == {"auth"}
     assert (settings.execution.max_retries, settings.breaker.failures) == (3, 5)
     assert (settings.limits.total_s, strong.limits.whole_s) == (90, 45)
     assert (settings.cache.exact, settings.cache.ttl_s) == (True, 60)
