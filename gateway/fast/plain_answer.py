@@ -71,7 +71,8 @@ def _usual(data: Any) -> PlainAnswer | None:
             and type(choice["index"]) is int
             and choice["index"] == 0
             and reason
-            and not (choice.get("logprobs") or "error" in data)
+            and choice.get("logprobs") is None
+            and "error" not in data
             and type(message.get("refusal")) in _NOTHING_OR_TEXT
             and type(message.get("reasoning_content")) in _NOTHING_OR_TEXT
         ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from typing import Any
 
 import anyio
@@ -275,38 +277,41 @@ _values = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 3), st.floats(allow_nan=False), st.text(max_size=3),
     st.lists(st.text(max_size=2), max_size=2), st.just({"include_usage": True}),
 )  # fmt: skip
-_message = st.one_of(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool", "robot"]),
-                           "content": st.one_of(st.text(max_size=4), _values)}),
-    st.fixed_dictionaries({"role": st.just("user"), "content": st.just("x"), "name": st.just("n")}),
-    _values,
-)  # fmt: skip
-_names = st.sampled_from(
-    [
-        "stream",
-        "max_tokens",
-        "temperature",
-        "stop",
-        "top_p",
-        "stream_options",
-        "n",
-        "api_key",
-        "seed",
-        "x",
-    ]
+_odd = st.one_of(
+    st.integers(0, 6), st.sampled_from([[], {}, [{}], {"cached_tokens": 2}, "system"]), _values
 )
+Place = tuple[str | int, ...]
 
 
-@given(
-    st.dictionaries(_names, _values, max_size=3),
-    st.one_of(st.lists(_message, max_size=3), _values),
-    st.one_of(st.just("m"), _values),
-)
+@st.composite
+def _changed(draw: st.DrawFn, usual: Any, places: list[Place]) -> Any:
+    """What is usual, with other values in a few places at most."""
+    body = deepcopy(usual)
+    for place in draw(st.lists(st.sampled_from(places), max_size=3)):
+        within: Any = body
+        # What holds a place may have been replaced itself.
+        with suppress(KeyError, IndexError, TypeError):
+            for step in place[:-1]:
+                within = within[step]
+            within[place[-1]] = deepcopy(draw(_odd))
+    return body
+
+
+_ASKED = {
+    "model": "m",
+    "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}],
+}
+_ASKED_PLACES: list[Place] = [
+    *((name,) for name in (*_ASKED, "stream", "max_tokens", "temperature", "stop", "top_p")),
+    *((name,) for name in ("stream_options", "n", "api_key", "seed", "x")),
+    *(("messages", 1, name) for name in ("role", "content", "name")),
+    ("messages", 0),
+]
+
+
+@given(_changed(_ASKED, _ASKED_PLACES))
 @settings(max_examples=300, deadline=None)
-def test_what_is_plain_is_read_as_the_ordinary_path_reads_it(
-    fields: dict[str, Any], messages: Any, model: Any
-) -> None:
-    body = {"model": model, "messages": messages, **fields}
+def test_what_is_plain_is_read_as_the_ordinary_path_reads_it(body: Any) -> None:
     plain = read_plain(orjson.dumps(body))
     if plain is None:
         return
@@ -328,49 +333,48 @@ def test_what_is_plain_is_read_as_the_ordinary_path_reads_it(
     assert ChatDialect().takes_all
 
 
-_counts = st.one_of(st.integers(0, 5), _values)
-_whole = st.fixed_dictionaries(
-    {
-        "id": st.one_of(st.just("c"), _values),
-        "object": st.sampled_from(["chat.completion", "chat.completion.chunk"]),
-        "choices": st.lists(
-            st.fixed_dictionaries(
-                {
-                    "finish_reason": st.one_of(st.just("stop"), _values),
-                    "message": st.fixed_dictionaries(
-                        {
-                            "role": st.sampled_from(["assistant", "assistant", "user"]),
-                            "content": st.one_of(st.text(max_size=3), _values),
-                        },
-                        optional={"tool_calls": st.sampled_from([None, [], [{}]])},
-                    ),
-                }
-            ),
-            max_size=2,
-        ),
-        "usage": st.one_of(
-            st.fixed_dictionaries(
-                {"prompt_tokens": _counts, "completion_tokens": _counts},
-                optional={
-                    "total_tokens": st.integers(0, 12),
-                    "prompt_tokens_details": st.sampled_from([None, {"cached_tokens": 2}]),
-                },
-            ),
-            _values,
-        ),
-    },
-    optional={"error": _values, "model": st.just("m")},
-)
+_PLACES: list[Place] = [
+    *((name,) for name in (*_ASKED, "stream", "max_tokens", "temperature", "stop", "top_p")),
+    *((name,) for name in ("stream_options", "n", "api_key", "seed", "x")),
+    *(("messages", 1, name) for name in ("role", "content", "name")),
+    ("messages", 0),
+]
 
 
-@given(st.one_of(_whole, _values))
+_ANSWER: dict[str, Any] = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Yes"},
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+}
+_ANSWER_PLACES: list[Place] = [
+    *((name,) for name in (*_ANSWER, "error")),
+    *(("choices", 0, name) for name in ("index", "message", "finish_reason", "logprobs")),
+    *(
+        ("choices", 0, "message", name)
+        for name in ("role", "content", "tool_calls", "refusal", "reasoning_content")
+    ),
+    *(("usage", name) for name in (*_ANSWER["usage"], "prompt_tokens_details")),
+]
+
+
+@given(_changed(_ANSWER, _ANSWER_PLACES))
 @settings(max_examples=500, deadline=None)
 def test_an_answer_that_goes_through_is_read_as_the_relay_reads_it(body: Any) -> None:
     raw = orjson.dumps(body)
     found = read_answer(raw)
     if found is None:
         return
-    whole = read_whole("e", lambda _: iter(()), raw, ModelName("m"))
+    whole = read_whole("e", lambda _: iter(()), raw, 1, ModelName("m"))
     assert whole.body is not None
     usage = whole.usage
     assert usage is not None
