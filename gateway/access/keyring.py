@@ -213,14 +213,12 @@ class Keyring:
         host = request.client.host if request.client else None
         return self.find(request.headers, host, request.scope["path"])
 
-    def check_admin(self, request: Request) -> Key:
-        """Like `check`, and the key must be an admin's, or ApiError 403."""
-        key = self.check(request)
-        if not key.admin:
+    def check_admin(self, request: Request) -> None:
+        """Raises ApiError 401 without a key, 403 unless it is an admin's."""
+        if not self.check(request).admin:
             raise ApiError(
                 403, "this needs an admin key", type="permission_error", code="not_admin"
             )
-        return key
 
     def check_manager(self, request: Request) -> Key:
         """Like `check`, and the key must be one that may make keys, or ApiError 403."""
