@@ -21,6 +21,9 @@ Names = tuple[str, ...]
 Column = Sequence[Any]
 """What one column says in each row."""
 
+UNFIT = (OverflowError, TypeError, ValueError)
+"""What comes of a number or a text that can't even be bound, and of what is no JSON."""
+
 # One statement for many rows costs SQLite half of what as many statements cost. And the driver
 # gives up the interpreter at each statement, which a busy event loop gives back late.
 _TOGETHER = (40, 8)
@@ -38,8 +41,7 @@ def driven(connection: Connection) -> Iterator[sqlite3.Cursor]:
         yield cursor
     except sqlite3.Error as error:
         raise DBAPIError.instance("rows", None, error, sqlite3.Error) from error
-    except (OverflowError, UnicodeEncodeError) as error:
-        # A number or a text that it can't even bind.
+    except UNFIT as error:
         raise DataError("rows", None, error) from error
     finally:
         cursor.close()

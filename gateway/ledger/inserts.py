@@ -11,9 +11,10 @@ from operator import is_, itemgetter
 from typing import Any
 
 from sqlalchemy import JSON, Connection, Table
+from sqlalchemy.exc import DataError
 
 from gateway.ledger import tables
-from gateway.ledger.bulk import Column, Names, driven, insert_columns
+from gateway.ledger.bulk import UNFIT, Column, Names, driven, insert_columns
 from gateway.ledger.rows import Row, json_text
 
 Groups = dict[tuple[Table, bool], list[Mapping[str, Any]]]
@@ -76,11 +77,18 @@ _MOST_KNOWN = 1_000
 
 
 def insert(connection: Connection, groups: Groups) -> None:
-    """Insert rows in the current transaction, parents before children."""
+    """Insert rows in the current transaction, parents before children.
+
+    Raises:
+        DBAPIError: A `DataError`, too, for what the driver would not even take.
+    """
     kinds = sorted((kind for kind, found in groups.items() if found), key=_parents_first)
     if connection.dialect.name != "sqlite":
-        for kind in kinds:
-            _insert(connection, *kind, groups[kind])
+        try:
+            for kind in kinds:
+                _insert(connection, *kind, groups[kind])
+        except UNFIT as error:
+            raise DataError("rows", None, error) from error
         return
     with driven(connection) as cursor:
         for kind in kinds:

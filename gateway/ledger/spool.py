@@ -13,6 +13,7 @@ import orjson
 
 from gateway.ids import new_id
 from gateway.ledger import tables
+from gateway.ledger.bulk import UNFIT
 from gateway.ledger.rows import Row, json_text
 
 _SUFFIX = ".rows"
@@ -54,9 +55,13 @@ class Spool:
 
         Returns:
             Whether they are. If not, nothing of them is: no room is left, in the file or on the
-            disk, or it can't be written.
+            disk, or it can't be written, or they can't.
         """
-        lines = b"".join(_line(rows) for rows in entries)
+        try:
+            lines = b"".join(_line(rows) for rows in entries)
+        except UNFIT:
+            # The database is going to refuse it, whenever it is there again.
+            return False
         if self.bytes + len(lines) > self._max_bytes:
             return False
         try:

@@ -184,6 +184,28 @@ def test_what_a_column_does_not_hold_is_cut_and_holds_nobody_up(ledger: Ledger) 
     assert ledger.lost_rows == 0
 
 
+@pytest.mark.parametrize(
+    "unfit",
+    [{"tags": {"a": object()}}, {"tags": {"n": 2**70}}, {"prompt": "\ud800"}],
+    ids=["object", "number", "half a character"],
+)
+def test_what_can_not_be_written_down_holds_nobody_up(
+    ledger: Ledger, unfit: dict[str, object]
+) -> None:
+    """Experts of somebody's own leave what they like."""
+    bad = Row(tables.request, {**booked_request_values(), **unfit})
+    other = Row(tables.request, {**booked_request_values(), "request_id": "req-2"})
+
+    async def both() -> None:
+        with anyio.fail_after(30):
+            ledger.append([bad])
+            await ledger.commit([other])
+
+    anyio.run(both)
+    assert _request_ids(ledger.engine) == {"req-2"}
+    assert (ledger.lost_rows, ledger.pending) == (1, 0)
+
+
 def _request_ids(engine: Engine) -> set[str]:
     with engine.connect() as connection:
         return set(connection.execute(select(tables.request.c.request_id)).scalars())

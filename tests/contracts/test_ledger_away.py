@@ -335,3 +335,16 @@ def test_a_row_that_is_refused_takes_no_other_along(
             anyio.run(ledger.flush)
     until(lambda: requests_in(ledger.engine) == ["a", "b"])
     assert ledger.lost_rows == 1
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_can_not_be_put_aside_waits_to_be_refused(
+    spooled: Callable[..., Ledger], sqlite: str
+) -> None:
+    ledger = spooled()
+    with locked(sqlite):
+        ledger.append([Row(tables.request, {**booked_request_values(), "tags": {"a": object()}})])
+        until(lambda: ledger.failed_writes > 0)
+        ledger.append([a_request("b")])
+    until(lambda: requests_in(ledger.engine) == ["b"])
+    assert ledger.lost_rows == 1
