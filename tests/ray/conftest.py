@@ -19,7 +19,7 @@ from experts.engines import group_child
 from tests.ports import free_port
 
 _ROOT = Path(__file__).parent.parent.parent
-_START_S = 60
+_START_S = 240
 # Of loopback, but not 127.0.0.1, in whose place Ray would put this machine's address.
 _HOST = "127.0.0.2"
 

@@ -30,7 +30,7 @@ from tests.ray.conftest import Cluster
 
 pytestmark = pytest.mark.ray
 
-_PATIENCE_S = 120
+_PATIENCE_S = 300
 
 
 def test_an_evaluation_finds_the_same_as_on_one_machine(cluster: Cluster, tmp_path: Path) -> None:

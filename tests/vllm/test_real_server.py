@@ -153,7 +153,7 @@ def test_killed_it_is_missed_replaced_and_back(rig: Rig) -> None:
     while not rig.changes.empty():
         rig.changes.get_nowait()
     os.kill(family[0], signal.SIGKILL)
-    down = rig.expect(EngineStatus.DOWN, timeout_s=2)
+    down = rig.expect(EngineStatus.DOWN)
     assert down.last_error == f"ended with exit code {128 + signal.SIGKILL}"
     assert all(ended(pid) for pid in family), "an orphan would keep its memory"
     answer = rig.ask("tiny")
