@@ -13,7 +13,7 @@ from experts.broken.scene import Acts, Fault, Scene, fault, healthy
 from experts.fakes.server import LAST_CHUNK, Then, chunk, event
 
 Pieces = Iterator[bytes]
-_PAUSE_S = 0.12
+_PAUSE_S = 0.3
 
 
 def _of_stream(pieces: Callable[[Scene], Pieces]) -> Fault:

@@ -30,6 +30,7 @@ PATIENCE_S = 60.0
 """Of clients: nothing may take so long."""
 LIMIT_S = 2.5
 """What cells that wait wait for; all that should be in time takes milliseconds."""
+_CONNECTS = {"connect_s": 60}
 BACKOFF_S = 0.04
 RETRIES = 2
 INPUT_NANOUSD, OUTPUT_NANOUSD = 1000, 2000
@@ -135,7 +136,7 @@ def sections(cells: Sequence[Cell], provider: BrokenProvider, directory: Path) -
 def _entry(cell: Cell, url: str) -> dict[str, Any]:
     kind = {"kind": cell.wire} if cell.wire == "anthropic" else {"api": APIS[cell.api].upstream}
     prices = {"input": INPUT_NANOUSD / 1000, "output": OUTPUT_NANOUSD / 1000}
-    more = {"quality_prior": 0.9, "max_concurrency": 1, "prices": prices}
+    more = {"quality_prior": 0.9, "max_concurrency": 1, "prices": prices, **_CONNECTS}
     return {"id": cell.name, "base_url": url, "model": "m", **kind, **more}
 
 
@@ -144,7 +145,7 @@ def _spare(wire: str, upstream: str, url: str) -> dict[str, Any]:
     prices = {"input": INPUT_NANOUSD / 1000, "output": OUTPUT_NANOUSD / 1000}
     return {
         **{"id": "spare", "base_url": url, "model": "m", "quality_prior": 0.2},
-        **{"prices": prices, **kind},
+        **{"prices": prices, **_CONNECTS, **kind},
     }
 
 

@@ -274,7 +274,7 @@ def test_a_stream_that_has_begun_in_time_may_go_on(
 ) -> None:
     upstream = {"api": "completions"} if api == "completions" else {}
     first = {"base_url": broken.base(fault), **upstream}
-    gateway = start(first, way, upstream, limits={**LONG, "total_s": 0.7})
+    gateway = start(first, way, upstream, limits={**LONG, "total_s": 1.8})
     answer = gateway.ask(stream=True, api=api)
     heard = APIS[api].streamed(answer.content)
     assert (heard.error, heard.text) == (None, TEXT)
@@ -284,13 +284,13 @@ def test_a_stream_that_has_begun_in_time_may_go_on(
 @ways
 @pytest.mark.parametrize(
     ("limits", "wishes"),
-    [({"stream_s": 0.7}, {}), ({}, {"max_latency_ms": 700})],
+    [({"stream_s": 1.8}, {}), ({}, {"max_latency_ms": 1800})],
     ids=["limit", "wish"],
 )
 def test_not_for_ever_nor_for_longer_than_its_client_wishes(
     start: Start, broken: BrokenProvider, limits: dict[str, Any], wishes: dict[str, Any], way: str
 ) -> None:
-    total = {"total_s": 0.6 if limits else 1.0}
+    total = {"total_s": 1.6 if limits else 2.4}
     gateway = start(broken.base("slowly"), way, limits={**LONG, **total, **limits})
     answer = gateway.ask(stream=True, pointsman=wishes)
     heard = APIS["chat"].streamed(answer.content)
