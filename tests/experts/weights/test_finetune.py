@@ -64,7 +64,7 @@ def pair(topic: str, wish: str, likes: Mapping[str, str]) -> dict[str, Any]:
 
 def python(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
