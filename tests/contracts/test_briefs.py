@@ -119,6 +119,23 @@ def test_briefs_become_the_rows_that_they_stand_for(ledger: Ledger, url: str) ->
     assert (verdict.faults, verdict.open_attempts) == ((), 1)
 
 
+def test_briefs_count_for_the_rows_that_they_stand_for() -> None:
+    openings, closings = briefs()
+    waiting = Briefs()
+    for opening in openings[:9]:
+        waiting.open(opening)
+    begun = waiting.take()
+    for opening in openings[9:13]:
+        waiting.open(opening)
+    for closing in closings[7:11]:
+        waiting.shut(closing)
+    for of in (begun, waiting):
+        rows = [row for entry in of.entries() for row in entry if row.table is not tables.price]
+        assert of.rows == len(rows) >= 20
+    assert waiting.take()
+    assert not waiting
+
+
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_batch_after_batch_is_written_without_making_rows_of_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch

@@ -281,7 +281,9 @@ def test_without_room_rows_wait_in_memory_in_their_order(
 ) -> None:
     ledger = spooled(max_bytes=600, strict=False)
     with locked(sqlite):
-        for number in range(9):
+        ledger.append([a_request("r0")])
+        until(lambda: ledger.spools is not None and ledger.spools.rows == 1)
+        for number in range(1, 9):
             ledger.append([a_request(f"r{number}")])
         until(lambda: ledger.failed_writes > 1)
     until(lambda: ledger.pending == 0 and requests_in(ledger.engine) == [f"r{n}" for n in range(9)])
@@ -291,15 +293,24 @@ def test_without_room_rows_wait_in_memory_in_their_order(
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_writer_rests_between_its_tries(spooled: Callable[..., Ledger], sqlite: str) -> None:
     ledger, looks = spooled(), count()
+    waits: list[float | None] = []
+    wait = ledger._awake.wait
+
+    def noted(seconds: float | None = None) -> bool:
+        waits.append(seconds)
+        return wait(seconds)
+
     with locked(sqlite), pytest.MonkeyPatch.context() as patch:
         anyio.run(ledger.commit, [a_request("a")])
         look = ledger._next_batch
         patch.setattr(ledger, "_next_batch", lambda: (next(looks), look())[1])
+        patch.setattr(ledger._awake, "wait", noted)
         # Somebody has just appended what the last batch took along.
         ledger._awake.set()
         failed = ledger.failed_writes
         until(lambda: ledger.failed_writes > failed + 2)
     assert next(looks) < 100
+    assert max(seconds or 0.0 for seconds in waits) > 0
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
