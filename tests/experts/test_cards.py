@@ -25,8 +25,8 @@ def test_costs_add_up_to_the_cost_of_the_sum_within_rounding(
 
 def test_each_kind_of_token_has_its_own_price() -> None:
     price = Prices(input=1, output=10, cache_read=0.1, cache_write=1.25, request=0.5)
-    usage = Usage(input=1000, cache_read=1000, cache_write=1000, output=100, reasoning=100)
-    dollars = (1000 * 1 + 1000 * 0.1 + 1000 * 1.25 + 200 * 10) / 1e6 + 0.5
+    usage = Usage(input=1000, cache_read=2000, cache_write=3000, output=100, reasoning=50)
+    dollars = (1000 * 1 + 2000 * 0.1 + 3000 * 1.25 + 150 * 10) / 1e6 + 0.5
     assert price.cost_nanousd(usage) == round(dollars * 1e9)
 
 
