@@ -75,6 +75,7 @@ def test_a_client_that_leaves_before_the_disk_answers_leaves_no_open_attempt(
         with anyio.CancelScope() as scope:
             scope.cancel()
             await booking.begin(CHEAP)
+            pytest.fail("the call is made all the same")
         booking.close(499, "client_left", None, "")
         await ledger.flush()
 
@@ -89,6 +90,9 @@ def test_a_client_that_leaves_before_the_disk_answers_leaves_no_open_attempt(
 def test_a_booked_request_reads_back_whole(ledger: Ledger) -> None:
     decision = a_decision(CHEAP)
     booking = booked(ledger, decision)
+    booking.close(500, "once_more", None, "")
+    asyncio.run(ledger.flush())
+    assert ledger.lost_rows == 0
     record = LedgerReader(ledger.engine).decision(booking.decision_id)
     assert record is not None
     assert record["result"]["cost_nanousd"] == 10 * 1000 + 5 * 2000

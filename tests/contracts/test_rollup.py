@@ -10,7 +10,7 @@ from gateway.ids import now
 from gateway.ledger import tables
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.reprice import Which, reprice
-from gateway.ledger.rollup import by_expert, days_due, summed, total
+from gateway.ledger.rollup import SUMS, by_expert, days_due, summed, total
 from gateway.ledger.store import Ledger
 from gateway.ledger.upkeep import upkeep
 from gateway.ledger.verify import verify_ledger
@@ -126,3 +126,10 @@ def test_sums_that_are_not_those_of_the_rows_are_found(ledger: Ledger) -> None:
         connection.execute(update(tables.rollup).where(cost > 0).values(cost_nanousd=1))
     faults = verify_ledger(ledger.engine).faults
     assert faults == ("the rollup says 1 cost_nanousd of cheap, the rows 20000",)
+
+
+def test_who_was_asked_in_vain_and_what_is_nobodys_are_not_listed_as_answering() -> None:
+    nothing = dict.fromkeys(SUMS, 0)
+    answered = {**nothing, "requests": 4, "latency_us": 2_000_000}
+    sums = {"": {**nothing, "requests": 9}, "vain": {**nothing, "wasted_nanousd": 5}, "a": answered}
+    assert [(each["expert"], each["latency_s"]) for each in by_expert(sums)] == [("a", 0.5)]

@@ -63,6 +63,22 @@ def test_an_answer_goes_through_untouched_but_for_the_model(
     assert served.verified().faults == ()
 
 
+@pytest.mark.parametrize("durability", ["strict", "relaxed"])
+@pytest.mark.parametrize("model", ["only", "auto"])
+def test_it_is_taken_whether_or_not_the_disk_is_waited_for(
+    serve: Serve, remote: Remote, provider: FakeProvider, durability: str, model: str
+) -> None:
+    provider.otherwise = verbatim()
+    served = serve({"only": remote("only", provider.url)}, ledger={"durability": durability})
+    # The plainest ones, and those that are not as plain.
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    answers = [served.ask(model), served.ask(model, messages=parts)]
+    assert [was_fast(answer) for answer in answers] == [True, True]
+    assert served.totals()["requests"] == 2
+    for answer in answers:
+        assert served.record(answer)["attempts"][0]["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("fields", "headers", "sections"),
     [
