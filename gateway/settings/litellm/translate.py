@@ -238,12 +238,11 @@ class _Translation:
 
     def falls_back(self) -> None:
         """Models stand in for those whose key is refused too, as in LiteLLM."""
-        section = _mapping(self.data.get("execution"))
+        execution = _mapping(self.data.get("execution"))
         own = _mapping(self._document.data.get("execution"))
-        if section.get("fallbacks") and "fallback_on" not in own:
-            execution = self._ours("execution")
-            assert execution is not None  # noqa: S101 - it has fallbacks
-            execution["fallback_on"] = [*section.get("fallback_on", ()), "auth"]
+        if execution.get("fallbacks") and "fallback_on" not in own:
+            refusals = [*execution.get("fallback_on", ()), "auth"]
+            self.data["execution"] = {**execution, "fallback_on": refusals}
 
     def _stand_in(self, name: str, stand_ins: Any, origin: Place) -> None:
         section = self._ours("execution")

@@ -1,4 +1,4 @@
-"""Calendar periods, worst cases, and reservations that are never leaked or overdrawn."""
+"""Calendar periods, worst cases, and what is reserved for a request."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from experts.messages import ChatRequest, Message, Usage
@@ -16,7 +15,7 @@ from gateway.access.accounts import Accounts, period
 from gateway.access.admission import Admission
 from gateway.access.keys import Key
 from gateway.access.meters import Meter
-from gateway.access.passes import Cover, Pass
+from gateway.access.passes import Pass
 from gateway.access.worst import bounded, worst_case
 from gateway.ask import Ask
 from gateway.errors import ApiError
@@ -314,88 +313,3 @@ def test_sessions_of_a_key_count_against_the_session_limits_of_the_keys_above_it
         assert made.admit_now(ask(key, "a"))
         with pytest.raises(ApiError, match="each session"):
             made.admit_now(ask(key, "a"))
-
-
-class Budgets(RuleBasedStateMachine):
-    """Requests that come, ask for money, end, break off and leave, in any order."""
-
-    passes = Bundle("passes")
-    covers = Bundle("covers")
-
-    @initialize(usd=st.sampled_from([0.0, 0.001, 0.01]), project=st.sampled_from([0.002, 0.1]))
-    def begin(self, usd: float, project: float) -> None:
-        limits = [{"usd": project, "per": "total"}]
-        self.admission = admission(projects={"default": {"limits": limits}}, min_answer_tokens=1)
-        own = (Limit(usd=usd, per="total"), Limit(usd=0.005, per="day")) if usd else ()
-        self.keys = [Key("one", Grant(limits=own)), Key("two")]
-        self.open: list[Pass] = []
-        self.pending: list[Cover] = []
-        self.charged = {"one": 0, "two": 0}
-        for key in self.keys:
-            opened(key, self.admission)
-
-    @rule(target=passes, which=st.integers(0, 1))
-    def admit(self, which: int) -> tuple[Pass, str]:
-        made = self.admission.admit_now(ask(self.keys[which]))
-        assert made is not None
-        self.open.append(made)
-        return made, self.keys[which].name
-
-    @rule(target=covers, owner=passes, most=st.integers(1, 3000), price=st.floats(0, 3))
-    def cover(self, owner: tuple[Pass, str], most: int, price: float) -> Any:
-        made, name = owner
-        if made not in self.open:
-            return None
-        card = ExpertCard("x", prices=Prices(price, price))
-        try:
-            cover = made.cover_now(card, ChatRequest(HI, max_tokens=most))
-        except ApiError as error:
-            assert error.type == "budget_exceeded"  # noqa: PT017 - the other outcome of two
-            return None
-        assert (cover.request.max_tokens or 0) <= most
-        self.pending.append(cover)
-        return cover, name, card.prices
-
-    @rule(cover=consumes(covers), share=st.floats(0, 1))
-    def spend(self, cover: Any, share: float) -> None:
-        if cover is None or cover[0] not in self.pending:
-            return
-        held, name, price = cover
-        self.pending.remove(held)
-        usage = Usage(input=60, output=round((held.request.max_tokens or 0) * share))
-        cost = price.cost_nanousd(usage)
-        held.spent(cost, usage)
-        held.spent(cost, usage)
-        self.charged[name] += cost
-
-    @rule(cover=consumes(covers))
-    def lose(self, cover: Any) -> None:
-        """It failed before a token was counted, or its price is not known."""
-        if cover is not None and cover[0] in self.pending:
-            self.pending.remove(cover[0])
-            cover[0].spent(None, None)
-
-    @rule(owner=passes)
-    def close(self, owner: tuple[Pass, str]) -> None:
-        if owner[0] in self.open:
-            self.open.remove(owner[0])
-            owner[0].close()
-            self.pending = [c for c in self.pending if c._pass is not None]
-
-    @invariant()
-    def never_overdrawn(self) -> None:
-        for account in self.admission.accounts.all():
-            assert account.room >= 0
-            assert account.reserved >= 0
-            names = ["one"] if account.meter.kind == "key" else ["one", "two"]
-            assert account.spent == sum(self.charged[name] for name in names)
-
-    def teardown(self) -> None:
-        for made in self.open:
-            made.close()
-        for account in self.admission.accounts.all():
-            assert (account.reserved, account.passes) == (0, 0)
-
-
-TestBudgets = Budgets.TestCase
-TestBudgets.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
