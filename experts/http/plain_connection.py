@@ -19,8 +19,8 @@ _MOST_AT_ONCE = 1024 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
 
 
-class _HeadTooLongError(ValueError):
-    """Raised through the parser."""
+class _RefusedError(ValueError):
+    """Raised through the parser: what comes is read no further."""
 
 
 class Receiver(Protocol):
@@ -112,9 +112,9 @@ class Connection(asyncio.Protocol):
     """One connection; one call at a time."""
 
     __slots__ = (
-        "_call", "_draining", "_endpoint", "_framed", "_fresh_head", "_head_bytes", "_headers",
-        "_keep", "_parser", "_piece", "_pieces", "_raw", "_status", "_transport", "_unpack",
-        "idle_since",
+        "_call", "_draining", "_ended", "_endpoint", "_framed", "_fresh_head", "_head_bytes",
+        "_headers", "_keep", "_parser", "_paused", "_piece", "_pieces", "_raw", "_status",
+        "_transport", "_unpack", "idle_since",
     )  # fmt: skip
 
     def __init__(self, endpoint: Owner) -> None:
@@ -124,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._call: PlainCall | None = None
         self._draining: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
+        self._paused = False
         self.idle_since = 0.0
         self._fresh()
 
@@ -136,7 +137,13 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._framed = False
         self._keep = False
+        self._ended = False
         self._unpack: Unpacker | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def start(self, call: PlainCall, payload: bytes) -> None:
         """Send a call; the connection is its own until the answer has ended."""
@@ -155,6 +162,7 @@ class Connection(asyncio.Protocol):
         """Stop reading, or go on."""
         if self._transport is None or self._transport.is_closing():
             return
+        self._paused = paused
         if paused:
             self._transport.pause_reading()
         else:
@@ -188,7 +196,11 @@ class Connection(asyncio.Protocol):
             self._piece, self._fresh_head = data, False
         wrong = self._parsed(data)
         self._pass_on()
-        if wrong is not None:
+        if self._ended:
+            # Not while it is parsed: what is behind the answer must not go to the next call.
+            self._keep = self._keep and wrong is None
+            self._complete()
+        elif wrong is not None:
             self._break(wrong)
 
     def _parsed(self, data: bytes) -> str | None:
@@ -198,7 +210,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             return "offered another protocol"
         except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, _HeadTooLongError):
+            if isinstance(error.__context__, _RefusedError):
                 return str(error.__context__)
             _log.exception("reading an answer of %s failed", self._endpoint.expert_id)
             return "could not be read"
@@ -214,7 +226,10 @@ class Connection(asyncio.Protocol):
             receiver.on_whole(headers, body)
 
     def eof_received(self) -> None:
-        if self._status and not self._framed and self._call is not None:
+        if self._call is None:
+            # At once: it would be in the pool until asyncio says that it is lost.
+            self.close()
+        elif self._status and not self._framed:
             # No length was announced: the end of the connection is the end of the body.
             self._complete()
 
@@ -239,10 +254,14 @@ class Connection(asyncio.Protocol):
 
     # the parser's side
 
+    def on_message_begin(self) -> None:
+        if self._ended:
+            raise _RefusedError("sent an answer that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > _MAX_HEAD_BYTES:
-            raise _HeadTooLongError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes")
+            raise _RefusedError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes")
         self._raw.append((name.lower(), value))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
@@ -287,16 +306,15 @@ class Connection(asyncio.Protocol):
             return b""
 
     def on_message_complete(self) -> None:
-        self._pass_on()
         if self._status:
-            self._complete()
+            self._ended = True
         else:
             # An interim answer; the real one follows.
             self._fresh()
 
     def _complete(self) -> None:
         call, self._call = self._call, None
-        keep = self._keep
+        keep = self._keep and self.is_open
         if keep and self._status == 200 and self._unpack is None and self._piece:
             self._endpoint.template = template_of(self._piece, self._raw, self._headers)
         self._cancel_drain()
@@ -305,6 +323,8 @@ class Connection(asyncio.Protocol):
         if call is not None:
             receiver, call.receiver, call._connection = call.receiver, None, None
         if keep:
+            if self._paused:
+                self.pause(paused=False)
             self._endpoint.give_back(self)
         else:
             self.close()

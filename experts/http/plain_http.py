@@ -118,7 +118,10 @@ class PlainEndpoint:
             self._unreached(call, ExpertConnectionError(self.expert_id, message))
         else:
             call._opening = None
-            if call.receiver is None:
+            if not connection.is_open:
+                message = "hung up as soon as there was a connection"
+                self._unreached(call, ExpertConnectionError(self.expert_id, message))
+            elif call.receiver is None:
                 self.give_back(connection)
             else:
                 connection.start(call, payload)
