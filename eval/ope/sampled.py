@@ -4,13 +4,16 @@ Of a request, the expert that was drawn (chance :math:`\mu_a`) is scored with ch
 other one is asked as well with chance :math:`s_a`, and its answer is scored with chance
 :math:`g_a`. Given that anything of the request was scored at all, an outcome is seen with chance
 
-.. math:: p_a = \frac{\mu_a f + (1 - \mu_a) s_a g_a}{f + (1 - f) \max_b s_b \, G}
+.. math:: p_a = \frac{\mu_a f + (1 - \mu_a) s_a g_a}{f + (1 - h) \max_b s_b \, G}
 
-with G the chance that a sampled request gets any score from it. Chance alone decides who is
-sampled, so weights of one over p are right for all of them together: for an expert that never
-serves, p is its share of the samples; for one that always does, 1.
+with G the chance that a sampled request gets any score from it, and h the chance that then the
+drawn one is scored, too. Chance alone decides who is sampled, so weights of one over p are right
+for all of them together: for an expert that never serves, p is its share of the samples; for one
+that always does, 1.
 
-f, g and G are counted. Weighing by counted chances is no less right than by true ones, and surer:
+f, g, h and G are counted; f apart where others may be asked and where not, for those are others:
+where only requests with a check are scored, nobody else is asked beside the rest. Weighing by
+counted chances is no less right than by true ones, and surer:
 Hirano, Imbens & Ridder, "Efficient estimation of average treatment effects using the estimated
 propensity score", Econometrica, 2003.
 """
@@ -45,17 +48,24 @@ def chances_seen(
     others_NA[rows, drawn_N] = 0.0
     told_NA = seen_NA.copy()
     told_NA[rows, drawn_N] = False
-    served = float(seen_NA[rows, drawn_N].mean()) if len(rows) else 0.0
+    told_N, own_N = told_NA.any(axis=1), seen_NA[rows, drawn_N]
     expected_A = others_NA.sum(axis=0)
     scored_A = np.divide(
         told_NA.sum(axis=0), expected_A, out=np.zeros_like(expected_A), where=expected_A > 0
     )
     sampled_N = asked_NA.max(axis=1, initial=0.0)
-    sampled = float(sampled_N.sum())
-    anything = float(told_NA.any(axis=1).sum()) / sampled if sampled else 0.0
-    if not anything:
+    if not (told_N.any() and sampled_N.any()):
         return logged_NA, np.zeros_like(asked_NA)
-    any_N = served + (1 - served) * np.minimum(sampled_N * anything, 1.0)
-    aside_NA = (1 - logged_NA) * asked_NA * scored_A / any_N[:, None]
-    chance_NA = logged_NA * served / any_N[:, None] + aside_NA
+    anything = float(told_N.sum() / sampled_N.sum())
+    offered_N = sampled_N > 0
+    served_N = np.where(offered_N, _share(own_N[offered_N]), _share(own_N[~offered_N]))
+    alone = 1 - _share(own_N[told_N])
+    any_N = served_N + alone * np.minimum(sampled_N * anything, 1.0)
+    scale_N1 = np.divide(1.0, any_N, out=np.zeros_like(any_N), where=any_N > 0)[:, None]
+    aside_NA = (1 - logged_NA) * asked_NA * scored_A * scale_N1
+    chance_NA = logged_NA * served_N[:, None] * scale_N1 + aside_NA
     return np.minimum(chance_NA, 1.0), np.minimum(aside_NA, 1.0)
+
+
+def _share(seen_N: npt.NDArray[np.bool_]) -> float:
+    return float(seen_N.mean()) if len(seen_N) else 0.0

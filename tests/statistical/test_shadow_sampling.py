@@ -118,3 +118,31 @@ def test_without_shadow_calls_chances_are_those_of_what_served() -> None:
     chance_NA, aside_NA = chances_seen(logged_NA, none_NA, np.array([1, 0]), seen_NA)
     assert chance_NA.tolist() == logged_NA.tolist()
     assert not aside_NA.any()
+
+
+SERVES_A = np.array([0.9, 0.08, 0.02])
+
+
+def test_requests_that_nobody_scores_say_nothing_of_how_those_with_a_check_were_sampled() -> None:
+    """Three in ten carry a check: those are scored whoever answered, and others asked of them."""
+    rng = np.random.default_rng(0)
+    drawn_N, checked_N = rng.choice(3, size=20_000, p=SERVES_A), rng.random(20_000) < 0.3
+    seen_NA = np.repeat((checked_N & (rng.random(20_000) < SHARE))[:, None], 3, axis=1)
+    seen_NA[checked_N, drawn_N[checked_N]] = True
+    asked_NA = np.repeat(np.where(checked_N, SHARE, 0.0)[:, None], 3, axis=1)
+    chance_NA, aside_NA = chances_seen(np.tile(SERVES_A, (20_000, 1)), asked_NA, drawn_N, seen_NA)
+    true_A = SERVES_A + (1 - SERVES_A) * SHARE
+    assert chance_NA[checked_N][0] == pytest.approx(true_A, rel=0.08)
+    assert np.isfinite(chance_NA).all()
+    assert not aside_NA[~checked_N].any()
+
+
+def test_who_is_scored_only_beside_another_is_seen_as_often_as_it_was_drawn() -> None:
+    """A judge of pairs scores the answer that was given where another one was asked for, too."""
+    rng = np.random.default_rng(1)
+    drawn_N, sampled_N = rng.choice(3, size=20_000, p=SERVES_A), rng.random(20_000) < SHARE
+    seen_NA = np.repeat(sampled_N[:, None], 3, axis=1)
+    asked_NA = np.full((20_000, 3), SHARE)
+    chance_NA, _ = chances_seen(np.tile(SERVES_A, (20_000, 1)), asked_NA, drawn_N, seen_NA)
+    # Of a request of which anything is seen, all is.
+    assert chance_NA[0] == pytest.approx(1.0, rel=0.08)
