@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Names
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eval.promotion.sequential import Sequence, difference_so_far
+from eval.promotion.sequential import Sequence, difference_so_far, surely_above
 from routers.records import Floats
 
 Step = Literal["promote", "roll back", "wait"]
@@ -32,6 +32,23 @@ class CanaryRules:
     most_failures: float = 0.05
 
 
+class Failures(NamedTuple):
+    """What failed on one side, conversation by conversation.
+
+    Attributes:
+        failed: Sum over them of the share of their requests that failed.
+        asked: How many conversations.
+    """
+
+    failed: float
+    asked: int
+
+    @property
+    def share(self) -> float:
+        """Mean of those shares; 0 of none."""
+        return self.failed / self.asked if self.asked else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class CanaryVerdict:
     """What to do, why, and what it rests on."""
@@ -44,7 +61,7 @@ class CanaryVerdict:
 def judge_canary(
     reward_N: Floats,
     canary_N: npt.NDArray[np.bool_],
-    failed_2: tuple[float, float],
+    failed_2: tuple[Failures, Failures],
     rules: CanaryRules,
     groups: Names[str] | None = None,
 ) -> CanaryVerdict:
@@ -53,13 +70,14 @@ def judge_canary(
     Args:
         reward_N: Utility of scored requests, in the order in which they were decided.
         canary_N: Which of them the canary answered.
-        failed_2: Share of requests that failed, of the canary and of the incumbent.
+        failed_2: Of all requests, scored or not, of the canary and of the incumbent.
         rules: When it has shown enough.
         groups: The conversation of each; None: each is one of its own.
     """
     seen = difference_so_far(reward_N, canary_N, rules.share, groups)
-    if failed_2[0] > failed_2[1] + rules.most_failures:
-        reason = f"{failed_2[0]:.1%} of its requests failed, {failed_2[1]:.1%} of the others"
+    own, other = failed_2
+    if surely_above(own.failed, own.asked, other.share + rules.most_failures):
+        reason = f"{own.share:.1%} of its requests failed, {other.share:.1%} of the others"
         return CanaryVerdict("roll back", reason, seen)
     if seen.interval is None:
         return CanaryVerdict("wait", f"{seen.canary} scored requests are too few to tell", seen)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaln
+from scipy.stats import beta
 
 from eval.metrics.intervals import Interval
 from routers.records import Floats
@@ -92,6 +94,32 @@ def difference_so_far(
     spread = float((total_G - value * size_G).std())
     half = _half_width(spread, len(size_G), level) / float(size_G.mean())
     return Sequence(count, asked, value, Interval(value - half, value + half), len(size_G))
+
+
+def surely_above(total: float, count: int, most: float, level: float = LEVEL) -> bool:
+    r"""Whether the mean of values in [0, 1] is above `most`; any number of looks together may err.
+
+    It is where a bet on that, even over all means above, has made 1 / α of what was staked:
+
+    .. math:: \frac{1}{1 - m} \int_m^1 \Big(\frac{p}{m}\Big)^k
+        \Big(\frac{1 - p}{1 - m}\Big)^{n - k} dp \ge \frac{1}{\alpha}
+
+    Source: Robbins, "Statistical Methods Related to the Law of the Iterated Logarithm", 1970.
+
+    Args:
+        total: k, the sum of the values.
+        count: n, how many there are.
+        most: m, >= 0.
+        level: 1 − α.
+    """
+    if total <= count * most:
+        return False
+    if most == 0:
+        return True
+    ones, zeros = total + 1, count - total + 1
+    won = betaln(ones, zeros) + beta.logsf(most, ones, zeros) - np.log1p(-most)
+    staked = total * np.log(most) + (count - total) * np.log1p(-most)
+    return bool(won - staked >= -np.log(1 - level))
 
 
 def _effective(group_N: npt.NDArray[np.intp]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Engine, func, select
 
+from eval.promotion.canary import Failures
 from experts.cards import NANO_PER_USD
 from gateway.ids import now
 from gateway.ledger.costs import request_costs
@@ -40,14 +41,14 @@ class TrialRows:
         cost_usd_N: NaN unknown.
         tried_N: Which of them the version on trial decided.
         groups: The conversation of each, which chance gave to one version as a whole.
-        failed_2: Share of *all* requests that failed, of the one on trial and of the other.
+        failed_2: What failed of *all* requests, of the one on trial and of the other.
     """
 
     score_N: Floats
     cost_usd_N: Floats
     tried_N: npt.NDArray[np.bool_]
     groups: tuple[str, ...]
-    failed_2: tuple[float, float]
+    failed_2: tuple[Failures, Failures]
 
 
 def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: float) -> TrialRows:
@@ -93,9 +94,12 @@ def trial_rows(engine: Engine, router: str, tried: str, incumbent: str, since: f
     )
 
 
-def _failed(rows: Sequence[Any], version: str) -> float:
-    own = [row.status >= _FAILED for row in rows if row.version == version]
-    return sum(own) / len(own) if own else 0.0
+def _failed(rows: Sequence[Any], version: str) -> Failures:
+    apart: dict[str, list[bool]] = {}
+    for row in rows:
+        if row.version == version:
+            apart.setdefault(row.session or row.decision_id, []).append(row.status >= _FAILED)
+    return Failures(sum(sum(own) / len(own) for own in apart.values()), len(apart))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import norm
 
-from eval.promotion.canary import CanaryRules, judge_canary
-from eval.promotion.sequential import difference_so_far
+from eval.promotion.canary import CanaryRules, Failures, judge_canary
+from eval.promotion.sequential import difference_so_far, surely_above
 from routers.records import Floats
 
 SHARE = 0.2
 LOOKS = range(200, 3001, 100)
+NONE_2 = Failures(0, 0), Failures(0, 0)
 
 
 def a_stream(
@@ -52,14 +53,14 @@ def test_it_narrows_to_the_difference() -> None:
 @pytest.mark.parametrize(("gain", "step"), [(0.15, "promote"), (-0.15, "roll back")])
 def test_a_clear_canary_is_settled(gain: float, step: str) -> None:
     reward_N, canary_N = a_stream(np.random.default_rng(1), 3000, gain)
-    assert judge_canary(reward_N, canary_N, (0, 0), CanaryRules(share=SHARE)).step == step
+    assert judge_canary(reward_N, canary_N, NONE_2, CanaryRules(share=SHARE)).step == step
 
 
 def test_one_that_is_the_same_is_waited_for_and_not_forever() -> None:
     rules = CanaryRules(share=SHARE, most_scored=2000, most_loss=0.001)
     reward_N, canary_N = a_stream(np.random.default_rng(2), 2000, gain=0.0)
-    early = judge_canary(reward_N[:1500], canary_N[:1500], (0, 0), rules)
-    late = judge_canary(reward_N, canary_N, (0, 0), rules)
+    early = judge_canary(reward_N[:1500], canary_N[:1500], NONE_2, rules)
+    late = judge_canary(reward_N, canary_N, NONE_2, rules)
     assert early.step == "wait"
     assert late.step == "roll back"
     assert "within 2000 scored requests" in late.reason
@@ -67,10 +68,44 @@ def test_one_that_is_the_same_is_waited_for_and_not_forever() -> None:
 
 def test_few_requests_say_nothing_but_failures_do() -> None:
     reward_N, canary_N = a_stream(np.random.default_rng(3), 60, gain=0.4)
-    assert judge_canary(reward_N, canary_N, (0.0, 0.0), CanaryRules(share=SHARE)).step == "wait"
-    failing = judge_canary(reward_N, canary_N, (0.2, 0.01), CanaryRules(share=SHARE))
+    assert judge_canary(reward_N, canary_N, NONE_2, CanaryRules(share=SHARE)).step == "wait"
+    failed_2 = Failures(12, 60), Failures(5, 500)
+    failing = judge_canary(reward_N, canary_N, failed_2, CanaryRules(share=SHARE))
     assert failing.step == "roll back"
     assert "20.0% of its requests failed" in failing.reason
+
+
+def test_a_canary_that_fails_no_more_often_than_others_is_taken_back_for_it_one_time_in_twenty() -> (
+    None
+):
+    """However often one looks: of a few requests, one that fails is a large share."""
+    taken_back = hasty = 0
+    for seed in range(300):
+        failed_N = np.random.default_rng(seed).random(400) < 0.06
+        looks = list(enumerate(np.cumsum(failed_N).tolist(), start=1))
+        taken_back += any(surely_above(failed, asked, 0.06) for asked, failed in looks)
+        hasty += any(failed > 0.11 * asked for asked, failed in looks)
+    assert 0 < taken_back / 300 <= 0.05
+    # What a share says that is looked at by itself, with five points allowed.
+    assert hasty / 300 > 0.3
+
+
+@pytest.mark.parametrize(
+    ("failed", "asked", "sure"),
+    [(1, 1, False), (2, 2, True), (1, 20, False), (5, 10, True), (15, 100, False), (20, 100, True)],
+)
+def test_what_fails_clearly_is_taken_back_soon(failed: float, asked: int, sure: bool) -> None:
+    assert surely_above(failed, asked, 0.08) is sure
+    reward_N, canary_N = np.zeros(0), np.zeros(0, dtype=bool)
+    failed_2 = Failures(failed, asked), Failures(3, 100)
+    verdict = judge_canary(reward_N, canary_N, failed_2, CanaryRules(share=SHARE))
+    assert verdict.step == ("roll back" if sure else "wait")
+
+
+def test_where_nothing_may_fail_one_failure_is_enough() -> None:
+    assert surely_above(1, 5, 0.0)
+    assert not surely_above(0, 5, 0.0)
+    assert not surely_above(3, 3, 1.0)
 
 
 def test_nobody_asked_is_no_difference() -> None:

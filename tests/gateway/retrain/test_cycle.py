@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from eval.promotion.canary import Failures
 from gateway.ids import new_id, now
 from gateway.ledger.database import opened
 from gateway.ledger.history import history
 from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
-from gateway.ledger.tables import router_version, shadow_decision
+from gateway.ledger.tables import (
+    decision,
+    request,
+    request_result,
+    router_version,
+    shadow_decision,
+)
 from gateway.ledger.trials import trial_rows
 from gateway.retrain.cycle import Cycle, StepReport
 from gateway.retrain.journal import Journal
@@ -229,6 +236,27 @@ def test_critical_requests_say_nothing_of_a_trial(loop: Trials) -> None:
     fill(loop.url, Questions.draw(20, loop.rng), loop.rng, serving=serving, explore=False)
     rows = trial_rows(loop.engine, "default", began.version, poor.version, since=0.0)
     assert len(rows.score_N) == 650
+
+
+def test_one_failed_request_ends_no_trial_and_a_conversation_fails_as_one(loop: Trials) -> None:
+    poor = loop.serve("prior")
+    loop.ask(600)
+    began = loop.step()
+    loop.ask(12)
+    with loop.engine.begin() as connection:
+        of_version = select(decision.c.request_id, decision.c.version).order_by(
+            decision.c.at.desc()
+        )
+        last = connection.execute(of_version.limit(12)).all()
+        own = [row.request_id for row in last if row.version == began.version]
+        others = [row.request_id for row in last if row.version == poor.version]
+        fails = request_result.c.request_id.in_([own[0], *others[:3]])
+        connection.execute(request_result.update().where(fails).values(status=503))
+        talk = request.c.request_id.in_(others[:4])
+        connection.execute(request.update().where(talk).values(session="one"))
+    rows = trial_rows(loop.engine, "default", began.version, poor.version, since=0.0)
+    assert rows.failed_2 == (Failures(1.0, len(own)), Failures(0.75, 600 + len(others) - 3))
+    assert loop.step().what == "waiting"
 
 
 def test_a_trial_that_a_person_ended_is_over(loop: Trials) -> None:
