@@ -75,9 +75,7 @@ def test_few_requests_say_nothing_but_failures_do() -> None:
     assert "20.0% of its requests failed" in failing.reason
 
 
-def test_a_canary_that_fails_no_more_often_than_others_is_taken_back_for_it_one_time_in_twenty() -> (
-    None
-):
+def test_a_canary_that_fails_as_often_as_others_is_seldom_taken_back_for_it() -> None:
     """However often one looks: of a few requests, one that fails is a large share."""
     taken_back = hasty = 0
     for seed in range(300):
