@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from experts.errors import ExpertCallError, ExpertProtocolError, ExpertTimeoutError
@@ -306,9 +307,16 @@ class Relay:
         self._hold.abandon(self._attempt.cost_nanousd(), self._attempt.usage)
 
     def pause(self, *, paused: bool) -> None:
-        """The client reads more slowly than the expert writes, or has caught up."""
-        if self._call is not None:
-            (self._call.pause if paused else self._call.resume)()
+        """The client reads more slowly than the expert writes, or has caught up.
+
+        Meanwhile the expert is not late: nobody listens to it.
+        """
+        if self._call is None:
+            return
+        (self._call.pause if paused else self._call.resume)()
+        if self.begun:
+            what, wait_s = ("usage", _GRACE_S) if self._ending else (NEXT, self._next_s)
+            self._clock.wait(what, math.inf if paused else wait_s)
 
     def _end_call(self) -> None:
         self._clock.stop()

@@ -301,45 +301,6 @@ def test_a_client_that_reads_nothing_is_dropped_and_its_call_ended(
     assert [row["status"] for row in served.gateway.reader.recent(1)] == [499]
 
 
-class Ample(FakeServer):
-    """Streams more than all sockets between it and a client hold."""
-
-    pieces = 400
-
-    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
-        yield reply_head(200, {"content-type": "text/event-stream"}, None)
-        for ended in [None] * self.pieces + ["stop"]:
-            delta = {"content": "" if ended else "x" * 50_000}
-            choice = {"index": 0, "delta": delta, "finish_reason": ended}
-            yield chunk(event({"choices": [choice]}))
-        yield chunk(event("[DONE]")) + chunk(b"")
-
-
-def test_an_expert_waits_for_a_client_that_reads_late_and_goes_on(
-    serve: Serve, remote: Callable[..., Expert]
-) -> None:
-    def paused() -> bool:
-        lane = served.gateway.lane
-        assert lane is not None
-        relays = [under_way._relay for under_way in list(lane.live)]
-        calls = [relay._call for relay in relays if relay is not None]
-        held = [call._connection for call in calls if call is not None]
-        return any(not each._transport.is_reading() for each in held if each and each._transport)
-
-    with fake(Ample()) as provider:
-        limits = {"max_answer_bytes": 1 << 26}
-        served = serve({"a": remote("a", provider.url)}, limits=limits)
-        with line(served.url) as client:
-            client.send(post(chat(stream=True), "connection: close"))
-            until(paused)
-            received = 0
-            while data := client.socket.recv(1 << 20):
-                received += data.count(b"x")
-            assert received >= 50_000 * Ample.pieces
-    assert served.verified().faults == ()
-    assert [row["status"] for row in served.gateway.reader.recent(1)] == [200]
-
-
 def test_a_client_that_reads_slowly_is_not_dropped() -> None:
     untaken = Untaken()
     left = 1_000_000
