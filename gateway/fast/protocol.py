@@ -46,7 +46,7 @@ class FastProtocol(PatientProtocol):
         self._piece = b""
 
     def data_received(self, data: bytes) -> None:
-        if self.phase == WAITING and not unfinished(self.cycle):
+        if self.phase == WAITING and not (unfinished(self.cycle) or self.flow.write_paused):
             template = self._template
             body = None if template is None else template.body_of(data, MAX_BODY_BYTES)
             if template is not None and body is not None and self._takes_body(template, body):
@@ -133,6 +133,9 @@ class FastProtocol(PatientProtocol):
         before: Any = self.cycle
         if before is not None and not before.response_complete:
             # Behind another one: it has to wait, and the application's queue is where.
+            return False
+        if self.flow.write_paused:
+            # Nobody would say when to stop reading: its client has yet to take an earlier answer.
             return False
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
         return length.isdigit() and int(length) <= MAX_BODY_BYTES

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from experts.base import Expert
 from experts.fakes.provider import FakeProvider, Reply
-from experts.fakes.server import Act, FakeServer, ReceivedRequest, chunk, event
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, chunk, event, whole
 from experts.fakes.server import head as reply_head
 from experts.fakes.server import serving as fake
 from gateway.fast.exchange import Exchange
@@ -33,6 +34,25 @@ class Ample(FakeServer):
             choice = {"index": 0, "delta": delta, "finish_reason": ended}
             yield chunk(event({"choices": [choice]}))
         yield chunk(event("[DONE]")) + chunk(b"")
+
+
+class Untaken(Ample):
+    """Answers first with more than sockets hold, then streams without end; `sent` counts that."""
+
+    sent = 0
+
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
+        if not asked.body.get("stream"):
+            message = {"role": "assistant", "content": "x" * 20_000_000}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            yield whole(200, {"choices": [choice]}, {})
+            return
+        yield reply_head(200, {"content-type": "text/event-stream"}, None)
+        choice = {"index": 0, "delta": {"content": "x" * 50_000}, "finish_reason": None}
+        piece = chunk(event({"choices": [choice]}))
+        while True:
+            self.sent += len(piece)
+            yield piece
 
 
 def under_way(served: Served) -> list[Exchange]:
@@ -107,3 +127,21 @@ def test_an_expert_is_late_again_once_the_client_has_caught_up(
         assert exchange.over
         assert (b"[DONE]" in client.rest()) is told
     assert served.verified().faults == ()
+
+
+@pytest.mark.parametrize("special", [{}, {"user": "u", "n": 1}], ids=["plain", "not so plain"])
+def test_an_answer_behind_one_that_is_not_taken_yet_is_not_read_ahead(
+    serve: Serve, remote: Remote, special: dict[str, Any]
+) -> None:
+    with fake(Untaken()) as provider:
+        limits = {"max_answer_bytes": 1 << 26}
+        served = serve({"a": remote("a", provider.url)}, limits=limits, server={"write_s": 1})
+        with line(served.url) as client:
+            client.send(post(chat()))
+            until(lambda: served.totals()["requests"] == 1)
+            client.send(post(chat(stream=True, **special)))
+            until(lambda: provider.open < provider.connections)
+            # What the sockets hold, and no more.
+            assert provider.sent < 40_000_000
+    assert served.verified().faults == ()
+    assert [row["status"] for row in served.gateway.reader.recent(1)] == [499]
