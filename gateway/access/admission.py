@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -15,7 +16,7 @@ from gateway.access.keys import Key
 from gateway.access.meters import Meter, Metering, Meters
 from gateway.access.passes import FreePass, Pass, SharedPass
 from gateway.access.refusals import apart, limit_headers, shared_down, window_full
-from gateway.access.shared import SharedCounters, SharedDownError
+from gateway.access.shared import SharedCounters, SharedDownError, SharedTaken
 from gateway.access.windows import WindowFullError, Windows
 from gateway.ask import Ask
 from gateway.errors import LedgerError
@@ -121,6 +122,8 @@ class Admission:
                 if self.settings.when_shared_is_down == "closed":
                     raise shared_down() from error
                 _log.warning("limits are counted in this process alone: %s", error)
+                here = self._admitted(ask, meters, await self._opened_here(meters))
+                return self._shared_pass(self._shared, (), meters, here)
         at = now()
         accounts = [await self._opened(meter, at) for meter in meters.budgets]
         return self._admitted(ask, meters, accounts)
@@ -176,9 +179,32 @@ class Admission:
         except WindowFullError as error:
             headers = limit_headers(shared.standing(meters.windows))
             raise window_full(error, dict(wanted)[error.meter], headers) from error
+        return self._shared_pass(shared, taken, meters)
+
+    def _shared_pass(
+        self,
+        shared: SharedCounters,
+        taken: Sequence[SharedTaken],
+        meters: Meters,
+        here: Pass | None = None,
+    ) -> Pass:
         at = now()
         accounts = [Account(meter, *period(meter.limit.per, at)) for meter in meters.budgets]
-        return SharedPass(self.settings, shared, taken, accounts, self._seed)
+        open_here = partial(self._opened_here, meters)
+        return SharedPass(self.settings, shared, taken, accounts, self._seed, open_here, here)
+
+    async def _opened_here(self, meters: Meters) -> list[Account]:
+        """The accounts of this process, for a while in which Valkey is away."""
+        at = now()
+        return [await self._caught_up(meter, at) for meter in meters.budgets]
+
+    async def _caught_up(self, meter: Meter, at: float) -> Account:
+        found = self.accounts.find(meter, at)
+        if found is None or found.passes:
+            return await self._opened(meter, at)
+        # Since Valkey was away before, it was told of what was spent, and this account was not.
+        found.spent = max(found.spent, await self._spent(meter, found.since))
+        return found
 
     async def _seed(self, account: Account) -> None:
         if self._shared is not None:

@@ -191,15 +191,17 @@ class FreePass(Pass):
 
 
 class SharedPass(Pass):
-    """A request whose limits are counted in Valkey.
+    """A request whose limits are counted in Valkey, or here while that is away.
 
     Args:
         shared: Where it was counted.
         counted: What it was counted with there.
         seed: Tells Valkey what was spent from an account.
+        open_here: The accounts of this process, for when Valkey is away.
+        here: Its way through them, if Valkey was away from the beginning.
     """
 
-    __slots__ = ("_counted", "_holds", "_seed", "_shared")
+    __slots__ = ("_counted", "_covers_here", "_here", "_holds", "_open_here", "_seed", "_shared")
 
     def __init__(
         self,
@@ -208,26 +210,33 @@ class SharedPass(Pass):
         counted: Sequence[SharedTaken],
         accounts: Sequence[Account],
         seed: Callable[[Account], Awaitable[None]],
+        open_here: Callable[[], Awaitable[Sequence[Account]]],
+        here: Pass | None = None,
     ) -> None:
         super().__init__(settings, Windows(), (), accounts)
         self._shared = shared
         self._counted = counted
         self._seed = seed
+        self._open_here = open_here
+        self._here = here
         self._holds: dict[Cover, str] = {}
+        self._covers_here: dict[Cover, Cover] = {}
 
     def cover_now(self, card: ExpertCard, request: ChatRequest) -> Cover:
         raise NotImplementedError("what Valkey counts has to be waited for")
 
     async def cover(self, card: ExpertCard, request: ChatRequest) -> Cover:
         cover = Cover(request, self)
-        if self._accounts and not card.composed:
+        if self._here is not None:
+            cover = self._covered_here(self._here, card, request)
+        elif self._accounts and not card.composed:
             worst = self._worst(card, request)
             if worst is not None and worst.cost(worst.tokens):
-                cover = await self._held(request, worst)
+                cover = await self._held(card, request, worst)
         self._covers.append(cover)
         return cover
 
-    async def _held(self, request: ChatRequest, worst: WorstCase) -> Cover:
+    async def _held(self, card: ExpertCard, request: ChatRequest, worst: WorstCase) -> Cover:
         hold, want = new_id("hold"), worst.cost(worst.tokens)
         least = worst.cost(self._least(worst))
         try:
@@ -237,10 +246,18 @@ class SharedPass(Pass):
         except SharedDownError as error:
             if self._settings.when_shared_is_down == "closed":
                 raise shared_down() from error
-            granted = want
+            accounts = await self._open_here()
+            self._here = self._here or Pass(self._settings, Windows(), (), accounts)
+            return self._covered_here(self._here, card, request)
         tokens = worst.tokens if granted >= want else worst.affordable(granted)
         cover = Cover(self._sent(request, worst, tokens), self, granted)
         self._holds[cover] = hold
+        return cover
+
+    def _covered_here(self, here: Pass, card: ExpertCard, request: ChatRequest) -> Cover:
+        covered = here.cover_now(card, request)
+        cover = Cover(covered.request, self)
+        self._covers_here[cover] = covered
         return cover
 
     async def _reserved(self, hold: str, want: int, least: int) -> int:
@@ -252,6 +269,8 @@ class SharedPass(Pass):
 
     def settle(self, cover: Cover, reserved: int, cost: int, usage: Usage | None) -> None:
         super().settle(cover, 0, 0, usage)
+        if (covered := self._covers_here.pop(cover, None)) is not None:
+            covered.spent(cost, usage)
         hold = self._holds.pop(cover, None) or new_id("hold")
         if self._accounts and (reserved or cost):
             self._shared.settle(self._accounts, hold, cost)
@@ -260,7 +279,10 @@ class SharedPass(Pass):
         for taken in self._counted:
             if taken.meter.unit == "tokens":
                 self._shared.correct(taken, self._tokens)
+        if self._here is not None:
+            self._here.close()
 
     def headers(self) -> dict[str, str]:
         headers = limit_headers(self._shared.standing(taken.meter for taken in self._counted))
-        return {**headers, **super().headers()}
+        here = {} if self._here is None else self._here.headers()
+        return {**headers, **super().headers(), **here}

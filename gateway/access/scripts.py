@@ -77,7 +77,12 @@ for i = 1, count do
   local account, ends, amounts = KEYS[3*i-2], KEYS[3*i-1], KEYS[3*i]
   if redis.call('EXISTS', account) == 0 then return {-1, i} end
   for _, lost in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now)) do
-    redis.call('HINCRBY', account, 'reserved', '-' .. redis.call('HGET', amounts, lost))
+    local held = redis.call('HGET', amounts, lost)
+    if not held then
+      redis.call('DEL', account)
+      return {-1, i}
+    end
+    redis.call('HINCRBY', account, 'reserved', '-' .. held)
     redis.call('ZREM', ends, lost)
     redis.call('HDEL', amounts, lost)
   end
@@ -102,7 +107,8 @@ return {1, tonumber(grant)}
 """
 """KEYS: three per account: spent and reserved, when holds end, what they hold. ARGV: hold, ms until
 it ends by itself, amount wanted, least that helps; per account: limit, ms to keep it. Returns
-{1, granted}, {0, the tightest account} or {-1, an account that was not seeded}."""
+{1, granted}, {0, the tightest account} or {-1, an account that was not seeded}. An account of which
+Valkey has evicted a part is taken for one that was not seeded."""
 
 SETTLE = """
 for i = 1, #KEYS / 3 do

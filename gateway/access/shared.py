@@ -185,7 +185,9 @@ class SharedCounters:
     async def aclose(self) -> None:
         """Send what is left, if Valkey answers, and close the connections."""
         if self._sender is not None:
-            self._sender.cancel()
+            # What it is sending just now would be lost with it.
+            async with self._sending:
+                self._sender.cancel()
         try:
             await self._send()
         except SharedDownError as error:
@@ -230,8 +232,8 @@ class SharedCounters:
                         await self._scripts[script](keys=keys, args=args, client=pipe)
                     await pipe.execute()
             except self._failures as error:
-                # Sent twice is counted twice, which errs on the side that spends less.
-                self._late.extendleft(reversed(batch))
+                # Sent twice is counted twice: what errs on the side that spends more is not.
+                self._late.extendleft(one for one in reversed(batch) if not _gives_back(one))
                 raise SharedDownError(str(error)) from error
 
     def _note(self, standing: Standing) -> None:
@@ -241,14 +243,20 @@ class SharedCounters:
             self._standings.popitem(last=False)
 
 
+def _gives_back(late: Late) -> bool:
+    script, _, args = late
+    return script == "CORRECT" and args[1] < 0
+
+
 # In a cluster, all keys of a script must live in one place: what is in braces decides which.
 def _window_key(meter: Meter) -> str:
     return f"{{pointsman}}:window:{meter.name}"
 
 
 def _account_keys(account: Account) -> list[str]:
-    base = f"{{pointsman}}:usd:{account.since:.0f}:{account.meter.name}"
-    return [base, f"{base}|ends", f"{base}|holds"]
+    # The client's word for a session comes last: whatever it is, it makes no key of another kind.
+    name = f"{account.since:.0f}:{account.meter.name}"
+    return [f"{{pointsman}}:{kind}:{name}" for kind in ("usd", "ends", "holds")]
 
 
 def _keep_ms(account: Account) -> int:
