@@ -119,6 +119,8 @@ def rebuild_gateway(old: Gateway, settings: Settings, experts: Mapping[str, Expe
     if (before.cache, before.experts) != (settings.cache, settings.experts):
         # What an expert answered says nothing of the one that now has its name.
         lasting = lasting._replace(cache=AnswerCache(settings.cache, lasting.metrics))
+    if lasting.counted.shared is not None:
+        lasting.counted.shared.hold_at_least(_longest_s(settings))
     shadows = lasting.shadows.renewed(before, settings, lasting.database)
     return _assembled(settings, experts, lasting._replace(shadows=shadows))
 
@@ -145,7 +147,7 @@ def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasti
     keyring = Keyring(settings.keys, settings.access.when_ledger_is_down, settings.server)
     watch = KeyWatch(lasting.key_book, keyring)
     watch.read()
-    spending = Spending(lasting.database, keyring.under)
+    spending = Spending(lasting.database, keyring.under, keyring.outside)
     alone = counts_alone(settings)
     admission = Admission(settings.access, spending, ledger.flush, lasting.counted, alone=alone)
     afterwards = Afterwards(settings, ledger.append, lasting.scoring)
@@ -195,9 +197,12 @@ def _serving(settings: Settings, store: RouterStore) -> ServingRouters:
 def _shared(settings: Settings) -> SharedCounters | None:
     if settings.access.shared is None:
         return None
-    # Longer than any request, the time for a settlement to be sent included.
-    longest_s = settings.limits.total_s + settings.limits.stream_more_s
-    return SharedCounters(secret(settings.access.shared), longest_s + 60)
+    return SharedCounters(secret(settings.access.shared), _longest_s(settings))
+
+
+def _longest_s(settings: Settings) -> float:
+    """Longer than any request, the time for a settlement to be sent included."""
+    return settings.limits.total_s + settings.limits.stream_more_s + 60
 
 
 def _response_store(settings: Settings) -> ResponseStore | None:

@@ -68,10 +68,11 @@ class Accounts:
         self._accounts: OrderedDict[tuple[str, float], Account] = OrderedDict()
 
     def find(self, meter: Meter, at: float) -> Account | None:
-        """The account of the period that holds `at`, if it was opened."""
+        """The account of the period that holds `at`, if it was opened, with the limit of now."""
         key = (meter.name, period(meter.limit.per, at)[0])
         account = self._accounts.get(key)
         if account is not None:
+            account.meter = meter
             self._accounts.move_to_end(key)
         return account
 

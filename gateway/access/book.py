@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pydantic import ValidationError
 from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -13,6 +15,8 @@ from gateway.errors import ApiError, LedgerError
 from gateway.ledger.database import reader
 from gateway.ledger.tables import key as table
 from gateway.settings.access import Grant
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,5 +153,10 @@ def _after(before: KeyState, event: KeyEvent) -> KeyState:
 
 def _event(row: dict[str, object]) -> KeyEvent:
     grant = row["grant"]
-    values = {**row, "grant": None if grant is None else Grant.model_validate(grant)}
+    try:
+        values = {**row, "grant": None if grant is None else Grant.model_validate(grant)}
+    except ValidationError:
+        # A newer gateway's: what it allows and forbids is not known here, so it opens nothing here.
+        _log.warning("the rights of the key %r can't be read: it is closed here", row["name"])
+        values = {**row, "event": "revoked", "grant": None}
     return KeyEvent(**values)  # type: ignore[arg-type]

@@ -64,6 +64,7 @@ class Keyring:
         self._by_digest: dict[str, _Secret] = {}
         self._keys: dict[str, Key] = {}
         self._states: dict[str, KeyState] = {}
+        self._children: dict[str, list[str]] = {}
         self._locked = False
         self.take_over({})
 
@@ -83,8 +84,15 @@ class Keyring:
 
     def under(self, name: str) -> list[str]:
         """Every key that `name` granted, directly or not, revoked ones included."""
-        found = [state.name for state in self._states.values() if state.granted_by == name]
-        return [each for child in found for each in (child, *self.under(child))]
+        children = self._children.get(name, ())
+        return [each for child in children for each in (child, *self.under(child))]
+
+    def outside(self, project: str) -> list[str]:
+        """Every key of another project that counts against this one too: a key there granted it."""
+        givers = [name for name, (grant, _) in self._configured.items() if grant.project == project]
+        givers += [s.name for s in self._states.values() if s.grant.project == project]
+        below = {name for giver in givers for name in self.under(giver)}
+        return [name for name in below if self._states[name].grant.project != project]
 
     def take_over(self, states: Mapping[str, KeyState]) -> None:
         """Take over the ledger's keys; those of the configuration stay and win."""
@@ -96,6 +104,11 @@ class Keyring:
         self._by_digest = {each.digest: each for each in reversed(secrets)}
         self._keys = keys
         self._states = dict(states)
+        children: dict[str, list[str]] = {}
+        for state in states.values():
+            if state.granted_by is not None:
+                children.setdefault(state.granted_by, []).append(state.name)
+        self._children = children
         self._locked = bool(self._configured or states)
 
     def linked(self, states: Mapping[str, KeyState]) -> dict[str, Key]:

@@ -19,7 +19,7 @@ class Meter:
         limit: How much it may have.
         session: The client's word for the session, "" for requests without; None for no session's.
         unit, amount: Of the limit, since asking it each time would take longer than counting.
-        name: All of that in one string.
+        name: Whom it counts for, in one string: what has another name is counted by itself.
     """
 
     kind: str
@@ -33,6 +33,9 @@ class Meter:
     def __post_init__(self) -> None:
         limit = self.limit
         parts = [self.kind, limit.unit, limit.per, str(limit.amount), self.owner]
+        if limit.unit == "usd" and self.session is None:
+            # A budget that is raised or lowered has spent what it has, and holds what it holds.
+            del parts[3]
         # The session comes last: whatever a client writes, it can't be taken for another meter.
         name = "|".join(parts if self.session is None else [*parts, self.session])
         for field_name, value in (("unit", limit.unit), ("amount", limit.amount), ("name", name)):

@@ -98,6 +98,10 @@ class SharedCounters:
         self._sender: asyncio.Task[None] | None = None
         self._standings: OrderedDict[str, Standing] = OrderedDict()
 
+    def hold_at_least(self, hold_s: float) -> None:
+        """Let no reservation end sooner than this from now on: requests may take longer now."""
+        self._hold_ms = max(self._hold_ms, math.ceil(hold_s * 1000))
+
     async def take(self, wanted: Sequence[tuple[Meter, int]]) -> list[SharedTaken]:
         """Like `Windows.take`.
 

@@ -21,11 +21,18 @@ class Spending:
     Args:
         engine: The ledger's.
         under: Name of a key to that of every key it granted, directly or not.
+        outside: Name of a project to that of every key of another one that counts against it too.
     """
 
-    def __init__(self, engine: Engine, under: Callable[[str], Collection[str]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        under: Callable[[str], Collection[str]],
+        outside: Callable[[str], Collection[str]],
+    ) -> None:
         self._engine = reader(engine)
         self._under = under
+        self._outside = outside
 
     def since(self, meter: Meter, at: float) -> int:
         """Nano-dollars of the requests of `meter` that began at `at` or later.
@@ -49,7 +56,8 @@ class Spending:
 
     def _is_of(self, meter: Meter) -> ColumnElement[bool]:
         if meter.kind == "project":
-            return request.c.project == meter.owner
+            outside = request.c.key_name.in_(self._outside(meter.owner))
+            return (request.c.project == meter.owner) | outside
         if meter.kind == "session":
             mine = request.c.key_name == meter.owner
             if not meter.session:

@@ -287,9 +287,15 @@ def test_what_was_spent_is_summed_by_key_project_and_session(ledger: Ledger) -> 
     meters = [Meter("key", "k", cents), Meter("project", "default", cents)]
     meters += [Meter("session", "k", cents, ""), Meter("key", "boss", cents)]
     others = [Meter("key", "other", cents), Meter("session", "k", cents, "s")]
-    spending = Spending(ledger.engine, lambda name: ["k"] if name == "boss" else [])
-    assert [spending.since(meter, 0.0) for meter in meters] == [20_000] * 4
-    assert [spending.since(meter, 0.0) for meter in others] == [0, 0]
+    others.append(Meter("project", "borrowers", cents))
+    meters.append(Meter("project", "lenders", cents))
+    spending = Spending(
+        ledger.engine,
+        lambda name: ["k"] if name == "boss" else [],
+        lambda project: ["k"] if project == "lenders" else [],
+    )
+    assert [spending.since(meter, 0.0) for meter in meters] == [20_000] * 5
+    assert [spending.since(meter, 0.0) for meter in others] == [0, 0, 0]
     assert spending.since(meters[0], now() + 1) == 0
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from experts.messages import ChatRequest, Message, Usage
-from gateway.access.accounts import Accounts, period
+from gateway.access.accounts import Accounts, period, set_aside, settle
 from gateway.access.admission import Admission
 from gateway.access.keys import Key
 from gateway.access.meters import Meter
@@ -86,6 +86,19 @@ def test_a_new_period_is_another_account_and_the_old_one_settles_by_itself() -> 
     assert accounts.find(meter, 86_399.0) is today
     assert accounts.find(meter, 86_400.0) is None
     assert accounts.open(meter, 2000.0, 99) is today
+
+
+def test_a_budget_that_is_changed_keeps_what_is_spent_and_what_is_held() -> None:
+    accounts = Accounts()
+    before, after = (Meter("key", "k", Limit(usd=usd, per="total")) for usd in (1, 2))
+    account = accounts.open(before, 0.0, 100_000_000)
+    set_aside([account], 500_000_000)
+    assert accounts.find(after, 0.0) is account
+    assert account.room == 1_400_000_000
+    settle([account], 500_000_000, 600_000_000)
+    assert account.room == 1_300_000_000
+    one, two = (Meter("session", "k", Limit(usd=usd, per="total"), "s") for usd in (1, 2))
+    assert accounts.open(one, 0.0, 0) is not accounts.open(two, 0.0, 0)
 
 
 def test_the_longest_unused_are_forgotten_but_none_that_a_request_draws_on() -> None:

@@ -146,7 +146,7 @@ class World:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.spending = Spending(ledger.engine, lambda name: [f"{name}-child"])
+        self.spending = Spending(ledger.engine, lambda name: [f"{name}-child"], lambda _: ())
 
     def admission(self, project: str) -> Admission:
         said = {"projects": {project: {"limits": [TOTAL]}}, "unknown_price": "allow"}

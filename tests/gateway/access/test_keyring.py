@@ -209,3 +209,43 @@ async def test_an_outage_is_noticed_and_its_end_too(tmp_path: Path) -> None:
     await watch.refresh()
     assert refused(keyring, bearer("pm-other")) == (401, "invalid_api_key")
     engine.dispose()
+
+
+def test_a_key_in_another_project_counts_against_that_of_its_givers() -> None:
+    keyring = Keyring([KeySettings(name="root", key="root-key-1", role="admin", project="lenders")])
+    made = {
+        name: KeyState(name, Grant(project=project), by, 0.0, {name: None}, revoked_at=gone)
+        for name, project, by, gone in (
+            ("near", "lenders", "root", None),
+            ("far", "borrowers", "near", None),
+            ("gone", "borrowers", "far", 1.0),
+            ("alone", "borrowers", None, None),
+        )
+    }
+    keyring.take_over(made)
+    assert sorted(keyring.under("root")) == ["far", "gone", "near"]
+    assert sorted(keyring.outside("lenders")) == ["far", "gone"]
+    assert keyring.outside("borrowers") == []
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["made", "changed"])
+def test_rights_of_a_newer_gateway_close_their_key_here_and_no_other(
+    tmp_path: Path, later: bool
+) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/ledger.db")
+    book = KeyBook(engine)
+    minter = Minter(book, Keyring())
+    other, strange = (minter.create(None, name, Grant()).secret for name in ("other", "strange"))
+    if later:
+        minter.change(None, "strange", Grant(role="caller"))
+    statement = 'UPDATE key SET "grant" = \'{"colour": "red"}\' WHERE name = \'strange\''
+    with engine.begin() as connection:
+        connection.execute(text(f"{statement} AND ordinal = {int(later)}"))
+    keyring = Keyring()
+    KeyWatch(book, keyring).read()
+    assert keyring.find(bearer(other), None, CHAT).name == "other"
+    assert refused(keyring, bearer(strange)) == (401, "invalid_api_key")
+    with pytest.raises(ApiError) as raised:
+        minter.create(None, "strange", Grant())
+    assert raised.value.status == 409
+    engine.dispose()

