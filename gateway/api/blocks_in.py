@@ -84,7 +84,10 @@ def _of_user(blocks: list[dict[str, Any]], where: str) -> Iterator[Message]:
     said = parts_of(rest, where)
     if shown:
         said = (*shown, *([{"type": "text", "text": said}] if isinstance(said, str) else said))
-    if rest or shown:
+    if shown:
+        # None of its own blocks say what is shown.
+        yield Message("user", said)
+    elif rest:
         yield _made("user", said, {}, rest)
 
 
@@ -101,7 +104,9 @@ def _of_result(block: dict[str, Any], where: str) -> tuple[Message, list[Json]]:
         # The only way to say so that every expert understands.
         parts = f"Error: {parts}"
     fields = {"tool_call_id": block["tool_use_id"]}
-    return _made("tool", parts, fields, [block]), pictures
+    # What is shown is said after it, and no more by its block.
+    told = {**block, "content": parts or []} if pictures else block
+    return _made("tool", parts, fields, [told]), pictures
 
 
 def _of_assistant(blocks: list[dict[str, Any]], where: str) -> Message:

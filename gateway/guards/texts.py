@@ -6,15 +6,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from experts.messages import ChatRequest, Message
+from experts.messages import ChatRequest, Message, Source
 from gateway.guards.base import BlockedError, Memory, Record
 from gateway.guards.finder import Finder, Piece, Scan
+from gateway.guards.sources import beyond_message, beyond_request
 from gateway.settings.guards import Action
 
 T = TypeVar("T")
 _BINARY = frozenset({"image_url", "input_audio", "file", "image", "audio", "document", "source"})
+_WRITTEN = ("text", "content")
+"""Sources of documents that are texts."""
 # They are told apart by equality or verified by their maker: nobody reads them.
-_OPAQUE = frozenset({"id", "type", "role", "tool_call_id", "signature", "data"})
+_OPAQUE = frozenset(
+    {
+        *("id", "type", "role", "tool_call_id"),
+        *("signature", "data", "encrypted_content", "encrypted_index"),
+    }
+)
 
 
 class Eye:
@@ -94,16 +102,28 @@ def read_request(request: ChatRequest, read: Callable[[str], str]) -> ChatReques
     # `user` and `metadata` may have any name in them.
     params = strings(request.params, read, frozenset({"type"}))
     raw = strings(request.raw, read)
-    if messages is request.messages and params is request.params and raw is request.raw:
+    source = _source(request.source, beyond_request(request.source), read)
+    if (
+        messages is request.messages
+        and params is request.params
+        and raw is request.raw
+        and source is request.source
+    ):
         return request
-    return replace(request, messages=messages, params=params, raw=raw)
+    return replace(request, messages=messages, params=params, raw=raw, source=source)
 
 
 def _message(message: Message, read: Callable[[str], str]) -> Message:
     content, fields = strings(message.content, read), strings(message.fields, read)
-    if content is message.content and fields is message.fields:
+    source = _source(message.source, beyond_message(message.source), read)
+    if content is message.content and fields is message.fields and source is message.source:
         return message
-    return replace(message, content=content, fields=fields)
+    return replace(message, content=content, fields=fields, source=source)
+
+
+def _source(source: Source | None, beyond: list[Any], read: Callable[[str], str]) -> Source | None:
+    """None where something is found in what it alone says: nobody gets that to see then."""
+    return source if strings(beyond, read) is beyond else None
 
 
 def strings(value: Any, read: Callable[[str], str], opaque: frozenset[str] = _OPAQUE) -> Any:
@@ -111,17 +131,28 @@ def strings(value: Any, read: Callable[[str], str], opaque: frozenset[str] = _OP
     if isinstance(value, str):
         return read(value)
     if isinstance(value, Mapping):
-        if value.get("type") in _BINARY:
+        if _is_binary(value):
             return value
+        if value.get("type") == "text":
+            opaque = opaque - {"data"}
         changed = {
             name: new
             for name, old in value.items()
-            if name not in opaque and (new := strings(old, read, opaque)) is not old
+            if (name not in opaque or isinstance(old, Mapping))
+            and (new := strings(old, read, opaque)) is not old
         }
         return {**value, **changed} if changed else value
     if isinstance(value, list | tuple):
         return _each(value, lambda each: strings(each, read, opaque))
     return value
+
+
+def _is_binary(value: Mapping[str, Any]) -> bool:
+    # In a schema it may be anything, the list of several types or what is said of a field `type`.
+    kind, source = value.get("type"), value.get("source")
+    if not isinstance(kind, str) or kind not in _BINARY:
+        return False
+    return not (isinstance(source, Mapping) and source.get("type") in _WRITTEN)
 
 
 def _each(values: Any, change: Callable[[T], T]) -> Any:
