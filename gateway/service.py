@@ -253,6 +253,8 @@ class Service:
             if status == CLIENT_LEFT and self._shutdown.begun:
                 status, kind = shutting_down().status, SHUTTING_DOWN
             text = collected.completion().text
+            if lookup.hit is not None:
+                text = guarded.concealed(text)
             more = lookup.close(status, booking, execution.answered_by)
             more += guarded.rows(booking.request_id)
             booking.close(status, kind or None, execution.answered_by, text, more)

@@ -101,6 +101,7 @@ class Guarded:
         self._metrics = metrics
         self._restoring = restoring
         self._restorers: list[EventGuard] = []
+        self._put_back: list[tuple[str, str]] = []
 
     def check(self) -> None:
         """Let every guard of the input read the request, in order.
@@ -154,6 +155,13 @@ class Guarded:
             events = [out for each in events for out in restorer.write(each)]
         return events
 
+    def concealed(self, text: str) -> str:
+        """A text as the client got it, with placeholders in place of its own data again."""
+        # The longest first: one datum may be a part of another.
+        for placeholder, original in sorted(self._put_back, key=lambda each: -len(each[1])):
+            text = text.replace(original, placeholder)
+        return text
+
     def rows(self, request_id: str | None) -> list[Row]:
         """What the guards did, for the ledger; counted at the same time."""
         rows: list[Row] = []
@@ -178,6 +186,7 @@ class Guarded:
             return
         if isinstance(settings, PiiGuardSettings) and settings.restore:
             self._restorers.append(EventGuard(Restorer(self._restoring, memory.originals)))
+            self._put_back.extend(memory.originals.items())
 
     def _on(self, side: Side) -> list[_Watch]:
         return [watch for watch in self._watches if side in watch.guard.settings.on]

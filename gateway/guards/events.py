@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from experts.messages import Delta, Event, Finish, Usage
+from experts.messages import Delta, Event, Finish, Json, Usage
 from gateway.guards.base import BlockedError
 from gateway.guards.finder import Piece, Scan
 from gateway.guards.texts import strings
@@ -45,7 +45,9 @@ class StoppedError(Exception):
 
 
 Which = tuple[str, Any]
-"""One text of a choice: its answer, its thought, or the arguments of one tool call."""
+"""One text of a choice: its answer, its thought, a refusal, or what is written to one tool."""
+_WRITTEN = {"function": "arguments", "custom": "input"}
+"""Where a call of each kind has the text that is written to its tool."""
 
 
 class FailedError(Exception):
@@ -167,13 +169,16 @@ def _parts(delta: Delta | Finish) -> Iterator[Delta | Finish]:
     if isinstance(delta, Finish) or delta == Delta(delta.text, delta.choice):
         yield delta
         return
-    choice = delta.choice
+    choice, fields = delta.choice, dict(delta.fields)
+    refusal = fields.pop("refusal") if _refuses(fields) else ""
     if delta.reasoning:
         yield Delta(choice=choice, reasoning=delta.reasoning)
-    if delta.fields or delta.opaque or delta.logprobs:
-        yield replace(delta, text="", reasoning="", tool_calls=())
+    if fields or delta.opaque or delta.logprobs:
+        yield replace(delta, text="", reasoning="", tool_calls=(), fields=fields)
     if delta.text:
         yield Delta(delta.text, choice)
+    if refusal:
+        yield Delta(choice=choice, fields={"refusal": refusal})
     yield from (Delta(choice=choice, tool_calls=(call,)) for call in delta.tool_calls)
 
 
@@ -181,31 +186,53 @@ def _text_of(delta: Delta) -> tuple[Which | None, str]:
     """Which text a simple piece belongs to, None for none, and what it adds."""
     if delta.tool_calls:
         call = delta.tool_calls[0]
-        arguments = (call.get("function") or {}).get("arguments")
-        return ("tool", call.get("index")), arguments if isinstance(arguments, str) else ""
+        kind = _kind_of(call)
+        text = (call.get(kind) or {}).get(_WRITTEN[kind])
+        return (kind, call.get("index")), text if isinstance(text, str) else ""
     if delta.reasoning:
         return ("reasoning", None), delta.reasoning
+    if _refuses(delta.fields):
+        return ("refusal", None), delta.fields["refusal"]
     if delta.fields or delta.opaque or delta.logprobs:
         return None, ""
     return ("text", None), delta.text
 
 
+def _refuses(fields: Json) -> bool:
+    return bool(fields.get("refusal")) and isinstance(fields["refusal"], str)
+
+
+def _kind_of(call: Json) -> str:
+    return "custom" if isinstance(call.get("custom"), Mapping) else "function"
+
+
 def _names_a_call(delta: Delta) -> bool:
     # The piece that names a tool call must not wait for its arguments.
-    return any(set(call) - {"index", "function"} for call in delta.tool_calls)
+    return any(map(_names, delta.tool_calls))
+
+
+def _names(call: Json) -> bool:
+    kind = _kind_of(call)
+    said = call.get(kind) or {}
+    return bool(set(call) - {"index", kind}) or any(said[n] for n in said if n != _WRITTEN[kind])
 
 
 def _with_text(delta: Delta, text: str) -> Delta:
-    if not delta.tool_calls:
-        return replace(delta, reasoning=text) if delta.reasoning else replace(delta, text=text)
-    call = delta.tool_calls[0]
-    function = {**(call.get("function") or {}), "arguments": text}
-    return replace(delta, tool_calls=({**call, "function": function},))
+    if delta.tool_calls:
+        call = delta.tool_calls[0]
+        kind = _kind_of(call)
+        said = {**(call.get(kind) or {}), _WRITTEN[kind]: text}
+        return replace(delta, tool_calls=({**call, kind: said},))
+    if delta.fields:
+        return replace(delta, fields={"refusal": text})
+    return replace(delta, reasoning=text) if delta.reasoning else replace(delta, text=text)
 
 
 def _said(choice: int, which: Which, text: str) -> Delta:
     kind, index = which
-    if kind == "tool":
-        call = {"index": index, "function": {"arguments": text}}
+    if kind in _WRITTEN:
+        call = {"index": index, kind: {_WRITTEN[kind]: text}}
         return Delta(choice=choice, tool_calls=(call,))
+    if kind == "refusal":
+        return Delta(choice=choice, fields={"refusal": text})
     return Delta(choice=choice, reasoning=text) if kind == "reasoning" else Delta(text, choice)

@@ -11,8 +11,13 @@ import pytest
 from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fakes.anthropic import FakeAnthropic, fake_anthropic
-from experts.fakes.provider import FakeProvider
+from experts.fakes.provider import FakeProvider, Reply
 from experts.http.anthropic import AnthropicExpert
+from experts.messages import Collector, Completion, Delta, Event, Finish
+from gateway.guards.base import Record
+from gateway.guards.events import EventGuard
+from gateway.guards.pii import Placeholders, pii_finder
+from gateway.guards.texts import Eye
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -32,6 +37,18 @@ def over_claude(serve: Serve, claude: FakeAnthropic) -> Any:
         "claude", prices=Prices(3, 15), modalities=frozenset({"text", "image", "file"})
     )
     return serve({"claude": AnthropicExpert(card, claude.url, "m")}, guards=[PII])
+
+
+def passed(*events: Event) -> Completion:
+    """An answer behind a guard that redacts."""
+    eye = Eye(
+        pii_finder(("email",), ()), "redact", Placeholders(), Record("pii", "output", "redact")
+    )
+    reader, collector = EventGuard(eye), Collector()
+    for event in events:
+        for each in reader.write(event):
+            collector.add(each)
+    return collector.completion()
 
 
 def test_schemas_whose_words_are_those_of_json_schema_are_read(
@@ -111,3 +128,40 @@ def test_a_picture_beside_what_is_redacted_in_a_tools_result_still_comes(
     (sent,) = claude.bodies
     assert sent["messages"][2]["content"][0]["content"] == "of [EMAIL_1]"
     assert image in sent["messages"][2]["content"]
+
+
+def test_a_custom_tools_input_is_read_and_stays_what_it_was() -> None:
+    begun = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": "to ann@"}}
+    more = {"index": 0, "custom": {"input": "x.org "}}
+    answer = passed(Delta(tool_calls=(begun,)), Delta(tool_calls=(more,)), Finish("tool_calls"))
+    (call,) = answer.choices[0].tool_calls
+    assert call == {"id": "c", "type": "custom", "custom": {"name": "f", "input": "to [EMAIL_1] "}}
+
+
+def test_a_name_that_comes_in_pieces_is_told_whole() -> None:
+    begun = {
+        "index": 0,
+        "id": "c",
+        "type": "function",
+        "function": {"name": "get_", "arguments": ""},
+    }
+    more = {"index": 0, "function": {"name": "mail"}}
+    answer = passed(Delta(tool_calls=(begun,)), Delta(tool_calls=(more,)), Finish("tool_calls"))
+    assert answer.choices[0].tool_calls[0]["function"]["name"] == "get_mail"
+
+
+def test_words_of_refusal_are_read_across_their_pieces() -> None:
+    pieces = (Delta(fields={"refusal": piece}) for piece in ("Not to ann", "@x.", "org, ", "no."))
+    answer = passed(*pieces, Finish("stop"))
+    assert answer.choices[0].fields == {"refusal": "Not to [EMAIL_1], no."}
+
+
+def test_the_books_have_the_clients_data_no_more_for_a_kept_answer(
+    serve: Serve, remote: Remote, provider: FakeProvider
+) -> None:
+    provider.otherwise = Reply("Dear [EMAIL_1]")
+    experts = {"small": remote("small", provider.url)}
+    served = serve(experts, guards=[{**PII, "restore": True}], cache={"exact": True})
+    answers = [served.ask("small", f"I am {ANN}") for _ in range(2)]
+    assert [each.headers["x-pointsman-cache"] for each in answers] == ["miss", "hit"]
+    assert [served.record(each)["result"]["answer"] for each in answers] == ["Dear [EMAIL_1]"] * 2
