@@ -3,14 +3,18 @@
 Layout: `<data_dir>/routers/<name>/<version>/` holds an artifact, never changed once written;
 `<name>/promoted.json` points to the one that serves. A swap is one `os.replace` of the pointer, so
 every worker sees the old version or the new one, and requests in flight keep what they began with.
+Who moves it holds a lock from reading it until it is written, so that no move undoes another.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from routers.router import Router
 from routers.storage.artifacts import load_router, save_router
 
 _POINTER = "promoted.json"
+_LOCK = "promoted.lock"
 # Names come from commands and from `/admin`, and become directories.
 _NAME = re.compile(r"[A-Za-z0-9_][\w.:@+-]{0,199}", re.ASCII)
 
@@ -115,11 +120,12 @@ class RouterStore:
     def promote(self, name: str, version: str) -> Promotion:
         """Make `version` (or the only one it is a prefix of) the one that serves."""
         full = self._full(name, version)
-        before = self.promoted(name)
-        if before and before.version == full:
-            return self.withdraw(name)
-        history = (*before.history, before.version) if before else ()
-        return self._point(name, Promotion(full, now(), history))
+        with self._moving(name):
+            before = self.promoted(name)
+            if before and before.version == full:
+                return self._without_trial(name, before)
+            history = (*before.history, before.version) if before else ()
+            return self._point(name, Promotion(full, now(), history))
 
     def try_out(self, name: str, version: str, share: float) -> Promotion:
         """Let `version` decide a share of the requests beside the one that serves.
@@ -131,15 +137,17 @@ class RouterStore:
         """
         if not 0 <= share < 1:
             raise ConfigError(f"a trial's share must be in [0, 1), got {share!r}")
-        full, current = self._full(name, version), self.promoted(name)
-        if current is None:
-            raise ConfigError(f"router {name!r} serves no version beside which to try another")
-        if current.version == full:
-            raise ConfigError(f"router {name!r} serves version {full!r} already")
-        tried = current.trial
-        if tried and (tried.version, tried.share) == (full, share):
-            return current
-        return self._point(name, replace(current, trial=Trial(full, share, now())))
+        full = self._full(name, version)
+        with self._moving(name):
+            current = self.promoted(name)
+            if current is None:
+                raise ConfigError(f"router {name!r} serves no version beside which to try another")
+            if current.version == full:
+                raise ConfigError(f"router {name!r} serves version {full!r} already")
+            tried = current.trial
+            if tried and (tried.version, tried.share) == (full, share):
+                return current
+            return self._point(name, replace(current, trial=Trial(full, share, now())))
 
     def withdraw(self, name: str) -> Promotion:
         """End a trial; without one nothing changes.
@@ -147,17 +155,20 @@ class RouterStore:
         Raises:
             ConfigError: No version of the router serves.
         """
-        current = self.promoted(name)
-        if current is None:
-            raise ConfigError(f"router {name!r} serves no version")
-        return self._point(name, replace(current, trial=None)) if current.trial else current
+        with self._moving(name):
+            current = self.promoted(name)
+            if current is None:
+                raise ConfigError(f"router {name!r} serves no version")
+            return self._without_trial(name, current)
 
     def rollback(self, name: str) -> Promotion:
         """Serve again what served before; a trial ends."""
-        current = self.promoted(name)
-        if current is None or not current.history:
-            raise ConfigError(f"router {name!r} has no earlier version to go back to")
-        return self._point(name, Promotion(current.history[-1], now(), current.history[:-1]))
+        with self._moving(name):
+            current = self.promoted(name)
+            if current is None or not current.history:
+                raise ConfigError(f"router {name!r} has no earlier version to go back to")
+            before = current.history[-1]
+            return self._point(name, Promotion(before, now(), current.history[:-1]))
 
     def load(self, name: str, version: str) -> Router:
         """The router of a version.
@@ -188,6 +199,20 @@ class RouterStore:
             found = "no version" if not matching else f"{len(matching)} versions"
             raise ConfigError(f"router {name!r} has {found} {version!r} in {self._directory}")
         return matching[0]
+
+    @contextmanager
+    def _moving(self, name: str) -> Iterator[None]:
+        """Nobody else moves the pointer while the context is open."""
+        home = self.home(name)
+        if not home.is_dir():
+            yield
+            return
+        with (home / _LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _without_trial(self, name: str, current: Promotion) -> Promotion:
+        return self._point(name, replace(current, trial=None)) if current.trial else current
 
     def _point(self, name: str, promotion: Promotion) -> Promotion:
         home = self.home(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,6 +59,8 @@ class ServingRouters:
         self._loaded = _Loaded({default: self._untrained})
         self._refused: dict[str, str] = {}
         self._asked_for: Router | None = None
+        # Two that look at once, and the one that looked first ends last: it would undo the other.
+        self._refreshing = threading.Lock()
 
     @property
     def current(self) -> Mapping[str, Router]:
@@ -111,6 +114,10 @@ class ServingRouters:
 
     def refresh(self) -> bool:
         """Load what was promoted or put on trial since; True if anything changed."""
+        with self._refreshing:
+            return self._refreshed()
+
+    def _refreshed(self) -> bool:
         routers: dict[str, Router] = {self._default: self._untrained}
         trials: dict[str, Tried] = {}
         known, self._refused = self._refused, {}

@@ -1,0 +1,80 @@
+"""Several processes move one pointer, and several threads look at it: the last move stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from gateway.routing.router_store import Promotion, RouterStore
+from gateway.routing.serving import ServingRouters
+from routers.router import untrained_router
+from routers.storage.artifacts import with_content_version
+
+NAMES = ("first", "second", "third")
+_ENOUGH_S = 0.5
+"""Long enough for a move that nothing holds up; one that waits, as it should, makes it longer."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RouterStore:
+    return RouterStore(tmp_path)
+
+
+def published(store: RouterStore, epsilon: float) -> str:
+    return store.publish(with_content_version(untrained_router("default", epsilon)))
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, other: Thread) -> None:
+    """Let `other` begin, and end if it can, once the pointer has been read."""
+    read = RouterStore.promoted
+
+    def promoted(store: RouterStore, name: str) -> Promotion | None:
+        found = read(store, name)
+        if other.ident is None:
+            other.start()
+            other.join(_ENOUGH_S)
+        return found
+
+    monkeypatch.setattr(RouterStore, "promoted", promoted)
+
+
+@pytest.mark.parametrize(
+    ("move", "given"),
+    [("try_out", ("third", 0.1)), ("promote", ("third",)), ("withdraw", ()), ("rollback", ())],
+)
+def test_no_move_undoes_one_that_comes_between(
+    store: RouterStore, monkeypatch: pytest.MonkeyPatch, move: str, given: tuple[Any, ...]
+) -> None:
+    versions = {name: published(store, at) for name, at in zip(NAMES, (0.1, 0.2, 0.3), strict=True)}
+    store.promote("default", versions["third"])
+    store.promote("default", versions["first"])
+    store.try_out("default", versions["third"], 0.5)
+    other = Thread(target=store.promote, args=("default", versions["second"]))
+    meanwhile(monkeypatch, other)
+    getattr(store, move)("default", *(versions.get(each, each) for each in given))
+    other.join()
+    found = store.promoted("default")
+    assert found is not None
+    assert found.version == versions["second"]
+    assert found.trial is None
+
+
+def test_who_looked_earlier_and_is_done_later_brings_no_old_version_back(
+    store: RouterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = published(store, 0.1), published(store, 0.2)
+    store.promote("default", old)
+    serving = ServingRouters(store, "default", 0.0)
+
+    def roll_on() -> None:
+        store.promote("default", new)
+        serving.refresh()
+
+    other = Thread(target=roll_on)
+    meanwhile(monkeypatch, other)
+    serving.refresh()
+    other.join()
+    assert serving.get("default").version == new
