@@ -27,7 +27,7 @@ from gateway.retrain.asked import PromptWatch
 from gateway.retrain.journal import Journal, RetrainState
 from gateway.retrain.rules import canary_rules, gate_rules
 from gateway.retrain.watch import Drift, changed_with, drift, without_forgotten
-from gateway.routing.router_store import Promotion, RouterStore
+from gateway.routing.router_store import Promotion, RouterStore, Trial
 from gateway.settings.retrain import RetrainSettings
 from routers.errors import RoutingError
 from routers.named import Named
@@ -214,9 +214,9 @@ class Cycle:
         )
 
     def _shadow(self, state: RetrainState) -> StepReport:
-        if ended := self._ended_by_hand(state):
-            return ended
         seen = shadowed(self._engine, self._name, state.version, state.since)
+        if self._tried(state) is None:
+            return self._ended_by_hand(state)
         wanted = self._settings.trial.shadow_decisions
         if seen.decisions < wanted:
             shown = f"shadowed {seen.decisions} of {wanted} decisions"
@@ -229,13 +229,14 @@ class Cycle:
         return self._begin_trial(state, agreed, asdict(seen))
 
     def _trial(self, state: RetrainState) -> StepReport:
-        if ended := self._ended_by_hand(state):
-            return ended
         rows = trial_rows(self._engine, self._name, state.version, state.incumbent, state.since)
+        tried = self._tried(state)
+        if tried is None:
+            return self._ended_by_hand(state)
+        # As chance divided them: the settings may have changed since.
+        rules = replace(canary_rules(self._settings.trial), share=tried.share)
         utility_N = _utility(rows.score_N, rows.cost_usd_N)
-        verdict = judge_canary(
-            utility_N, rows.tried_N, rows.failed_2, canary_rules(self._settings.trial), rows.groups
-        )
+        verdict = judge_canary(utility_N, rows.tried_N, rows.failed_2, rules, rows.groups)
         seen = verdict.seen
         why = {
             "scored": seen.count,
@@ -250,10 +251,14 @@ class Cycle:
         self._store.withdraw(self._name)
         return self._back(state, "withdrawn", verdict.reason, why)
 
-    def _ended_by_hand(self, state: RetrainState) -> StepReport | None:
+    def _tried(self, state: RetrainState) -> Trial | None:
+        """Its trial, unless somebody has ended that."""
         current = self._store.promoted(self._name)
-        if current and current.trial and current.trial.version == state.version:
-            return None
+        trial = current.trial if current else None
+        return trial if trial and trial.version == state.version else None
+
+    def _ended_by_hand(self, state: RetrainState) -> StepReport:
+        current = self._store.promoted(self._name)
         if current and current.version == state.version:
             # Promoted just before the state could be written, or by somebody.
             return self._back(state, "promoted", "it serves already", {})

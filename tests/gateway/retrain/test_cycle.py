@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
-from eval.promotion.canary import Failures
+from eval.promotion.canary import CanaryVerdict, Failures, judge_canary
 from gateway.ids import new_id, now
 from gateway.ledger.database import opened
 from gateway.ledger.history import history
@@ -21,7 +22,7 @@ from gateway.ledger.tables import (
     router_version,
     shadow_decision,
 )
-from gateway.ledger.trials import trial_rows
+from gateway.ledger.trials import TrialRows, trial_rows
 from gateway.retrain.cycle import Cycle, StepReport
 from gateway.retrain.journal import Journal
 from gateway.routing.router_store import RouterStore
@@ -302,6 +303,44 @@ def test_a_crash_at_any_step_is_made_up_for_exactly_once(
     assert died
     assert loop.told() == ["fitted", "on_trial", "promoted"]
     assert len(loop.store.versions("default")) == 2
+
+
+def test_a_trial_that_a_person_ends_while_it_is_judged_is_over(
+    loop: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = loop.serve("prior")
+    loop.ask(600)
+    loop.step()
+    loop.ask(500)
+
+    def rows_and_an_end(engine: Engine, *of: Any) -> TrialRows:
+        found = trial_rows(engine, *of)
+        loop.store.withdraw("default")
+        return found
+
+    monkeypatch.setattr("gateway.retrain.cycle.trial_rows", rows_and_an_end)
+    ended = loop.step()
+    assert (ended.what, ended.reason) == ("withdrawn", "its trial was ended by hand")
+    assert loop.serving.get("default").version == first.version
+
+
+def test_a_trial_is_judged_by_the_share_that_it_has(
+    loop: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings may have changed since, and chance has divided the requests as it did."""
+    loop.serve("prior")
+    loop.ask(600)
+    loop.step(share=0.3)
+    loop.ask(40)
+    shares = []
+
+    def judged(*given: Any) -> CanaryVerdict:
+        shares.append(given[3].share)
+        return judge_canary(*given)
+
+    monkeypatch.setattr("gateway.retrain.cycle.judge_canary", judged)
+    assert loop.step(share=0.7).what == "waiting"
+    assert shares == [0.3]
 
 
 def test_two_processes_do_not_step_on_each_other(loop: Trials) -> None:
