@@ -14,6 +14,9 @@ from routers.features import estimate_tokens
 _ECHO_CHARS = 16
 """A continuation that begins with so much of what it was to continue is a repetition."""
 
+_SIGNED = "thinking_blocks"
+"""The field of thoughts with their signatures."""
+
 
 @dataclass(slots=True)
 class Part:
@@ -62,10 +65,10 @@ class Delivered:
     def empty(self) -> bool:
         return not self.parts
 
-    @property
-    def complete(self) -> bool:
-        """Nothing is missing but usage."""
-        return bool(self.parts) and all(part.finished for part in self.parts.values())
+    def complete(self, choices: int) -> bool:
+        """Whether nothing of so many choices is missing but usage."""
+        finished = [part.finished for part in self.parts.values()]
+        return len(finished) >= max(1, choices) and all(finished)
 
     @property
     def resumable(self) -> bool:
@@ -129,23 +132,28 @@ class Continuation:
     def take(self, event: Event) -> Iterator[Event]:
         """The events to send on."""
         if isinstance(event, Delta) and event.text and self._expected:
-            self._held += event.text
-            if self._expected.startswith(self._held) and self._held != self._expected:
-                return
-            new = self._held.removeprefix(self._expected)
-            self._expected = self._held = ""
-            yield replace(event, text=new)
+            yield from _unless_empty(_with_text(event, self._new(event.text)))
             return
         if isinstance(event, Finish) and self._held:
             yield Delta(self._held)
             self._held = self._expected = ""
         yield event
 
+    def _new(self, text: str) -> str:
+        """What can be sent with this `text`, and what was held back before."""
+        self._held += text
+        if self._expected.startswith(self._held) and self._held != self._expected:
+            return ""
+        new = self._held.removeprefix(self._expected)
+        self._expected = self._held = ""
+        return new
+
 
 class Splice:
     """What is new in an answer that was begun again, as long as it begins in the same words.
 
-    Visible thought is not compared: it is dropped where some was sent before.
+    Visible thought is not compared: it is dropped where some was sent before, and so is what signs
+    it.
     """
 
     def __init__(self, expert_id: str, delivered: Delivered) -> None:
@@ -185,10 +193,10 @@ class Splice:
         if behind and (text or self._begins_call(delta)):
             raise self._diverged("says something else before it has said what was sent already")
         reasoning = "" if left.reasoning or behind else delta.reasoning
-        fields = {} if behind else delta.fields
-        if text or calls or reasoning or fields:
-            logprobs = delta.logprobs if text == delta.text else None
-            yield Delta(text, delta.choice, calls, reasoning, fields, logprobs)
+        unsaid = {_SIGNED} if left.reasoning else set()
+        fields = {} if behind else {n: v for n, v in delta.fields.items() if n not in unsaid}
+        new = replace(_with_text(delta, text), tool_calls=calls, reasoning=reasoning, fields=fields)
+        yield from _unless_empty(replace(new, logprobs=None, opaque=()) if behind else new)
 
     def _begins_call(self, delta: Delta) -> bool:
         """Whether it has a piece of a call that the client knows nothing of."""
@@ -208,8 +216,9 @@ class Splice:
             left.calls[index] = (old_name[len(name) :], old_arguments[len(arguments) :])
             if new_name or new_arguments:
                 # Its id was sent before: the client knows the call by that.
-                function = {"name": new_name, "arguments": new_arguments}
-                yield {"index": index, "function": {k: v for k, v in function.items() if v}}
+                kind, written = _kind(piece)
+                said = {"name": new_name, written: new_arguments}
+                yield {"index": index, kind: {k: v for k, v in said.items() if v}}
 
     def _rest(self, expected: str, found: str) -> str:
         """What `found` adds to `expected`."""
@@ -232,6 +241,22 @@ def _pieces(delta: Delta) -> Iterator[tuple[int, str, str]]:
     """Index, name and arguments of each tool call piece; whole calls are numbered as they come."""
     for position, piece in enumerate(delta.tool_calls):
         index = piece.get("index")
-        function = piece.get("function") or {}
+        kind, written = _kind(piece)
+        said = piece.get(kind) or {}
         number = index if isinstance(index, int) else position
-        yield number, function.get("name") or "", function.get("arguments") or ""
+        yield number, said.get("name") or "", said.get(written) or ""
+
+
+def _kind(piece: Json) -> tuple[str, str]:
+    """Where a piece of a call says what is called, and with what."""
+    return ("custom", "input") if piece.get("custom") else ("function", "arguments")
+
+
+def _with_text(delta: Delta, text: str) -> Delta:
+    """The same with another text, and without what is known of the tokens of its own."""
+    return delta if text == delta.text else replace(delta, text=text, logprobs=None)
+
+
+def _unless_empty(delta: Delta) -> Iterator[Delta]:
+    if delta != Delta(choice=delta.choice):
+        yield delta

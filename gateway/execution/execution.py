@@ -97,7 +97,7 @@ class Execution:
         self._traffic.retries.request()
         if failure is not None:
             raise failure
-        if self._delivered.complete:
+        if self._delivered.complete(request.choices):
             return
         while (step := self._next_step(request)) is not None:
             if step.wait_s:
@@ -110,7 +110,7 @@ class Execution:
                         yield event
             except ExpertCallError as error:
                 self._failures.append(error)
-                if self._delivered.complete:
+                if self._delivered.complete(request.choices):
                     return
             else:
                 return

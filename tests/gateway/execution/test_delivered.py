@@ -222,3 +222,56 @@ def test_text_and_calls_that_are_the_same_go_on_behind_what_was_sent() -> None:
         {"arguments": '": '},
         {"arguments": "1}"},
     ]
+
+
+def custom(index: int, name: str = "", written: str = "", **more: str) -> Delta:
+    said = {"name": name, "input": written}
+    return Delta(tool_calls=({"index": index, **more, "custom": said},))
+
+
+def test_a_call_of_a_custom_tool_that_begins_alike_goes_on_too() -> None:
+    sent = [custom(0, "shell", id="old", type="custom"), custom(0, written="ls -")]
+    again: list[Event] = [custom(0, "shell", "ls -la", id="new", type="custom"), Finish("stop")]
+    new = spliced(delivered(*sent), again)
+    assert new == [Delta(tool_calls=({"index": 0, "custom": {"input": "la"}},)), Finish("stop")]
+    with pytest.raises(ExpertDivergedError):
+        spliced(delivered(*sent), [custom(0, "shell", "rm -r", id="new", type="custom")])
+
+
+def test_no_thought_is_signed_that_another_one_was_sent_for() -> None:
+    sent = delivered(Delta(reasoning="Hm, Pe"))
+    signed = {"type": "thinking", "thinking": "Well.", "signature": "s"}
+    fields = {"thinking_blocks": [signed]}
+    again: list[Event] = [
+        Delta(reasoning="Well."), Delta(fields=fields), Delta("Lima"), Finish("stop")
+    ]  # fmt: skip
+    assert spliced(sent, again) == [Delta("Lima"), Finish("stop")]
+    refused = Delta(fields={**fields, "refusal": "no"})
+    assert spliced(sent, [refused]) == [Delta(fields={"refusal": "no"})]
+
+
+def test_what_one_wire_alone_can_say_is_not_lost_behind_a_thought() -> None:
+    searched = Delta(opaque=({"type": "content_block_start", "content_block": {"type": "x"}},))
+    sent = delivered(Delta(reasoning="Hm"), Delta("Let "))
+    again = [Delta(reasoning="Hm"), Delta("Let me"), searched, Delta(" see")]
+    assert spliced(sent, again) == [Delta("me"), searched, Delta(" see")]
+
+
+def test_a_call_within_a_continuation_that_repeats_the_text_is_not_lost() -> None:
+    so_far = Continuation(delivered(Delta(TEXT[:20])))
+    (piece,) = call(0, "find", "{}", id="c").tool_calls
+    begun = Delta(TEXT[:5], tool_calls=(piece,))
+    events: list[Event] = [begun, Delta(TEXT[5:]), Finish("tool_calls")]
+    new = [out for event in events for out in so_far.take(event)]
+    assert text_of(new) == TEXT[20:]
+    assert [event.tool_calls for event in new if isinstance(event, Delta) and event.tool_calls] == [
+        (piece,)
+    ]
+
+
+@pytest.mark.parametrize("choices", [1, 2])
+def test_an_answer_is_complete_when_every_choice_that_was_asked_for_is(choices: int) -> None:
+    sent = delivered(Delta("a"), Finish("stop"))
+    assert sent.complete(choices) is (choices == 1)
+    assert not delivered().complete(choices)
+    assert delivered(Delta("a"), Finish("stop"), Delta("b", 1), Finish("stop", 1)).complete(choices)

@@ -13,7 +13,7 @@ from experts.errors import (
     ExpertUnavailableError,
 )
 from experts.fakes.scripted import Ending, Hold, says
-from experts.messages import Usage
+from experts.messages import Delta, Finish, Usage
 from gateway.errors import AllExpertsFailedError
 from tests.gateway.execution.bench import (
     ANSWER,
@@ -93,6 +93,17 @@ async def test_what_was_finished_is_not_asked_for_again() -> None:
     expert = scripted("a", [*says("Lima."), ExpertProtocolError("a", "no usage")])
     run = await Bench(expert, explicit=True).run()
     assert (run.error, run.text, len(expert.calls)) == (None, "Lima.", 1)
+
+
+async def test_a_choice_that_has_not_begun_is_asked_for_again_when_another_one_is_finished() -> (
+    None
+):
+    second = [Delta("Lima, of course.", 1), Finish("stop", 1)]
+    broken = [*says("Lima."), ExpertProtocolError("a", "cut")]
+    expert = scripted("a", broken, [*says("Another."), *second])
+    run = await Bench(expert, explicit=True).run(params={"n": 2})
+    assert run.error is None
+    assert run.events == [*says("Lima."), *second]
 
 
 @pytest.mark.parametrize(
