@@ -25,12 +25,12 @@ class Question:
 
     Attributes:
         bucket: Only questions of one bucket are compared at all.
-        words: Its words.
+        words: Its words, in their order.
         vector_D: Of length 1.
     """
 
     bucket: bytes
-    words: frozenset[str]
+    words: tuple[str, ...]
     vector_D: npt.NDArray[np.float32]
 
     @property

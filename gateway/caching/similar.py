@@ -14,13 +14,28 @@ from routers.base import Encoder
 _LONGEST_TEXT = 8_000
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"\n]+\"|“[^”\n]+”|«[^»\n]+»")
-_NUMBER = re.compile(r"[-+]?\d[\d.,:/]*")
+_NUMBER = re.compile(r"[-+]?\.?\d[\d.,:/]*")
+# All that is no word and no mark of a sentence: operators, units, brackets, emoji, vowel signs. An
+# exclamation mark is one of them where it may be a factorial or a "not".
+_SIGN = re.compile(r"[^\w\s.,;:!?'’\"“”„«»…]|(?<=\d)!|\b\w!|!(?=\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _CONTRACTED = re.compile(r"\b(what|who|where|when|how|that|it|there)'s\b", re.IGNORECASE)
 _NEGATIONS = frozenset(
     {
         *("no", "not", "never", "none", "neither", "nor", "nothing", "nobody", "nowhere"),
-        *("without", "cannot", "except", "unless"),
+        *("without", "cannot", "except", "unless", "excluding"),
+        *("hardly", "barely", "scarcely", "rarely", "seldom"),
+        *("aint", "arent", "cant", "couldnt", "didnt", "doesnt", "dont", "hadnt", "hasnt"),
+        *("havent", "isnt", "mustnt", "neednt", "shouldnt", "wasnt", "werent", "wont", "wouldnt"),
+        # Nobody says in which language the question is.
+        *("nicht", "nichts", "nie", "niemals", "niemand", "ohne"),
+        *("kein", "keine", "keinem", "keinen", "keiner", "keines"),
+        *("ne", "pas", "ni", "sans", "jamais", "aucun", "aucune", "rien"),
+        *("sin", "nunca", "jamás", "ningún", "ninguna", "ninguno", "nada", "tampoco"),
+        *("não", "nao", "nem", "nenhum", "nenhuma", "sem"),
+        *("non", "senza", "mai", "né", "nessun", "nessuna", "nessuno", "niente"),
+        *("niet", "geen", "nooit", "zonder"),
+        *("не", "нет", "ни", "без", "никогда"),
     }
 )
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -45,8 +60,8 @@ def question_of(text: str, surroundings: bytes, encoder: Encoder) -> Question | 
     """What `text` is found by, or None if it can't be compared.
 
     The bucket holds all that must be equal: the surroundings, and in their order the numbers, the
-    names (words with a capital letter), the negations, the code and what is quoted. The vector is
-    over words and pairs of neighbours, so that "man bites dog" is not "dog bites man".
+    names (words with a capital letter), the negations, the signs, the code and what is quoted. The
+    vector is over words and pairs of neighbours, so that "man bites dog" is not "dog bites man".
     """
     if len(text) > _LONGEST_TEXT:
         return None
@@ -61,11 +76,12 @@ def question_of(text: str, surroundings: bytes, encoder: Encoder) -> Question | 
         _QUOTED.findall(prose),
         [number.rstrip(".,:/") for number in _NUMBER.findall(prose)],
         [name.lower() for name in found if _is_name(name)],
+        _SIGN.findall(_QUOTED.sub(" ", prose)),
         [word for word in words if word in _NEGATIONS or word.endswith("n't")],
     ]
     bucket = hashlib.sha256(surroundings + orjson.dumps(fixed)).digest()
     vector_D = encoder.encode([" ".join(_terms(words))])[0]
-    return Question(bucket, frozenset(words), vector_D)
+    return Question(bucket, tuple(words), vector_D)
 
 
 def _is_name(word: str) -> bool:

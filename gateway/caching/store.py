@@ -123,10 +123,14 @@ class _Bucket:
         return [
             (keys[index], min(1.0, float(cosines_N[index])))
             for index in order
-            if not _replaces(question.words, self.questions[keys[index]].words)
+            if _says_no_other(question.words, self.questions[keys[index]].words)
         ]
 
 
-def _replaces(words: frozenset[str], others: frozenset[str]) -> bool:
-    # "maximum" in place of "minimum" hardly moves the vector of a long text.
-    return bool(words - others) and bool(others - words)
+def _says_no_other(words: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether one of them is the other with words left out: none replaced, none elsewhere."""
+    # "maximum" in place of "minimum" hardly moves the vector of a long text, nor do two words that
+    # have changed places.
+    few, many = sorted((words, others), key=len)
+    left = iter(many)
+    return all(word in left for word in few)

@@ -11,6 +11,7 @@ from gateway.caching.store import AnswerStore
 from routers.encoders.lexical import HashingEncoder
 
 ENCODER = HashingEncoder(1024)
+FILLER = " ".join(f"word{letter}{other}" for letter in "abcdefgh" for other in "abcdefgh")
 
 
 def found(asked: str, known: str, threshold: float = 0.9) -> bool:
@@ -47,18 +48,41 @@ def test_the_same_question_in_other_clothes(asked: str, known: str) -> None:
         ('translate "good day" to French', 'translate "good night" to French'),
         ("man bites dog", "dog bites man"),
         ("solve for x", "solve for y"),
+        ("What is 17 * 23?", "What is 17 + 23?"),
+        ("what is x - y", "what is x y"),
+        ("what is (1+2)*3", "what is 1+(2*3)"),
+        ("is a < b", "is a > b"),
+        ("is .5 a half", "is 5 a half"),
+        ("how large is 5!", "how large is 5?"),
+        ("when is !done true", "when is done true"),
+        ("what is C++ used for", "what is C# used for"),
+        ("how much is 5% of 80", "how much is 5 of 80"),
+        ("convert $5 into yen", "convert €5 into yen"),
+        ("what does 😀 mean", "what does 😡 mean"),
+        ("\u0915\u093f क्या है", "\u0915\u0940 क्या है"),
     ],
 )
-def test_numbers_names_negations_code_quotes_and_order_are_never_overlooked(
+def test_numbers_names_negations_signs_code_quotes_and_order_are_never_overlooked(
     asked: str, known: str
 ) -> None:
     assert not found(asked, known)
 
 
 def test_a_word_in_place_of_another_is_never_overlooked_however_long_the_text() -> None:
-    filler = " ".join(f"word{letter}{other}" for letter in "abcdefgh" for other in "abcdefgh")
-    assert not found(f"the minimum of {filler}", f"the maximum of {filler}", threshold=0.5)
-    assert found(f"the minimum of {filler}", f"the very minimum of {filler}")
+    assert not found(f"the minimum of {FILLER}", f"the maximum of {FILLER}", threshold=0.5)
+    assert found(f"the minimum of {FILLER}", f"the very minimum of {FILLER}")
+
+
+def test_words_that_change_places_are_never_overlooked_however_long_the_text() -> None:
+    there, back = (f"translate from {way} {FILLER}" for way in ("thai to lao", "lao to thai"))
+    assert not found(there, back, threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    "no", ["not", "dont", "hardly", "nicht", "keine", "pas", "sin", "não", "не"]
+)
+def test_a_negation_is_never_overlooked_however_long_the_text(no: str) -> None:
+    assert not found(f"those who {no} want {FILLER}", f"those who want {FILLER}", threshold=0.5)
 
 
 def test_nothing_is_compared_where_there_are_no_words() -> None:
