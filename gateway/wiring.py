@@ -116,8 +116,9 @@ def rebuild_gateway(old: Gateway, settings: Settings, experts: Mapping[str, Expe
     lasting = lasting._replace(traffic=lasting.traffic.renewed(before, settings))
     if _how_routed(before) != _how_routed(settings):
         lasting = lasting._replace(serving=_serving(settings, lasting.store))
-    if (before.cache, before.experts) != (settings.cache, settings.experts):
-        # What an expert answered says nothing of the one that now has its name.
+    if _how_answered(before) != _how_answered(settings):
+        # What an expert answered says nothing of the one that now has its name, and what guards let
+        # pass nothing of what they would now.
         lasting = lasting._replace(cache=AnswerCache(settings.cache, lasting.metrics))
     if lasting.counted.shared is not None:
         lasting.counted.shared.hold_at_least(_longest_s(settings))
@@ -127,6 +128,17 @@ def rebuild_gateway(old: Gateway, settings: Settings, experts: Mapping[str, Expe
 
 def _how_routed(settings: Settings) -> tuple[str, float]:
     return settings.routing.router, settings.routing.epsilon
+
+
+def _how_answered(settings: Settings) -> tuple[object, ...]:
+    """All that bears on which answer a request gets, and what of it may be seen."""
+    return (
+        settings.cache,
+        settings.experts,
+        settings.aliases,
+        settings.routing,
+        settings.guards,
+    )
 
 
 def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasting) -> Gateway:
