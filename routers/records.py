@@ -20,6 +20,9 @@ Vectors = npt.NDArray[np.float32]
 UNEXPLORED = "unexplored"
 """Flags a decision that chance had no part in, because the request was critical or too dear."""
 
+FAILED = "router_failed"
+"""Flags a decision that its router did not make, because it failed or was late."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureBatch:

@@ -18,7 +18,7 @@ from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
 from gateway.ledger.shadows import shadow_scores
 from gateway.ledger.tables import cost_correction, decision, price, request, request_result
-from routers.records import UNEXPLORED, Floats, OutcomeTable, Preference
+from routers.records import FAILED, UNEXPLORED, Floats, OutcomeTable, Preference
 
 _CHUNK, _PASSED = 1000, 10_000
 _NO_LABELS = {"query_id", "split"}
@@ -231,6 +231,9 @@ def _unusable(record: Mapping[str, Any]) -> str | None:
     if UNEXPLORED in record["flags"]:
         # No other expert had a chance, on purpose: such a decision can be compared with nothing.
         return "made without exploration"
+    if FAILED in record["flags"]:
+        # The default expert answered for certain, whatever the router would have said.
+        return "made for a router that had failed"
     if None in record["candidates"]["probability"]:
         return "without the distribution they were drawn from"
     return None

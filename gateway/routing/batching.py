@@ -29,7 +29,7 @@ from routers.base import Policy
 from routers.candidates import Expected
 from routers.eligible import Cards, Constraints
 from routers.errors import NoEligibleExpertError, RoutingError
-from routers.records import Decision, Preference
+from routers.records import FAILED, Decision, Preference
 from routers.router import UNTRAINED_VERSION, Router, untrained_router
 from routers.waiting import NO_WAITS
 
@@ -257,7 +257,7 @@ class Batcher:
             decision,
             chosen=chosen,
             probabilities_A=certain,
-            flags=(*decision.flags, "router_failed"),
+            flags=(*decision.flags, FAILED),
         )
 
 

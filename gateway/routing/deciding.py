@@ -37,7 +37,7 @@ from routers.explicit import explicit_decision
 from routers.features import estimate_prompt_tokens
 from routers.named import NO_LIMITS
 from routers.policies.threshold import ThresholdPolicy
-from routers.records import Decision
+from routers.records import FAILED, Decision
 from routers.router import Router
 
 _log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class Decider:
             text: Of the request.
             decision: As `decide` returned it, or as it is in the ledger.
         """
-        if decision.router == "explicit" or "router_failed" in decision.flags:
+        if decision.router == "explicit" or FAILED in decision.flags:
             return None
 
         def work_out() -> Why | None:

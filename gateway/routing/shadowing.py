@@ -11,7 +11,7 @@ from gateway.ledger import tables
 from gateway.ledger.rows import Row
 from gateway.routing.batching import Batcher, Case, Then
 from gateway.routing.serving import Tried
-from routers.records import Decision
+from routers.records import FAILED, Decision
 from routers.router import Router
 
 _SAMPLED = 0.2
@@ -48,7 +48,7 @@ class Shadow:
 
     def _ask(self, tried: Router, served: Router, case: Case, decision: Decision) -> None:
         def record(found: Decision | Exception) -> None:
-            failed = isinstance(found, Exception) or "router_failed" in found.flags
+            failed = isinstance(found, Exception) or FAILED in found.flags
             values = {
                 "shadow_id": new_id("shd"),
                 "at": now(),
