@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Engine, Select, cast, func, select
 from eval.ope.logged import Aside
 from experts.cards import NANO_PER_USD
 from gateway.ledger.database import reader
+from gateway.ledger.scores import QUALITY
 from gateway.ledger.tables import decision, shadow_call, shadow_outcome, shadow_result
 
 _DONE = "ok"
@@ -140,12 +141,12 @@ def shadow_scores(
 
 
 def count_shadow_scores(engine: Engine, router: str) -> int:
-    """Shadow calls beside a router's decisions that have a score."""
+    """Shadow calls beside a router's decisions that have a score of quality."""
     query = (
         select(func.count(func.distinct(shadow_outcome.c.call_id)))
         .join(shadow_call, shadow_call.c.call_id == shadow_outcome.c.call_id)
         .join(decision, decision.c.decision_id == shadow_call.c.decision_id)
-        .where(decision.c.router == router)
+        .where(decision.c.router == router, shadow_outcome.c.objective == QUALITY)
     )
     with reader(engine).connect() as connection:
         return int(connection.execute(query).scalar_one())

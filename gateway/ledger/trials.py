@@ -125,11 +125,11 @@ def shadowed(engine: Engine, router: str, version: str, since: float) -> Shadowe
 
 
 def count_scores(engine: Engine, router: str) -> int:
-    """Decisions of a router that have a score."""
+    """Decisions of a router that have a score of quality, which is what is learned from."""
     query = (
         select(func.count(func.distinct(outcome.c.decision_id)))
         .join(decision, decision.c.decision_id == outcome.c.decision_id)
-        .where(decision.c.router == router)
+        .where(decision.c.router == router, outcome.c.objective == QUALITY)
     )
     with reader(engine).connect() as connection:
         return int(connection.execute(query).scalar_one())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from eval.promotion.evidence import Fitting, Material, evidence, train
 from eval.promotion.gate import GateVerdict, gate
 from eval.replay.operating import WORTH
 from experts.cards import Prices
-from gateway.errors import NothingToLearnError
+from gateway.errors import ConfigError, NothingToLearnError
 from gateway.ids import now
 from gateway.ledger.cards import latest_cards
 from gateway.ledger.export import as_table, export_outcomes
@@ -34,6 +35,7 @@ from routers.named import Named
 from routers.records import Floats, OutcomeTable
 from routers.storage.artifacts import with_content_version
 
+_log = logging.getLogger(__name__)
 _MOST_FAILED = 0.05
 _DAY_S = 86_400.0
 
@@ -165,7 +167,12 @@ class Cycle:
         wanted, serving = self._settings.drift.epsilon, self._store.promoted(self._name)
         if not state.moved or not wanted or serving is None:
             return
-        router = self._store.load(self._name, serving.version)
+        try:
+            router = self._store.load(self._name, serving.version)
+        except (RoutingError, ConfigError) as error:
+            # What is fitted next takes its place.
+            _log.warning("router %s explores no more than it did: %s", self._name, error)
+            return
         if router.epsilon < wanted:
             bold = with_content_version(replace(router, epsilon=wanted))
             self._store.promote(self._name, self._store.publish(bold))
@@ -190,6 +197,10 @@ class Cycle:
             )
         except (RoutingError, EvalError, NothingToLearnError) as error:
             return self._back(state, "failed", str(error), {})
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # Of the same snapshot it would come again, at every look and for good.
+            _log.exception("router %s can't be fitted or judged", self._name)
+            return self._back(state, "failed", f"{type(error).__name__}: {error}", {})
         state = replace(state, version=version)
         if not verdict.passed:
             return self._back(state, "refused", verdict.reason, _checks(verdict))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
@@ -17,10 +18,12 @@ from gateway.ledger.inserts import grouped, insert
 from gateway.ledger.rows import Row
 from gateway.ledger.tables import (
     decision,
+    outcome,
     request,
     request_result,
     router_version,
     shadow_decision,
+    shadow_outcome,
 )
 from gateway.ledger.trials import TrialRows, trial_rows
 from gateway.retrain.cycle import Cycle, StepReport
@@ -91,6 +94,15 @@ def test_too_few_new_scores_are_waited_for(loop: Trials) -> None:
     loop.ask(60)
     report = loop.step()
     assert (report.what, report.reason) == ("waiting", "60 new scores, 100 are waited for")
+
+
+def test_scores_of_anything_but_quality_are_not_waited_for(loop: Trials) -> None:
+    """That a question was put again is booked as a 0 of its own; nothing is learned from that."""
+    loop.ask(120, shadow=0.5)
+    with loop.engine.begin() as connection:
+        for scores in (outcome, shadow_outcome):
+            connection.execute(scores.update().values(objective="regenerated"))
+    assert loop.step().reason == "0 new scores, 100 are waited for"
 
 
 def test_the_first_router_that_passes_the_gate_serves_at_once(loop: Trials) -> None:
@@ -357,4 +369,19 @@ def test_nothing_to_learn_from_is_told_and_not_tried_again_at_once(loop: Trials)
     report = loop.step(force=True)
     assert report.what == "failed"
     assert "holds no decision of router 'default'" in report.reason
+    assert loop.step().what == "waiting"
+
+
+def test_a_snapshot_that_nothing_can_be_fitted_to_is_not_tried_for_good(
+    loop: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def singular(*_given: object) -> None:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    loop.ask(120)
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.retrain.cycle.train", singular)
+        report = loop.step()
+    assert (report.what, report.reason) == ("failed", "LinAlgError: Singular matrix")
+    assert loop.told() == ["failed"]
     assert loop.step().what == "waiting"

@@ -140,6 +140,18 @@ def test_what_serves_explores_more_after_a_drift_if_asked(loop: Moved) -> None:
     assert loop.store.promoted("default") == serving
 
 
+def test_what_serves_and_can_not_be_read_explores_no_more_and_is_replaced(loop: Moved) -> None:
+    loop.ask(300)
+    loop.ask(300, turned=True)
+    assert loop.step(epsilon=BOLD).what == "drifted"
+    loop.ask(200, turned=True)
+    (loop.store.home("default") / loop.known / "estimator.safetensors").write_bytes(b"")
+    assert loop.step(epsilon=BOLD).what in ("on_trial", "refused")
+    serving = loop.store.promoted("default")
+    assert serving is not None
+    assert serving.version == loop.known
+
+
 def test_what_explores_more_is_what_served_before_and_is_judged_as_one(loop: Moved) -> None:
     loop.ask(300)
     loop.ask(300, turned=True)
