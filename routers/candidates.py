@@ -99,7 +99,7 @@ def weigh(
         output *= answers
         # Comparisons with what is unknown are false, and leave it unknown.
         output = limit if output > limit else output
-        tokens = output if output == output else min(typical.output_tokens, limit)
+        tokens = output if output == output else min(typical.output_tokens * answers, limit)
         if quality != quality:
             unseen.append(card.expert_id)
             quality, stderr = card.quality_prior, PRIOR_STDERR

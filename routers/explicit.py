@@ -82,7 +82,8 @@ def _weighed(request: ChatRequest, prompt_tokens: float, card: ExpertCard) -> Ca
     cost_A = same.cost_usd_A
     if card.prices is not None:
         if request.max_tokens is not None or "n" in request.params:
-            answer = min(_TYPICAL.output_tokens, longest(request, card) * answers_wanted(request))
+            one = min(_TYPICAL.output_tokens, longest(request, card))
+            answer = one * answers_wanted(request)
         cost_A = np.array([card.prices.expected_usd(prompt_tokens, answer)])
     return Candidates(
         same.experts,

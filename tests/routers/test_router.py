@@ -132,6 +132,13 @@ def test_a_typical_answer_stands_in_where_none_is_expected() -> None:
     assert decision.candidates.cost_usd_A[0] == pytest.approx((100 * 1 + 500 * 2) / 1e6)
 
 
+def test_several_typical_answers_stand_in_for_several() -> None:
+    """Else who is little known seems cheaper the more answers are asked for."""
+    known = router(a=(0.7, NAN, NAN), b=(0.6, 500, NAN))
+    cost_A = decide(known, pool(a=CHEAP, b=CHEAP), params={"n": 4}).candidates.cost_usd_A
+    assert cost_A == pytest.approx([(100 * 1 + 4 * 500 * 2) / 1e6] * 2)
+
+
 def test_what_the_chosen_card_does_not_say_is_flagged() -> None:
     tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     decision = decide(router(), [ExpertCard("a", tools=False), ExpertCard("b")], params=tools)
