@@ -220,6 +220,9 @@ class Steward:
 
     def idle(self, engine: str) -> bool:
         """Whether no process makes calls of an engine that was shut, nor will."""
+        if engine not in self._told:
+            # Of one that is gone nobody does.
+            return True
         shut_at = self._shut_at.get(engine, 0)
         return not self._told[engine].open and all(
             report.seen >= shut_at and not report.calls.get(engine)

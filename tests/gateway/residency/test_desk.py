@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from experts.engines.load import EngineLoad
-from experts.engines.states import EngineStatus
+from experts.engines.states import EngineState, EngineStatus
 from experts.errors import (
     ExpertBusyError,
     ExpertOutOfServiceError,
@@ -196,3 +197,23 @@ def test_the_most_asked_that_fit_begin_awake() -> None:
     planner = ResidencyPlanner(footprints, 3.0)
     assert fitting(planner, ["mid", "mid", "small", "big"]) == {"mid", "small"}
     assert fitting(planner, []) == {"big"}
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_goes_before_its_calls_do_takes_no_other_along() -> None:
+    awake = EngineState("c", "", EngineStatus.READY, serves=("c",))
+    with owner() as engines:
+        engines.desk.told(awake)
+        async with worker(engines.desk.path) as residents:
+            residents.move_in({"a": "a", "c": "c"})
+            line: Line = residents.line  # type: ignore[attr-defined]
+            await residents.enter("c", 30.0)
+            connection = line._writer
+            # Its calls were waited for long enough, and now it is there no more.
+            engines.desk.told(replace(awake, status=EngineStatus.DRAINING))
+            await anyio.to_thread.run_sync(engines.desk.drain, "c", 0.01)
+            engines.desk.gone("c")
+            with anyio.fail_after(30):
+                await call(residents, "a")
+            residents.leave("c")
+            assert line._writer is connection
