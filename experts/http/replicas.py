@@ -19,6 +19,8 @@ from experts.taxonomy import OF_A_PLACE, PAUSING, handling
 _SESSIONS = 10_000
 _MAX_PREFIX_CHARS = 2_000
 _SILENT = 5
+_SPENT = -1
+"""A ticket of no era: what is reported with it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Lease:
             self.endpoint.breaker.abandoned(self._ticket)
 
     def blame(self, error: ExpertCallError) -> None:
-        """The call failed with `error`; once per call."""
+        """The call failed with `error`; said by the call and by its caller, it counts once."""
         breaker = self.endpoint.breaker
         if breaker is None:
             return
@@ -137,6 +139,7 @@ class Lease:
             breaker.failed(self._ticket)
         else:
             breaker.succeeded(self._ticket)
+        self._ticket = _SPENT
 
     def _give_back(self) -> bool:
         was_open, self._open = self._open, False
