@@ -9,6 +9,7 @@ import anyio
 
 from experts.errors import ExpertCallError
 from experts.messages import Event
+from gateway.errors import GatewayError
 
 Calls = AsyncGenerator[Event, None]
 Entrants = dict[asyncio.Task[Event | None], Calls]
@@ -42,7 +43,7 @@ class Race:
         """The events of the winner.
 
         Raises:
-            ExpertCallError: All calls failed; this is the last.
+            ExpertCallError, GatewayError: All calls failed or were not made; this is the last.
         """
         first = self._calls[0]
         entrants: Entrants = {_start(first): first}
@@ -68,9 +69,11 @@ class Race:
             )
             for task in done:
                 error = task.exception()
-                if not isinstance(error, ExpertCallError) or len(entrants) == 1:
+                if not isinstance(error, ExpertCallError | GatewayError) or len(entrants) == 1:
                     return task
-                self.failures.append(error)
+                # One that was not made, for want of money say, says nothing of the other one.
+                if isinstance(error, ExpertCallError):
+                    self.failures.append(error)
                 del entrants[task]
             if not done and after_s is not None:
                 after_s = None

@@ -174,15 +174,17 @@ def down(name: str, status: int = 503) -> list[Any]:
 
 
 class Purse:
-    """Allows calls until it is empty, and bounds their answers."""
+    """Allows calls until it is empty, and bounds their answers; `refused` once it was."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
+        self.refused = anyio.Event()
         self.open = 0
         self.paid: list[int | None] = []
 
     async def cover(self, card: ExpertCard, request: ChatRequest) -> Coin:
         if not self.calls:
+            self.refused.set()
             raise ApiError(429, "the budget is spent", code="budget_exceeded")
         self.calls -= 1
         self.open += 1

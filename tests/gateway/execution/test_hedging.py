@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from experts.fakes.scripted import Ending, Hold, Sleep
 from experts.messages import Usage
+from gateway.execution.slots import Slots
 from tests.gateway.execution.bench import (
     ANSWER,
     WHOLE,
     Bench,
+    Purse,
+    Run,
     down,
     scripted,
 )
@@ -99,3 +105,32 @@ async def test_a_hedge_needs_a_retry_from_the_budget() -> None:
         await anyio.sleep(0.1)
         hold.release.set()
     assert second.calls == []
+
+
+@pytest.mark.parametrize("late", ["first", "second"])
+async def test_who_has_no_money_left_does_not_end_the_other_call(late: str) -> None:
+    """One call takes all that there is, so the other one is refused while that one goes on."""
+    hold = Hold()
+    first, second = scripted("a", [hold, *ANSWER]), scripted("b", [hold, *ANSWER], rank=1)
+    bench = Bench(first, second, execution=HEDGED)
+    bench.reservation = purse = Purse(1)
+    if late == "first":
+        # It waits for a slot until the other one has been asked.
+        bench.traffic = replace(bench.traffic, slots=Slots({"a": 1}))
+        assert bench.traffic.slots.try_acquire("a")
+    runs: list[Run] = []
+
+    async def run() -> None:
+        runs.append(await bench.run())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await hold.reached.wait()
+        bench.traffic.slots.release("a")
+        await purse.refused.wait()
+        for _ in range(5):
+            await checkpoint()
+        hold.release.set()
+    assert (runs[0].text, runs[0].error) == (WHOLE, None)
+    assert runs[0].execution.answered_by == ("b" if late == "first" else "a")
+    assert (purse.open, len(runs[0].book.attempts())) == (0, 1)
