@@ -13,9 +13,10 @@ from typing import Any
 import anyio
 
 from experts.base import Expert
+from experts.errors import ExpertError
 from gateway.checking import find_faults, find_warnings
 from gateway.engines.local import Endpoints, read_endpoints
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, LedgerError
 from gateway.ids import now
 from gateway.pool.pool import build_experts
 from gateway.reload.board import Board, BoardEntry, Note
@@ -28,9 +29,11 @@ from gateway.settings.load import Configuration, read_configuration, read_text
 from gateway.settings.local import ServedHere
 from gateway.settings.root import Settings
 from gateway.state import Gateway
+from routers.errors import RoutingError
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.5
+_FORESEEN = (GatewayError, ExpertError, RoutingError, OSError)
 
 Rebuild = Callable[[Gateway, Settings, Mapping[str, Expert]], Gateway]
 """A gateway for other settings and experts that shares what must survive with the one that runs."""
@@ -78,6 +81,7 @@ class Reloader:
         self._rebuild = rebuild
         self._lock = anyio.Lock()
         self._refused: int | None = None
+        self._complaint: tuple[int, str] | None = None
         self._seen = _stamp(source.path)
         self._note()
 
@@ -153,8 +157,8 @@ class Reloader:
         """For a signal or a changed file: nobody waits for the answer, so the log has it."""
         try:
             snapshot = await self.reload()
-        except ConfigError as error:
-            _log.error("the configuration was not reloaded:\n%s", error)
+        except Exception as error:  # noqa: BLE001 - what looks for the next one has to go on
+            _log.error("the configuration was not reloaded:\n%s", error, exc_info=_crash(error))
         else:
             _log.warning("serving configuration %d, %s", snapshot.number, self._source.name)
 
@@ -174,12 +178,20 @@ class Reloader:
             text = await anyio.to_thread.run_sync(board.text, entry.number)
             configuration = await anyio.to_thread.run_sync(self._checked, text)
             new = await anyio.to_thread.run_sync(self._built, configuration)
-        except (GatewayError, OSError) as error:
-            self._refused = entry.number
-            _log.error("configuration %d is not served here:\n%s", entry.number, error)
-            await anyio.to_thread.run_sync(self._note, str(error))
+        except Exception as error:  # noqa: BLE001 - what looks for the next one has to go on
+            await anyio.to_thread.run_sync(self._refuse, entry.number, error)
             return
         await self._swap(new, entry)
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        if not isinstance(error, LedgerError):
+            # What is wrong with the ledger may be over in a moment.
+            self._refused = number
+        if self._complaint != (number, str(error)):
+            self._complaint = number, str(error)
+            said = "configuration %d is not served here:\n%s"
+            _log.error(said, number, error, exc_info=_crash(error))
+            self._note(str(error))
 
     async def _serve(self, text: str, publish: Callable[[], BoardEntry]) -> Snapshot:
         """Put a text in force, with all the engines that it wants, or leave everything as it is."""
@@ -236,7 +248,15 @@ class Reloader:
     def _note(self, error: str | None = None) -> None:
         current = self._snapshots.current
         digest = current.configuration.document.digest
-        self._source.board.note(Note(os.getpid(), current.number, digest, now(), error))
+        try:
+            self._source.board.note(Note(os.getpid(), current.number, digest, now(), error))
+        except OSError as failure:
+            _log.warning("what this process serves can't be noted: %s", failure)
+
+
+def _crash(error: Exception) -> Exception | None:
+    """The error, if nobody foresaw it: then it matters where it came from."""
+    return None if isinstance(error, _FORESEEN) else error
 
 
 async def _gained(line: Line, text: str) -> Mapping[str, Any]:
