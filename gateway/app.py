@@ -33,6 +33,7 @@ from gateway.server.shutdown import ClientLeftError, shutting_down
 from gateway.settings.document import Document
 from gateway.settings.load import Configuration
 from gateway.state import Gateway, gateway_of
+from gateway.telemetry.build import show_serving
 from gateway.telemetry.request_id import HEADER, OF_ANTHROPIC, RequestIds, request_id_of
 from gateway.watching import reload_on_hangup, watch_keys, watch_routers
 from gateway.wiring import rebuild_gateway
@@ -63,9 +64,9 @@ def create_app(
     snapshots = Snapshots(app.state, _first(gateway, origin))
     reloader = Reloader(snapshots, origin.source, rebuild_gateway) if origin else None
     app.state.snapshots = snapshots
-    gateway.telemetry.metrics.gauge(
-        "config_number", "Which configuration serves.", lambda: snapshots.current.number
-    )
+    metrics = gateway.telemetry.metrics
+    metrics.gauge("config_number", "Which configuration serves.", lambda: snapshots.current.number)
+    show_serving(metrics, lambda: snapshots.current.gateway)
     app.state.reloader = reloader
     app.state.admin_port = admin_port
     add_routes(app)

@@ -41,13 +41,7 @@ from gateway.settings.base import secret
 from gateway.settings.root import Settings
 from gateway.shadows.calls import ShadowCalls, ShadowWork
 from gateway.state import Gateway, Lasting, Uses
-from gateway.telemetry.build import (
-    build_telemetry,
-    ledger_metrics,
-    show_drifts,
-    show_shadows,
-    show_traffic,
-)
+from gateway.telemetry.build import build_telemetry, ledger_metrics, show_drifts
 from gateway.telemetry.otlp import models_of, start_tracing
 from gateway.telemetry.redaction import Redactor, secrets_of
 
@@ -144,8 +138,6 @@ def _how_answered(settings: Settings) -> tuple[object, ...]:
 def _assembled(settings: Settings, experts: Mapping[str, Expert], lasting: Lasting) -> Gateway:
     pool, ledger, traffic = Pool(dict(experts)), lasting.ledger, lasting.traffic
     telemetry = build_telemetry(settings, lasting.metrics, lasting.redactor, lasting.tracing)
-    show_traffic(lasting.metrics, traffic, experts)
-    show_shadows(lasting.metrics, lasting.shadows)
     decider = Decider(
         settings,
         pool,

@@ -198,9 +198,11 @@ class AnswerCache:
         self._encoder = encoder or HashingEncoder(_DIMENSIONS)
         self._flights: dict[bytes, _Flight] = {}
         self._waiting = 0
-        metrics.watch_cache(
-            lambda: self.store.bytes, lambda: len(self.store), lambda: self._waiting
-        )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the answer to the same request."""
+        return self._waiting
 
     async def look_up(self, ask: Ask, deadline: float) -> Lookup:
         """Find an answer, waiting for one that is under way for the very same request.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from experts.cards import NANO_PER_USD
@@ -12,7 +12,6 @@ from gateway.ledger.store import Ledger
 from gateway.retrain.journal import Journal
 from gateway.routing.router_store import RouterStore
 from gateway.settings.root import Settings
-from gateway.shadows.calls import ShadowWork
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.logs import dropped_lines
 from gateway.telemetry.metrics import Metrics
@@ -20,6 +19,7 @@ from gateway.telemetry.redaction import Redactor
 from gateway.telemetry.trip import Telemetry
 
 if TYPE_CHECKING:
+    from gateway.state import Gateway
     from gateway.telemetry.tracing import Tracing
 
 
@@ -28,13 +28,6 @@ def build_telemetry(
 ) -> Telemetry:
     """Everything that watches a gateway with these settings."""
     access = AccessLog(settings.logging.access_per_s)
-    metrics.gauge(
-        "log_lines_dropped",
-        "Log lines that were not written: over the limit, or their reader too slow.",
-        lambda: {"sampled": access.suppressed, "queue_full": dropped_lines()},
-        "reason",
-        grows=True,
-    )
     return Telemetry(metrics, redactor, access, tracing, key_labels=settings.telemetry.key_labels)
 
 
@@ -68,37 +61,63 @@ def ledger_metrics(ledger: Ledger) -> Metrics:
     return metrics
 
 
-def show_traffic(metrics: Metrics, traffic: Traffic, experts: Iterable[str]) -> None:
-    """Show who is in service, and who waits for whom."""
-    ids = sorted(experts)
+def show_serving(metrics: Metrics, serving: Callable[[], Gateway]) -> None:
+    """Show the figures of whoever serves: after a reload of another gateway, if it succeeds."""
+    _show_traffic(metrics, serving)
+    _show_shadows(metrics, serving)
+    metrics.watch_cache(
+        lambda: serving().lasting.cache.store.bytes,
+        lambda: len(serving().lasting.cache.store),
+        lambda: serving().lasting.cache.waiting,
+    )
+    metrics.gauge(
+        "log_lines_dropped",
+        "Log lines that were not written: over the limit, or their reader too slow.",
+        lambda: {
+            "sampled": serving().telemetry.access.suppressed,
+            "queue_full": dropped_lines(),
+        },
+        "reason",
+        grows=True,
+    )
+
+
+def _show_traffic(metrics: Metrics, serving: Callable[[], Gateway]) -> None:
+    """Who is in service, and who waits for whom."""
     states = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+    def by_expert(read: Callable[[Traffic, str], int]) -> dict[str, float]:
+        gateway = serving()
+        traffic = gateway.lasting.traffic
+        return {name: read(traffic, name) for name in sorted(gateway.pool.experts)}
+
     metrics.gauge(
         "breaker_state",
         "0: in service, 1: being tried, 2: out of service.",
-        lambda: {name: states[traffic.health.state(name)] for name in ids},
+        lambda: by_expert(lambda traffic, name: states[traffic.health.state(name)]),
         "expert",
     )
     metrics.gauge(
         "queue_depth",
         "Calls that wait for a slot of an expert.",
-        lambda: {name: traffic.slots.waiting(name) for name in ids},
+        lambda: by_expert(lambda traffic, name: traffic.slots.waiting(name)),
         "expert",
     )
 
 
-def show_shadows(metrics: Metrics, shadows: ShadowWork) -> None:
-    """Show what became of shadow calls, and what they cost."""
+def _show_shadows(metrics: Metrics, serving: Callable[[], Gateway]) -> None:
+    """What became of shadow calls, and what they cost."""
     metrics.gauge(
         "shadow_calls",
         "Calls to experts that did not serve, by what became of them.",
-        lambda: dict(shadows.counts),
+        lambda: dict(serving().lasting.shadows.counts),
         "result",
         grows=True,
     )
     metrics.gauge(
         "shadow_spent_usd",
         "What they cost in this period of their budget, here.",
-        lambda: shadows.budget.account.spent / NANO_PER_USD,
+        lambda: serving().lasting.shadows.budget.account.spent / NANO_PER_USD,
     )
 
 

@@ -12,6 +12,8 @@ from experts.cards import ExpertCard
 from experts.errors import ExpertUnavailableError
 from experts.fakes.provider import FakeProvider, Reply
 from experts.fakes.scripted import ScriptedExpert, says
+from gateway.access.watch import KeyWatch
+from gateway.errors import LedgerError
 from gateway.ledger.database import opened
 from gateway.ledger.verify import verify_ledger
 from tests.conftest import Serve
@@ -55,6 +57,20 @@ def test_a_bad_file_leaves_everything_as_it_was_and_says_why(
     assert running.gateway is before
     assert running.config()["number"] == 1
     assert running.ask("b").status_code == 200
+
+
+def test_one_that_fails_half_way_leaves_the_figures_to_what_serves(
+    running: Running, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_watch: KeyWatch) -> None:
+        raise LedgerError("away")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(KeyWatch, "read", away)
+        assert running.reload(experts=[expert("c", provider.url)]).status_code == 503
+    metrics = running.client.get("/metrics").text
+    assert 'breaker_state{expert="a"}' in metrics
+    assert 'breaker_state{expert="c"}' not in metrics
 
 
 def test_secrets_that_are_not_set_are_told_before_anything_changes(
