@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +46,8 @@ class WorstCase:
 
     def affordable(self, room: int) -> int:
         """The longest answer that `room` nano-dollars pay for; -1 when none is."""
-        return bisect_right(range(self.tokens + 1), room, key=self.cost) - 1
+        longest = min(self.tokens, sys.maxsize - 1)
+        return bisect_right(range(longest + 1), room, key=self.cost) - 1
 
 
 def worst_case(

@@ -28,6 +28,7 @@ from gateway.state import Gateway, gateway_of, read_body
 
 api = Routes("/admin")
 _MOST_WARNINGS = 20
+_CENTURY_S = 36_525 * DAY_S
 T = TypeVar("T")
 F = TypeVar("F", bound=Frozen)
 
@@ -35,7 +36,7 @@ F = TypeVar("F", bound=Frozen)
 class Wanted(Grant):
     """The rights that a body asks for."""
 
-    expires_in_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    expires_in_s: float | None = Field(None, gt=0, le=_CENTURY_S, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_end(self) -> Wanted:

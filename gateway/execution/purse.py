@@ -14,6 +14,7 @@ from experts.cards import NANO_PER_USD, NO_CAPS, Caps, ExpertCard
 from experts.errors import ExpertCapError
 from experts.messages import ChatRequest, Usage
 from gateway.access.worst import bounded, worst_case
+from gateway.settings.access import MOST_USD
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Purse:
     def _own_room(self) -> float:
         if self._caps.usd is None:
             return math.inf
-        most = math.floor(self._caps.usd * NANO_PER_USD)
+        most = math.floor(min(self._caps.usd, MOST_USD) * NANO_PER_USD)
         return max(0, most - self.below.nanousd - self._held)
 
     def _check(self, card: ExpertCard) -> None:

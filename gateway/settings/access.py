@@ -18,6 +18,10 @@ _CALENDAR = ("week", "month", "total")
 Pattern = Annotated[str, Field(pattern=r"^[\w.:/@+*-]+$", max_length=200)]
 Patterns = tuple[Pattern, ...]
 ALL: Patterns = ("*",)
+MOST_USD = 1e9
+"""So many nano-dollars still fit in 64 bits."""
+_MOST_COUNTED = 2**53
+_END_OF_DATES_S = 253_402_300_799
 
 
 class Limit(Frozen):
@@ -27,9 +31,9 @@ class Limit(Frozen):
     dollars over the calendar's second to month in UTC, or in total.
     """
 
-    requests: int | None = Field(None, ge=1)
-    tokens: int | None = Field(None, ge=1)
-    usd: float | None = Field(None, gt=0)
+    requests: int | None = Field(None, ge=1, le=_MOST_COUNTED)
+    tokens: int | None = Field(None, ge=1, le=_MOST_COUNTED)
+    usd: float | None = Field(None, gt=0, le=MOST_USD)
     per: Per
 
     @model_validator(mode="after")
@@ -76,7 +80,7 @@ def _epoch(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=_END_OF_DATES_S)]
 
 
 DEFAULT_PROJECT = "default"

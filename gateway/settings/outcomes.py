@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from eval.errors import GraderConfigError
 from eval.graders.checks import parse_check
-from gateway.settings.access import Per
+from gateway.settings.access import MOST_USD, Per
 from gateway.settings.base import Frozen
 from gateway.settings.explain import refusal
 
@@ -78,7 +78,7 @@ class JudgeSettings(Frozen):
     objective: str | None = Field(None, min_length=1, max_length=200)
     """`quality` if not said, or `preferred` for pairs."""
     rate: float = Field(0.05, ge=0, le=1)
-    budget_usd: float = Field(gt=0)
+    budget_usd: float = Field(gt=0, le=MOST_USD)
     per: Per = "day"
     when: Literal["all", "router"] = "all"
     """`router`: only what a router decided."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from gateway.settings.access import MOST_USD
 from gateway.settings.base import Frozen
 
 
@@ -14,7 +15,7 @@ class ShadowSettings(Frozen):
 
     share: float = Field(0.0, ge=0, le=1)
     """Of the requests that a router decided, and that somebody can grade."""
-    budget_usd: float = Field(1.0, gt=0)
+    budget_usd: float = Field(1.0, gt=0, le=MOST_USD)
     """What shadow calls may cost, apart from all other budgets."""
     per: Literal["hour", "day", "week", "month"] = "day"
     """How long that is for, by the calendar in UTC."""

@@ -149,6 +149,13 @@ def test_the_longest_answer_that_fits_is_found(price: Prices, most: int, room: i
         assert worst.cost(fits + 1) > room
 
 
+@pytest.mark.parametrize("tokens", [2**63 - 1, 2**64])
+def test_an_answer_longer_than_any_list_is_cut_to_what_fits(tokens: int) -> None:
+    worst = worst_case(CARD, Prices(1, 2), ChatRequest(HI, max_tokens=tokens), 4096)
+    assert worst is not None
+    assert 0 < worst.affordable(1_000_000) < 500
+
+
 @pytest.mark.parametrize(
     ("card", "request_", "tokens_", "implied"),
     [

@@ -107,6 +107,10 @@ def test_a_key_is_looked_after_through_a_running_gateway(
         (["--budget-usd", "1", "--per", "year"], "per"),
         (["--expires", "soon"], "soon"),
         (["--expires", "0d"], "expires_in_s"),
+        (["--expires", "99999999999d"], "expires_in_s"),
+        (["--rpm", str(2**63)], "requests"),
+        (["--tpm", str(2**63)], "tokens"),
+        (["--budget-usd", "1e300"], "usd"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else value,
 )

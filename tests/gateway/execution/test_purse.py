@@ -67,6 +67,11 @@ async def test_the_lower_of_two_bounds_holds_and_the_others_stay() -> None:
         pass
 
 
+async def test_a_cap_beyond_all_money_caps_nothing() -> None:
+    with composition(Caps(usd=1e300)).inner(NO_CAPS).holding(SMALL, LONG) as held:
+        assert held.request is LONG
+
+
 async def test_all_calls_of_a_request_count_but_what_it_asks_again_itself() -> None:
     root = Purse(RULES)
     both = root.inner(NO_CAPS)
