@@ -220,7 +220,8 @@ ServedHere = EngineExpert | AdapterExpert
 def with_adapters(experts: Sequence[Any]) -> list[Any]:
     """The entries, with one more for each adapter that a `vllm` entry names in `adapters`."""
     given = [entry for entry in experts if isinstance(entry, Mapping)]
-    known = {(entry.get("engine"), entry.get("id")) for entry in given}
+    # No set: what stands there may be anything yet.
+    known = [(entry.get("engine"), entry.get("id")) for entry in given]
     return [
         *experts,
         *(

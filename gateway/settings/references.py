@@ -130,7 +130,7 @@ def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
             yield ("aliases", alias), "is already an expert's id"
         if _is_routers(alias):
             yield ("aliases", alias), "is what requests call a router"
-    for index, judge in enumerate(data.get("judges") or ()):
+    for index, judge in enumerate(_list(data.get("judges"))):
         expert = _mapping(judge).get("expert", "auto")
         known = [*ids, *_mapping(data.get("aliases"))]
         if isinstance(expert, str) and expert.partition(":")[0] not in ("auto", "router", *known):
@@ -155,14 +155,14 @@ def _named_experts(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
             yield ("routing", "policies", name, "instant", slow), fast
         for expert in _mapping(_mapping(policy).get("shares")):
             yield ("routing", "policies", name, "shares", expert), expert
-    for index, expert in enumerate(_mapping(data.get("shadow")).get("experts") or ()):
+    for index, expert in enumerate(_list(_mapping(data.get("shadow")).get("experts"))):
         yield ("shadow", "experts", index), expert
     for alias, expert in _mapping(data.get("aliases")).items():
         yield ("aliases", alias), expert
     fallbacks = _mapping(_mapping(data.get("execution")).get("fallbacks"))
     for name, stand_ins in fallbacks.items():
         yield ("execution", "fallbacks", name), name
-        for index, stand_in in enumerate(stand_ins if isinstance(stand_ins, list | tuple) else ()):
+        for index, stand_in in enumerate(_list(stand_ins)):
             yield ("execution", "fallbacks", name, index), stand_in
 
 
@@ -180,3 +180,7 @@ def _id(entry: Mapping[str, Any]) -> str | None:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()

@@ -93,8 +93,9 @@ class _Translation:
 
     def general(self) -> None:
         place, settings = self._section("general_settings")
-        if (key := settings.pop("master_key", None)) is not None:
-            keys = list(self.data.get("keys") or [])
+        keys = self.data.get("keys") or []
+        # What is no list is told when our own layout is checked.
+        if (key := settings.pop("master_key", None)) is not None and isinstance(keys, list):
             origin = (*place, "master_key")
             self.origins[("keys", len(keys))] = origin
             self.origins[("keys", len(keys), "key")] = origin
@@ -254,7 +255,8 @@ class _Translation:
             self._warn(origin, f"has no effect on {unknown!r}, which is not served")
         served = [each for each in added if each in self._known()]
         if isinstance(before, list) and served and name in self._known():
-            section["fallbacks"][name] = list(dict.fromkeys([*before, *served]))
+            more = [each for each in dict.fromkeys(served) if each not in before]
+            section["fallbacks"][name] = [*before, *more]
             self.origins.setdefault(("execution", "fallbacks", name), origin)
 
     def _known(self) -> set[str]:
