@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from experts.compose.grouping import final_part
 
 _LETTERS = "ABCDEFGHIJ"
-_OPTION = re.compile(r"(?m)^([ \t]*\(?)([A-J])([).:][ \t]+)(\S.*?)[ \t]*$")
+_OPTION = re.compile(r"(?m)^([ \t]*\(?)([A-J])([).:][ \t]+)(\S(?:.*\S)?)[ \t]*$")
 _FIRST = re.compile(r"^\W*([A-J])(?:[).:,]|\s*$|\s*[-–\n])")
-_NAMED = re.compile(r"(?i:option|choice|answer)(?i:\s+is)?\s*:?\s*\(?([A-J])\b")
+_NAMED = re.compile(r"(?i:option|choice|answer)(?i:\s+is)?\s*(?::\s*)?\(?([A-J])\b")
 _BRACKETED = re.compile(r"\(([A-J])\)")
 
 

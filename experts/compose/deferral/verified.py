@@ -5,8 +5,9 @@ Exact arithmetic is here; schemas, patterns and code that runs are brought by wh
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,8 +20,13 @@ from experts.compose.grouping import last_number, number_of, numeric_key
 from experts.messages import ChatRequest
 
 _FEWEST_PLACES = 2
-_NUMBER = r"\(*[-−]?\d[\d.,]*\)*"
-_EQUATION = re.compile(rf"({_NUMBER}(?:\s*[-+*/×÷−]\s*{_NUMBER})+)\s*=\s*([-−]?\d[\d.,]*)")
+_NUMBER = r"\(*+[-−]?\d[\d.,]*+\)*+"
+_AND_ANOTHER = rf"(?:\s*[-+*/×÷−]\s*{_NUMBER})"
+# What is no equation is passed over as a whole: to begin again within it takes quadratic time.
+_EQUATION = re.compile(
+    rf"({_NUMBER}{_AND_ANOTHER}++)\s*=\s*([-−]?\d[\d.,]*+)(?![ \t]*[-+*/×÷−][ \t]*\(*\d)"
+    rf"|{_NUMBER}{_AND_ANOTHER}*+|\(++"
+)
 
 
 class Verifier(Protocol):
@@ -69,15 +75,18 @@ class ExactArithmetic:
     async def verify(self, request: ChatRequest, text: str) -> bool | None:
         worked_out = self._calculator.work_out(request.question)
         value = None if worked_out is None else numeric_key(worked_out)
-        if isinstance(value, float):
+        if isinstance(value, float) and math.isfinite(value):
             said = last_number(text)
             return said is not None and _near(value, said)
         found = [
-            right
-            for sum_, said in _EQUATION.findall(text)
-            if (right := _holds(sum_, said)) is not None
+            right for sum_, said in _equations(text) if (right := _holds(sum_, said)) is not None
         ]
         return all(found) if found else None
+
+
+def _equations(text: str) -> Iterator[tuple[str, str]]:
+    """Sums that a text writes down, and what it writes beside each."""
+    return ((found[1], found[2]) for found in _EQUATION.finditer(text) if found[1])
 
 
 def _holds(left: str, right: str) -> bool | None:
@@ -85,9 +94,10 @@ def _holds(left: str, right: str) -> bool | None:
     signs = str.maketrans({"×": "*", "÷": "/", "−": "-", ",": ""})
     try:
         value = calculate(left.translate(signs).strip())
-    except ArithmeticRefusedError:
+        return None if value is None else _near(float(value), right.translate(signs).rstrip("."))
+    except (ArithmeticRefusedError, OverflowError, ValueError):
+        # It has no result or too large a one, or beside it stands no number but a version.
         return None
-    return None if value is None else _near(float(value), right.translate(signs).rstrip("."))
 
 
 def _near(value: float, said: str) -> bool:

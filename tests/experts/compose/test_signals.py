@@ -149,6 +149,15 @@ def test_verdicts_are_read(text: str, verdict: bool | None) -> None:
         ("A third of ten?", "10 / 3 = 3.33", 1),
         ("Who was Ada?", "A mathematician.", None),
         ("What is 1 / 0?", "Nothing.", None),
+        # Beside the sum stands no number.
+        ("Why?", "1 + 1 = 2...3", None),
+        ("Why?", "1 + 1 = 4.1.2, and 2 + 2 = 5.", 0),
+        ("Why?", "3 + 4 = 6 + 1", None),
+        ("Why?", "3 + 4 = 7\n- 1 is left", 1),
+        # More than a float holds.
+        ("Why?", f"{'9' * 180} * {'9' * 180} = 1", None),
+        ("What is 2^1200?", "7", None),
+        ("What is 2^1200?", str(2**1200), None),
     ],
 )
 def test_exact_arithmetic_knows_sums(question: str, answer: str, score: float | None) -> None:

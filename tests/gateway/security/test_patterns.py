@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 
+import anyio
 import pytest
 
 from experts.calculator.calculator import CalculatorExpert
 from experts.cards import ExpertCard
+from experts.compose.choices import choices_in, picked
+from experts.compose.deferral.self_check import verdict_of
+from experts.compose.deferral.verified import ExactArithmetic
+from experts.compose.grouping import exact_key, numeric_key
+from experts.messages import ChatRequest, Message
 from experts.wire.refusals import refusal
 from gateway.caching.similar import question_of
 from gateway.ledger.rows import kept_text
@@ -41,6 +47,22 @@ def test_texts_made_to_be_slow_are_not() -> None:
         calculator.work_out(text[:398])
         calculator.work_out(f"how many {text[:380]} in?")
         refusal("a", 400, {}, b'{"error": {"message": "%b"}}' % text.encode())
+    assert time.process_time() - began < ENOUGH_S
+
+
+def test_texts_that_compositions_read_are_not_either() -> None:
+    exact = ExactArithmetic(CalculatorExpert(ExpertCard("calculator")))
+    asked = ChatRequest((Message("user", "Why?"),))
+    began = time.process_time()
+    for piece in (" ", "1", "1,2,", "1 - ", "(", "1 + 1 = ", "\\boxed{", "answer: ", "the "):
+        for head in ("", "A) x", "answer"):
+            hostile = f"{head}{piece * (LENGTH // len(piece))}x"
+            choices_in(hostile)
+            picked(hostile, ("x", "y"))
+            exact_key(hostile)
+            numeric_key(hostile)
+            verdict_of(hostile)
+            anyio.run(exact.verify, asked, hostile)
     assert time.process_time() - began < ENOUGH_S
 
 
