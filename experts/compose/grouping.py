@@ -10,6 +10,7 @@ from typing import Protocol
 import orjson
 
 from experts.compose.base import Reply
+from experts.messages import Json
 
 _PUNCTUATION = re.compile(r"[^\w\s.%/+*=<>-]|\.(?=\s|$)")
 _BLANKS = re.compile(r"\s+")
@@ -38,19 +39,28 @@ class ByKey:
         return [seen.setdefault(self._of(reply), len(seen)) for reply in replies]
 
     def _of(self, reply: Reply) -> Hashable:
-        choices = reply.completion.choices
-        if choices and choices[0].tool_calls:
-            called = [dict(each.get("function") or {}) for each in choices[0].tool_calls]
-            return orjson.dumps([_called(each) for each in called], option=orjson.OPT_SORT_KEYS)
-        return self._key(reply.text)
+        return called(reply) or self._key(reply.text)
 
 
-def _called(function: dict[str, object]) -> list[object]:
-    arguments = function.get("arguments")
+def called(reply: Reply) -> bytes | None:
+    """The tools that an answer calls, by name and arguments; None if it calls none."""
+    if not reply.completion.choices:
+        return None
+    choice = reply.completion.choices[0]
+    calls = [_called(each) for each in choice.tool_calls]
+    # As OpenAI had it before there were tools.
+    calls += [_called({"function": each}) for each in [choice.fields.get("function_call")] if each]
+    return orjson.dumps(calls, option=orjson.OPT_SORT_KEYS) if calls else None
+
+
+def _called(call: Json) -> list[object]:
+    said = call.get("function") or call.get("custom") or {}
+    # A custom tool is given a text.
+    arguments = said.get("arguments", said.get("input"))
     try:
-        return [function.get("name"), orjson.loads(str(arguments))]
+        return [said.get("name"), orjson.loads(str(arguments))]
     except orjson.JSONDecodeError:
-        return [function.get("name"), arguments]
+        return [said.get("name"), arguments]
 
 
 def final_part(text: str) -> str:
@@ -64,8 +74,9 @@ def final_part(text: str) -> str:
 def exact_key(text: str) -> str:
     """The conclusion without case, articles, marks and spare blanks."""
     said = unicodedata.normalize("NFKC", final_part(text)).casefold()
-    said = _ARTICLES.sub(" ", _PUNCTUATION.sub(" ", said))
-    return _BLANKS.sub(" ", said).strip()
+    said = _BLANKS.sub(" ", _PUNCTUATION.sub(" ", said)).strip()
+    # The letter of an option is not to become nothing.
+    return _BLANKS.sub(" ", _ARTICLES.sub(" ", said)).strip() or said
 
 
 def numeric_key(text: str) -> Hashable:
@@ -88,12 +99,14 @@ def number_of(number: str) -> float:
     return scale * float(above) / (float(below) if below and float(below) else 1.0)
 
 
+_Said = tuple[bytes | None, Sequence[float]]
+"""The tools that an answer calls, and the vector of its words."""
 Encode = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
 """Texts to vectors of length 1, one each; whoever wires things together brings an encoder."""
 
 
 class ByMeaning:
-    """Answers are the same if the cosine of their vectors is large enough.
+    """Answers are the same if the cosine of their vectors is large enough; tool calls as `ByKey`.
 
     Each answer joins the group whose first member it is most like, if that is like enough.
 
@@ -108,16 +121,22 @@ class ByMeaning:
 
     async def groups(self, replies: Sequence[Reply]) -> list[int]:
         vectors = await self._encode([final_part(reply.text) for reply in replies])
-        firsts: list[Sequence[float]] = []
+        firsts: list[_Said] = []
         found: list[int] = []
-        for vector in vectors:
-            likes = [sum(x * y for x, y in zip(vector, first, strict=True)) for first in firsts]
+        for reply, vector in zip(replies, vectors, strict=True):
+            calls = called(reply)
+            likes = [self._alike((calls, vector), first) for first in firsts]
             nearest = max(range(len(likes)), key=likes.__getitem__, default=None)
             if nearest is None or likes[nearest] < self._least:
                 nearest = len(firsts)
-                firsts.append(vector)
+                firsts.append((calls, vector))
             found.append(nearest)
         return found
+
+    def _alike(self, one: _Said, other: _Said) -> float:
+        if one[0] or other[0]:
+            return float(one[0] == other[0])
+        return sum(x * y for x, y in zip(one[1], other[1], strict=True))
 
 
 EXACT = ByKey(exact_key)

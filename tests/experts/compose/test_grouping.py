@@ -30,6 +30,8 @@ def groups(grouping: Grouping, *texts: str) -> list[int]:
         ("so \\boxed{x+1}", "x+1", True),
         ("the Seine", "Seine", True),
         ("Paris", "London", False),
+        ("A", "A.", True),
+        ("A", "", False),
         ("3.5", "35", False),
         ("-3", "3", False),
         ("a < b", "a > b", False),
@@ -69,6 +71,33 @@ def test_calls_of_tools_are_the_same_whatever_the_order_of_their_arguments() -> 
         reply(4, "", call("seek", "{broken")),
     ]
     assert anyio.run(EXACT.groups, replies) == [0, 0, 1, 2, 3]
+
+
+async def all_alike(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+    return [(1.0, 0.0) for _ in texts]
+
+
+@pytest.mark.parametrize("grouping", [EXACT, NUMERIC, ByMeaning(all_alike, 0.85)])
+def test_calls_of_whatever_kind_are_compared_and_not_the_text_that_they_lack(
+    grouping: Grouping,
+) -> None:
+    def custom(text: str) -> dict[str, Any]:
+        return {"id": "x", "type": "custom", "custom": {"name": "run", "input": text}}
+
+    def old(index: int, arguments: str) -> Reply:
+        fields = {"function_call": {"name": "find", "arguments": arguments}}
+        return Reply(index, "a", (), Completion((Choice("", "stop", fields=fields),), None))
+
+    replies = [
+        reply(0, "", {"id": "x", "function": {"name": "find", "arguments": "{}"}}),
+        reply(1, "", custom("ls -l")),
+        reply(2, "", custom("rm -r")),
+        reply(3, "", custom("ls -l")),
+        old(4, "{}"),
+        old(5, '{"a": 1}'),
+        reply(6, ""),
+    ]
+    assert anyio.run(grouping.groups, replies) == [0, 1, 2, 1, 0, 3, 4]
 
 
 def test_by_meaning_each_joins_the_group_it_is_most_like() -> None:
