@@ -56,8 +56,7 @@ class Confidence:
 
 def tokens_of(logprobs: Json | None) -> list[Json]:
     """The tokens that a provider's `logprobs` object tells of, in order."""
-    content = (logprobs or {}).get("content") or []
-    return [token for token in content if isinstance(token.get("logprob"), int | float)]
+    return _known((logprobs or {}).get("content") or [])
 
 
 def confidence(tokens: Sequence[Json], kind: Kind, power: float = 1.0) -> float | None:
@@ -102,9 +101,18 @@ _MEASURES: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 
 
+def _known(tokens: Sequence[Json]) -> list[Json]:
+    """Those whose log-probability is told; some servers have null where it is 0 or no number."""
+    return [
+        token
+        for token in tokens
+        if isinstance(token.get("logprob"), int | float) and not math.isnan(token["logprob"])
+    ]
+
+
 def _alternatives(token: Json) -> list[float]:
     """Probabilities of a token and its alternatives, as shares of what was told."""
-    told = token.get("top_logprobs") or [token]
+    told = _known(token.get("top_logprobs") or []) or [token]
     found = [math.exp(min(float(each["logprob"]), 0.0)) for each in told]
     total = sum(found)
     return [p / total for p in found] if total > 0 else [1.0]

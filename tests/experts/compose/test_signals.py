@@ -71,6 +71,23 @@ def test_margin_and_entropy_are_those_of_the_alternatives() -> None:
     assert confidence(tokens, "entropy") == pytest.approx(1 - entropy / math.log(3))
 
 
+def test_an_alternative_whose_probability_is_not_told_is_left_out() -> None:
+    # llama.cpp has null for a probability of 0.
+    known = token(0.6, 0.3)
+    nulls: list[dict[str, Any]] = [
+        {"token": "x", "logprob": None},
+        {"token": "y"},
+        {"logprob": math.nan},
+    ]
+    told = {**known, "top_logprobs": [*known["top_logprobs"], *nulls]}
+    for kind in ("margin", "entropy", "dispersion"):
+        assert confidence([told], kind) == confidence([known], kind)
+    nothing = {**known, "top_logprobs": nulls}
+    assert confidence([nothing], "margin") == confidence([token(0.6)], "margin")
+    unknown = measured(Confidence(), expert(with_logprobs(*nulls))).score
+    assert unknown is None
+
+
 distributions = st.lists(st.floats(0.01, 1), min_size=2, max_size=8).map(
     lambda weights: [weight / sum(weights) for weight in weights]
 )
@@ -132,6 +149,9 @@ def test_a_model_that_is_checked_by_itself_reads_question_and_draft() -> None:
         ("It seems correct, but 7 is wrong. Verdict: incorrect", False),
         ("Yes", True),
         ("the answer is wrong", False),
+        ("Verdict: not correct", False),
+        ("The proposed answer is not correct.", False),
+        ("It isn't wrong", True),
         ("42", None),
     ],
 )
