@@ -150,7 +150,8 @@ def one_turn(text: str, words: Words = PUBLISHED) -> str:
 def escaped(text: str, words: Words = PUBLISHED) -> str:
     """`text` without anything that could be read as a tag, in whatever spelling."""
     names = "|".join(re.escape(word) for word in words.all)
-    return re.sub(rf"<(?=[\s/]*(?:{names})\b)", "&lt;", text, flags=re.IGNORECASE)
+    # Not \b: a name may end in a dash.
+    return re.sub(rf"<(?=[\s/]*(?:{names})(?!\w))", "&lt;", text, flags=re.IGNORECASE)
 
 
 def segments(text: str, words: Words = PUBLISHED) -> tuple[Segment, ...]:
