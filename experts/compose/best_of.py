@@ -36,10 +36,12 @@ class Selected:
     Attributes:
         index: Its place among the drafts that were judged.
         scores: What each seemed worth, in [0, 1]; None where it can't be told.
+        reply: A better draft that came up in the course, to give instead; None: the draft as it is.
     """
 
     index: int
     scores: Sequence[float | None] = ()
+    reply: Reply | None = None
 
 
 class Selector(Protocol):
@@ -132,7 +134,7 @@ class BestOf(Composed):
                 "selected": drafts[selected.index].index,
             }
         )
-        return drafts[selected.index]
+        return selected.reply or drafts[selected.index]
 
 
 class BySignal:
@@ -154,9 +156,10 @@ class BySignal:
         asked: Sequence[ChildRequest],
         call: Call,
     ) -> Selected:
-        scores = [
-            (await self._signal.measure(request, draft, each, call)).score
+        found = [
+            await self._signal.measure(request, draft, each, call)
             for draft, each in zip(drafts, asked, strict=True)
         ]
-        known = [-1.0 if score is None else score for score in scores]
-        return Selected(known.index(max(known)), scores)
+        known = [-1.0 if each.score is None else each.score for each in found]
+        index = known.index(max(known))
+        return Selected(index, [each.score for each in found], found[index].reply)

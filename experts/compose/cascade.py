@@ -67,7 +67,8 @@ class Cascade(Composed):
         if not begun:
             if not drafts:
                 raise why_none(errors)
-            given = max(drafts, key=_merit)
+            # Of equal ones that from further up.
+            given = max(reversed(drafts), key=_merit)
             for event in said(given.reply, request):
                 yield event
         for usage in used(call):
@@ -95,9 +96,9 @@ class Cascade(Composed):
         return False
 
 
-def _merit(draft: Verdict) -> tuple[bool, float, int]:
-    """One that does not defer is the answer; else the best, of equal ones that from further up."""
-    return not draft.defers, -1.0 if draft.score is None else draft.score, draft.reply.index
+def _merit(draft: Verdict) -> tuple[bool, float]:
+    """One that does not defer is the answer; else the best."""
+    return not draft.defers, -1.0 if draft.score is None else draft.score
 
 
 def _failed(error: ExpertCallError) -> dict[str, object]:

@@ -52,6 +52,7 @@ class LookaheadSteps:
     children: Sequence[Expert]
     call: Call
     scores: dict[int, float] = field(default_factory=dict)
+    better: dict[int, Reply] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
     known: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -69,10 +70,11 @@ class LookaheadSteps:
         ahead = max(promises, key=promises.__getitem__, default=None)
         if ahead is not None and best is not None and promises[ahead] <= 0:
             ahead = None
-        why = {"promise": None if ahead is None else promises[ahead]}
-        return NextStep(
-            ahead, best, why={**why, "score": None if best is None else self.scores[best]}
-        )
+        why = {
+            "promise": None if ahead is None else promises[ahead],
+            "score": None if best is None else self.scores[best],
+        }
+        return NextStep(ahead, best, why=why, reply=None if best is None else self.better.get(best))
 
     async def _hear(self, reply: Reply) -> None:
         if reply.error is not None:
@@ -80,6 +82,8 @@ class LookaheadSteps:
             return
         asked = ChildRequest(self.children[reply.index], self.rule.asks(self.request))
         measured = await self.rule.signal.measure(self.request, reply, asked, self.call)
+        if measured.reply is not None:
+            self.better[reply.index] = measured.reply
         quality, _ = self._expected(reply.index)
         self.scores[reply.index] = quality if measured.score is None else measured.score
 

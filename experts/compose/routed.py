@@ -26,12 +26,14 @@ class NextStep:
             while none has.
         propensity: The probability that this step had, in (0, 1].
         why: What spoke for it, for the trace.
+        reply: A better answer than that of `best`, which came up as that was judged; None: none.
     """
 
     ask: int | None
     best: int | None = None
     propensity: float = 1.0
     why: Json = field(default_factory=dict)
+    reply: Reply | None = None
 
 
 class Steps(Protocol):
@@ -99,7 +101,7 @@ class Routed(Composed):
         if not answered:
             raise why_none([reply.error for reply in replies.values() if reply.error])
         best = None if step.best is None else replies.get(step.best)
-        given = answered[-1] if best is None or best.error else best
+        given = answered[-1] if best is None or best.error else step.reply or best
         for event in (*said(given, request), *used(call)):
             yield event
 

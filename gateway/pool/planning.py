@@ -70,6 +70,7 @@ class PlannedSteps:
     replies: list[Reply] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
     signal: dict[int, float] = field(default_factory=dict)
+    better: dict[int, Reply] = field(default_factory=dict)
     ante: dict[int, float] = field(default_factory=dict)
 
     async def next(self, reply: Reply | None) -> NextStep:
@@ -89,7 +90,8 @@ class PlannedSteps:
             ahead = None
         best = max(ran, key=lambda index: float(quality_A[index]), default=None)
         expected = {child.card.expert_id: round(float(q), 4) for child, q in self._with(quality_A)}
-        return NextStep(ahead, best, why={"expected": expected})
+        reply = None if best is None else self.better.get(best)
+        return NextStep(ahead, best, why={"expected": expected}, reply=reply)
 
     async def _hear(self, reply: Reply) -> None:
         if reply.error is not None:
@@ -98,6 +100,8 @@ class PlannedSteps:
         self.replies = sorted([*self.replies, reply], key=lambda each: each.index)
         asked = ChildRequest(self.children[reply.index], self.plan.asks(self.request))
         measured = await self.plan.signal.measure(self.request, reply, asked, self.call)
+        if measured.reply is not None:
+            self.better[reply.index] = measured.reply
         if measured.score is not None:
             self.signal[reply.index] = measured.score
 

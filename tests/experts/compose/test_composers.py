@@ -18,6 +18,7 @@ from experts.compose.base import ChildRequest, Reply
 from experts.compose.best_of import BestOf, BySignal
 from experts.compose.cards import Share, composed_card
 from experts.compose.cascade import Cascade, Stage
+from experts.compose.deferral.agreement import Agreement
 from experts.compose.deferral.base import Deferral, SignalResult
 from experts.compose.deferral.confidence import Confidence
 from experts.compose.deferral.gates import Threshold
@@ -147,6 +148,15 @@ def test_where_the_last_one_fails_the_best_draft_is_the_answer() -> None:
     assert call.trace[-1]["failed"] == "unavailable"
 
 
+def test_of_equal_drafts_that_from_further_up_is_the_answer() -> None:
+    # Two of four samples of each agree, of the first one the last two that were asked for.
+    one, two = scripted("one", *"abcc"), scripted("two", *"ddef")
+    agree = Deferral(Agreement(4), Threshold(0.8))
+    stages = [Stage(one, agree), Stage(two, agree)]
+    completion, _ = answer(Cascade(card(one, two), stages, scripted("three", DOWN)))
+    assert completion.text == "d"
+
+
 def test_an_answer_that_broke_is_not_replaced_by_a_draft() -> None:
     broken = scripted("large", [Delta("fin"), ExpertUnavailableError("large", "gone")])
     small = scripted("small", "draft")
@@ -258,6 +268,15 @@ def test_best_of_gives_the_draft_that_seems_best() -> None:
     assert completion.text == "good"
     assert completion.usage == Usage(input=30, output=15)
     assert [draft["score"] for draft in call.trace[0]["drafts"]] == [0.1, 0.9, None]
+
+
+def test_what_agrees_is_given_and_not_the_draft_that_does_not() -> None:
+    one = scripted("one", "41", "43", "42", "42", "7", "8")
+    best = BestOf(card(one), [one] * 2, BySignal(Agreement(3)), at_once=1)
+    assert answer(best)[0].text == "42", "two of three say so, when the first draft is judged"
+    one = scripted("one", "41", "42", "42")
+    routed = Routed(card(one), [one], Lookahead(Agreement(3), weight=0.0), 1)
+    assert answer(routed)[0].text == "42"
 
 
 @pytest.mark.parametrize(("said", "text"), [("2", "good"), ("Answer 2.", "good"), ("9", "poor")])

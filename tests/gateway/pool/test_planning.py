@@ -39,16 +39,17 @@ def rule(*, learn: bool) -> CascadeRouting:
     return CascadeRouting.fit(EXPERTS, seen, score_NA, groups, rng, learn=learn)
 
 
-def a_pool(path: Path, **entry: Any) -> dict[str, Expert]:
+def a_pool(path: Path, *more: str, **entry: Any) -> dict[str, Expert]:
+    """Three children, the first of which goes on with `more`."""
     children: dict[str, Expert] = {
         name: ScriptedExpert(
             ExpertCard(name, prices=Prices(price, price), quality_prior=quality),
-            says(text, Usage(input=10, output=5)),
+            *[says(text, Usage(input=10, output=5)) for text in texts],
         )
-        for name, price, quality, text in (
-            ("a", 1, 0.5, "6 * 7 = 43"),
-            ("b", 10, 0.7, "6 * 7 = 42"),
-            ("c", 100, 0.9, "6 * 7 = 41"),
+        for name, price, quality, texts in (
+            ("a", 1, 0.5, ("6 * 7 = 43", *more)),
+            ("b", 10, 0.7, ("6 * 7 = 42",)),
+            ("c", 100, 0.9, ("6 * 7 = 41",)),
         )
     }
     told = {"children": list(EXPERTS), "judged": {"by": "arithmetic"}, "planner": str(path)}
@@ -76,6 +77,13 @@ def test_where_money_is_dear_the_cheapest_is_all(tmp_path: Path) -> None:
     completion, call = answer(a_pool(tmp_path / "rule", usd_weight=1e5))
     assert completion.text == "6 * 7 = 43"
     assert call.below.calls == 1
+
+
+def test_the_answer_is_what_was_judged(tmp_path: Path) -> None:
+    save_state(KIND, rule(learn=False).state(), tmp_path / "rule")
+    judged = {"by": "agreement", "same": "numeric"}
+    pool = a_pool(tmp_path / "rule", "It is 42.", "42", usd_weight=1e5, judged=judged)
+    assert answer(pool)[0].text == "It is 42.", "two of three say so, the first answer does not"
 
 
 def test_a_rule_for_others_is_refused(tmp_path: Path) -> None:
