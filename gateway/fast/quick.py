@@ -237,13 +237,18 @@ class Quick:
         self.call = None
         try:
             if self._came is None or not self._passes(b"".join(self._came[1])):
-                self.unfold().relay.on_end()
+                exchange = self.unfold()
+                # What came may have been too much already.
+                if not exchange.over:
+                    exchange.relay.on_end()
         except Exception:  # noqa: BLE001 - see above
             self.fault()
 
     def on_broken(self, error: ExpertCallError) -> None:
         self.call = None
-        self.unfold().relay.on_broken(error)
+        exchange = self.unfold()
+        if not exchange.over:
+            exchange.relay.on_broken(error)
 
     def _passes(self, body: bytes) -> bool:
         """Pass on an answer, if it is all that a client counts on."""
@@ -308,8 +313,9 @@ class Quick:
             if came is not None:
                 relay, (headers, pieces) = self.exchange.relay, came
                 relay.on_head(200, headers)
-                for piece in pieces:
-                    relay.on_data(piece)
+                if pieces:
+                    # Together: behind a piece that is too much, no other may follow.
+                    relay.on_data(b"".join(pieces))
         return self.exchange
 
     def check(self, now: float) -> None:

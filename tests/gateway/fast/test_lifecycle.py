@@ -1,0 +1,74 @@
+"""What may happen to a connection and its requests at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.fast.stage import LONGEST, Stage, Wire, settled, told
+from tests.gateway.raw import chat, post
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_ledger: Path) -> Iterator[Stage]:
+    shutil.copy(empty_ledger, tmp_path)
+    stage = Stage(monkeypatch, tmp_path)
+    yield stage
+    stage.close()
+
+
+def asks(text: str, **fields: object) -> bytes:
+    return post(chat(messages=[{"role": "user", "content": text}], **fields))
+
+
+async def answered(stage: Stage, wire: Wire, request: bytes) -> None:
+    """One request and its answer, on the fast path."""
+    wire.send(request)
+    await settled()
+    stage.asked[-1].on_whole(told("well"))
+    await settled()
+
+
+def test_an_answer_that_is_too_long_fails_once(stage: Stage) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(asks("one", model="auto"))
+        await settled()
+        (call,) = stage.asked
+        call.on_head(200, "application/json")
+        for _ in range(3):
+            call.on_data(b"x" * LONGEST)
+        call.on_end()
+        await settled()
+        # The other expert is asked, and the client has its answer.
+        _, other = stage.asked
+        assert other.future is not None
+        other.future.set_result("well")
+        await settled()
+        assert wire.got.count(b"HTTP/1.1 200 OK") == 1
+        assert not wire.closing
+        assert stage.books.counts("attempt_result", "status") == {"failed": 1, "ok": 1}
+        assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+def test_a_long_answer_that_is_given_up_is_given_up_once(stage: Stage) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(asks("one"))
+        await settled()
+        (call,) = stage.asked
+        call.on_head(200, "application/json")
+        for _ in range(9):
+            call.on_data(b"x" * LONGEST)
+        await settled()
+        assert wire.got.count(b"HTTP/1.1 ") == wire.got.count(b"HTTP/1.1 502") == 1
+        assert stage.books.counts("attempt_result", "status") == {"failed": 1}
+        assert stage.left() == {}
+
+    asyncio.run(play())
