@@ -220,7 +220,6 @@ def _plain(server: ServerSettings) -> dict[str, Any]:
     return {
         **_QUIET,
         "http": partial(FastProtocol, limits=ConnectionLimits.of(server)),
-        "timeout_keep_alive": server.keep_alive_s,
         # By then whoever is still served has been told that it ends.
         "timeout_graceful_shutdown": server.grace_s + 2,
     }

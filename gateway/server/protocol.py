@@ -188,6 +188,8 @@ class PatientProtocol(HttpToolsProtocol):
             self.phase = WAITING
             self.turn += 1
         super().on_response_complete()
+        # The sweep closes idle connections. This timer sees only some of the requests.
+        self._unset_keepalive_if_required()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

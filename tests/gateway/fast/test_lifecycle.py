@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.server.protocol import WAITING
 from tests.gateway.fast.stage import LONGEST, Stage, Wire, settled, told
-from tests.gateway.raw import chat, post
+from tests.gateway.raw import chat, head, post
 
 
 @pytest.fixture
@@ -70,5 +71,26 @@ def test_a_long_answer_that_is_given_up_is_given_up_once(stage: Stage) -> None:
         assert wire.got.count(b"HTTP/1.1 ") == wire.got.count(b"HTTP/1.1 502") == 1
         assert stage.books.counts("attempt_result", "status") == {"failed": 1}
         assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+def test_an_idle_timer_of_the_server_ends_no_request(stage: Stage) -> None:
+    stage.config.timeout_keep_alive = 0
+
+    async def play() -> None:
+        wire = stage.connect()
+        await answered(stage, wire, asks("one"))
+        wire.send(head(method="GET", path="/health/live"))
+        assert wire.protocol is not None
+        # Just until it is answered: the timer that is set then must not be waited for.
+        for _ in range(1000):
+            if wire.protocol.phase == WAITING:
+                break
+            await asyncio.sleep(0)
+        # Its head is known, so the server's own code is not asked about it.
+        await answered(stage, wire, asks("two"))
+        assert wire.got.count(b"HTTP/1.1 200 OK") == 3
+        assert not wire.closing
 
     asyncio.run(play())
