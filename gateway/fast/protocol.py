@@ -46,12 +46,14 @@ class FastProtocol(PatientProtocol):
         self._piece = b""
 
     def data_received(self, data: bytes) -> None:
+        piece = b""
         if self.phase == WAITING and not (unfinished(self.cycle) or self.flow.write_paused):
             template = self._template
             body = None if template is None else template.body_of(data, MAX_BODY_BYTES)
             if template is not None and body is not None and self._takes_body(template, body):
                 return
-            self._piece = data
+            piece = data
+        self._piece = piece
         super().data_received(data)
 
     def _takes_body(self, head: KnownHead, body: bytes) -> bool:

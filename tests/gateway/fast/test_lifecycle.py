@@ -94,3 +94,27 @@ def test_an_idle_timer_of_the_server_ends_no_request(stage: Stage) -> None:
         assert not wire.closing
 
     asyncio.run(play())
+
+
+def test_a_head_is_remembered_with_its_own_bytes_only(stage: Stage) -> None:
+    other = post(chat(max_tokens=9), path="/v1/messages")
+
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(other)
+        await settled()
+        wire.send(asks("one")[:20])
+        stage.asked[0].tell("well")
+        await settled()
+        wire.send(asks("one")[20:])
+        await settled()
+        stage.asked[1].on_whole(told("one"))
+        await settled()
+        wire.got = b""
+        wire.send(other)
+        await settled()
+        stage.asked[2].tell("well")
+        await settled()
+        assert b'"type":"message"' in wire.got
+
+    asyncio.run(play())
