@@ -77,6 +77,8 @@ class PatientProtocol(HttpToolsProtocol):
                     code="too_many_connections",
                 )
             )
+            # Nobody looks after it: without this, who never closes it would have it for ever.
+            self.loop.call_later(LINGER_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -243,8 +245,10 @@ class PatientProtocol(HttpToolsProtocol):
         _sweeper_of(self).stop(_gateway_of(self.config))
 
     def idle_since(self) -> float | None:
-        """Since when nothing is asked over it; None: something is."""
-        return self._since if self.phase == WAITING else None
+        """Since when nothing is asked over it; None: something is, or its answer is not taken."""
+        if self.phase != WAITING or self.transport.get_write_buffer_size():
+            return None
+        return self._since
 
     def make_room(self) -> None:
         """Close it for the sake of others."""

@@ -118,3 +118,33 @@ def test_a_head_is_remembered_with_its_own_bytes_only(stage: Stage) -> None:
         assert b'"type":"message"' in wire.got
 
     asyncio.run(play())
+
+
+def test_who_is_told_that_there_is_no_room_is_not_kept_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.protocol.LINGER_S", 0.0)
+
+    async def play() -> None:
+        wire = stage.connect(max_connections=0)
+        assert b"too_many_connections" in wire.got
+        await settled()
+        assert wire.closing
+
+    asyncio.run(play())
+
+
+def test_a_client_that_has_not_taken_its_answer_makes_no_room(stage: Stage) -> None:
+    async def play() -> None:
+        wire = stage.connect(max_connections=1)
+        await answered(stage, wire, asks("one"))
+        wire.untaken = 100
+        late = stage.join(max_connections=1)
+        # Closed, it would wait for the client, and nobody would look after it any more.
+        assert not wire.closing
+        assert b"too_many_connections" in late.got
+        wire.untaken = 0
+        stage.join(max_connections=1)
+        assert wire.closing
+
+    asyncio.run(play())
