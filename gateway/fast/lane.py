@@ -161,6 +161,9 @@ class Lane:
             quick.unfold()
         for exchange in list(self.live):
             exchange.shut_down(failure)
+        # Who is left waits for the ledger. The ordinary path refuses them.
+        for waiting in list(self.wheel.waiting):
+            waiting.check(math.inf)
 
     def expert(self, decision: Decision) -> HttpExpert | None:
         """The chosen expert, if it can be asked without a task."""

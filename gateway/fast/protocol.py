@@ -153,9 +153,7 @@ class FastProtocol(PatientProtocol):
         if not self._gathering:
             super().on_message_complete()
             return
-        self._gathering = False
-        raw = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
+        raw = self._gathered()
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in reversed(self.headers)}
         template = None
         if self.parser.should_keep_alive():
@@ -179,6 +177,21 @@ class FastProtocol(PatientProtocol):
             super().on_body(raw)
             super().on_message_complete()
         self._piece = b""
+
+    def _gathered(self) -> bytes:
+        """What was kept back of a body."""
+        self._gathering = False
+        raw = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return raw
+
+    def shutdown(self) -> None:
+        if self._gathering:
+            # To the server there is nothing yet that it would have to wait for.
+            raw = self._gathered()
+            super().on_headers_complete()
+            super().on_body(raw)
+        super().shutdown()
 
     def is_receiving(self) -> bool:
         return self._gathering or super().is_receiving()

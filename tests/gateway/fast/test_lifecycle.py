@@ -148,3 +148,44 @@ def test_a_client_that_has_not_taken_its_answer_makes_no_room(stage: Stage) -> N
         assert wire.closing
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("cut", [-1, -len(chat()), -len(chat()) + 10])
+def test_a_request_whose_head_is_there_is_answered_before_the_end(stage: Stage, cut: int) -> None:
+    async def play() -> None:
+        wire, request = stage.connect(), post(chat())
+        wire.send(request[:cut])
+        assert wire.protocol is not None
+        wire.protocol.shutdown()
+        await settled()
+        assert not wire.closing
+        wire.send(request[cut:])
+        await settled()
+        stage.asked[0].tell("well")
+        await settled()
+        assert wire.got.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in wire.got
+        assert wire.closing
+        assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_waits_for_the_ledger_is_told_that_the_gateway_ends(stage: Stage, stream: bool) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        stage.books.pressed = True
+        wire.send(asks("one", stream=stream))
+        await settled()
+        stage.stop()
+        await settled()
+        stage.books.pressed = False
+        stage.books.tell(0, None)
+        await settled()
+        assert wire.got.startswith(b"HTTP/1.1 503 ")
+        assert b"shutting_down" in wire.got
+        assert stage.asked == []
+        assert stage.left() == {}
+
+    asyncio.run(play())
