@@ -296,8 +296,8 @@ class FastProtocol(PatientProtocol):
         scope.update(
             method="POST", path=PATH.decode(), raw_path=PATH, query_string=b"", http_version="1.1"
         )
-        scope[GATEWAY] = client.gateway
         if begun is not None:
+            scope[GATEWAY] = client.gateway
             scope[BEGUN], scope[KEY_IN_SCOPE] = begun, begun.ask.key
             scope["state"]["request_id"] = begun.trip.request_id
         return scope

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.server.protocol import WAITING
+from gateway.state import Uses
 from tests.gateway.fast.stage import LONGEST, Stage, Wire, settled, told
 from tests.gateway.raw import chat, head, post
 
@@ -187,5 +190,28 @@ def test_who_waits_for_the_ledger_is_told_that_the_gateway_ends(stage: Stage, st
         assert b"shutting_down" in wire.got
         assert stage.asked == []
         assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+def test_who_waits_for_the_ledger_is_served_by_a_gateway_that_is_not_closed(stage: Stage) -> None:
+    snapshots = stage.app.state.snapshots
+    first = snapshots.current
+
+    async def play() -> None:
+        wire = stage.connect()
+        stage.books.pressed = True
+        wire.send(asks("one"))
+        gateway = replace(stage.gateway, uses=Uses())
+        snapshots.swap(replace(first, gateway=gateway, number=2))
+        (seat,) = stage.lane.wheel.waiting
+        seat.check(math.inf)
+        stage.books.pressed = False
+        await settled()
+        (call,) = stage.asked
+        assert [each.gateway.uses.count for each in snapshots.live] == [1]
+        call.tell("well")
+        await settled()
+        assert wire.got.startswith(b"HTTP/1.1 200 OK")
 
     asyncio.run(play())
