@@ -118,10 +118,6 @@ class FastProtocol(PatientProtocol):
     def on_headers_complete(self) -> None:
         if not self._may_be_fast():
             super().on_headers_complete()
-            if self._asking is not None:
-                # Behind a request that is being answered uvicorn stops reading until the
-                # application reads on. Here that is nobody, and nobody would see the client leave.
-                self.flow.resume_reading()
             return
         self._check_head()
         self._gathering = True

@@ -144,6 +144,10 @@ class PatientProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() != "1.1":
             # uvicorn lets nobody choose the class that it makes.
             self.cycle.__class__ = _UntilClose
+        if 0 < len(self.pipeline) < _MAX_PIPELINED:
+            # Behind a request that is being answered uvicorn stops reading until the application
+            # reads on, which it may never do, and nobody would see the client leave.
+            self.flow.resume_reading()
         # Trailers would be added to the headers that a proxy before us has looked at.
         self.headers = []
 

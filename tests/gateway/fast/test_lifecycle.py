@@ -215,3 +215,20 @@ def test_who_waits_for_the_ledger_is_served_by_a_gateway_that_is_not_closed(stag
         assert wire.got.startswith(b"HTTP/1.1 200 OK")
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("header", ["x-a: b", "x-pointsman-debug: true"])
+def test_who_asks_behind_a_request_and_leaves_is_missed(stage: Stage, header: str) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(post(chat(), header))
+        await settled()
+        for _ in range(3):
+            wire.send(post(chat()))
+            await settled()
+        wire.leave()
+        await settled()
+        assert len(stage.asked) == 1
+        assert stage.left() == {}
+
+    asyncio.run(play())
