@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sqlalchemy import ColumnElement, Engine, ScalarSelect, and_, case, exists, 
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
+from gateway.ledger.cells import Cells
 from gateway.ledger.costs import attempt_costs
 from gateway.ledger.database import reader
 from gateway.ledger.shadows import SHADOW_TOKENS, shadow_scores
@@ -131,8 +131,7 @@ def export_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of `export_outcomes`, the newest first and never in memory together.
 
-    What is remembered is 16 bytes for each answer that carries the tag `query_id`, since another
-    one may stand in the same cell.
+    What is remembered is in `Cells`.
 
     Args:
         engine: The ledger.
@@ -148,7 +147,7 @@ def export_rows(
     Raises:
         NothingToLearnError: At the end, when there was no row.
     """
-    seen: set[bytes] = set()
+    cells = Cells()
     last, anything = "", False
     for record in chain(
         _scored(engine, objective, named_only, answers=answers),
@@ -159,12 +158,14 @@ def export_rows(
             continue
         if record["at"] < max(after, (since or {}).get(record["expert_id"], 0.0)):
             continue
-        reason = _unusable(record)
+        once = record["decision_id"] + record["expert_id"]
+        if once == last:
+            continue
+        reason = _unusable(record) or cells.other_question(record)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
-        once = record["decision_id"] + record["expert_id"]
-        if once == last or not _is_first(record, seen):
+        if not cells.take(record):
             continue
         last, anything = once, True
         row = _row(record)
@@ -181,18 +182,6 @@ def count_scored(engine: Engine, objective: str = "quality") -> int:
     query = select(func.count()).where(outcome.c.objective == objective)
     with reader(engine).connect() as connection:
         return int(connection.execute(query).scalar_one())
-
-
-def _is_first(record: Mapping[str, Any], seen: set[bytes]) -> bool:
-    """Whether no newer answer stands in the same cell."""
-    query_id = record["tags"].get("query_id")
-    if query_id is None:
-        return True
-    name = f"{query_id}\0{record['answered_by']}".encode()
-    cell = hashlib.blake2b(name, digest_size=16).digest()
-    known = cell in seen
-    seen.add(cell)
-    return not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,13 @@ import pytest
 from gateway.errors import LedgerError
 from gateway.ids import now
 from gateway.ledger.database import opened
-from gateway.ledger.export import booked_answers, count_scored, export_outcomes, export_rows
+from gateway.ledger.export import (
+    as_table,
+    booked_answers,
+    count_scored,
+    export_outcomes,
+    export_rows,
+)
 from gateway.ledger.history import history
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import decision_of
@@ -72,6 +78,18 @@ def test_the_newest_usable_answer_of_a_cell_is_its_row(ledger: Ledger) -> None:
     rows = list(export_rows(ledger.engine, left_out, progress=told.append))
     assert [(row["query_id"], row["score"]) for row in rows] == [(alone.request_id, 0.1), ("q1", 1)]
     assert (left_out, sum(told), count_scored(ledger.engine)) == ({}, 4, 5)
+
+
+def test_another_question_under_the_same_query_id_spoils_no_table(ledger: Ledger) -> None:
+    """Two files of prompts may both begin with q1, and clients may tag what they like."""
+    for card, task in ((CHEAP, "sums"), (UNPRICED, "facts"), (CHEAP, "facts")):
+        score(ledger, booked(ledger, a_decision(card), query_id="q1", task=task), 1.0)
+    exported = export_outcomes(ledger.engine)
+    assert {row["model"] for row in exported.rows} == {"cheap", "unpriced"}
+    assert list(exported.left_out.values()) == [1]
+    assert "query_id of another question" in next(iter(exported.left_out))
+    table = as_table(exported)
+    assert (table.query_ids, table.tasks) == (("q1",), ("facts",))
 
 
 def test_answers_of_an_expert_from_before_a_time_are_left_out(ledger: Ledger) -> None:
