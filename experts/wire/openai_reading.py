@@ -136,11 +136,13 @@ def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:
         token_count(usage, "completion_tokens"),
     )
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
+    stored = _detail(usage, "prompt_tokens_details", "cache_write_tokens", prompt - cached)
     reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
     # Google counts hidden thought in the total alone, and bills it as output.
     total = 0 if reasoning else token_count(usage, "total_tokens")
     hidden = max(0, total - prompt - completion)
-    return prompt - cached, cached, 0, completion - reasoning, reasoning + hidden
+    fresh, written = prompt - cached - stored, completion - reasoning
+    return fresh, cached, stored, written, reasoning + hidden
 
 
 def fields_of(piece: Json) -> dict[str, Any]:

@@ -32,12 +32,13 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     """OpenAI's usage object, over what a provider of this wire reported, if it did."""
     said = usage.reported
     read, written = said.get("prompt_tokens_details"), said.get("completion_tokens_details")
+    stored = {"cache_write_tokens": usage.cache_write} if usage.cache_write else {}
     return {
         **said,
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {**(read or {}), "cached_tokens": usage.cache_read},
+        "prompt_tokens_details": {**(read or {}), "cached_tokens": usage.cache_read, **stored},
         "completion_tokens_details": {**(written or {}), "reasoning_tokens": usage.reasoning},
     }
 

@@ -42,11 +42,8 @@ def asked(client: Client, wanted: Wanted, *, stream: bool) -> Ask:
 
 
 def expected(said: Said, client: Client, provider: Provider) -> Said:
-    """What must arrive. Tokens put into a cache count as read where a wire has no word for them."""
+    """What must arrive."""
     heard, usage = said.heard(), said.usage
-    if not (client.cache_write and provider.cache_write):
-        merged = usage.input + usage.cache_write
-        usage = replace(usage, input=merged, cache_write=0)
     silent = {name: getattr(Said(), name) for name in vars(heard) if name not in client.hears}
     return replace(heard, usage=usage, **{**silent, "sizes": ()})
 

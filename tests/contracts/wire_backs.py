@@ -19,12 +19,10 @@ class Provider(Protocol):
     Attributes:
         card: The expert's.
         dialect: How the gateway speaks to it.
-        cache_write: Whether it can report tokens put into a cache.
     """
 
     card: ExpertCard
     dialect: Dialect
-    cache_write: bool
 
     def understood(self, body: dict[str, Any]) -> Wanted: ...
 
@@ -38,7 +36,6 @@ class ChatProvider:
 
     card = ExpertCard("openai")
     dialect: Dialect = ChatDialect()
-    cache_write = False
 
     def understood(self, body: dict[str, Any]) -> Wanted:
         choice = body.get("tool_choice")
@@ -74,7 +71,10 @@ class ChatProvider:
         return {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+            "prompt_tokens_details": {
+                "cached_tokens": usage.cache_read,
+                "cache_write_tokens": usage.cache_write,
+            },
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
         }
 
@@ -121,7 +121,6 @@ class MessagesProvider:
 
     card = ExpertCard("anthropic", wire="anthropic", params="drop")
     dialect: Dialect = AnthropicDialect(card, Habits())
-    cache_write = True
 
     def understood(self, body: dict[str, Any]) -> Wanted:
         choice = body.get("tool_choice") or {}

@@ -19,7 +19,6 @@ class CompletionsClient:
 
     front: Front = COMPLETIONS
     hears = frozenset({"text", "usage"})
-    cache_write = False
 
     def body(self, wanted: Wanted, *, stream: bool) -> dict[str, Any]:
         (turn,) = wanted.turns
@@ -43,9 +42,11 @@ class CompletionsClient:
         (finish,) = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
         assert finish in ("stop", "length", "content_filter")
         counted = answers[-1]["usage"]
-        cached = counted["prompt_tokens_details"]["cached_tokens"]
+        read = counted["prompt_tokens_details"]
+        cached, stored = read["cached_tokens"], read.get("cache_write_tokens", 0)
         thought = counted["completion_tokens_details"]["reasoning_tokens"]
-        fresh, written = counted["prompt_tokens"] - cached, counted["completion_tokens"] - thought
+        fresh = counted["prompt_tokens"] - cached - stored
+        written = counted["completion_tokens"] - thought
         text = "".join(choice["text"] for choice in choices)
-        usage = Usage(fresh, cached, 0, written, thought)
+        usage = Usage(fresh, cached, stored, written, thought)
         return Said(text, usage=usage, sizes=())

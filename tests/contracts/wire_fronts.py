@@ -27,12 +27,10 @@ class Client(Protocol):
     Attributes:
         front: What serves it.
         hears: Which fields of `Said` its format has words for.
-        cache_write: Whether it has a count of its own for tokens put into a cache.
     """
 
     front: Front
     hears: frozenset[str]
-    cache_write: bool
 
     def body(self, wanted: Wanted, *, stream: bool) -> dict[str, Any]: ...
 
@@ -57,7 +55,6 @@ class ChatClient:
 
     front: Front = CHAT
     hears = ALL
-    cache_write = False
 
     def body(self, wanted: Wanted, *, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -127,10 +124,12 @@ class ChatClient:
         assert usage is not None
         read, said = usage.prompt_tokens_details, usage.completion_tokens_details
         cached = (read and read.cached_tokens) or 0
+        stored = (read and read.cache_write_tokens) or 0
         thought = (said and said.reasoning_tokens) or 0
         # What a provider counts in the sum alone is hidden thought.
         hidden = usage.total_tokens - usage.prompt_tokens - usage.completion_tokens
-        fresh, written = usage.prompt_tokens - cached, usage.completion_tokens - thought
+        fresh = usage.prompt_tokens - cached - stored
+        written = usage.completion_tokens - thought
         return Said(
             choice.message.content or "",
             # The newer word goes through where nothing is translated.
@@ -138,7 +137,7 @@ class ChatClient:
             or getattr(choice.message, "reasoning", ""),
             tuple((c.id, c.function.name, json.loads(c.function.arguments)) for c in calls),
             choice.finish_reason,
-            Usage(fresh, cached, 0, written, thought + hidden),
+            Usage(fresh, cached, stored, written, thought + hidden),
             (),
         )
 
@@ -148,7 +147,6 @@ class MessagesClient:
 
     front: Front = MESSAGES
     hears = ALL
-    cache_write = True
 
     def body(self, wanted: Wanted, *, stream: bool) -> dict[str, Any]:
         said = [turn for turn in wanted.turns if turn.role != "system"]

@@ -21,7 +21,6 @@ class ResponsesClient:
 
     front: Front = ResponsesFront()
     hears = frozenset({"text", "thought", "calls", "finish", "usage"})
-    cache_write = True
 
     def body(self, wanted: Wanted, *, stream: bool) -> dict[str, Any]:
         system = [turn for turn in wanted.turns if turn.role == "system"]

@@ -101,7 +101,8 @@ def test_thought_text_calls_and_usage(
     assert calls == [("t1", "weather", USES[0]["input"]), ("t2", "weather", {})]
     usage = answer.usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (127, 50)
-    assert usage.prompt_tokens_details.cached_tokens == 100
+    read = usage.prompt_tokens_details
+    assert (read.cached_tokens, read.cache_write_tokens) == (100, 20)
     assert usage.completion_tokens_details.reasoning_tokens == 30
 
 

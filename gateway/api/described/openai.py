@@ -64,6 +64,7 @@ class PromptDetails(Open):
     """Parts of the prompt's tokens."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class AnswerDetails(Open):

@@ -78,12 +78,12 @@ def test_cached_and_reasoning_tokens_are_counted_once(provider: FakeProvider) ->
         usage={
             "prompt_tokens": 100,
             "completion_tokens": 50,
-            "prompt_tokens_details": {"cached_tokens": 60},
+            "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30},
             "completion_tokens_details": {"reasoning_tokens": 20},
         }
     )
     usage = answered(provider.url, ask()).usage
-    assert usage == Usage(input=40, cache_read=60, output=30, reasoning=20)
+    assert usage == Usage(input=10, cache_read=60, cache_write=30, output=30, reasoning=20)
 
 
 def test_tool_calls_survive_both_ways(provider: FakeProvider) -> None:
