@@ -25,22 +25,28 @@ class Cells:
         A row has one prompt, one task and one split, and clients may tag what they like: under a
         `query_id` the question that comes first stands.
         """
-        tags = record["tags"]
-        if "query_id" not in tags:
+        tags, query_id = record["tags"], query_of(record)
+        if query_id is None:
             return None
         question = _digest(record["prompt"], tags.get("task"), tags.get("split"))
-        first = self._asked.setdefault(_digest(tags["query_id"]), question)
+        first = self._asked.setdefault(_digest(query_id), question)
         return None if first == question else _OTHER
 
     def take(self, record: Mapping[str, Any]) -> bool:
         """Put an answer into its cell; False where one is there already."""
-        query_id = record["tags"].get("query_id")
+        query_id = query_of(record)
         if query_id is None:
             return True
         cell = _digest(query_id, record["answered_by"])
         taken = cell in self._taken
         self._taken.add(cell)
         return not taken
+
+
+def query_of(record: Mapping[str, Any]) -> str | None:
+    """The query that a request was tagged with; None: it is one of its own."""
+    tagged: str = record["tags"].get("query_id", "")
+    return tagged if tagged.strip() else None
 
 
 def _digest(*texts: str | None) -> bytes:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Engine, ScalarSelect, and_, case, exists, 
 
 from experts.cards import NANO_PER_USD
 from gateway.errors import NothingToLearnError
-from gateway.ledger.cells import Cells
+from gateway.ledger.cells import Cells, query_of
 from gateway.ledger.costs import attempt_costs
 from gateway.ledger.database import reader
 from gateway.ledger.shadows import SHADOW_TOKENS, shadow_scores
@@ -365,7 +365,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         # A composition's own call costs nothing.
         cost = int(spent)
     return {
-        "query_id": tags.get("query_id", record["request_id"]),
+        "query_id": query_of(record) or record["request_id"],
         "task": tags.get("task"),
         "prompt": record["prompt"],
         "model": record["answered_by"],

@@ -92,6 +92,14 @@ def test_another_question_under_the_same_query_id_spoils_no_table(ledger: Ledger
     assert (table.query_ids, table.tasks) == (("q1",), ("facts",))
 
 
+@pytest.mark.parametrize("said", ["", " \t"])
+def test_a_query_id_that_says_nothing_is_none(ledger: Ledger, said: str) -> None:
+    for card in (CHEAP, UNPRICED):
+        score(ledger, booked(ledger, a_decision(card), query_id=said), 1.0)
+    exported = export_outcomes(ledger.engine)
+    assert len(as_table(exported)) == len({row["query_id"] for row in exported.rows}) == 2
+
+
 def test_answers_of_an_expert_from_before_a_time_are_left_out(ledger: Ledger) -> None:
     for card in (CHEAP, UNPRICED):
         score(ledger, booked(ledger, a_decision(card)), 1.0)
