@@ -120,6 +120,8 @@ def _blocks_of(message: Message) -> list[Block]:
     blocks = list(_content(message))
     if message.role != "assistant":
         return blocks
+    if message.fields.get("audio"):
+        raise UnsaidError("audio", "what was spoken can't be sent to an Anthropic expert")
     refusal = message.fields.get("refusal")
     said = [_text(refusal)] if isinstance(refusal, str) and refusal else []
     return [*_thoughts(message), *blocks, *said, *_tool_uses(message)]

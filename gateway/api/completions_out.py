@@ -37,10 +37,16 @@ def _choice_json(index: int, choice: Choice) -> dict[str, Any]:
     return {
         **choice.finish_fields,
         "index": index,
-        "text": choice.text,
+        "text": choice.text + _refusal(choice.fields),
         "logprobs": logprobs,
         "finish_reason": _reason(choice.finish_reason),
     }
+
+
+def _refusal(fields: Json) -> str:
+    """Words of refusal: what a chat has a field for is text here."""
+    refusal = fields.get("refusal")
+    return refusal if isinstance(refusal, str) else ""
 
 
 def _reason(reason: str | None) -> str | None:
@@ -61,10 +67,13 @@ class TextWriter:
         if isinstance(event, Finish):
             self._answer = {**self._answer, **event.answer}
             yield self._chunk(event.choice, "", None, event.fields, _reason(event.reason))
-        elif isinstance(event, Delta) and (event.text or event.logprobs):
+        elif isinstance(event, Delta):
+            text = event.text + _refusal(event.fields)
+            if not (text or event.logprobs):
+                return
             said = self._logprobs.setdefault(event.choice, Logprobs())
             logprobs = said.legacy(event.logprobs) if event.logprobs else None
-            yield self._chunk(event.choice, event.text, logprobs, {}, None)
+            yield self._chunk(event.choice, text, logprobs, {}, None)
 
     def end(self, usage: Usage, cost_usd: float | None) -> Iterator[bytes]:
         """Usage for a client that asked for it, with `cost_usd` as our addition, and `[DONE]`."""

@@ -16,6 +16,7 @@ from gateway.api.body import fault
 
 Item = Json
 REFERENCE = "item_reference"
+_OUTPUT = "function_call_output"
 _ROLES = ("user", "assistant", "system", "developer")
 
 
@@ -51,7 +52,7 @@ def _checked(item: Any, where: str, name: str) -> Item:
 _PREFIX = {
     "message": "msg",
     "function_call": "fc",
-    "function_call_output": "fco",
+    _OUTPUT: "fco",
     "reasoning": "rs",
 }
 
@@ -89,7 +90,7 @@ def _check_reference(item: Item, where: str) -> None:
 _CHECKS = {
     "message": _check_message,
     "function_call": _check_call,
-    "function_call_output": _check_output,
+    _OUTPUT: _check_output,
     "reasoning": _check_reasoning,
     REFERENCE: _check_reference,
 }
@@ -170,7 +171,11 @@ def messages_of(items: Sequence[Item]) -> tuple[Message, ...]:
     last_asked = max(asked, default=-1)
     messages: list[Message] = []
     turn: _Turn | None = None
+    shown: list[Json] = []
     for at, item in enumerate(items):
+        if shown and item["type"] != _OUTPUT:
+            messages.append(Message("user", tuple(shown)))
+            shown = []
         if _is_assistants(item):
             if turn is not None and _begins_anew(turn, item):
                 messages.append(turn.message())
@@ -182,8 +187,11 @@ def messages_of(items: Sequence[Item]) -> tuple[Message, ...]:
             messages.append(turn.message())
             turn = None
         messages.append(_message(item))
+        shown += _pictures(item)
     if turn is not None:
         messages.append(turn.message())
+    if shown:
+        messages.append(Message("user", tuple(shown)))
     return tuple(message for message in messages if not _is_empty(message))
 
 
@@ -212,10 +220,22 @@ def _extend(turn: _Turn, item: Item, *, thinks: bool) -> None:
 
 
 def _message(item: Item) -> Message:
-    if item["type"] == "function_call_output":
-        output = _plain(_parts(item.get("output"), "input"))
-        return Message("tool", output, {"tool_call_id": item["call_id"]})
+    if item["type"] == _OUTPUT:
+        # Tool messages can hold text only.
+        parts = _parts(item.get("output"), "input")
+        texts = parts if isinstance(parts, str) else tuple(filter(_is_text, parts))
+        return Message("tool", _plain(texts) or "", {"tool_call_id": item["call_id"]})
     return Message(str(item["role"]), _plain(_parts(item.get("content"), "input")))
+
+
+def _pictures(item: Item) -> Iterable[Json]:
+    """What else a tool's output shows: it follows the outputs of the same round."""
+    parts = _parts(item.get("output"), "input") if item["type"] == _OUTPUT else ""
+    return () if isinstance(parts, str) else (part for part in parts if not _is_text(part))
+
+
+def _is_text(part: Json) -> bool:
+    return bool(part["type"] == "text")
 
 
 def _plain(content: str | tuple[Json, ...] | None) -> str | tuple[Json, ...] | None:

@@ -190,6 +190,7 @@ def test_system_messages_are_joined_and_keep_their_cache_marks() -> None:
         ((), {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
         ((), {"reasoning_effort": "huge"}, "reasoning_effort"),
         ((Message("user", ({"type": "input_audio"},)),), {}, "messages[0].content[0]"),
+        ((Message("assistant", None, {"audio": {"id": "a"}}),), {}, "messages[0].audio"),
         ((Message("function", "x", {"name": "f"}),), {}, "messages[0].role"),
         (
             (Message("assistant", "x", {"function_call": {"name": "f"}}),),

@@ -1,0 +1,69 @@
+"""What one wire has no place for is said elsewhere on it, or refused; it is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from experts.base import Expert
+from experts.fakes.provider import FakeProvider, Reply
+
+Serve = Callable[..., Any]
+Remote = Callable[..., Expert]
+URL = "data:image/png;base64,AA=="
+
+
+@pytest.fixture
+def served(serve: Serve, remote: Remote, provider: FakeProvider) -> Any:
+    seeing = frozenset({"text", "image"})
+    return serve({"small": remote("small", provider.url, modalities=seeing)})
+
+
+@pytest.fixture
+def client(served: Any) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0)
+
+
+def test_pictures_of_a_tools_output_follow_the_outputs_of_its_round(
+    client: openai.OpenAI, provider: FakeProvider
+) -> None:
+    def call(name: str) -> Any:
+        return {"type": "function_call", "call_id": name, "name": "look", "arguments": "{}"}
+
+    shown = [
+        {"type": "input_text", "text": "this:"},
+        {"type": "input_image", "image_url": URL, "detail": "auto"},
+    ]
+    outputs: list[Any] = [
+        {"type": "function_call_output", "call_id": "a", "output": shown},
+        {"type": "function_call_output", "call_id": "b", "output": "nothing"},
+    ]
+    asked: list[Any] = [{"role": "user", "content": "Look"}, call("a"), call("b"), *outputs]
+    client.responses.create(model="small", input=asked)
+    _, _, first, second, last = provider.bodies[0]["messages"]
+    assert (first["role"], first["tool_call_id"], first["content"]) == ("tool", "a", "this:")
+    assert (second["role"], second["tool_call_id"], second["content"]) == ("tool", "b", "nothing")
+    (picture,) = last["content"]
+    assert last["role"] == "user"
+    assert picture["image_url"]["url"] == URL
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_words_of_refusal_are_the_text_of_a_completion(
+    client: openai.OpenAI, provider: FakeProvider, stream: bool
+) -> None:
+    pieces = [{"refusal": "I "}, {"refusal": "won't."}]
+    chunks = [{"choices": [{"index": 0, "delta": each}]} for each in pieces]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    message = {"role": "assistant", "content": None, "refusal": "I won't."}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    provider.otherwise = Reply(whole=whole, chunks=(*chunks, end, "[DONE]"))
+    if stream:
+        answer = client.completions.create(model="small", prompt="Do", stream=True)
+        text = "".join(piece.choices[0].text for piece in answer)
+    else:
+        text = client.completions.create(model="small", prompt="Do").choices[0].text
+    assert text == "I won't."
