@@ -182,7 +182,7 @@ class Cycle:
         serving = self._store.promoted(self._name)
         if not state.moved or serving is None:
             return state
-        versions = _same(serving, state)
+        versions = self._same(serving)
         changed = changed_with(self._engine, self._name, versions, state.moved, state.until)
         return replace(state, forgotten=state.forgotten | dict.fromkeys(changed, state.moved))
 
@@ -297,6 +297,21 @@ class Cycle:
     def _report(self, state: RetrainState, what: str, reason: str) -> StepReport:
         return StepReport(self._name, what, state.version, reason)
 
+    def _same(self, serving: Promotion) -> list[str]:
+        """What serves, and what it was before it was made to explore more, if it was."""
+        before = serving.history[-1:]
+        apart = [self._but_for_chance(version) for version in (serving.version, *before)]
+        return [serving.version, *(before if len(apart) > 1 and apart[0] == apart[1] else ())]
+
+    def _but_for_chance(self, version: str) -> Mapping[str, Any]:
+        """What a version's manifest says, without how much it explores and what follows of that."""
+        try:
+            told = self._store.manifest(self._name, version)
+        except (OSError, ValueError):
+            # It can't be read: it is like no other.
+            return {"version": version}
+        return {name: value for name, value in told.items() if name not in ("epsilon", "version")}
+
     def _material(self, state: RetrainState) -> Material:
         days = self._settings.window_days
         since = 0.0 if days is None else state.until - days * _DAY_S
@@ -317,14 +332,9 @@ class Cycle:
             asked,
             _collected(self._engine, since, state.forgotten),
             unknown | latest_prices(self._engine),
-            None if serving is None else np.isin(found.versions, _same(serving, state)),
+            None if serving is None else np.isin(found.versions, self._same(serving)),
         )
         return without_forgotten(material, found.at_N, state.forgotten, state.judged)
-
-
-def _same(serving: Promotion, state: RetrainState) -> list[str]:
-    """What serves, and after a drift also what it was before it was made to explore more."""
-    return [serving.version, *(serving.history[-1:] if state.moved else ())]
 
 
 def _collected(engine: Engine, since: float, forgotten: Mapping[str, float]) -> OutcomeTable | None:

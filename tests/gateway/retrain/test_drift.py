@@ -87,6 +87,23 @@ def test_a_moved_world_is_booked_and_learned_from_before_there_are_many_scores(l
     assert set(state.forgotten) == {"biologist", "lawyer"}
 
 
+def test_what_another_router_expected_is_no_sign_that_an_expert_changed(loop: Moved) -> None:
+    """The one that served before this one had another idea of the scholar."""
+    rng = np.random.default_rng(3)
+    table = Questions.draw(300, rng).table(rng)
+    table.score_NA[:, 2] = 0.0
+    gloomy = fit_router("default", "ridge", table, seed=0, epsilon=EPSILON)
+    loop.store.promote("default", loop.store.publish(gloomy))
+    loop.ask(400)
+    loop.store.promote("default", loop.known)
+    loop.ask(400)
+    loop.ask(300, turned=True)
+    assert loop.step().what == "drifted"
+    loop.ask(300, turned=True)
+    loop.step()
+    assert set(loop.journal.read().forgotten) == {"biologist", "lawyer"}
+
+
 def test_another_test_of_scores_may_be_chosen(loop: Moved) -> None:
     loop.ask(200)
     loop.ask(200, turned=True)
