@@ -87,7 +87,11 @@ class Engine(Protocol):
         ...
 
     def start(self) -> None:
-        """Start the process; it is not ready before `wait_ready` returns."""
+        """Start the process; it is not ready before `wait_ready` returns.
+
+        Raises:
+            EngineStartError: There can be none just now.
+        """
         ...
 
     def wait_ready(self, timeout_s: float) -> None:

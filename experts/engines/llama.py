@@ -93,7 +93,11 @@ class LlamaEngine:
         return {}
 
     def start(self) -> None:
-        """Start the process; it is not ready before `wait_ready` returns."""
+        """Start the process; it is not ready before `wait_ready` returns.
+
+        Raises:
+            EngineStartError: There can be none just now.
+        """
         self.process.start(self._command())
 
     def wait_ready(self, timeout_s: float) -> None:

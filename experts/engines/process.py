@@ -42,6 +42,7 @@ class ServerProcess:
         self._reservation = _reserve_port(port_option)
         self.port: int = self._reservation.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
+        self._cleared: subprocess.Popen[bytes] | None = None
 
     @property
     def alive(self) -> bool:
@@ -57,8 +58,17 @@ class ServerProcess:
         Args:
             command: The program and its arguments.
             env: Its whole environment; ours if None.
+
+        Raises:
+            EngineStartError: There is no such program, no process left to have, or no log to write.
         """
         self.stop()
+        try:
+            self._run(command, env)
+        except OSError as error:
+            raise EngineStartError(f"engine {self.name!r} can't be started: {error}") from error
+
+    def _run(self, command: Sequence[str], env: Mapping[str, str] | None) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             # Its own session: Ctrl-C in a terminal ends the gateway first, which then ends us.
@@ -87,7 +97,8 @@ class ServerProcess:
             grace_s: Instead of the usual grace.
         """
         process = self._process
-        if process is None:
+        # Of one that was cleared away long ago others may have the number by now.
+        if process is None or process is self._cleared:
             return
         process.terminate()
         try:
@@ -101,6 +112,7 @@ class ServerProcess:
                 os.kill(pid, signal.SIGKILL)
         if process.stdin:
             process.stdin.close()
+        self._cleared = process
 
     def close(self) -> None:
         """Stop it and give the port back."""
@@ -109,7 +121,10 @@ class ServerProcess:
 
     def start_error(self, what: str) -> EngineStartError:
         """What became of a start, with the end of the log."""
-        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines: list[str] = []
+        # Somebody may have removed it.
+        with suppress(OSError):
+            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "\n".join(lines[-_TAIL_LINES:]) or "(empty)"
         return EngineStartError(f"engine {self.name!r} {what}; the end of {self.log_path}:\n{tail}")
 

@@ -130,7 +130,11 @@ class VllmEngine:
         return {**self._faults, **dict.fromkeys(self._dropped, "it is stopped")}
 
     def start(self) -> None:
-        """Start the process; it is not ready before `wait_ready` returns."""
+        """Start the process; it is not ready before `wait_ready` returns.
+
+        Raises:
+            EngineStartError: There can be none just now.
+        """
         self._let_go.clear()
         self._loaded.clear()
         self._level = 0
