@@ -9,7 +9,14 @@ from sqlalchemy import Engine, select
 
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
-from gateway.ledger.tables import attempt, attempt_trace, decision, request, request_result
+from gateway.ledger.tables import (
+    attempt,
+    attempt_result,
+    attempt_trace,
+    decision,
+    request,
+    request_result,
+)
 
 
 def logged_traces(
@@ -31,7 +38,8 @@ def logged_traces(
 
     Yields:
         `question` (the conversation as text), `answers` (the one that was given), `transcript`,
-        `score` and `decision_id`; only where all texts were kept.
+        `score` and `decision_id`; only where all texts were kept, and the answer is its own: not
+        one of several in a vote, say.
     """
     scores = latest_scores(objective, None).subquery()
     query = (
@@ -43,11 +51,14 @@ def logged_traces(
             scores.c.score,
         )
         .join(decision, decision.c.decision_id == attempt.c.decision_id)
+        .join(attempt_result, attempt_result.c.attempt_id == attempt.c.attempt_id)
         .join(request, request.c.request_id == decision.c.request_id)
         .join(request_result, request_result.c.request_id == request.c.request_id)
         .join(scores, scores.c.decision_id == decision.c.decision_id)
         .where(
             attempt.c.expert_id == expert,
+            attempt.c.parent_id.is_(None),
+            attempt_result.c.status == "ok",
             request.c.at >= since,
             request.c.prompt.is_not(None),
             request_result.c.answer.is_not(None),

@@ -36,7 +36,8 @@ def guided(serve: Serve, *turns: Any, **sections: Any) -> Any:
         "atlas": ScriptedExpert(ExpertCard("atlas", prices=Prices(1, 1)), says("Lima, I", USAGE)),
     }
     entry = {"id": "guided", "rounds": {"driver": "driver", "of": ["atlas"]}}
-    return serve(pool_of(children, entry), **sections)
+    three = {"id": "three", "vote": {"of": "guided", "n": 3, "at_once": 1}}
+    return serve(pool_of(children, entry, three), **sections)
 
 
 def test_every_step_is_on_record_and_none_reaches_the_client(serve: Serve) -> None:
@@ -86,6 +87,17 @@ def test_they_are_forgotten_with_the_texts_of_the_request(serve: Serve) -> None:
 def score(served: Any, answer: Any, value: float) -> None:
     body = {"decision_id": answer.headers["x-pointsman-decision-id"], "score": value}
     served.client.post("/v1/feedback", json=body).raise_for_status()
+
+
+def test_a_good_answer_of_several_is_no_praise_of_each(serve: Serve) -> None:
+    quito = says("<think>b</think><answer>Quito</answer>", USAGE)
+    served = guided(serve, TURNS[0], quito, *TURNS, *TURNS)
+    answer = served.ask("three", "Capital of Peru?")
+    assert answer.json()["choices"][0]["message"]["content"] == "Lima"
+    score(served, answer, 1.0)
+    served.verified()
+    with opened(served.gateway.settings.ledger_url) as engine:
+        assert list(logged_traces(engine, "guided")) == []
 
 
 def test_good_conversations_can_be_imitated(serve: Serve, tmp_path: Path) -> None:
