@@ -176,9 +176,11 @@ class RayServeApi:
     def _details(self) -> dict[str, Any]:
         answer = self._ask("GET", None, _QUICK_S)
         try:
-            details: dict[str, Any] = answer.json()
+            details = answer.json()
         except ValueError as error:
             raise EngineStartError(f"{self._dashboard} is no Ray dashboard: {error}") from error
+        if not isinstance(details, dict) or not isinstance(details.get("applications"), dict):
+            raise EngineStartError(f"{self._dashboard} is no Ray dashboard: it has no applications")
         return details
 
     def _ask(

@@ -172,6 +172,22 @@ def test_a_cluster_that_can_t_be_used_says_why(
     assert not fake.declarations
 
 
+@pytest.mark.parametrize("said", [{"detail": "starting"}, ["other"], "hello", {"applications": 0}])
+def test_what_answers_in_a_dashboards_place_says_nothing_of_applications(
+    fake: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Any
+) -> None:
+    with watched(fake, tmp_path) as one:
+        one.expect(EngineStatus.READY)
+        engine = fake.spec("tiny", token="sesame").engine(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(fake, "_shown", lambda: said)
+            assert engine.wait_end(0.0) is None
+            with pytest.raises(EngineStartError, match="is no Ray dashboard"):
+                engine.start()
+        engine.close()
+        assert one.state.status is EngineStatus.READY
+
+
 def test_a_dashboard_that_is_silent_when_it_stops_is_told_and_asked_again(
     fake: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
