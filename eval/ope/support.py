@@ -52,13 +52,14 @@ class Support:
                 f"{self.unsupported:.1%} of the candidate's traffic goes where the log had no "
                 f"chance to go{f': {named}' if named else ''}; explore there first"
             )
-        if self.effective < LEAST_EFFECTIVE:
+        # What is not a number is not enough either.
+        if not self.effective >= LEAST_EFFECTIVE:
             found.append(
                 f"the {self.rows} scored requests are worth {self.effective:.0f} for this "
                 f"candidate; at least {LEAST_EFFECTIVE:.0f} are needed"
             )
         most = max(MOST_WEIGHT, MOST_OF_ROWS * self.rows)
-        if self.weight_max > most:
+        if not self.weight_max <= most:
             found.append(
                 f"one request would count {self.weight_max:.0f} times; at most {most:.0f} is "
                 "trusted"

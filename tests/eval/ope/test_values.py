@@ -228,6 +228,21 @@ def test_it_refuses_what_few_rows_speak_for() -> None:
     assert any("are worth" in why for why in found.refused)
 
 
+@pytest.mark.parametrize("recorded", [np.nan, 0.0])
+def test_it_refuses_where_a_chance_is_not_known(recorded: float) -> None:
+    logged = a_log()
+    chance_NA = logged.table.propensity_NA.copy()
+    row = int(np.flatnonzero(logged.seen[:, 2])[0])
+    chance_NA[row, 2] = recorded
+    off = replace(logged, table=replace(logged.table, propensity_NA=chance_NA))
+    # Of 0 / 0 and of 1 / 0 alike.
+    for target_A in ([0.5, 0.5, 0.0], [0.2, 0.3, 0.5]):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = judge(off, np.tile(target_A, (ROWS, 1)), known(off), replicates=2)
+        assert found.refused
+        assert found.values == {}
+
+
 def test_it_warns_of_propensities_that_do_not_fit() -> None:
     logged = a_log()
     lying = replace(logged.table, propensity_NA=logged.table.propensity_NA / 2)
