@@ -139,6 +139,7 @@ def evidence(fitting: Fitting, material: Material, candidate: Router) -> Evidenc
         judgement=compared.judgement,
         against=compared.against,
         gain_N=compared.gain_N,
+        groups=compared.groups,
         slices=compared.slices,
         expected_N=quality_NA[rows, chosen_N],
         score_N=table.score_NA[rows, chosen_N],
@@ -206,6 +207,7 @@ class _Compared:
     judgement: Judgement
     against: str
     gain_N: Floats
+    groups: tuple[str, ...]
     slices: Mapping[str, npt.NDArray[np.bool_]]
 
 
@@ -225,7 +227,8 @@ def _on(logged: Logged, target_NA: Floats, known: Rewards, against: str, seed: i
     judgement = judge(
         logged, target_NA, known, cost_weight_per_usd=per_usd, seed=seed, estimators=("dr",)
     )
-    return _Compared(judgement, against, _gains(logged, target_NA, known), _slices(logged.table))
+    gain_N, table = _gains(logged, target_NA, known), logged.table
+    return _Compared(judgement, against, gain_N, table.groups, _slices(table))
 
 
 def _gains(logged: Logged, target_NA: Floats, known: Rewards) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from eval.ope.judge import Judgement
+from eval.ope.spread import stderr
+from eval.ope.values import RatioTerms
 from routers.records import Floats
 
 
@@ -75,7 +77,8 @@ class Evidence:
             by; else a candidate would be judged by what it has learned by heart.
         against: What it was compared with, in words.
         gain_N: The candidate's quality less that of what served, row by row, in the same way.
-        slices: Name to which of those rows are in it.
+        groups: The conversation of each of those rows.
+        slices: Name to which of them are in it.
         expected_N: Quality that the candidate expects of the expert it would ask.
         score_N: What that expert scored where the log asked it too; NaN elsewhere.
         weight_N: How much each such row counts.
@@ -85,6 +88,7 @@ class Evidence:
     judgement: Judgement
     against: str
     gain_N: Floats
+    groups: Sequence[str]
     expected_N: Floats
     score_N: Floats
     weight_N: Floats
@@ -159,9 +163,11 @@ def _slices(evidence: Evidence, rules: GateRules) -> Criterion:
     # As many chances of a false alarm as there are slices: each is asked for more.
     sure = float(norm.ppf(1 - (1 - rules.level) / len(looked_at)))
     lost = []
+    groups_N = np.array(evidence.groups, dtype=object)
     for name, rows in looked_at.items():
         gain_S = evidence.gain_N[rows]
-        high = float(gain_S.mean()) + sure * float(gain_S.std(ddof=1)) / np.sqrt(len(gain_S))
+        spread = stderr(RatioTerms(gain_S, np.ones_like(gain_S)), groups_N[rows].tolist())
+        high = float(gain_S.mean()) + sure * spread
         if high < -rules.most_slice_loss:
             lost.append(f"{name} loses {-100 * float(gain_S.mean()):.1f} points")
     reason = ", ".join(lost) or f"none of {len(looked_at)} slices gets clearly worse"

@@ -31,6 +31,7 @@ def evidence(
         judgement=Judgement(support, {}, gains, {}, {}, 1.0),
         against="what serves",
         gain_N=rng.normal(quality, 0.3, ROWS),
+        groups=[f"q{row}" for row in range(ROWS)],
         expected_N=expected_N,
         score_N=(rng.random(ROWS) < expected_N).astype(np.float64),
         weight_N=np.ones(ROWS),
@@ -97,6 +98,23 @@ def test_many_slices_of_pure_noise_raise_no_alarm() -> None:
         for _ in range(100)
     )
     assert alarms <= 10
+
+
+def test_a_slice_of_few_long_conversations_tells_no_more_than_so_many() -> None:
+    """All requests of a conversation go well or badly together."""
+    rng, names = np.random.default_rng(6), [f"c{row // 25}" for row in range(ROWS)]
+    slices = {"task law": np.arange(ROWS) < 200}
+
+    def alarms(groups: list[str]) -> int:
+        found = 0
+        for _ in range(100):
+            gain_N = np.repeat(rng.normal(-0.03, 0.3, ROWS // 25), 25)
+            noisy = replace(evidence(), gain_N=gain_N, groups=groups, slices=slices)
+            found += "slices" in failed(noisy)
+        return found
+
+    assert alarms(names) <= 15
+    assert alarms([f"q{row}" for row in range(ROWS)]) > 25
 
 
 def test_a_slow_one_is_stopped() -> None:
