@@ -333,7 +333,7 @@ class HttpExpert:
                 with self._mapped_errors(ExpertProtocolError), anyio.fail_after(wait_s):
                     chunk = await anext(rest, None)
             except (ExpertCallError, TimeoutError):
-                if reader.finished:
+                if reader.finished or reader.done:
                     return
                 raise
             if chunk is None:

@@ -270,6 +270,24 @@ def test_an_answer_ends_with_its_finish_even_if_the_connection_does_not(rest: by
     assert body.closed
 
 
+UNFINISHED = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": null}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("kind", [Chunks, Broken], ids=["goes on", "breaks off"])
+def test_nothing_follows_a_done_whatever_becomes_of_the_connection(kind: type[Chunks]) -> None:
+    def told(*said: bytes, **fields: Any) -> Completion:
+        body = kind(*said, DONE)
+        headers = {"content-type": "text/event-stream"}
+        response = httpx2.Response(200, stream=body, headers=headers)
+        return scripted(lambda _request: response, ask(stream=True, **fields))
+
+    # Some servers give one choice, whatever is asked for.
+    assert told(FINISHED, params={"n": 2}).text == "a"
+    with pytest.raises(ExpertProtocolError, match="ended before the answer did"):
+        told(UNFINISHED)
+
+
 def test_more_than_the_bound_is_not_read_into_memory() -> None:
     async def run() -> None:
         body = Chunks(*[b"x" * 100] * 50)
