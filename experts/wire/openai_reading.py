@@ -70,6 +70,8 @@ class ChatReader:
             logprobs_of(choice),
         )
         said = found.text or found.tool_calls or reasoning or found.fields or found.logprobs
+        if said:
+            self._streamed.add(index)
         return found if said else None
 
     def _piece(self, choice: Json, index: int, calls: ToolCallPieces) -> Json:
@@ -84,25 +86,26 @@ class ChatReader:
         elif not message:
             # Chunks are full of fields that say nothing yet.
             piece = {name: value for name, value in piece.items() if value}
-        if piece:
-            self._streamed.add(index)
         return piece
 
 
 class MessagePieces:
     """What is new in each `message` of a stream that has those in place of deltas.
 
-    Some servers send in each the next piece, others all that was said so far.
+    Some servers send in each the next piece, others all that was said so far. It is true from the
+    first one on.
     """
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
+        self._begun = False
 
     def __bool__(self) -> bool:
-        return bool(self._said)
+        return self._begun
 
     def fresh(self, message: Json) -> Json:
         """`message` without the text that was told before."""
+        self._begun = True
         fresh = dict(message)
         for name in _TEXTS:
             text = message.get(name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from experts.messages import Json
 from experts.wire.openai_reading import fields_of, text_of, thought_of
-from experts.wire.shapes import index_of, logprobs_of
+from experts.wire.shapes import index_of, logprobs_of, word_of
 from experts.wire.tool_calls import ToolCallPieces
 
 _WORDS = ("reasoning_content", "reasoning")
@@ -23,8 +23,8 @@ def fit_choice(choice: Json, calls: ToolCallPieces, *, begun: bool) -> Json:
     """`choice` itself if it is fit, else one that says the same.
 
     Clients add up all strings of a message, its role too if it is said twice, and fail at a
-    content that is a list of parts, at pieces of calls without a number, and where index or delta
-    are missing.
+    content that is a list of parts or no text at all, at a reason that is no word, at pieces of
+    calls without a number, and where index or delta are missing.
 
     Args:
         choice: Of one chunk.
@@ -37,7 +37,7 @@ def fit_choice(choice: Json, calls: ToolCallPieces, *, begun: bool) -> Json:
     fit = _fit_delta(choice.get("delta") or {}, calls, begun=begun)
     whole = {"index": 0, **choice, "delta": fit}
     if "finish_reason" in choice:
-        whole["finish_reason"] = choice["finish_reason"] or None
+        whole["finish_reason"] = word_of(choice, "finish_reason")
     if "logprobs" in choice:
         whole["logprobs"] = logprobs_of(choice)
     if type(choice.get("index")) is int and whole == choice:
@@ -55,7 +55,7 @@ def _fit_delta(delta: Json, calls: ToolCallPieces, *, begun: bool) -> Json:
     for name in _WORDS:
         if name in delta and not isinstance(delta[name], str | None):
             fit[name] = text_of(delta[name])
-    if isinstance(parts, list):
+    if not isinstance(parts, str | None):
         said = {"content": text_of(parts), "reasoning_content": thought_of(parts)}
         fit |= {"content": None, **{name: text for name, text in said.items() if text}}
     if pieces := delta.get("tool_calls"):

@@ -248,7 +248,7 @@ class RawStream:
     def _in_deltas(self, payload: bytes, data: Json) -> tuple[bytes, Json]:
         """A chunk, with a delta where a choice's `message` tells what that should."""
         told = any(choice.get("message") for choice in data["choices"])
-        if not told or (self._first and not self._messages):
+        if not told or (self.begun and not self._messages):
             return payload, data
         choices = []
         for choice in data["choices"]:
@@ -277,7 +277,6 @@ class RawStream:
             self._put_texts_away()
             self._kept.append(payload)
             self._length += len(payload) // _FRAME
-            self.spoke = True
         elif text:
             self._remember((text,))
         return text
@@ -311,21 +310,15 @@ class RawStream:
         return payload.replace(_NO_USAGE, b"") if plain else b"", rest
 
     def _see(self, choice: Json) -> None:
-        if choice.get("index"):
-            raise ValueError("an index that is none")
-        delta: Json = choice.get("delta") or {}
-        if not isinstance(delta.get("content"), str | list | None):
-            raise TypeError("a text that is none")
-        reason = choice.get("finish_reason")
-        if not isinstance(reason, str | None):
-            raise TypeError("a reason that is none")
+        delta, reason = choice["delta"], choice.get("finish_reason")
         if reason and any(self._calls.nameless()):
             self.failure = nameless_call(self._envelope.expert)
-        elif reason:
+            return
+        if reason:
             self.finish_reason = reason
-            self.begun = self.finished = True
-        elif not self.begun:
-            self.begun = any(value for name, value in delta.items() if name != "role")
+            self.finished = True
+        if reason or choice.get("logprobs") or _says_something(delta):
+            self.begun = self.spoke = True
 
     def ending(self, usage: Usage, cost_usd: float | None) -> bytes:
         if not self._include_usage:
@@ -367,6 +360,11 @@ def _read(payload: bytes) -> tuple[bytes, Json]:
     except orjson.JSONDecodeError:
         mended = without_halves(payload)
         return mended, load_json(mended)
+
+
+def _says_something(delta: Json) -> bool:
+    said = delta.get("content") or any(v for name, v in delta.items() if name != "role")
+    return bool(said)
 
 
 def _plain_chunk(text: str) -> Json:

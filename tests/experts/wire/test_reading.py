@@ -112,6 +112,15 @@ def test_messages_in_place_of_deltas_are_pieces_or_all_so_far(texts: list[str]) 
     assert events(*messages, chunk(finish="stop")) == HELLO
 
 
+@pytest.mark.parametrize("said", ["delta", "message"])
+@pytest.mark.parametrize("first", [{}, {"role": "assistant"}, {"content": None}])
+def test_messages_behind_a_beginning_without_a_text_are_read(
+    said: str, first: dict[str, Any]
+) -> None:
+    messages = [data({"choices": [{"message": {"content": text}}]}) for text in ("Hel", "lo")]
+    assert events(data({"choices": [{said: first}]}), *messages, chunk(finish="stop")) == HELLO
+
+
 def test_a_message_after_deltas_says_nothing_new() -> None:
     whole = {"message": {"content": "Hello"}, "finish_reason": "stop"}
     assert events(chunk("Hel"), chunk("lo"), data({"choices": [whole]})) == HELLO

@@ -76,6 +76,31 @@ def test_messages_in_place_of_deltas_become_deltas(texts: list[str]) -> None:
     assert not any("message" in chunk["choices"][0] for chunk in chunks)
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        ROLE,
+        event({}),
+        event({"role": "assistant"}).replace(b'"delta"', b'"message"'),
+        event({"role": "assistant", "content": None}).replace(b'"delta"', b'"message"'),
+    ],
+    ids=["a delta", "an empty delta", "a message", "a message without a text"],
+)
+def test_messages_behind_a_beginning_without_a_text_become_deltas_too(first: bytes) -> None:
+    answer = stream()
+    words = event({"content": "word"}) + event({"content": " more"})
+    passed = answer.feed(first + words.replace(b'"delta"', b'"message"') + STOP)
+    assert text_of(answer) == "word more"
+    said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks_of(passed)]
+    assert "".join(said) == "word more"
+
+
+def test_a_message_behind_deltas_says_nothing_new() -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD + event({"content": "word"}, "stop").replace(b'"delta"', b'"message"'))
+    assert (text_of(answer), answer.finish_reason) == ("word", "stop")
+
+
 def test_a_piece_of_the_answer_that_broke_off_is_a_failure() -> None:
     answer = stream()
     answer.feed(ROLE + WORD + WORD[:-30] + b"\n\n" + WORD)
@@ -135,6 +160,53 @@ def test_what_follows_the_finish_is_no_part_of_the_answer() -> None:
     assert answer.feed(ROLE + WORD + STOP + WORD) == named(ROLE + WORD + STOP)
     assert answer.close() == b""
     assert answer.failure is None
+
+
+def test_what_follows_the_finish_in_the_form_of_all_before_is_no_part_of_it_either() -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD + WORD)
+    assert answer.feed(STOP) == named(STOP)
+    assert answer.feed(WORD) == b""
+    assert text_of(answer) == "wordword"
+
+
+def test_a_comment_that_is_cut_before_what_looks_like_a_chunk_is_a_comment() -> None:
+    answer = stream()
+    answer.feed(ROLE + WORD + WORD + b": ")
+    assert answer.feed(WORD) == b""
+    assert answer.feed(WORD) == named(WORD)
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        b"data: " + orjson.dumps({**FIELDS, "choices": []}) + b"\n\n",
+        event({}),
+        event({"content": "", "reasoning": None}),
+        event({"content": ""}).replace(b'"index":0', b'"index":0,"native_reason":null'),
+    ],
+    ids=["no choice", "nothing", "empty", "empty, with a field of its own"],
+)
+def test_what_says_nothing_is_no_sign_of_life(silent: bytes) -> None:
+    answer = stream()
+    answer.feed(ROLE)
+    answer.feed(silent)
+    assert (answer.begun, answer.spoke) == (False, False)
+    answer.feed(WORD)
+    assert (answer.begun, answer.spoke) == (True, True)
+    answer.spoke = False
+    answer.feed(silent)
+    assert not answer.spoke
+
+
+def test_a_usage_that_nobody_asked_for_is_cut_out_of_bytes_that_stay_as_they_are() -> None:
+    spaced = event({"content": "a"}, usage=None).replace(b'"delta":', b'"delta" : ')
+    passed = stream().feed(ROLE + spaced)
+    assert passed == named(ROLE + spaced.replace(b',"usage":null', b""))
+    within = event({"content": "a"}, extra={"a": 1, "usage": None}, usage=None)
+    (_, chunk) = chunks_of(stream().feed(ROLE + within))
+    assert chunk["extra"] == {"a": 1, "usage": None}
+    assert "usage" not in chunk
 
 
 def test_an_error_behind_tokens_lets_the_tokens_through_first() -> None:
@@ -242,14 +314,25 @@ def test_what_is_more_than_text_is_kept_in_its_place() -> None:
     assert deltas[2].reasoning == "thought"
 
 
+def chunks_of(passed: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(line[6:]) for line in passed.split(b"\n\n") if line]
+
+
 @pytest.mark.parametrize("odd", [True, 1.5, [[]], {"a": 1}])
 def test_only_a_word_ends_an_answer(odd: Any) -> None:
     answer = stream()
     answer.feed(ROLE + WORD)
-    assert answer.feed(event(None, odd) + WORD) == named(WORD)
-    assert not answer.finished
-    answer.feed(event({"content": "lost"}, odd))
-    assert "piece of the answer" in str(answer.failure)
+    passed = answer.feed(event(None, odd) + event({"content": " more"}, odd) + WORD)
+    assert {chunk["choices"][0]["finish_reason"] for chunk in chunks_of(passed)} == {None}
+    assert (text_of(answer), answer.finished, answer.failure) == ("word moreword", False, None)
+
+
+@pytest.mark.parametrize("odd", [5, True, {"a": 1}])
+def test_a_content_that_is_no_text_says_nothing_and_takes_nothing_with_it(odd: Any) -> None:
+    answer = stream()
+    (chunk,) = chunks_of(answer.feed(ROLE + WORD + event({"content": odd}, "stop")))[2:]
+    assert chunk["choices"][0]["delta"] == {"content": None}
+    assert (chunk["choices"][0]["finish_reason"], answer.finish_reason) == ("stop", "stop")
 
 
 @pytest.mark.parametrize("odd", [None, 5, True, "", [], {"a": 1}])
