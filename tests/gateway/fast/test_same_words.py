@@ -33,7 +33,9 @@ MOST = 100_000
 _words = st.sampled_from(
     ["word", " a", "é", "🙂🙂", 'q"uote', "back\\slash", "li\nne", "", "theirs"]
 )
-_contents = _words | st.sampled_from([None, 5, {}, [], [{"type": "text", "text": "part"}]])
+_contents: st.SearchStrategy[Any] = _words | st.sampled_from(
+    [None, 5, {}, [], [{"type": "text", "text": "part"}]]
+)
 _thoughts = st.sampled_from([None, None, "hm", "", ["x"], 5])
 _deltas = st.builds(
     lambda delta, name, thought: delta if thought is None else {**delta, name: thought},
@@ -71,7 +73,9 @@ _choices = (
     )
     | st.fixed_dictionaries({"message": st.fixed_dictionaries({"content": _words})})
 )
-_odd_choices = st.sampled_from([None, {}, "x", [None], [5], [{"delta": 5}], [{"index": -1}]])
+_odd_choices: st.SearchStrategy[Any] = st.sampled_from(
+    [None, {}, "x", [None], [5], [{"delta": 5}], [{"index": -1}]]
+)
 _usages = st.sampled_from(
     [
         None,
@@ -82,7 +86,9 @@ _usages = st.sampled_from(
         {"prompt_tokens": -1, "completion_tokens": 2},
     ]
 )
-_odd_heads = st.sampled_from([{"id": ""}, {"id": 5}, {"created": None}, {"model": None}])
+_odd_heads: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{"id": ""}, {"id": 5}, {"created": None}, {"model": None}]
+)
 
 
 @st.composite
