@@ -104,18 +104,22 @@ class RouterStore:
         return content
 
     def promoted(self, name: str) -> Promotion | None:
+        """What serves; None: nothing does.
+
+        Raises:
+            ConfigError: The pointer can't be read, or is none.
+        """
+        path = self.home(name) / _POINTER
         try:
-            text = (self.home(name) / _POINTER).read_text(encoding="utf-8")
+            return _promotion(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        pointer = json.loads(text)
-        trial = pointer.get("trial")
-        return Promotion(
-            pointer["version"],
-            pointer["at"],
-            tuple(pointer["history"]),
-            Trial(**trial) if trial else None,
-        )
+        except OSError as error:
+            raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"'{path}' does not say which version serves; delete it and promote one again"
+            ) from error
 
     def promote(self, name: str, version: str) -> Promotion:
         """Make `version` (or the only one it is a prefix of) the one that serves."""
@@ -225,3 +229,13 @@ class RouterStore:
         with whole_file(home / _POINTER, durable=True) as written:
             written.write_text(json.dumps(content), encoding="utf-8")
         return promotion
+
+
+def _promotion(pointer: dict[str, Any]) -> Promotion:
+    trial = pointer.get("trial")
+    return Promotion(
+        str(pointer["version"]),
+        float(pointer["at"]),
+        tuple(pointer["history"]),
+        Trial(**trial) if trial else None,
+    )

@@ -122,7 +122,12 @@ class ServingRouters:
         trials: dict[str, Tried] = {}
         known, self._refused = self._refused, {}
         for name in self._store.names():
-            promotion = self._store.promoted(name)
+            try:
+                promotion = self._store.promoted(name)
+            except ConfigError as error:
+                self._refused[name] = str(error)
+                self._go_on(name, routers, trials)
+                continue
             if promotion is None:
                 continue
             router = self._load(name, promotion.version, self._loaded.routers.get(name))
@@ -138,6 +143,14 @@ class ServingRouters:
         if changed:
             self._loaded = fresh
         return changed
+
+    def _go_on(self, name: str, routers: dict[str, Router], trials: dict[str, Tried]) -> None:
+        """Put what serves under a name, and what is tried beside it, among what will."""
+        before = self._loaded
+        if name in before.routers:
+            routers[name] = before.routers[name]
+        if name in before.trials:
+            trials[name] = before.trials[name]
 
     def _trial(self, name: str, promotion: Promotion) -> Tried | None:
         if promotion.trial is None:

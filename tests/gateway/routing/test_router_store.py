@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import ConfigError
 from gateway.routing.router_store import Promotion, RouterStore
 from gateway.routing.serving import ServingRouters
-from routers.router import untrained_router
+from routers.router import UNTRAINED_VERSION, untrained_router
 from routers.storage.artifacts import with_content_version
 
 NAMES = ("first", "second", "third")
@@ -78,3 +79,28 @@ def test_who_looked_earlier_and_is_done_later_brings_no_old_version_back(
     serving.refresh()
     other.join()
     assert serving.get("default").version == new
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": "v"}', '{"history": 5, "at": 0}'])
+def test_a_damaged_pointer_is_told_and_what_serves_goes_on(
+    store: RouterStore, tmp_path: Path, text: str
+) -> None:
+    old, tried = published(store, 0.1), published(store, 0.2)
+    store.promote("default", old)
+    store.try_out("default", tried, 0.3)
+    serving = ServingRouters(store, "default", 0.0)
+    serving.refresh()
+    (tmp_path / "default" / "promoted.json").write_text(text)
+    assert not serving.refresh()
+    assert serving.get("default").version == old
+    found = serving.tried("default")
+    assert found is not None
+    assert found.router.version == tried
+    assert "does not say which version serves" in serving.refused["default"]
+    with pytest.raises(ConfigError, match=r"promoted\.json"):
+        store.rollback("default")
+    # Who starts with it serves untrained, and says so.
+    fresh = ServingRouters(store, "default", 0.0)
+    fresh.refresh()
+    assert fresh.get("default").version == UNTRAINED_VERSION
+    assert fresh.refused
