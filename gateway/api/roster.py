@@ -50,25 +50,25 @@ async def list_experts(request: Request) -> Response:
     return json_answer({"experts": told})
 
 
-@api.post("/{expert_id}/start")
+@api.post("/{expert_id:path}/start")
 async def start(request: Request, expert_id: str) -> Response:
     """Start the engine of an expert that was stopped; answers when it is awake."""
     return await _moved(request, "start", expert_id)
 
 
-@api.post("/{expert_id}/wake")
+@api.post("/{expert_id:path}/wake")
 async def wake(request: Request, expert_id: str) -> Response:
     """Wake an expert now; others make room for it as soon as their calls are over."""
     return await _moved(request, "wake", expert_id)
 
 
-@api.post("/{expert_id}/sleep")
+@api.post("/{expert_id:path}/sleep")
 async def sleep(request: Request, expert_id: str) -> Response:
     """Send an expert to sleep when its calls are over; it wakes when it is asked."""
     return await _moved(request, "sleep", expert_id)
 
 
-@api.post("/{expert_id}/stop")
+@api.post("/{expert_id:path}/stop")
 async def stop(request: Request, expert_id: str) -> Response:
     """End the engine of an expert when its calls are over; only `start` brings it back."""
     return await _moved(request, "stop", expert_id)

@@ -15,10 +15,13 @@ class EndpointError(GatewayError):
 
 
 def client_of(url: str, key: str | None, timeout_s: float) -> httpx2.Client:
-    """A client of the gateway at `url`, without `/v1`, that shows `key`."""
+    """A client of the gateway at `url`, which may end in `/v1`, that shows `key`."""
     # A proxy from the environment would see prompts and keys that no one sent its way.
     return httpx2.Client(
-        base_url=url.rstrip("/"), headers=bearer(key), timeout=timeout_s, trust_env=False
+        base_url=url.rstrip("/").removesuffix("/v1"),
+        headers=bearer(key),
+        timeout=timeout_s,
+        trust_env=False,
     )
 
 

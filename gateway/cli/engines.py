@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -83,7 +84,7 @@ def _base(url: str | None, config: Any) -> str:
 
 def _move(do: str, expert: str, base: str, key: str | None, *, json: bool) -> None:
     with client_of(base, key, _MOVES_S) as client:
-        now = told(client, "POST", f"/admin/experts/{expert}/{do}")
+        now = told(client, "POST", f"/admin/experts/{quote(expert)}/{do}")
     if json:
         show_json(now)
         return

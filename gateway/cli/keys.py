@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import typer
@@ -273,16 +274,20 @@ class _Remote:
         return told(self._client, "POST", "/admin/keys", body)
 
     def change(self, name: str, body: Json) -> Json:
-        return told(self._client, "POST", f"/admin/keys/{name}", body)
+        return told(self._client, "POST", _path(name), body)
 
     def rotate(self, name: str, grace_s: float) -> Json:
-        return told(self._client, "POST", f"/admin/keys/{name}/rotate", {"grace_s": grace_s})
+        return told(self._client, "POST", f"{_path(name)}/rotate", {"grace_s": grace_s})
 
     def revoke(self, name: str) -> Json:
-        return told(self._client, "POST", f"/admin/keys/{name}/revoke")
+        return told(self._client, "POST", f"{_path(name)}/revoke")
 
     def list(self) -> list[Json]:
         return list(told(self._client, "GET", "/admin/keys")["keys"])
+
+
+def _path(name: str) -> str:
+    return f"/admin/keys/{quote(name, safe='')}"
 
 
 def _parsed(shape: type[W], body: Json) -> W:

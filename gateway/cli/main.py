@@ -119,7 +119,8 @@ def main() -> None:
         if isinstance(error, FileNotFoundError) and not folder.exists():
             # The file may be one of ours that would have been renamed at the end.
             _fail(f"there is no folder '{folder}'")
-        _fail(f"'{error.filename}': {error.strerror}")
+        # What was renamed has two names, and the second is the one that was asked for.
+        _fail(f"'{error.filename2 or error.filename}': {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
 

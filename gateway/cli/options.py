@@ -7,9 +7,21 @@ from typing import Annotated
 
 import typer
 
+
+def _fit(key: str | None) -> str | None:
+    """A key without the line end of the file that it came from, said to nobody if it is none."""
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise typer.BadParameter("holds a character that no key has")
+    return key or None
+
+
 Config = Annotated[Path | None, typer.Option(help="YAML file; without it, the local pool.")]
 Url = Annotated[str | None, typer.Option(help="A running gateway; default: the one configured.")]
-ApiKey = Annotated[str | None, typer.Option("--key", envvar="POINTSMAN_KEY", help="API key.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--key", envvar="POINTSMAN_KEY", help="API key.", callback=_fit),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Source of all randomness.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 LedgerUrl = Annotated[

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from eval.report.pages import write_whole
 from experts.cards import ExpertCard, Prices
 from experts.compose.rounds.briefing import Briefing, Member
 from gateway.cli.console import out, say
-from gateway.cli.options import Config, LedgerUrl, Seed
+from gateway.cli.options import ApiKey, Config, LedgerUrl, Seed
 from gateway.cli.window import Since, day
 from gateway.errors import ConfigError
 from gateway.ledger.database import existing
@@ -40,7 +41,8 @@ def traces(
     with existing(url) as engine:
         start = day(since, 0.0)
         found = list(logged_traces(engine, expert, least_score=least_score, since=start))
-    file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in found))
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in found)
+    write_whole(file, lambda written: written.write_bytes(lines))
     out.print(f"{len(found)} conversations: {file}")
 
 
@@ -53,7 +55,7 @@ def train(
     traces: Annotated[
         Path | None, typer.Option(help="JSONL to imitate first: question, answers, transcript.")
     ] = None,
-    key: Annotated[str | None, typer.Option(envvar="POINTSMAN_KEY", help="API key.")] = None,
+    key: ApiKey = None,
     seed: Seed = 0,
 ) -> None:
     """Imitate traces, then improve by reward; DIR/policy can be served by vLLM or transformers."""

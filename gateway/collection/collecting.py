@@ -70,7 +70,8 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
         ConfigError: The file, the line and the field that is wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Bytes, since JSON's text may hold what only text takes for the end of a line.
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise ConfigError(f"'{path}' can't be read: {error.strerror}") from error
     prompts = tuple(
@@ -88,7 +89,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     return prompts
 
 
-def _prompt(line: str, where: str) -> Prompt:
+def _prompt(line: bytes, where: str) -> Prompt:
     try:
         data = orjson.loads(line)
     except orjson.JSONDecodeError as error:

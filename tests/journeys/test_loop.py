@@ -224,6 +224,7 @@ def test_collecting_goes_on_past_failures_and_names_them(
         ('{"query_id": "a", "prompt": "b", "task": 1}', "task must be"),
         ('{"query_id": "a", "prompt": "b", "check": {"kind": "magic"}}', "magic"),
         ('{"query_id": "a", "prompt": "b"}\n{"query_id": "a", "prompt": "c"}', "given twice"),
+        ('{"query_id": "a", "prompt": "\udcff"}', "no JSON"),
         ("", "holds no prompts"),
     ],
 )
@@ -231,7 +232,14 @@ def test_a_wrong_prompts_file_is_refused_with_its_line(
     tmp_path: Path, line: str, words: str
 ) -> None:
     path = tmp_path / "p.jsonl"
-    path.write_text(line)
+    path.write_text(line, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ConfigError, match=r"p\.jsonl") as caught:
         read_prompts(path)
     assert words in str(caught.value)
+
+
+def test_a_prompt_may_hold_every_end_of_a_line_that_json_lets_it(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\x85four"
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"query_id": "a", "prompt": text}, ensure_ascii=False), "utf-8")
+    assert [prompt.text for prompt in read_prompts(path)] == [text]

@@ -96,6 +96,19 @@ def test_a_key_is_looked_after_through_a_running_gateway(
         run("revoke", "team", *there)
     with pytest.raises(GatewayError, match="not known"):
         run("list", "--url", served.url, "--key", "wrong-key-1")
+    assert "team" in run("list", "--url", f"{served.url}/v1/", "--key", " root-key-1\r\n")
+    for name in ("team?", "../keys/team", "team#"):
+        with pytest.raises(GatewayError, match=r"no key|there is no POST"):
+            run("rotate", name, *there)
+
+
+@pytest.mark.parametrize("key", ["sk-planted-1\x00x", "sk-planted-1 ключ", "sk-planted\n-1"])
+def test_a_key_that_no_header_holds_is_refused_and_not_quoted(key: str) -> None:
+    words = ["keys", "list", "--url", "http://127.0.0.1:9", "--key", key]
+    told = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert told.exit_code == 2
+    assert "no key has" in told.output
+    assert "planted" not in told.output
 
 
 @pytest.mark.parametrize(

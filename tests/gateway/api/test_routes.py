@@ -303,3 +303,12 @@ def test_admin_lists_routers_and_refuses_what_is_not_there(served: Any) -> None:
     assert served.client.post(f"{path}/promote", json={"version": "x"}).status_code == 404
     assert served.client.post(f"{path}/promote", json={}).status_code == 400
     assert served.client.post(f"{path}/rollback").status_code == 404
+
+
+@pytest.mark.parametrize("do", ["start", "wake", "sleep", "stop"])
+def test_an_expert_whose_id_has_a_slash_is_found_to_be_moved(
+    serve: Serve, remote: Remote, provider: FakeProvider, do: str
+) -> None:
+    served = serve({"org/model": remote("org/model", provider.url)})
+    answer = served.client.post(f"/admin/experts/org/model/{do}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_ours")
