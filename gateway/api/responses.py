@@ -56,6 +56,7 @@ class ResponsesFront:
         self._store = store
         self._own_items = own_items
         self._writer: ResponseWriter | None = None
+        self._envelope: Envelope | None = None
         self._stored = store is not None
 
     def parse(self, raw: bytes, headers: Mapping[str, str], key: Key) -> Ask:
@@ -63,6 +64,7 @@ class ResponsesFront:
         return parse_responses(body, items, headers, key)
 
     def writer(self, ask: Ask, envelope: Envelope) -> ResponseWriter:
+        self._envelope = envelope
         self._writer = ResponseWriter(ask.body, envelope)
         self._writer.stored = self._stored
         return self._writer
@@ -79,7 +81,8 @@ class ResponsesFront:
         """Store the response; one that can't be stored is answered and says so."""
         if self._store is None:
             return
-        writer = ResponseWriter(ask.body, envelope)
+        # A stream has told its client when it began.
+        writer = ResponseWriter(ask.body, self._envelope or envelope)
         writer.stored = True
         body = writer.whole(completion, usage)
         kept = KeptResponse(

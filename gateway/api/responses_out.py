@@ -106,6 +106,8 @@ class ResponseWriter:
     def fail(self, failure: ApiError) -> Iterator[bytes]:
         """The response as failed, then an error that clients raise; nothing that ends it well."""
         yield from self._begin()
+        # Nothing is kept of an answer that broke.
+        self.stored = False
         for said in self._items.close(whole=False):
             yield self._event(said)
         error = {"code": failure.code or failure.type, "message": failure.message}

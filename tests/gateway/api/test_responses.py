@@ -244,7 +244,7 @@ def test_an_answer_that_cannot_be_kept_is_given_and_says_so(
         streamed = ask(served, stream=True)
     assert whole.status_code == 200
     assert whole.json()["store"] is False
-    last = orjson.loads(streamed.text.strip().rsplit("data: ", 1)[1])
+    last = _last_event(streamed.text)
     assert last["type"] == "response.completed"
     assert last["response"]["store"] is False
 
@@ -278,7 +278,12 @@ def test_a_response_that_broke_is_not_kept(served: Any, provider: FakeProvider) 
     broken = ask(served, stream=True)
     failed = [orjson.loads(line[6:]) for line in broken.text.splitlines() if line[:5] == "data:"]
     assert [event["type"] for event in failed[-2:]] == ["response.failed", "error"]
+    assert failed[-2]["response"]["store"] is False
     assert served.client.get(f"/v1/responses/{failed[0]['response']['id']}").status_code == 404
+
+
+def _last_event(text: str) -> Any:
+    return orjson.loads(text.strip().rsplit("data: ", 1)[1])
 
 
 _TEXT = st.text(min_size=1, max_size=8)
