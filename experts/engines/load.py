@@ -51,9 +51,13 @@ _OURS = (*_RUNNING, *_WAITING, *_KV_USED, *_HITS, *_QUERIES, *_PROMPT, *_OUTPUT)
 def read_load(text: str) -> EngineLoad | None:
     """The figures in a page of metrics; None if it has no number of running requests."""
     try:
-        figures = _figures(text)
-    except ValueError:
+        return _load_of(_figures(text))
+    except (ValueError, OverflowError):
+        # No page of metrics, or one that counts NaN.
         return None
+
+
+def _load_of(figures: Mapping[str, list[float]]) -> EngineLoad | None:
     running = _first(figures, _RUNNING)
     if running is None:
         return None

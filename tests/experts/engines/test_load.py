@@ -27,6 +27,15 @@ def test_parts_are_summed_and_the_fullest_cache_counts() -> None:
     assert read_load(PAGE) == EngineLoad(4, 2, 0.5, 30, 40, 12)
 
 
-@pytest.mark.parametrize("page", ["", "<html>", "vllm:num_requests_running is high"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "<html>",
+        "vllm:num_requests_running is high",
+        "vllm:num_requests_running NaN",
+        "vllm:num_requests_running 1\nvllm:num_requests_waiting +Inf",
+    ],
+)
 def test_what_is_no_such_page_says_nothing(page: str) -> None:
     assert read_load(page) is None
