@@ -135,8 +135,11 @@ class Steward:
                 self._planner.woke(name, at, at - rose_at)
         elif status is EngineStatus.ASLEEP and name in self._planner.experts:
             self._planner.sleeps(name, self.wake_s(name))
-        elif status is EngineStatus.STOPPED and name in self._planner.experts:
-            self._planner.forget(name)
+        elif status is EngineStatus.STOPPED:
+            if name not in self._moves:
+                self._wished.pop(name, None)
+            if name in self._planner.experts:
+                self._planner.forget(name)
         elif status in _RISING and name not in self._rose_at:
             self._rises(name, at, state.start_s)
 
@@ -165,6 +168,10 @@ class Steward:
         """Somebody wants it awake by hand; a stopped one is started."""
         if self._status(engine) is not EngineStatus.READY or engine in self._moves:
             self._wished.setdefault(engine, at)
+
+    def wished(self, engine: str) -> bool:
+        """Whether somebody does, and nobody stopped it since."""
+        return engine in self._wished
 
     def send_to_sleep(self, engine: str) -> Order:
         """Somebody wants it asleep by hand, until it is asked again."""

@@ -202,10 +202,17 @@ class Desk:
 
     def _changed(self, state: EngineState) -> None:
         self._steward.changed(state, self._clock())
-        for engine, wish in self._wishes:
-            if engine == state.expert_id and state.status is EngineStatus.READY and not wish.done():
-                wish.set_result(None)
+        if state.status is EngineStatus.READY:
+            self._settle(state.expert_id)
+        elif state.status is EngineStatus.STOPPED and not self._steward.wished(state.expert_id):
+            why = EngineMoveError(f"{state.expert_id} was stopped meanwhile")
+            self._settle(state.expert_id, why)
         self._step()
+
+    def _settle(self, name: str, error: Exception | None = None) -> None:
+        """Whoever wished it awake hears that it is, or why not."""
+        for wish in [each for engine, each in self._wishes if engine == name and not each.done()]:
+            wish.set_exception(error) if error else wish.set_result(None)
 
     def _drain(self, engine: str, drained: Future[None]) -> None:
         self._drains.append((engine, drained))
@@ -267,9 +274,7 @@ class Desk:
         except (EngineStartError, EngineMoveError) as error:
             _log.error("engine %s could not %s: %s", order.engine, order.move, error)
             fault = str(error)
-            for engine, wish in self._wishes:
-                if engine == order.engine and not wish.done():
-                    wish.set_exception(error)
+            self._settle(order.engine, error)
         finally:
             self._steward.done(order, self._clock(), fault)
             self._step()

@@ -76,8 +76,9 @@ class FakeEngines:
     def _fall(self, name: str, status: EngineStatus) -> None:
         if self._states[name].status is EngineStatus.STOPPED:
             raise EngineMoveError(f"{name} was stopped")
-        self.put(name, EngineStatus.DRAINING)
-        self.desk.drain(name, 5.0)
+        if self._states[name].status is EngineStatus.READY:
+            self.put(name, EngineStatus.DRAINING)
+            self.desk.drain(name, 5.0)
         self.moves.append(f"{name} sleeps")
         self.put(name, status)
 

@@ -23,6 +23,7 @@ from gateway.residency import desk
 from gateway.residency.first import fitting
 from gateway.residency.line import Line, LineError
 from gateway.residency.residents import Residents
+from gateway.residency.words import CommandResult
 from tests.gateway.residency.pretended import owner
 
 
@@ -140,6 +141,30 @@ async def test_by_hand_and_out_of_service() -> None:
                 await call(residents, "b")
             shown = (await line.command("show")).shown
             assert shown["a"]["state"]["status"] in ("asleep", "ready", "draining")
+
+
+@pytest.mark.anyio
+async def test_who_is_stopped_before_there_is_room_for_it_does_not_wake_for_an_older_wish() -> None:
+    with owner() as engines:
+        async with worker(engines.desk.path) as residents:
+            line: Line = residents.line  # type: ignore[attr-defined]
+            await residents.enter("b", 30.0)
+            told: list[CommandResult] = []
+
+            async def wake() -> None:
+                told.append(await line.command("wake", "a"))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wake)
+                # It makes room for a as soon as its call is over.
+                await becomes(lambda: not residents._doors["b"].stands.open)
+                assert (await line.command("stop", "a")).fault == ""
+                with anyio.fail_after(30):
+                    await becomes(lambda: bool(told))
+            assert (told[0].fault, told[0].message) == ("conflict", "a was stopped meanwhile")
+            residents.leave("b")
+            await call(residents, "b")
+            assert "a wakes" not in engines.moves
 
 
 @pytest.mark.anyio
