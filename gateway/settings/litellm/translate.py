@@ -12,6 +12,7 @@ from gateway.settings.document import Document
 from gateway.settings.faults import Fault, FaultyConfigError, Place
 from gateway.settings.limits import LimitSettings
 from gateway.settings.litellm.deployments import Deployment, read_deployment
+from gateway.settings.litellm.elsewhere import LEFT, NO_KEYS, left
 
 _SECTIONS = ("model_list", "litellm_settings", "router_settings", "general_settings")
 _OTHERS = (
@@ -19,7 +20,6 @@ _OTHERS = (
     *("callback_settings", "files_settings", "finetune_settings", "vector_store_registry"),
     *("search_tools", "assistant_settings", "prompts"),
 )
-_LEFT = "is not understood and has no effect"
 
 
 def from_litellm(document: Document) -> tuple[Document, list[Fault]]:
@@ -101,7 +101,10 @@ class _Translation:
             self.origins[("keys", len(keys), "key")] = origin
             self.data["keys"] = [*keys, {"name": "master", "key": key, "role": "admin"}]
         if (url := settings.pop("database_url", None)) is not None:
-            self._set(("ledger", "url"), url, (*place, "database_url"))
+            where = (*place, "database_url")
+            self._set(("ledger", "url"), url, where)
+            if self.origins.get(("ledger", "url")) == where:
+                self._warn(where, NO_KEYS)
         self._leave(place, settings)
 
     def library(self) -> None:
@@ -150,7 +153,7 @@ class _Translation:
     def rest(self) -> None:
         for name in _OTHERS:
             if self._document.data.get(name):
-                self._warn((name,), _LEFT)
+                self._warn((name,), left(name))
 
     # parts of sections
 
@@ -160,9 +163,9 @@ class _Translation:
             return None
         found = read_deployment(entry, place)
         for key in entry.keys() - {"model_name", "litellm_params", "model_info"}:
-            self._warn((*place, key), _LEFT)
-        for left in found.left:
-            self._warn(*left)
+            self._warn((*place, key), LEFT)
+        for without_effect in found.left:
+            self._warn(*without_effect)
         for fault in found.faults:
             self._fault(*fault)
         return found if found.expert is not None else None
@@ -319,7 +322,7 @@ class _Translation:
     def _leave(self, place: Place, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             if value not in (None, False, [], {}):
-                self._warn((*place, name), _LEFT)
+                self._warn((*place, name), left(name))
 
     def _warn(self, place: Place, message: str) -> None:
         self.warnings.append(self._document.fault(place, message))

@@ -178,9 +178,30 @@ def test_what_has_no_effect_is_told_with_its_place() -> None:
         (19, "model_list[3].litellm_params.model"),
         (21, "router_settings.routing_strategy"),
         (23, "router_settings.fallbacks[1]"),
+        (34, "general_settings.database_url"),
         (35, "general_settings.alerting"),
     ]
     assert "'bedrock' is not known here" in warnings[1].message
+    assert "its keys, teams and budgets are not taken over" in warnings[4].message
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "instead"),
+    [
+        ("litellm_settings", "max_budget", 100, "keys[].limits"),
+        ("litellm_settings", "success_callback", ["langfuse"], "telemetry.otlp_endpoint"),
+        ("router_settings", "redis_host", "cache.internal", "access.shared"),
+        ("general_settings", "store_model_in_db", True, "this file"),
+        ("environment_variables", "A", "b", "where the process is started"),
+    ],
+)
+def test_what_many_files_have_is_told_with_what_does_it_here(
+    section: str, name: str, value: Any, instead: str
+) -> None:
+    served = model("m", {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1"})
+    (warning,) = read([served], **{section: {name: value}}).warnings
+    assert "has no effect" in warning.message
+    assert instead in warning.message
 
 
 def test_faults_are_told_in_the_files_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,14 +315,18 @@ def test_a_file_of_both_layouts_works_and_ours_wins() -> None:
         execution={"max_retries": 1},
         aliases={"x": "theirs"},
         router_settings={"num_retries": 5, "fallbacks": [{"own": ["theirs"]}]},
-        general_settings={"master_key": "sk-1234"},
+        ledger={"url": "sqlite:///own.db"},
+        general_settings={"master_key": "sk-1234", "database_url": "sqlite:///theirs.db"},
     )
     settings = configuration.settings
     assert [expert.id for expert in settings.experts] == ["own", "theirs"]
     assert [key.name for key in settings.keys] == ["op", "master"]
     assert settings.execution.max_retries == 1
     assert settings.execution.fallbacks == {"own": ("theirs",)}
-    assert [warning.key for warning in configuration.warnings] == ["router_settings.num_retries"]
+    assert [(each.key, each.message) for each in configuration.warnings] == [
+        ("general_settings.database_url", "has no effect: `ledger.url` is given as well"),
+        ("router_settings.num_retries", "has no effect: `execution.max_retries` is given as well"),
+    ]
 
 
 @pytest.mark.parametrize(
