@@ -234,8 +234,6 @@ class Connection(asyncio.Protocol):
             self._complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._status and not self._framed and self._call is not None and exc is None:
-            self._complete()
         self._transport = None
         # It refers to us: together we would wait for the garbage collector.
         self._parser = None
@@ -262,11 +260,16 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > _MAX_HEAD_BYTES:
             raise _RefusedError(f"sent a head of more than {_MAX_HEAD_BYTES} bytes")
+        if self._status:
+            # A trailer: whoever has the head has it as it was.
+            return
         self._raw.append((name.lower(), value))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if status < 100:
+            raise _RefusedError(f"answered with status {status}")
         if status < 200:
             return
         headers = self._headers
@@ -309,8 +312,9 @@ class Connection(asyncio.Protocol):
         if self._status:
             self._ended = True
         else:
-            # An interim answer; the real one follows.
+            # An interim answer; the real one follows, perhaps begins in the same piece.
             self._fresh()
+            self._fresh_head = False
 
     def _complete(self) -> None:
         call, self._call = self._call, None

@@ -58,7 +58,7 @@ class PlainEndpoint:
         self._head = f"POST {target} HTTP/1.1\r\n{_header_lines(lines)}content-length: ".encode()
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[asyncio.Task[None], PlainCall] = {}
         self._turns = asyncio.Semaphore(CONNECTING_AT_ONCE)
         self._closed = False
         self.outbox = Outbox()
@@ -80,15 +80,16 @@ class PlainEndpoint:
             return call
         task = asyncio.get_running_loop().create_task(self._opened(call, payload))
         call._opening = task
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[task] = call
+        task.add_done_callback(self._opening.pop)
         return call
 
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
-        for task in list(self._opening):
+        for task, call in list(self._opening.items()):
             task.cancel()
+            self._unreached(call, ExpertConnectionError(self.expert_id, "closed by ourselves"))
         for connection in list(self._all):
             connection.close()
 
@@ -113,7 +114,8 @@ class PlainEndpoint:
         except TimeoutError:
             message = f"no connection within {self._connect_s:g} s"
             self._unreached(call, ExpertTimeoutError(self.expert_id, message))
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # A name that can't be asked for is a ValueError.
             message = f"no connection: {error}"
             self._unreached(call, ExpertConnectionError(self.expert_id, message))
         else:

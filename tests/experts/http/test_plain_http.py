@@ -357,6 +357,12 @@ async def test_a_refused_connection_is_told() -> None:
     assert type(heard.error) is ExpertConnectionError
 
 
+@pytest.mark.parametrize("name", ["a..b", "a" * 64])
+async def test_a_name_that_none_can_have_is_told(name: str) -> None:
+    heard = await asked(endpoint(f"http://{name}/v1"))
+    assert type(heard.error) is ExpertConnectionError
+
+
 async def test_a_connection_that_does_not_come_is_given_up() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
