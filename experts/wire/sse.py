@@ -7,6 +7,8 @@ import orjson
 DONE = b"[DONE]"
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
+_MOST_LINES = 64
+"""An event of more ends at a blank line only: whether it is whole is asked with every line."""
 
 
 class EventTooLongError(ValueError):
@@ -17,14 +19,14 @@ class SseDecoder:
     """Collects `data:` lines into the payloads of events, however the bytes are cut up.
 
     Lines may end in LF, CRLF or CR; comments, other fields and anything that is no field are passed
-    over. Providers forget blank lines, so an event also ends where its data is a whole JSON value,
-    and one that the stream ends with still counts.
+    over. Providers forget blank lines, so an event of a few lines also ends where its data is a
+    whole JSON value, and one that the stream ends with still counts.
 
     Args:
         max_bytes: Longest event; `feed` raises EventTooLongError beyond it.
     """
 
-    __slots__ = ("_after_cr", "_begun", "_data", "_max_bytes", "_open", "_size")
+    __slots__ = ("_after_cr", "_begun", "_data", "_max_bytes", "_open", "_open_size", "_size")
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -32,7 +34,8 @@ class SseDecoder:
         """Pieces of the line that has not ended yet."""
         self._data: list[bytes] = []
         """Data lines of the event that has not ended yet."""
-        self._size = 0
+        self._open_size = self._size = 0
+        """Bytes of both, `data:` included."""
         self._after_cr = False
         self._begun = False
 
@@ -47,7 +50,8 @@ class SseDecoder:
             chunk = self._with_plain_ends(chunk)
         if b"\n" not in chunk:
             self._open.append(chunk)
-            self._grow(len(chunk))
+            self._open_size += len(chunk)
+            self._check_size()
             return []
         if self._open:
             chunk = b"".join((*self._open, chunk))
@@ -59,10 +63,10 @@ class SseDecoder:
         # Where blank lines are missing, nothing would come of waiting for one.
         if self._data and _whole(self._data):
             self._end_event(found)
-        self._size = sum(map(len, self._data))
         if rest:
             self._open.append(rest)
-        self._grow(len(rest))
+        self._open_size = len(rest)
+        self._check_size()
         return found
 
     def finish(self) -> list[bytes]:
@@ -89,18 +93,19 @@ class SseDecoder:
             if self._data and _whole(self._data):
                 self._end_event(found)
             self._data.append(line[5:].removeprefix(b" "))
+            self._size += len(line)
         elif self._data and not line.strip():
             self._end_event(found)
 
     def _end_event(self, found: list[bytes]) -> None:
         payload = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data = []
+        self._size = 0
         if payload.strip():
             found.append(payload)
 
-    def _grow(self, by: int) -> None:
-        self._size += by
-        if self._size > self._max_bytes:
+    def _check_size(self) -> None:
+        if self._size + self._open_size > self._max_bytes:
             raise EventTooLongError(f"an event is longer than {self._max_bytes} bytes")
 
 
@@ -118,6 +123,8 @@ def is_stream(content_type: str, beginning: bytes) -> bool:
 
 
 def _whole(data: list[bytes]) -> bool:
+    if len(data) > _MOST_LINES:
+        return False
     payload = b"\n".join(data)
     if payload.strip() == DONE:
         return True

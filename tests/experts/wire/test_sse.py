@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -82,16 +83,36 @@ def test_json_comes_back_as_it_was_sent(values: list[dict[str, str]]) -> None:
     assert [orjson.loads(payload) for payload in payloads(stream)] == values
 
 
-@pytest.mark.parametrize("ends", [b"", b"\ndata: "], ids=["one line", "many lines"])
-def test_an_event_without_end_is_refused_before_memory_is_full(ends: bytes) -> None:
+@pytest.mark.parametrize(
+    "piece",
+    [b"data: " + b"x" * 100, b"data: " + b"x" * 100 + b"\ndata: ", b"data:\n" * 20],
+    ids=["one line", "many lines", "empty lines"],
+)
+def test_an_event_without_end_is_refused_before_memory_is_full(piece: bytes) -> None:
     decoder = SseDecoder(max_bytes=1000)
 
     def feed() -> None:
         for _ in range(20):
-            decoder.feed(b"data: " + b"x" * 100 + ends)
+            decoder.feed(piece)
 
     with pytest.raises(EventTooLongError):
         feed()
+
+
+def test_an_event_of_many_lines_is_looked_at_a_few_times_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[bytes] = []
+
+    def loads(payload: bytes) -> object:
+        looked.append(payload)
+        return orjson.loads(payload)
+
+    told = SimpleNamespace(loads=loads, JSONDecodeError=orjson.JSONDecodeError)
+    monkeypatch.setattr("experts.wire.sse.orjson", told)
+    lines = b"data: [\n" * 1000 + b"data: 1\n" + b"data: ]\n" * 1000
+    assert [event.count(b"\n") for event in payloads(lines + b"\ndata: {}\n")] == [2000, 0]
+    assert len(looked) < 100
 
 
 def test_a_long_stream_of_short_events_is_no_long_event() -> None:
