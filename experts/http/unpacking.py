@@ -40,6 +40,9 @@ class Unpacker:
                 self._inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
         if self._inflater is None:
             return piece
+        if self._inflater.eof:
+            # It would be kept, and all of it copied for each further piece.
+            return b""
         try:
             said = self._inflater.decompress(piece, _MOST_AT_ONCE)
         except zlib.error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -36,3 +37,14 @@ def test_what_is_badly_packed_or_never_ends_is_an_error() -> None:
         assert unpacker is not None
         with pytest.raises(UnpackingError, match="can't be unpacked"):
             unpacker.feed(sent)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_what_follows_the_end_of_a_packed_body_is_dropped(pack: Callable[[bytes], bytes]) -> None:
+    unpacker = unpacker_of("gzip")
+    assert unpacker is not None
+    assert unpacker.feed(pack(b"Hello") + b"x") == b"Hello"
+    for _ in range(3):
+        assert unpacker.feed(b"x" * 1000) == b""
+    assert unpacker._inflater is not None
+    assert len(unpacker._inflater.unused_data) == 1
