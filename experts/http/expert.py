@@ -42,7 +42,9 @@ _GRACE_S = 1.0
 """Longest wait for usage after the last choice finished."""
 _DRAIN_S = 0.05
 """Longest wait for the end of the body after `[DONE]`, so that the connection can be used again."""
-_MAX_ERROR_BYTES = 64 * 1024
+_MAX_SHORT_BYTES = 64 * 1024
+"""Most that is read of errors, and of what is no answer of a model."""
+_JSON = {"content-type": "application/json"}
 
 
 class HttpOptions(TypedDict, total=False):
@@ -253,11 +255,7 @@ class HttpExpert:
             "POST",
             f"{endpoint.url}/{self._dialect.path}",
             content=body,
-            headers={
-                "content-type": "application/json",
-                **call.headers,
-                **self._dialect.headers(request),
-            },
+            headers={**_JSON, **call.headers, **self._dialect.headers(request)},
         )
         # The head of an answer that is not streamed comes when the whole answer does.
         header_s = call.header_s if request.stream else None
@@ -275,19 +273,20 @@ class HttpExpert:
     async def _refused(self, response: httpx2.Response) -> ExpertCallError:
         if response.status_code < 400:
             return self._no_answer(f"answered with status {response.status_code}")
-        content = await self._beginning(response, _MAX_ERROR_BYTES)
+        content = await self._beginning(response, _MAX_SHORT_BYTES)
         return refusal(self.card.expert_id, response.status_code, response.headers, content)
 
     async def _asked(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Json:
         """The JSON answer to one further question that is no chat."""
         url = f"{self._replicas.endpoints[0].url}/{path}"
-        sent = {"content-type": "application/json", **headers}
+        content, sent = orjson.dumps(body), {**_JSON, **headers}
         with self._mapped_errors(ExpertConnectionError):
-            response = await self._client.post(url, content=orjson.dumps(body), headers=sent)
-        if response.status_code != 200:
-            raise await self._refused(response)
+            async with self._client.stream("POST", url, content=content, headers=sent) as response:
+                if response.status_code != 200:
+                    raise await self._refused(response)
+                content = await self._beginning(response, _MAX_SHORT_BYTES)
         try:
-            data = load_json(response.content)
+            data = load_json(content)
         except orjson.JSONDecodeError as error:
             raise self._no_answer("sent broken JSON") from error
         return data if isinstance(data, dict) else {}
