@@ -57,6 +57,8 @@ RIGHT: dict[str, Callable[[bytes], bytes]] = {
     "lines": lambda body: sized(body) + b"\r\n",
 }
 """Answers that are complete, by name."""
+KEPT = RIGHT.keys() - {"closed", "old"}
+"""Those after which the connection takes the next call."""
 WRONG: dict[str, Callable[[bytes], bytes]] = {
     "short": lambda body: sized(body + b"...")[:-3],
     "cut": lambda body: chunked(body)[:-60],

@@ -16,6 +16,7 @@ from experts.http.plain_connection import PlainCall
 from experts.http.plain_http import PlainEndpoint
 from tests.experts.http.plain_rig import (
     INTERIM,
+    KEPT,
     KINDS,
     RIGHT,
     TO_NOBODY,
@@ -178,6 +179,10 @@ class Script:
             wire.protocol.data_received(b"".join(s for _, s in taken if isinstance(s, bytes)))
         # What nobody asked for is answered by no call to come.
         assert waits is not None or wire.is_closing() or not taken
+        if {owner for owner, _ in taken} <= self.complete and not self.place._closed:
+            for asked in (self.calls[owner] for owner, _ in taken if owner is not None):
+                kept = asked.kind in KEPT and not (asked.given_up or asked.excused)
+                assert not (kept and wire.is_closing()), f"not kept after {asked.kind}"
         self.look()
 
     async def serve(self) -> None:
@@ -268,6 +273,7 @@ def alone(kind: str, cut: int = EVERYTHING) -> Turn:
 
 @settings(max_examples=400)
 @example([alone("sized"), alone("nested", TO_THE_INNER)], False)
+@example([alone(kind) for kind in RIGHT for _ in range(2)], False)
 @given(TURNS, st.booleans())
 def test_every_call_hears_its_own_answer_or_one_failure(turns: list[Turn], closed: bool) -> None:
     async def play(loop: Loop) -> None:
