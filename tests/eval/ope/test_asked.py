@@ -11,6 +11,7 @@ from eval.ope.candidate import targets, weighed
 from eval.ope.logged import Logged
 from eval.ope.study import study
 from eval.promotion.evidence import Fitting, Material, evidence
+from eval.replay.replay import request_of
 from experts.cards import ExpertCard, Prices
 from routers.eligible import Constraints
 from routers.fitting.fit import fit_router
@@ -81,6 +82,34 @@ def test_a_request_is_decided_by_the_policy_it_asked_for(router: Router) -> None
     soft_A = SoftmaxPolicy(0.2).distribution(queries[1], Preference())[0]
     np.testing.assert_allclose(chance_NA[1], 0.9 * soft_A + 0.05)
     assert 0.05 < chance_NA[1].min() < 0.5
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        Preference(),
+        Preference(cost_weight=0.5),
+        Preference(min_quality=0.6),
+        Preference(prefer={"local": 0.4, "size": 0.1}),
+    ],
+    ids=["best", "thrifty", "at least", "soft flags"],
+)
+def test_chances_are_those_that_would_be_drawn_by(router: Router, preference: Preference) -> None:
+    logged, _ = world(40, seed=8)
+    asked = LoggedWishes([preference] * 40, cards=CARDS)
+    made = [
+        router.decide(
+            request_of(prompt),
+            asked.pool(PRICES),
+            preference=preference,
+            policy_name="best",
+            constraints=Constraints(),
+            unhealthy={},
+            uniform=0.5,
+        ).probabilities_A
+        for prompt in logged.table.prompts
+    ]
+    np.testing.assert_array_equal(chances(router, logged, asked), made)
 
 
 def test_the_value_of_a_stochastic_policy_is_its_own(router: Router) -> None:
