@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,14 @@ from gateway.ledger.costs import request_costs
 from gateway.ledger.database import reader
 from gateway.ledger.scores import latest_scores
 from gateway.ledger.shadows import shadow_scores
-from gateway.ledger.tables import cost_correction, decision, price, request, request_result
+from gateway.ledger.tables import (
+    attempt,
+    cost_correction,
+    decision,
+    price,
+    request,
+    request_result,
+)
 from routers.records import FAILED, UNEXPLORED, Floats, OutcomeTable, Preference
 
 _CHUNK, _PASSED = 1000, 10_000
@@ -113,13 +121,23 @@ def _shadows(
 
 
 def latest_prices(engine: Engine) -> dict[str, Prices | None]:
-    """The newest price of every expert that ever had one; corrections of old ones come last."""
+    """The newest price of every expert that ever had one; corrections of old ones come last.
+
+    A price that is back is booked as before, so of several the one of the last call counts.
+    """
     corrects = price.c.price_id.in_(select(cost_correction.c.price_id))
     query = select(price).order_by(case((corrects, 0), else_=1), price.c.at)
     with reader(engine).connect() as connection:
         rows = [dict(row._mapping) for row in connection.execute(query)]
+        booked = {row["price_id"]: row for row in rows}
+        newest = {row["expert_id"]: row for row in rows}
+        several = Counter(row["expert_id"] for row in rows)
+        for expert in (expert for expert, count in several.items() if count > 1):
+            query = _last_price(expert, newest[expert]["at"])
+            if (last := connection.execute(query).scalar_one_or_none()) is not None:
+                newest[expert] = booked[last]
     return {
-        row["expert_id"]: Prices(
+        expert: Prices(
             row["input"],
             row["output"],
             cache_read=row["cache_read"],
@@ -127,8 +145,23 @@ def latest_prices(engine: Engine) -> dict[str, Prices | None]:
             request=row["request"],
             source=row["source"],
         )
-        for row in rows
+        for expert, row in newest.items()
     }
+
+
+def _last_price(expert: str, since: float) -> Select[Any]:
+    """What an expert was last asked at, if it was asked since a time."""
+    return (
+        select(attempt.c.price_id)
+        .join(decision, decision.c.decision_id == attempt.c.decision_id)
+        .where(
+            attempt.c.expert_id == expert,
+            attempt.c.price_id.is_not(None),
+            decision.c.at >= since,
+        )
+        .order_by(decision.c.at.desc(), attempt.c.ordinal.desc())
+        .limit(1)
+    )
 
 
 def _drawn(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
+import anyio
 import numpy as np
 import pytest
 
+from experts.cards import Prices
+from gateway.booking import Booking
 from gateway.errors import LedgerError
 from gateway.ids import now
 from gateway.ledger.database import opened
@@ -17,7 +21,7 @@ from gateway.ledger.export import (
     export_outcomes,
     export_rows,
 )
-from gateway.ledger.history import history
+from gateway.ledger.history import history, latest_prices
 from gateway.ledger.queries import LedgerReader
 from gateway.ledger.rows import decision_of
 from gateway.ledger.store import Ledger
@@ -26,6 +30,7 @@ from tests.contracts.booked import (
     CHEAP,
     UNPRICED,
     a_decision,
+    an_ask,
     booked,
     score,
 )
@@ -98,6 +103,17 @@ def test_a_query_id_that_says_nothing_is_none(ledger: Ledger, said: str) -> None
         score(ledger, booked(ledger, a_decision(card), query_id=said), 1.0)
     exported = export_outcomes(ledger.engine)
     assert len(as_table(exported)) == len({row["query_id"] for row in exported.rows}) == 2
+
+
+def test_a_price_that_is_back_is_the_newest(ledger: Ledger) -> None:
+    """A slip of the keyboard that was put right must not be reckoned with for good."""
+    right, slip = Prices(1, 2, source="right"), Prices(1000, 2000, source="slip")
+    for prices in (right, slip, right):
+        card = replace(CHEAP, prices=prices)
+        booking = Booking(ledger, an_ask(), a_decision(card), "full")
+        anyio.run(booking.begin, card)
+    anyio.run(ledger.flush)
+    assert latest_prices(ledger.engine)["cheap"] == right
 
 
 def test_answers_of_an_expert_from_before_a_time_are_left_out(ledger: Ledger) -> None:
