@@ -86,9 +86,14 @@ class TextLines(logging.Formatter):
         named = (f"{name}={value}" for name, value in fields_of(record).items())
         said = " ".join([record.getMessage(), *named])
         # What a client or a provider wrote must not look like a line of ours.
-        one_line = self._redactor.text(said).encode("unicode_escape").decode()
-        head = f"{_at(record)} {record.levelname.lower()} {record.name}: {one_line}"
-        return f"{head}\n{self._redactor.text(record.exc_text)}" if record.exc_text else head
+        said = _escaped(self._redactor.text(said))
+        first = f"{_at(record)} {record.levelname.lower()} {record.name}: {said}"
+        trace = self._redactor.text(record.exc_text or "").splitlines()
+        return "\n  ".join([first, *map(_escaped, trace)])
+
+
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode()
 
 
 def _is_text(value: object) -> bool:

@@ -76,7 +76,16 @@ def test_secrets_are_taken_out_of_messages_fields_and_exceptions(form: str) -> N
 def test_text_that_others_wrote_never_makes_a_line_of_its_own() -> None:
     with logged(format="text") as stream:
         _log.warning("provider says: %s", "no\n2026-01-01 info gateway: all is well")
-    assert len(stream.getvalue().splitlines()) == 1
+        try:
+            fail("no\n2026-01-01 info gateway: all is well\x1b[2J\u20282026-01-01 info gateway: so")
+        except ValueError:
+            _log.exception("failed")
+    told, failed, *trace = stream.getvalue().splitlines()
+    assert told.endswith("no\\n2026-01-01 info gateway: all is well")
+    assert failed.endswith(": failed")
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") and "\x1b" not in line for line in trace)
+    assert trace[-1] == "  2026-01-01 info gateway: so"
 
 
 def test_the_level_is_kept_and_given_back() -> None:
