@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.access.keys import Key
 from gateway.api.chat_in import parse_chat
+from gateway.api.messages_in import parse_messages
 from gateway.ask import Ask
 from gateway.caching.fingerprint import fingerprint, surroundings
 from gateway.settings.access import Grant
@@ -74,6 +75,13 @@ def test_whatever_can_change_the_answer_matters() -> None:
     assert len(digests) == 1 + len(others)
 
 
+def test_the_same_words_on_another_wire_or_under_another_beta_are_another_request() -> None:
+    body = {"model": "a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    betas = [{}, {"anthropic-beta": "context-1m"}, {"anthropic-beta": "other"}]
+    asks = [parse_chat(body, {}, ME), *(parse_messages(body, beta, ME) for beta in betas)]
+    assert len({fingerprint(each) for each in asks}) == 4
+
+
 def test_prompts_of_tokens_differ_though_no_message_says_so() -> None:
     def prompt(*tokens: int) -> Ask:
         request = replace(ask("").request, task="complete", raw=(tokens,))
@@ -93,6 +101,7 @@ def test_surroundings_leave_only_the_last_users_text_open() -> None:
     assert around(system, user) == around(system, {**user, "content": "Hello"})
     assert around(system, user) != around({**system, "content": "Be long."}, user)
     assert around(user) != around(user, temperature=1)
+    assert around(user) != around({**user, "name": "bo"})
     assert around(user, {"role": "assistant", "content": "Yes"}) is None
     assert around({"role": "user", "content": [{"type": "text", "text": "Hi"}]}) is None
 
@@ -108,3 +117,4 @@ def test_a_projects_keys_share_what_they_may_both_have() -> None:
     assert of(key("a", project="p")) != of(key("a", project="q"))
     assert of(key("a", project="p")) != of(key("b", project="p", experts=("small",)))
     assert of(key("a", project="p")) != of(key("b", project="p", policies=("cheap",)))
+    assert of(key("a", project="p")) != of(key("b", project="p", privacy="private"))
