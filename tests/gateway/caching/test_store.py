@@ -69,6 +69,16 @@ def test_a_question_is_forgotten_with_its_answer() -> None:
     assert store.nearest(question, 0.9) is None
 
 
+def test_an_answer_found_by_its_question_does_not_outlive_its_time_either() -> None:
+    now = [0.0]
+    store = AnswerStore(10, 5, 100_000, lambda: now[0])
+    question = question_of("explain tides", b"", HashingEncoder(64))
+    assert question is not None
+    store.put(replace(entry(b"a"), question=question))
+    now[0] = 10.0
+    assert store.nearest(question, 0.9) is None
+
+
 CHOICES = st.integers(0, 1)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Delta, st.text(max_size=5), CHOICES),
