@@ -204,4 +204,5 @@ def certain(engine: Engine) -> Engine:
 
 
 def _shown(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+    # Behind the `?` there may be another password.
+    return make_url(url).set(query={}).render_as_string(hide_password=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BaseModel
 
@@ -103,11 +103,14 @@ def secrets_of(settings: BaseModel) -> set[str]:
 
 def _passwords(url: str) -> Iterator[str]:
     try:
-        password = urlsplit(url).password
+        parts = urlsplit(url)
+        password = parts.password
     except ValueError:
         return
     if password:
         yield password
+    # What drivers take there too.
+    yield from (value for name, value in parse_qsl(parts.query) if name.endswith("password"))
 
 
 def _forms(secret_value: str) -> tuple[str, ...]:

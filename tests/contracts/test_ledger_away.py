@@ -359,3 +359,12 @@ def test_what_can_not_be_put_aside_waits_to_be_refused(
         ledger.append([a_request("b")])
     until(lambda: requests_in(ledger.engine) == ["b"])
     assert ledger.lost_rows == 1
+
+
+def test_a_database_that_is_not_there_is_named_without_its_passwords() -> None:
+    url = "postgresql://me:first-secret@127.0.0.1:1/x?password=second-secret&connect_timeout=5"
+    with pytest.raises(
+        LedgerError, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:1/x can't"
+    ) as raised:
+        open_database(url)
+    assert "secret" not in str(raised.value)

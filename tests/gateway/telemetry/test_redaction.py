@@ -110,3 +110,9 @@ def test_a_secret_is_known_as_programs_show_it() -> None:
     held = "it's\nplanted\\here"
     for shown in (repr(held), repr(held.encode()), f"Illegal header value {held.encode()!r}"):
         assert "planted" not in Redactor([held]).text(shown)
+
+
+def test_a_password_may_stand_behind_a_url_too() -> None:
+    url = "postgresql://me:first-secret@db/x?password=second-secret&sslpassword=third%20secret&a=b"
+    settings = Settings.model_validate({"ledger": {"url": url}})
+    assert secrets_of(settings) == {"first-secret", "second-secret", "third secret"}
