@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -43,6 +44,7 @@ def render(gateway: Gateway) -> str:
         refused=gateway.serving.refused,
         in_flight=gateway.telemetry.metrics.in_flight,
         chart=frontier_chart(latest_comparison(gateway)),
+        comparison_path=_comparison_path(gateway),
         ago=ago,
         dollars=dollars,
     )
@@ -57,12 +59,20 @@ def _calls(gateway: Gateway, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def latest_comparison(gateway: Gateway) -> dict[str, Any] | None:
-    """The newest comparison that `evaluate` or `demo` left in the data directory, if any."""
-    path = gateway.settings.data_dir / "comparison.json"
+    """The comparison that `demo` or somebody's copy left in the data directory, if one is there."""
+    path = _comparison_path(gateway)
     if not path.is_file():
         return None
-    content: dict[str, Any] = orjson.loads(path.read_bytes())
+    try:
+        content: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        # Half of a copy.
+        return None
     return content
+
+
+def _comparison_path(gateway: Gateway) -> Path:
+    return gateway.settings.data_dir / "comparison.json"
 
 
 def ago(at: float) -> str:

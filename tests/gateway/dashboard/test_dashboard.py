@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
+from experts.base import Expert
+from experts.fakes.provider import FakeProvider
 from gateway.dashboard.chart import HEIGHT, WIDTH, frontier_chart
 from gateway.dashboard.money import dollars
 from gateway.dashboard.pages import ago
@@ -64,3 +68,17 @@ def test_dollars_show_what_matters(usd: float | None, shown: str) -> None:
 )
 def test_times_are_in_their_largest_unit(seconds: float, shown: str) -> None:
     assert ago(now() - seconds) == shown
+
+
+def test_the_page_says_how_it_comes_by_a_comparison_and_shows_it(
+    serve: Callable[..., Any], remote: Callable[..., Expert], provider: FakeProvider
+) -> None:
+    served = serve({"small": remote("small", provider.url)})
+    path = served.gateway.settings.data_dir / "comparison.json"
+    assert f"<code>{path}</code>" in served.client.get("/").text
+    written = orjson.dumps(comparison(1e-6, 1e-3))
+    path.write_bytes(written)
+    assert "<polyline" in served.client.get("/").text
+    path.write_bytes(written[:40])
+    page = served.client.get("/")
+    assert (page.status_code, "No comparison yet" in page.text) == (200, True)
