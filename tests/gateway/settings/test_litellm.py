@@ -167,8 +167,19 @@ def test_of_the_endpoints_of_one_model_the_longest_time_limit_holds() -> None:
 def test_a_deadline_that_is_named_stays() -> None:
     params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1", "timeout": 600}
     router = {"timeout": 300, "stream_timeout": 1}
-    limits = read([model("m", params)], router_settings=router).settings.limits
-    assert (limits.total_s, limits.first_token_s) == (300, 1)
+    configuration = read([model("m", params)], router_settings=router)
+    limits = configuration.settings.limits
+    assert (limits.total_s, limits.first_token_s, configuration.warnings) == (300, 1, ())
+
+
+def test_default_fallbacks_stand_in_for_all_but_themselves() -> None:
+    served = [model(name, {"model": "hosted_vllm/m", "api_base": "http://h"}) for name in "abc"]
+    theirs = {"default_fallbacks": ["b", "c"]}
+    execution = read(served, litellm_settings=theirs).settings.execution
+    assert execution.fallbacks == {"a": ("b", "c"), "b": ("c",), "c": ("b",)}
+    assert execution.fallback_on == {"auth"}
+    own = read(served, litellm_settings=theirs, execution={"fallback_on": ["invalid_request"]})
+    assert own.settings.execution.fallback_on == {"invalid_request"}
 
 
 def test_what_has_no_effect_is_told_with_its_place() -> None:
@@ -231,6 +242,30 @@ model_list:
     prices = only(read_configuration(text, "c")).prices
     assert prices is not None
     assert (prices.input, prices.output) == (1.0, 1.0)
+
+
+def test_what_embeds_has_no_answer_to_be_paid_for() -> None:
+    params = {"model": "hosted_vllm/e", "api_base": "http://127.0.0.1:8001/v1"}
+    prices = only(read([model("e", params, mode="embedding", input_cost_per_token=1e-7)])).prices
+    assert prices is not None
+    assert (prices.input, prices.output) == (0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("info", "senses"),
+    [
+        ({"supports_vision": False}, {"text"}),
+        ({"supports_vision": False, "supports_audio_input": True}, {"text", "audio"}),
+        ({}, None),
+    ],
+)
+def test_what_a_model_is_said_not_to_see_it_is_not_sent(
+    info: dict[str, bool], senses: set[str] | None
+) -> None:
+    params = {"model": "hosted_vllm/m", "api_base": "http://127.0.0.1:8001/v1"}
+    expert = only(read([model("m", params, **info)]))
+    assert isinstance(expert, RemoteExpert)
+    assert expert.modalities == (None if senses is None else frozenset(senses))
 
 
 def test_half_a_price_is_refused_rather_than_taken_for_free() -> None:

@@ -203,9 +203,19 @@ def test_an_alias_can_not_hold_itself(text: str) -> None:
     assert "stands for nothing, or for itself" in line
 
 
-def test_deep_nesting_is_refused() -> None:
-    (line,) = faults("a: " + "[" * 100_000)
+@pytest.mark.parametrize("text", ["a: " + "[" * 100_000, f"a: {'[' * 51}{']' * 51}"])
+def test_deep_nesting_is_refused(text: str) -> None:
+    (line,) = faults(text)
     assert line.endswith("is nested too deeply")
+
+
+def test_of_what_is_merged_the_first_counts_and_what_is_written_beside_it_before_all() -> None:
+    one = "&one {id: one, base_url: 'http://one/v1', model: one}"
+    two = "&two {id: two, base_url: 'http://two/v1', model: two, description: two}"
+    text = f"experts:\n- {one}\n- {two}\n- {{<<: [*one, *two], id: three}}\n"
+    merged = read_configuration(text, "c").settings.experts[2]
+    assert isinstance(merged, RemoteExpert)
+    assert (merged.id, merged.model, merged.description) == ("three", "one", "two")
 
 
 @pytest.mark.parametrize("name", ["名", "a\r\nset-cookie: x", "-a", "a b", "a" * 201, "é"])
