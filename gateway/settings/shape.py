@@ -122,6 +122,9 @@ def _values(
             yield from _values(getattr(value, name), (*place, name), (*marks, *own))
     elif isinstance(value, Mapping):
         for key, item in value.items():
+            if isinstance(item, BaseModel):
+                # That it is there matters, though it may say nothing.
+                yield (*place, key), True, marks
             yield from _values(item, (*place, key), marks)
     elif isinstance(value, tuple | list):
         for index, item in enumerate(value):
