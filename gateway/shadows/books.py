@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import anyio
+
 from experts.cards import ExpertCard
 from experts.errors import ExpertCallError
-from gateway.booking import Attempt
+from gateway.booking import NOT_SENT, Attempt
 from gateway.ids import new_id, now
 from gateway.ledger import tables
 from gateway.ledger.rows import Row, price_row, token_columns
@@ -52,7 +54,12 @@ class ShadowBooks:
             "expert_id": card.expert_id,
             "price_id": price_id,
         }
-        await self._ledger.commit([*rows, Row(tables.shadow_call, values)])
+        try:
+            await self._ledger.commit([*rows, Row(tables.shadow_call, values)])
+        except anyio.get_cancelled_exc_class():
+            # It gave way while the disk was waited for: what was announced is not made.
+            self.end(call, NOT_SENT)
+            raise
         call.started = time.monotonic()
         return call
 
