@@ -148,13 +148,15 @@ class _Queue:
             self._turn_s += _LATEST * (now - before - self._turn_s)
 
     async def wait(self, who: str) -> None:
-        if self.waiting >= self._longest and not self._make_room(who):
+        # One that is asked back comes soon: whoever wants it may wait for it in any case.
+        recall = self._borrowed.pop(0) if self._borrowed else None
+        if recall is None and self.waiting >= self._longest and not self._make_room(who):
             raise self._busy("its queue is full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turns.setdefault(who, deque()).append(turn)
         self.waiting += 1
-        if self._borrowed:
-            self._borrowed.pop(0)()
+        if recall is not None:
+            recall()
         try:
             with anyio.move_on_after(self._wait_s):
                 await turn

@@ -151,6 +151,22 @@ def test_a_borrowed_slot_is_asked_back_by_who_waits_for_one() -> None:
     running(scenario)
 
 
+def test_who_gets_a_borrowed_slot_back_waits_for_it_though_nobody_else_may_wait() -> None:
+    async def scenario() -> None:
+        slots = Slots({"e": 1}, queue=0)
+        asked_back = anyio.Event()
+        assert slots.borrow("e", asked_back.set)
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            await line.join("a1")
+            assert asked_back.is_set()
+            await line.join("a2")
+            slots.hand_back("e", asked_back.set)
+        assert (line.served, line.refused) == (["a1"], ["a2"])
+
+    running(scenario)
+
+
 def test_under_any_load_no_slot_is_lost_and_none_is_given_twice() -> None:
     async def scenario() -> int:
         slots = Slots({"e": 3}, queue=20, wait_s=0.02)
