@@ -42,14 +42,16 @@ async def _awake(
 ) -> AsyncIterator[None]:
     residents = traffic.residents
     if terms.recall is None:
-        await residents.enter(expert_id, left_s())
-    elif not residents.try_enter(expert_id):
+        engine = await residents.enter(expert_id, left_s())
+    elif (awake := residents.try_enter(expert_id)) is not None:
+        engine = awake
+    else:
         raise ExpertBusyError(expert_id, "it is not awake")
     try:
         async with slot:
             yield
     finally:
-        residents.leave(expert_id)
+        residents.leave(engine)
 
 
 @asynccontextmanager

@@ -94,25 +94,30 @@ class Residents:
 
     # Calls.
 
-    def try_enter(self, expert_id: str) -> bool:
-        """Begin a call if that may be now; `leave` ends it."""
-        door = self._doors[self._engine_of[expert_id]]
-        may = door.stands.open and expert_id not in door.stands.missing
-        if may:
-            door.calls += 1
-            self.tell(False)
-        return may
+    def try_enter(self, expert_id: str) -> str | None:
+        """Begin a call if that may be now: the engine, to `leave` when it is over."""
+        engine = self._engine_of[expert_id]
+        door = self._doors[engine]
+        if not door.stands.open or expert_id in door.stands.missing:
+            return None
+        door.calls += 1
+        self.tell(False)
+        return engine
 
-    async def enter(self, expert_id: str, within_s: float) -> None:
-        """Begin a call as soon as its engine is awake; `leave` ends it.
+    async def enter(self, expert_id: str, within_s: float) -> str:
+        """Begin a call as soon as its engine is awake.
+
+        Returns:
+            The engine, to `leave` when the call is over.
 
         Raises:
             ExpertOutOfServiceError: It was stopped, or it is down and does not come back soon.
             ExpertBusyError: Too many wait already, or it did not wake in time.
         """
-        if self.try_enter(expert_id):
-            return
-        door = self._doors[self._engine_of[expert_id]]
+        if (engine := self.try_enter(expert_id)) is not None:
+            return engine
+        engine = self._engine_of[expert_id]
+        door = self._doors[engine]
         if (why := door.stands.missing.get(expert_id)) is not None:
             raise ExpertOutOfServiceError(expert_id, why, retry_after_s=_STOPPED_S)
         if door.stands.status == EngineStatus.STOPPED:
@@ -124,10 +129,13 @@ class Residents:
                 retry_after_s=max(1.0, self._left_s(door.stands)),
             )
         down = door.stands.status == EngineStatus.DOWN
-        await self._turn(door, expert_id, min(within_s, self._down_s if down else self._wait_s))
+        most_s = min(within_s, self._down_s if down else self._wait_s)
+        await self._turn(engine, expert_id, most_s)
+        return engine
 
-    async def _turn(self, door: _Door, expert_id: str, most_s: float) -> None:
+    async def _turn(self, engine: str, expert_id: str, most_s: float) -> None:
         """Wait to be let in."""
+        door = self._doors[engine]
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         door.turns[turn] = self._clock()
         self.tell(True)
@@ -136,7 +144,7 @@ class Residents:
                 await asyncio.wait([turn])
         except asyncio.CancelledError:
             if _was_let_in(turn):
-                self.leave(expert_id)
+                self.leave(engine)
             raise
         finally:
             if door.turns.pop(turn, None) is not None:
@@ -151,9 +159,9 @@ class Residents:
             retry_after_s=max(1.0, self._left_s(door.stands)),
         )
 
-    def leave(self, expert_id: str) -> None:
+    def leave(self, engine: str) -> None:
         """A call that entered is over."""
-        self._doors[self._homes[expert_id]].calls -= 1
+        self._doors[engine].calls -= 1
         self.tell(False)
 
     # Decisions.

@@ -47,11 +47,11 @@ async def becomes(true: Callable[[], bool]) -> None:
 
 
 async def call(residents: Residents, expert: str, for_s: float = 0.0) -> None:
-    await residents.enter(expert, 30.0)
+    engine = await residents.enter(expert, 30.0)
     try:
         await anyio.sleep(for_s)
     finally:
-        residents.leave(expert)
+        residents.leave(engine)
 
 
 @pytest.mark.anyio
