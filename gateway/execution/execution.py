@@ -155,6 +155,8 @@ class Execution:
                         yield event
             except ExpertRejectedError as error:
                 # It does not take prefills after all; that is no reason not to ask it.
+                if not self._plan.may_go_on([*self._failures, error], self._attempts.left_s()):
+                    raise
                 self._failures.append(error)
                 self._no_prefill.add(expert_id)
             else:

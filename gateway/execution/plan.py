@@ -70,7 +70,7 @@ class AttemptPlan:
             left_s: Seconds until the deadline.
             resuming: Part of the answer was delivered; experts that can go on with it come first.
         """
-        if left_s <= 0 or self._attempts(failures) >= self._traffic.limits.max_attempts:
+        if not self.may_go_on(failures, left_s):
             return None
         if not failures:
             step = self._other(failures, resuming) or self._paused(failures, left_s)
@@ -90,6 +90,10 @@ class AttemptPlan:
         if step is None and others_may:
             step = self._last_resort(failures, resuming)
         return step if step or len(sure) == len(failures) else self._again(failures, left_s)
+
+    def may_go_on(self, failures: Sequence[ExpertCallError], left_s: float) -> bool:
+        """Whether a further call may be made at all, see `next`."""
+        return left_s > 0 and self._attempts(failures) < self._traffic.limits.max_attempts
 
     def told(self, failures: Sequence[ExpertCallError]) -> list[ExpertCallError]:
         """The failures so that the last of those who say that they can is the last of all."""

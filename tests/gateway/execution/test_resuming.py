@@ -89,6 +89,14 @@ async def test_a_prefill_that_is_refused_is_followed_by_the_whole_request() -> N
     assert [status for _, status, _ in run.book.attempts()] == ["failed", "failed", "ok"]
 
 
+async def test_a_prefill_that_is_refused_is_a_call_like_any_other() -> None:
+    refusal = ExpertFilteredError("b", "no assistant message at the end", status=400)
+    able = scripted("b", [refusal], ANSWER, rank=1, prefill=True)
+    run = await Bench(scripted("a", cut_after(2, "a")), able, limits={"max_attempts": 2}).run()
+    assert len(run.book.attempts()) == 2
+    assert [cause.expert_id for cause in run.causes] == ["a", "b"]
+
+
 async def test_what_was_finished_is_not_asked_for_again() -> None:
     expert = scripted("a", [*says("Lima."), ExpertProtocolError("a", "no usage")])
     run = await Bench(expert, explicit=True).run()
