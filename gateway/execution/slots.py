@@ -20,7 +20,7 @@ class Slots:
 
     Waiting calls are served key by key in turn, each key's own in order, so that one key with many
     calls delays another by one call at most. When the queue is full, a call of a key that has
-    fewer waiting takes the place of the newest of the key that has the most.
+    fewer waiting, by two at least, takes the place of the newest of the key that has the most.
     Lives on the event loop; only `acquire` waits.
 
     Args:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from experts.errors import ExpertBusyError
+from gateway.execution import slots as slots_module
 from gateway.execution.slots import Slots
 
 
@@ -124,6 +129,77 @@ def test_a_client_that_leaves_the_queue_takes_no_slot_along(served: bool) -> Non
     running(scenario)
 
 
+def test_who_is_sent_away_and_leaves_in_the_same_moment_gives_back_nothing() -> None:
+    async def scenario() -> None:
+        slots = Slots({"e": 1}, queue=2)
+        assert slots.try_acquire("e")
+        calls = [asyncio.create_task(slots.acquire("e", who)) for who in ("a", "a", "b")]
+        # In this turn the third takes the place of the second, which hears of it in the next.
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        await asyncio.wait([calls[1]])
+        assert not any(call.done() for call in (calls[0], calls[2]))
+        for call in (calls[0], calls[2]):
+            slots.release("e")
+            await call
+        slots.release("e")
+        assert [slots.try_acquire("e") for _ in range(2)] == [True, False]
+
+    running(scenario)
+
+
+def test_room_is_made_only_where_that_leaves_nobody_with_more_than_before() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        slots = Slots({"e": 1}, queue=3)
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            assert slots.try_acquire("e")
+            for name in ("a1", "a2", "b1", "b2"):
+                await line.join(name)
+            for _ in range(3):
+                slots.release("e")
+                await settled()
+        return line.refused, line.served
+
+    assert running(scenario) == (["b2"], ["a1", "b1", "a2"])
+
+
+def test_a_further_wait_is_expected_by_how_turns_came_round_while_others_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(slots_module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def served(slots: Slots, names: Sequence[str], every_s: float) -> float:
+        """As many turns as there are names; what a further call had to expect before the last."""
+        nonlocal now
+        async with anyio.create_task_group() as tasks:
+            line = Line(slots, tasks)
+            assert slots.try_acquire("e")
+            for name in names:
+                await line.join(name)
+            for _ in names[1:]:
+                now += every_s
+                slots.release("e")
+            expected = slots.waits_s()["e"]
+            now += every_s
+            slots.release("e")
+        assert slots.waits_s() == {}
+        slots.release("e")
+        return expected
+
+    async def scenario() -> None:
+        nonlocal now
+        slots = Slots({"e": 1}, wait_s=30)
+        assert await served(slots, ["a1", "a2", "a3"], 5.0) == pytest.approx(1.0)
+        # Nobody waited for long, which says nothing.
+        now += 1000.0
+        assert await served(slots, ["a1", "a2"], 5.0) == pytest.approx(1.8)
+        assert await served(slots, ["a1", "a2", "a3"], 1e6) == 30
+
+    running(scenario)
+
+
 def test_a_borrowed_slot_is_asked_back_by_who_waits_for_one() -> None:
     async def scenario() -> None:
         slots = Slots({"e": 2}, queue=10, wait_s=10)
@@ -195,3 +271,91 @@ def test_under_any_load_no_slot_is_lost_and_none_is_given_twice() -> None:
         return most
 
     assert running(scenario) == 3
+
+
+class Call:
+    """One call for a slot of expert "e"; `holds` while it has one."""
+
+    def __init__(self, slots: Slots, who: str) -> None:
+        self.slots = slots
+        self.holds = False
+        self.done = asyncio.Event()
+        self.task = asyncio.create_task(self._run(who))
+
+    async def _run(self, who: str) -> None:
+        await self.slots.acquire("e", who)
+        self.holds = True
+        try:
+            await self.done.wait()
+        finally:
+            self.holds = False
+            self.slots.release("e")
+
+
+class Shadow:
+    """One call that borrows a slot until somebody wants it."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.recalled = False
+        self.holds = slots.borrow("e", self.recall)
+
+    def recall(self) -> None:
+        assert self.holds, "only who has it is asked for it"
+        assert not self.recalled, "it is asked back once"
+        self.recalled = True
+
+    def end(self) -> None:
+        if self.holds:
+            self.holds = False
+            self.slots.hand_back("e", self.recall)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["arrive", "end", "leave", "end and leave", "borrow", "hand back", "turn"]),
+        st.integers(0, 9),
+    ),
+    max_size=50,
+)
+
+
+@given(STEPS, st.integers(0, 3))
+def test_whoever_leaves_at_whatever_moment_takes_no_slot_along(
+    steps: list[tuple[str, int]], queue: int
+) -> None:
+    """Also one that is served and leaves in the same turn of the loop, in either order."""
+
+    async def scenario() -> None:
+        slots = Slots({"e": 2}, queue=queue, wait_s=600)
+        calls: list[Call] = []
+        shadows: list[Shadow] = []
+        for what, which in steps:
+            holding = [call for call in calls if call.holds]
+            under_way = [call for call in calls if not call.task.done()]
+            if what == "arrive":
+                calls.append(Call(slots, "abc"[which % 3]))
+            elif what == "borrow":
+                shadows.append(Shadow(slots))
+            elif what == "hand back" and shadows:
+                shadows.pop(which % len(shadows)).end()
+            elif what == "turn":
+                await asyncio.sleep(0)
+            if what.startswith("end") and holding:
+                holding[which % len(holding)].done.set()
+                await asyncio.sleep(0)
+            if what.endswith("leave") and under_way:
+                under_way[which % len(under_way)].task.cancel()
+            assert sum(one.holds for one in [*calls, *shadows]) <= 2
+        for shadow in shadows:
+            shadow.end()
+        for call in calls:
+            call.done.set()
+        if calls:
+            await asyncio.wait([call.task for call in calls])
+        failed = [call.task.exception() for call in calls if not call.task.cancelled()]
+        assert all(isinstance(error, ExpertBusyError | None) for error in failed)
+        assert slots.waiting("e") == 0
+        assert [slots.try_acquire("e") for _ in range(3)] == [True, True, False]
+
+    running(scenario)
