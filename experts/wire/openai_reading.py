@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 from experts.messages import Delta, Event, Finish, Json, Usage
@@ -24,7 +25,7 @@ class ChatReader:
         self._streamed: set[int] = set()
         self._messages: dict[int, MessagePieces] = {}
         self._answer: dict[str, Any] = {}
-        self._choices: dict[int, list[Json]] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
 
     def __call__(self, data: Json) -> Iterator[Event]:
         self._answer |= _others(data, _ANSWER)
@@ -36,24 +37,12 @@ class ChatReader:
             if word_of(choice, "finish_reason"):
                 if nameless := tuple(self._calls[index].nameless()):
                     yield Delta(choice=index, tool_calls=nameless)
-                yield finish_of(self._with_earlier(choice, index), index, self._answer)
+                # The last chunk of a choice tells also what earlier ones said of it.
+                whole = _put_in(self._choices.pop(index, {}), choice)
+                yield finish_of(whole, index, self._answer)
             elif others := _others(choice, _CHOICE):
-                self._choices.setdefault(index, []).append(others)
+                _put_in(self._choices.setdefault(index, {}), others)
         yield from usage_events(data)
-
-    def _with_earlier(self, choice: Json, index: int) -> Json:
-        """The last chunk of a choice with what earlier ones said of it: lists go on."""
-        whole: dict[str, Any] = {}
-        for said in (*self._choices.get(index, ()), choice):
-            for name, value in said.items():
-                known = whole.get(name)
-                if isinstance(known, list) and isinstance(value, list):
-                    whole[name] = [*known, *value]
-                elif isinstance(known, dict) and isinstance(value, dict):
-                    whole[name] = {**known, **value}
-                elif value is not None or name not in whole:
-                    whole[name] = value
-        return whole
 
     def _delta(self, choice: Json, index: int) -> Delta | None:
         calls = self._calls.setdefault(index, ToolCallPieces())
@@ -87,6 +76,19 @@ class ChatReader:
             # Chunks are full of fields that say nothing yet.
             piece = {name: value for name, value in piece.items() if value}
         return piece
+
+
+def _put_in(whole: dict[str, Any], said: Json) -> dict[str, Any]:
+    """`whole` with what one more chunk says: lists go on. In place, since streams have many."""
+    for name, value in said.items():
+        known = whole.get(name)
+        if isinstance(known, list) and isinstance(value, list):
+            known.extend(value)
+        elif isinstance(known, dict) and isinstance(value, dict):
+            known.update(value)
+        elif value is not None or name not in whole:
+            whole[name] = copy(value)
+    return whole
 
 
 class MessagePieces:

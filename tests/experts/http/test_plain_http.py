@@ -398,13 +398,20 @@ async def test_giving_up_while_connecting_keeps_the_connection_for_the_next() ->
         assert (heard.ends, len(server.requests)) == (0, 1)
 
 
-async def test_who_has_heard_enough_leaves_a_connection_that_is_used_again() -> None:
+@pytest.mark.parametrize("paused", [False, True])
+async def test_who_has_heard_enough_leaves_a_connection_that_is_used_again(paused: bool) -> None:
     chunked = OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with serving(says(chunked, b"0\r\n\r\n")) as server:
         place, heard = endpoint(server.url), Heard()
         call = place.send(b"{}", {}, heard)
+
+        def enough() -> None:
+            if paused:
+                call.pause()
+            call.detach()
+
         # As soon as a byte came, within the callback: the end is still to come.
-        heard.began.set = call.detach  # type: ignore[method-assign]
+        heard.began.set = enough  # type: ignore[method-assign]
         await turned(lambda: bool(place._idle))
         assert (heard.body, heard.ends) == (b"hello", 0)
         assert (await asked(place)).body == b"hello"

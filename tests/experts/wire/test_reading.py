@@ -317,3 +317,30 @@ def test_of_an_answer_that_is_held_until_it_is_whole_every_byte_counts() -> None
 
 def _call(arguments: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": arguments}}]}
+
+
+def test_what_chunks_say_of_a_choice_beside_its_text_is_told_at_its_end() -> None:
+    def said(finish: str | None = None, **rest: Any) -> bytes:
+        return data({"choices": [{"index": 0, "delta": {}, "finish_reason": finish, **rest}]})
+
+    told = events(
+        chunk("Hi"),
+        said(ids=[1], seen={"a": 1}, stop=None),
+        said(ids=[2, 3], seen={"b": 2}, stop=4),
+        said("stop", ids=[5], seen={"a": 6}),
+    )
+    assert told[-1] == Finish(
+        "stop", fields={"ids": [1, 2, 3, 5], "seen": {"a": 6, "b": 2}, "stop": 4}
+    )
+
+
+def test_what_many_chunks_say_of_a_choice_is_not_copied_for_each() -> None:
+    read = ChatReader()
+    chunks = [{"choices": [{"index": 0, "ids": [number]}]} for number in range(3)]
+    kept = []
+    for each in chunks:
+        assert list(read(each)) == []
+        kept.append(read._choices[0]["ids"])
+    assert kept[0] is kept[2]
+    assert kept[0] == [0, 1, 2]
+    assert chunks[0]["choices"][0]["ids"] == [0]
