@@ -281,6 +281,7 @@ def alone(kind: str, cut: int = EVERYTHING) -> Turn:
 @settings(max_examples=400)
 @example([alone("sized"), QUIET, alone("nested", TO_THE_INNER)], False)
 @example([turn for kind in RIGHT for turn in (alone(kind), QUIET) * 2], False)
+@example([alone("sized"), QUIET, QUIET, ([], [("wait", 1)], True), alone("sized")], False)
 @given(TURNS, st.booleans())
 def test_every_call_hears_its_own_answer_or_one_failure(turns: list[Turn], closed: bool) -> None:
     async def play(loop: Loop) -> None:
