@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from eval.errors import OffPolicyError
+from eval.ope.candidate import always
 from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards
 from eval.ope.spread import bernstein, normal, stderr
 from eval.ope.support import support
-from eval.ope.values import ESTIMATORS, Parts, clipped, gentle, optimistic, switched
+from eval.ope.values import ESTIMATORS, Parts, RatioTerms, clipped, gentle, optimistic, switched
 from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from routers.records import Floats, OutcomeTable
@@ -147,6 +148,16 @@ def test_the_bound_that_holds_for_any_size_is_wider() -> None:
     assert safe.low < usual.low < terms.value < usual.high < safe.high
 
 
+def test_the_longest_conversation_counts_in_the_bound_as_far_as_it_may_be_off() -> None:
+    terms = RatioTerms(np.zeros(400), np.ones(400))
+    groups = ["long"] * 10 + [f"q{row}" for row in range(390)]
+    found = bernstein(terms, groups, width=3.0)
+    assert found is not None
+    # Nothing varies here: what is left is 7 b ln(2/δ) / (3 (n − 1)) over 391 conversations.
+    largest = 3.0 * 10 * 391 / 400
+    assert found.high == pytest.approx(7 * largest * np.log(2 / 0.05) / (3 * 390))
+
+
 def test_what_served_has_the_value_of_a_candidate_that_does_the_same() -> None:
     logged = a_log()
     same_NA = constant(logged, SERVED_A.tolist())
@@ -261,3 +272,27 @@ def test_a_long_log_may_count_a_rare_choice_more_often() -> None:
     assert few.weight_max == many.weight_max == pytest.approx(100)
     assert any("one request would count 100 times; at most 75 is" in why for why in few.refusals)
     assert many.refusals == ()
+
+
+def test_a_candidate_whose_cost_nobody_knows_costs_something_unknown() -> None:
+    """Not nothing: then whoever is asked for free would be the best."""
+    logged = a_log()
+    told = known(logged)
+    cost_NA, model_NA = told.cost_NA.copy(), told.cost_model_NA.copy()
+    cost_NA[:, 2] = model_NA[:, 2] = np.nan
+    told = Rewards(told.score_NA, cost_NA, told.score_model_NA, model_NA)
+    found = judge(logged, np.tile(SERVED_A, (ROWS, 1)), told, replicates=2)
+    assert found.cost_known == pytest.approx(0.9)
+    assert set(found.values) == set(found.gains) == {"quality"}
+    without = judge(logged, np.tile([0.7, 0.3, 0.0], (ROWS, 1)), told, replicates=2)
+    assert set(without.values) == {"quality", "cost", "utility"}
+
+
+def test_where_the_one_could_not_serve_anybody_who_could_takes_its_place() -> None:
+    logged = a_log()
+    eligible_NA = np.ones((ROWS, 3), dtype=bool)
+    eligible_NA[0, 1] = eligible_NA[1, :2] = False
+    target_NA = always(replace(logged, eligible_NA=eligible_NA), "ben")
+    assert target_NA[:3].tolist() == [[0.5, 0, 0.5], [0, 0, 1], [0, 1, 0]]
+    with pytest.raises(OffPolicyError, match="no expert 'dan'; it has ann, ben, cleo"):
+        always(logged, "dan")
