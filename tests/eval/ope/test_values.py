@@ -13,8 +13,10 @@ from eval.ope.judge import difference, judge, served_terms
 from eval.ope.logged import Logged
 from eval.ope.rewards import Rewards, rewards
 from eval.ope.spread import bernstein, normal, stderr
+from eval.ope.study import worth_per_usd
 from eval.ope.support import support
 from eval.ope.values import ESTIMATORS, Parts, RatioTerms, clipped, gentle, optimistic, switched
+from eval.replay.operating import WORTH
 from routers.encoders.lexical import HashingEncoder
 from routers.features import Featurizer
 from routers.records import Floats, OutcomeTable
@@ -296,3 +298,30 @@ def test_where_the_one_could_not_serve_anybody_who_could_takes_its_place() -> No
     assert target_NA[:3].tolist() == [[0.5, 0, 0.5], [0, 0, 1], [0, 1, 0]]
     with pytest.raises(OffPolicyError, match="no expert 'dan'; it has ann, ben, cleo"):
         always(logged, "dan")
+
+
+def test_models_of_rewards_weigh_what_was_rarely_seen_the_more() -> None:
+    """Of one and the same question half of the answers had a tenth of the chance."""
+    logged, rare_N = a_log(), np.arange(ROWS) % 2 == 0
+    score_NA, chance_NA = np.full((ROWS, 3), np.nan), np.full((ROWS, 3), np.nan)
+    score_NA[:, 0] = rare_N
+    chance_NA[:, 0] = np.where(rare_N, 0.1, 0.9)
+    table = replace(logged.table, score_NA=score_NA, propensity_NA=chance_NA)
+    features = Featurizer(HashingEncoder(8)).transform(["the same"] * ROWS)
+    found = rewards(replace(logged, table=table), features, np.random.default_rng(0))
+    assert found.score_model_NA[:, 0].mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_dollar_is_worth_what_was_spent_by_what_served_alone() -> None:
+    logged = a_log(rows=10)
+    cost_NA = np.tile([0.01, np.nan, 0.05], (10, 1))
+    table = replace(
+        logged.table, cost_usd_NA=cost_NA, propensity_NA=np.tile([1.0, np.nan, 0.1], (10, 1))
+    )
+    aside_NA = np.tile([0.0, 0.0, 0.1], (10, 1))
+    served_NA = np.tile([1.0, 0.0, 0.0], (10, 1))
+    shadowed = replace(logged, table=table, logged_NA=served_NA, aside_NA=aside_NA)
+    assert worth_per_usd(shadowed) == pytest.approx(WORTH / 0.01)
+    assert worth_per_usd(replace(shadowed, aside_NA=None)) == pytest.approx(WORTH / 0.03)
+    free = replace(shadowed, table=replace(table, cost_usd_NA=0 * cost_NA))
+    assert worth_per_usd(free) == 0.0

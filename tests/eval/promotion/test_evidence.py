@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 
 from eval.ope.asked import LoggedWishes
+from eval.ope.candidate import weighed
 from eval.ope.logged import Logged
 from eval.promotion.evidence import Fitting, Material, evidence, train
 from eval.promotion.gate import GateRules, GateVerdict, gate
-from routers.records import Floats, OutcomeTable, Preference
+from routers.fitting.fit import fit_router
+from routers.records import Candidates, Floats, OutcomeTable, Preference
+from routers.router import Router
 
 EXPERTS = ("biologist", "lawyer")
 WORDS = {"gene": "cell enzyme protein membrane", "law": "judge court statute appeal"}
@@ -81,3 +86,45 @@ def test_where_its_own_decisions_can_not_tell_all_are_compared_with() -> None:
     """It explores so little that they are worth less than a hundred."""
     found = verdict(material(600, 400, explored=0.04), "prior")
     assert found.against == "all that served, 1000 scored decisions"
+
+
+def test_no_choice_is_judged_that_had_seen_anything_of_its_conversation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = material(80, 40)
+    table = replace(both.logged.table, groups=tuple(f"c{row % 24}" for row in range(120)))
+    both = replace(
+        both, logged=replace(both.logged, table=table), collected=table.take(np.arange(0, 60))
+    )
+    fitting = Fitting("default", "ridge", 0.5, 0)
+    candidate = train(fitting, both)
+    learned: dict[Router, set[str]] = {}
+    judged: list[str] = []
+
+    def fit(name: str, estimator: str, table: OutcomeTable, **given: Any) -> Router:
+        router = fit_router(name, estimator, table, **given)
+        learned[router] = set(table.groups)
+        return router
+
+    def weigh(router: Router, part: Logged, *given: Any) -> list[Candidates]:
+        assert not learned[router] & set(part.table.groups)
+        judged.extend(part.table.query_ids)
+        return weighed(router, part, *given)
+
+    monkeypatch.setattr("eval.promotion.evidence.fit_router", fit)
+    monkeypatch.setattr("eval.promotion.evidence.weighed", weigh)
+    evidence(fitting, both, candidate)
+    assert sorted(judged) == sorted(table.query_ids)
+    # Each by what all other conversations taught.
+    assert len(learned) == 5
+    assert set.union(*learned.values()) == set(table.groups)
+
+
+def test_rare_scores_weigh_more_in_what_calibration_is_judged_by() -> None:
+    both = material(200, 0, explored=0.5)
+    fitting = Fitting("default", "prior", 0.5, 0)
+    found = evidence(fitting, both, train(fitting, both))
+    # It asks the biologist, whom a quarter of the draws went to.
+    seen_N = ~np.isnan(found.score_N)
+    assert 20 < seen_N.sum() < 80
+    np.testing.assert_allclose(found.weight_N, np.where(seen_N, 4.0, 0.0))

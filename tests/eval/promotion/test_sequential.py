@@ -106,6 +106,19 @@ def test_where_nothing_may_fail_one_failure_is_enough() -> None:
     assert not surely_above(3, 3, 1.0)
 
 
+def test_each_reward_is_corrected_by_earlier_conversations_alone() -> None:
+    """By its own it would be drawn towards itself, and the interval be no longer valid."""
+    reward_N, canary_N = np.array([1.0, 0.0, 1.0]), np.array([True, False, False])
+    # Means so far are (.5, .5), (.75, .5) and (.75, .25), each with half a point more to begin.
+    contrasts = [(1 - 0.5) / 0.5, 0.25 + (0.5 - 0) / 0.5, 0.5 - (1 - 0.25) / 0.5]
+    seen = difference_so_far(reward_N, canary_N, 0.5)
+    assert seen.value == pytest.approx(np.mean(contrasts))
+    # Of one conversation the last two are: what it said before is no earlier conversation's.
+    talked = difference_so_far(reward_N, canary_N, 0.5, ["a", "b", "b"])
+    contrasts[2] = 0.25 - (1 - 0.5) / 0.5
+    assert talked.value == pytest.approx(np.mean(contrasts))
+
+
 def test_nobody_asked_is_no_difference() -> None:
     seen = difference_so_far(np.ones(5), np.zeros(5, dtype=bool), 0.1)
     assert np.isnan(seen.value)
