@@ -56,6 +56,16 @@ def test_a_clear_canary_is_settled(gain: float, step: str) -> None:
     assert judge_canary(reward_N, canary_N, NONE_2, CanaryRules(share=SHARE)).step == step
 
 
+def test_what_may_be_lost_is_enough_to_be_promoted() -> None:
+    reward_N, canary_N = a_stream(np.random.default_rng(2), 3000, gain=0.0)
+    lenient, strict = CanaryRules(share=SHARE, most_loss=0.2), CanaryRules(share=SHARE, most_loss=0)
+    verdict = judge_canary(reward_N, canary_N, NONE_2, lenient)
+    assert verdict.seen.interval is not None
+    assert -0.2 < verdict.seen.interval.low < 0
+    assert verdict.step == "promote"
+    assert judge_canary(reward_N, canary_N, NONE_2, strict).step == "wait"
+
+
 def test_one_that_is_the_same_is_waited_for_and_not_forever() -> None:
     rules = CanaryRules(share=SHARE, most_scored=2000, most_loss=0.001)
     reward_N, canary_N = a_stream(np.random.default_rng(2), 2000, gain=0.0)

@@ -62,6 +62,19 @@ def test_the_threshold_is_the_lowest_that_the_formula_allows(seed: int) -> None:
         assert found == brute_force(expected_N, loss_N, alpha)
 
 
+def test_answers_that_were_seldom_asked_for_count_the_more() -> None:
+    rng = np.random.default_rng(3)
+    expected_N = np.round(rng.random(400), 1)
+    score_N = (rng.random(400) < expected_N).astype(float)
+    chance_N = np.where(score_N == 1, 0.8, 0.2)
+    asked_N3 = np.column_stack([np.ones(400), np.ones(400), chance_N])
+    seen = replace(practice(expected_N, score_N, np.zeros(400)), propensity_NA=asked_N3)
+    found = ConformalPolicy(0.2, cheap="cheap").fit(seen, ANYTHING).threshold
+    assert found == lowest_threshold(expected_N, 1 - score_N, 0.2, 1 / chance_N)
+    assert found is not None
+    assert found > lowest_threshold(expected_N, 1 - score_N, 0.2)
+
+
 @pytest.mark.parametrize("informative", [True, False])
 def test_errors_stay_below_what_was_asked_over_200_random_splits(informative: bool) -> None:
     rng = np.random.default_rng(0)
