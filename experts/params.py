@@ -87,6 +87,12 @@ _UNSAID_BY_ANTHROPIC = frozenset(
 ANTHROPIC_PARAMS = (KNOWN_PARAMS["chat"] - _UNSAID_BY_ANTHROPIC) | _ANTHROPIC
 """OpenAI's fields that Anthropic's wire can say, and those it has beside them."""
 
+_OF_ANTHROPIC: Mapping[Task, frozenset[str]] = {
+    "chat": ANTHROPIC_PARAMS,
+    "complete": ANTHROPIC_PARAMS | {"best_of", "echo"},
+    "embed": ANTHROPIC_PARAMS,
+}
+
 PREFILL_PARAMS = frozenset({"add_generation_prompt", "continue_final_message"})
 """vLLM's fields for going on with a last assistant message."""
 
@@ -94,7 +100,7 @@ PREFILL_PARAMS = frozenset({"add_generation_prompt", "continue_final_message"})
 def unknown_params(request: ChatRequest, card: ExpertCard) -> tuple[str, ...]:
     """Fields of `request` that neither its wire nor `card` itself knows, sorted."""
     params = request.params.keys()
-    of_wire = ANTHROPIC_PARAMS if card.wire == "anthropic" else KNOWN_PARAMS[request.task]
+    of_wire = (_OF_ANTHROPIC if card.wire == "anthropic" else KNOWN_PARAMS)[request.task]
     if params <= of_wire:
         return ()
     known = of_wire | card.params_allow

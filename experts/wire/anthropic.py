@@ -11,7 +11,7 @@ from experts.errors import ExpertUnsupportedError
 from experts.messages import ChatRequest, Json
 from experts.wire.anthropic_reader import MessageReader
 from experts.wire.anthropic_turns import WIRE, Block, UnsaidError, conversation, saying
-from experts.wire.dialect import Reader
+from experts.wire.dialect import Reader, with_echo
 
 JSON_TOOL = "answer_as_json"
 """The tool that stands for a JSON answer; its calls are read as text."""
@@ -69,7 +69,7 @@ class AnthropicDialect:
         return {"anthropic-beta": ",".join(betas)} if betas else {}
 
     def reader(self, request: ChatRequest) -> Reader:
-        return MessageReader(JSON_TOOL)
+        return with_echo(MessageReader(JSON_TOOL), request)
 
     def counting_body(self, request: ChatRequest, model: str) -> dict[str, Any]:
         """What `/messages/count_tokens` takes."""
@@ -114,7 +114,7 @@ class AnthropicDialect:
             with saying(param):
                 for value in say(params):
                     body[name] = value
-        for name in _SILENT:
+        for name in _SILENT if request.task == "chat" else (*_SILENT, *_OF_COMPLETIONS):
             params.pop(name, None)
         return {**{name: value for name, value in params.items() if value is not None}, **body}
 
@@ -258,3 +258,5 @@ _SAID: Mapping[str, tuple[str, Callable[[dict[str, Any]], Iterator[Any]]]] = {
 """Anthropic's name for a field, OpenAI's, and what becomes of it."""
 _SILENT = ("max_completion_tokens", "store", "prompt_cache_key", "prompt_cache_retention")
 """Fields that change nothing about the answer, or were read already."""
+_OF_COMPLETIONS = ("echo", "best_of")
+"""The same of a prompt to be continued: the reader puts it before its one answer."""

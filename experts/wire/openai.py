@@ -13,8 +13,8 @@ from operator import itemgetter
 from typing import Any
 
 from experts.cards import ExpertCard, FewShotPrompt
-from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message, Usage
-from experts.wire.dialect import Dialect, Reader
+from experts.messages import ChatRequest, Delta, Event, Finish, Json, Message
+from experts.wire.dialect import Dialect, Reader, with_echo
 from experts.wire.openai_reading import ChatReader, finish_of, text_of, usage_events
 from experts.wire.shapes import index_of, logprobs_of, word_of
 
@@ -77,8 +77,7 @@ class ChatDialect:
         return {}
 
     def reader(self, request: ChatRequest) -> Reader:
-        read = ChatReader()
-        return _with_echo(read, request) if request.params.get("echo") else read
+        return with_echo(ChatReader(), request)
 
 
 class CompletionsDialect:
@@ -200,19 +199,6 @@ def _as_chat(params: Json) -> dict[str, Any]:
         body["logprobs"] = True
         body["top_logprobs"] = params["logprobs"]
     return body
-
-
-def _with_echo(read: Reader, request: ChatRequest) -> Reader:
-    begun: set[int] = set()
-
-    def events(data: Json) -> Iterator[Event]:
-        for event in read(data):
-            if not isinstance(event, Usage) and event.choice not in begun:
-                begun.add(event.choice)
-                yield Delta(str(request.raw[0]), event.choice)
-            yield event
-
-    return events
 
 
 def _earlier_turns(request: ChatRequest) -> tuple[tuple[str, str], ...]:

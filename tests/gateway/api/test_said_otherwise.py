@@ -9,7 +9,10 @@ import openai
 import pytest
 
 from experts.base import Expert
+from experts.cards import ExpertCard, Prices
+from experts.fakes.anthropic import fake_anthropic
 from experts.fakes.provider import FakeProvider, Reply
+from experts.http.anthropic import AnthropicExpert
 
 Serve = Callable[..., Any]
 Remote = Callable[..., Expert]
@@ -67,3 +70,24 @@ def test_words_of_refusal_are_the_text_of_a_completion(
     else:
         text = client.completions.create(model="small", prompt="Do").choices[0].text
     assert text == "I won't."
+
+
+@pytest.mark.parametrize("params", ["pass", "drop", "strict"])
+def test_echo_is_put_before_an_anthropic_experts_answer_too(serve: Serve, params: Any) -> None:
+    with fake_anthropic() as claude:
+        card = ExpertCard("claude", params=params, prices=Prices(3, 15))
+        served = serve({"claude": AnthropicExpert(card, claude.url, "m")})
+        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0)
+        answer = client.completions.create(model="claude", prompt="Say: ", echo=True)
+        assert answer.choices[0].text == "Say: Hello there"
+        assert "echo" not in claude.bodies[0]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_chat_may_have_a_field_called_echo(
+    served: Any, provider: FakeProvider, stream: bool
+) -> None:
+    answer = served.ask("small", echo=True, stream=stream)
+    assert answer.status_code == 200, answer.text
+    assert "Hello" in answer.text
+    assert provider.bodies[0]["echo"] is True
