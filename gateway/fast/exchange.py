@@ -209,7 +209,9 @@ class Exchange:
             # Too late for words.
             self._client.abort()
         else:
-            self.shut_down(api_error(RuntimeError()))
+            self._end()
+            # What broke may be the reading of what was said.
+            self._stop(api_error(RuntimeError()), readable=False)
 
     def leave(self) -> None:
         """The client is gone."""
@@ -223,17 +225,17 @@ class Exchange:
             self._end()
             self._stop(failure)
 
-    def _stop(self, failure: ApiError | None) -> None:
+    def _stop(self, failure: ApiError | None, *, readable: bool = True) -> None:
         if failure is not None:
             self._stopped = failure.status, failure.code or failure.type
         asked = self._asked
         if self._relay is not None:
-            self._relay.cancel()
+            self._relay.cancel(readable=readable)
         elif asked is not None:
             asked.hold.abandon()
         if self._relay is not None or asked is None:
             # Else the books are closed when the disk has answered.
-            self._close_books(*self._stopped)
+            self._close_books(*self._stopped, text=None if readable else "")
         if failure is None:
             return
         if asked is not None and asked.reply.committed:

@@ -296,13 +296,18 @@ class Relay:
             delivered.add(event)
         return delivered
 
-    def cancel(self) -> None:
-        """Nobody wants it any more; what was read and written so far is paid for."""
+    def cancel(self, *, readable: bool = True) -> None:
+        """Nobody wants it any more; what was read and written so far is paid for.
+
+        Args:
+            readable: Else what was written can't be told; what the expert reported still counts.
+        """
         self._end_call()
         if self._booked:
             return
         self._booked = True
-        settle_usage(self._attempt, self._request, self._reported(), self._seen(), sent=True)
+        seen = self._seen() if readable else []
+        settle_usage(self._attempt, self._request, self._reported(), seen, sent=True)
         self._booking.end(self._attempt, "cancelled", last=True)
         self._hold.abandon(self._attempt.cost_nanousd(), self._attempt.usage)
 
