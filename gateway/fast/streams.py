@@ -337,9 +337,7 @@ class RawStream:
             except (TypeError, ValueError, AttributeError):
                 # It went through, but says nothing that we understand.
                 continue
-            for event in events:
-                if not isinstance(event, Usage):
-                    yield event
+            yield from events
 
     def writer(self) -> ChunkWriter:
         writer = ChunkWriter(self._envelope, include_usage=self._include_usage)

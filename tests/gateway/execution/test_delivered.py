@@ -275,3 +275,28 @@ def test_an_answer_is_complete_when_every_choice_that_was_asked_for_is(choices: 
     assert sent.complete(choices) is (choices == 1)
     assert not delivered().complete(choices)
     assert delivered(Delta("a"), Finish("stop"), Delta("b", 1), Finish("stop", 1)).complete(choices)
+
+
+def test_nothing_is_told_of_what_was_sent_already_not_even_beside_the_text() -> None:
+    known: dict[str, Any] = {"content": [{"token": "a", "logprob": -0.1}]}
+    again = [
+        Delta("a", logprobs=known),
+        Delta(logprobs=known),
+        Delta(opaque=({"type": "x"},)),
+        Delta(fields={"x": 1}),
+        Delta("bc", logprobs=known),
+    ]
+    assert spliced(delivered(Delta("ab")), again) == [Delta("c")]
+
+
+def test_a_call_that_is_new_goes_on_beside_the_rest_of_one_that_is_not() -> None:
+    both = (*call(0, "f", '{"a": 1}').tool_calls, *call(1, "g", "{}", id="second").tool_calls)
+    (new,) = spliced(delivered(call(0, "f", '{"a')), [Delta(tool_calls=both)])
+    assert isinstance(new, Delta)
+    assert new.tool_calls == ({"index": 0, "function": {"arguments": '": 1}'}}, both[1])
+
+
+def test_a_continuation_that_only_begins_like_the_text_is_told_whole() -> None:
+    so_far = Continuation(delivered(Delta(TEXT)))
+    said: list[Event] = [Delta(TEXT[:5]), Finish("stop")]
+    assert [new for event in said for new in so_far.take(event)] == said

@@ -56,3 +56,12 @@ def test_a_sound_choice_is_left_as_it_came() -> None:
     first = {"index": 0, "delta": {"role": "assistant"}}
     assert fit_choice(first, ToolCallPieces(), begun=False) is first
     assert fit_choice(first, ToolCallPieces(), begun=True) == {"index": 0, "delta": {}}
+    assert fit_choice({"delta": {"role": "user", **SAYS}}, ToolCallPieces(), begun=False) == {
+        "index": 0,
+        "delta": SAYS,
+    }
+
+
+def test_pieces_of_calls_that_are_none_leave_nothing_behind() -> None:
+    odd = {"delta": {"tool_calls": [5], **SAYS}}
+    assert fit_choice(odd, ToolCallPieces(), begun=True) == {"index": 0, "delta": SAYS}

@@ -66,6 +66,8 @@ def test_all_else_is_read(piece: bytes) -> None:
 @pytest.mark.parametrize("text", ["", "x", '"', "theirs", "c-1"])
 def test_a_text_that_could_be_mistaken_makes_no_form(text: str) -> None:
     assert mould_of(payload(text), payload(text), text) is None
+    named = payload(text).replace(b'"model":"theirs"', b'"model":"ours"')
+    assert mould_of(payload(text), named, text) is None
 
 
 TEXTS = st.lists(st.text(max_size=8), min_size=1, max_size=12)

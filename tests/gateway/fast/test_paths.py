@@ -18,6 +18,8 @@ from experts.base import Expert
 from experts.cards import ExpertCard, Prices
 from experts.fakes.provider import FakeProvider, Reply
 from experts.fakes.scripted import ScriptedExpert, says
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, head
+from experts.fakes.server import serving as fake
 from experts.http.plain_connection import Connection
 from gateway.execution.slots import Slots
 from gateway.fast.clock import Clock
@@ -60,6 +62,31 @@ def test_an_answer_goes_through_untouched_but_for_the_model(
     record = served.record(answer)
     assert record["attempts"][0]["status"] == "ok"
     assert answer.headers["x-pointsman-cost-usd"] == "0.000014000"
+    assert served.verified().faults == ()
+
+
+class Untyped(FakeServer):
+    """Sends `body` and does not say what it is."""
+
+    body = b""
+
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
+        yield head(200, {}, len(self.body)) + self.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_an_answer_is_that_has_no_type_is_seen_by_how_it_begins(
+    serve: Serve, remote: Remote, stream: bool
+) -> None:
+    with fake(Untyped()) as untyped:
+        served = serve({"only": remote("only", untyped.url)}, execution={"max_retries": 0})
+        untyped.body = b"<html>not here</html>"
+        answer = served.ask("only", stream=stream)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_protocol")
+        untyped.body = b"".join(Reply("Hello").events({"messages": []}))
+        assert "Hello" in served.ask("only", stream=stream).text
+        untyped.body = orjson.dumps(verbatim().whole)
+        assert "Hello" in served.ask("only", stream=stream).text
     assert served.verified().faults == ()
 
 

@@ -209,6 +209,55 @@ def test_a_usage_that_nobody_asked_for_is_cut_out_of_bytes_that_stay_as_they_are
     assert "usage" not in chunk
 
 
+def test_nothing_that_follows_ends_what_done_has_ended() -> None:
+    answer = stream()
+    assert answer.feed(ROLE + WORD + DONE + WORD + STOP) == named(ROLE + WORD)
+    assert (answer.done, answer.finished, answer.close()) == (True, False, b"")
+    assert "ended before the answer did" in str(answer.failure)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [WORD[:-20] + b"\n\n", b'data: {"error": {"message": "out of memory"}}\n\n'],
+    ids=["half a chunk", "an error"],
+)
+def test_nothing_that_follows_the_finish_fails_the_answer(late: bytes) -> None:
+    answer = stream()
+    assert answer.feed(ROLE + WORD + STOP + late) == named(ROLE + WORD + STOP)
+    answer.feed(TOKENS + DONE)
+    assert (answer.failure, answer.usage) == (None, Usage(input=3, output=1))
+
+
+def test_a_role_in_every_chunk_is_told_once() -> None:
+    word = event({"role": "assistant", "content": "word"})
+    chunks = chunks_of(stream().feed(word * 3))
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": "word"},
+        {"content": "word"},
+        {"content": "word"},
+    ]
+
+
+def test_usage_before_the_finish_is_counted_and_a_report_that_is_none_takes_nothing_back() -> None:
+    answer = stream()
+    none = TOKENS.replace(orjson.dumps(USAGE), b'{"prompt_tokens":-1}')
+    assert answer.feed(ROLE + WORD + TOKENS + none + STOP) == named(ROLE + WORD + STOP)
+    assert answer.usage == Usage(input=3, output=1)
+
+
+def test_what_comes_with_the_usage_is_told_with_it() -> None:
+    answer = stream(include_usage=True)
+    answer.feed(ROLE + WORD + STOP + TOKENS.replace(b'"id"', b'"service_tier":"flex","id"'))
+    assert answer.usage is not None
+    last, _ = answer.ending(answer.usage, None).split(b"\n\n", 1)
+    assert orjson.loads(last.removeprefix(b"data: "))["service_tier"] == "flex"
+
+
+def test_a_chunk_on_several_lines_goes_on_as_one() -> None:
+    lines = WORD.replace(b',"choices"', b'\ndata: ,"choices"')
+    assert stream().feed(ROLE + lines) == named(ROLE + WORD.replace(b',"choices"', b' ,"choices"'))
+
+
 def test_an_error_behind_tokens_lets_the_tokens_through_first() -> None:
     answer = stream()
     error = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
