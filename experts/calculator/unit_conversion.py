@@ -72,8 +72,13 @@ class UnitConverter:
         self._registry: Any = pint.UnitRegistry(non_int_type=Fraction)
         for definition in _DEFINITIONS:
             self._registry.define(definition)
-        self._no_such_unit = pint.UndefinedUnitError
-        self._not_convertible = (pint.DimensionalityError, pint.OffsetUnitCalculusError)
+        self._no_such_unit = (pint.UndefinedUnitError, pint.OffsetUnitCalculusError)
+        # TypeError: decibels are logarithms, which a fraction has none of.
+        self._not_convertible = (
+            pint.DimensionalityError,
+            pint.OffsetUnitCalculusError,
+            TypeError,
+        )
 
     def answer(self, question: str) -> str | None:
         """The converted amount with its unit, e.g. "350 centimetres".
