@@ -99,6 +99,23 @@ def test_drafts_that_fail_are_done_without_until_too_few_are_left(window: int | 
         asked(made(2))
 
 
+def test_who_writes_nothing_has_not_drafted() -> None:
+    blank, one, last = Actor("blank", " \n"), Actor("one", "said"), Actor("last", "whole")
+    answer, call = asked(Mixture(card(blank, one, last), Team((blank, one), last)))
+    assert answer.text == "whole"
+    assert numbers_in(last.requests[0]) == ["said"]
+    assert call.trace[0]["drafts"] == ["one"]
+
+
+def test_a_synthesis_on_the_way_without_words_is_passed_over() -> None:
+    one, last = counting("one"), Actor("last", lambda _request, times: (" ", "whole")[times])
+    asked(SequentialMixture(card(one, last), Team((one,) * 3, last), window=2))
+    assert [numbers_in(request) for request in last.requests] == [
+        ["one 0", "one 1"],
+        ["one 0", "one 2"],
+    ]
+
+
 def test_a_later_layer_that_fails_leaves_the_drafts_of_the_one_before() -> None:
     tired = ScriptedExpert(
         ExpertCard("tired"), says("mine"), [ExpertUnavailableError("tired", "gone")]
@@ -137,9 +154,10 @@ def test_who_takes_part_can_be_chosen_per_request() -> None:
     assert (len(a.requests), len(b.requests), len(c.requests)) == (0, 4, 0)
     answer, _ = asked(Mixture(of, team, chooser=Names()))
     assert answer.text == "c says"
+    told_by = len(b.requests), len(c.requests)
     answer, _ = asked(PrimaryWithPeers(of, Team((b, c), a), chooser=Names(1, 2, 2)))
     assert answer.text == "b says"
-    assert len(c.requests) == 3
+    assert (len(b.requests), len(c.requests)) == (told_by[0] + 1, told_by[1] + 1)
 
 
 def test_without_peers_the_primary_is_asked_as_it_is() -> None:
@@ -208,6 +226,8 @@ def test_drafts_call_no_tools_and_have_no_set_form() -> None:
     cold = question(params={"temperature": 0.0})
     assert as_draft(cold, temperature=1.0).params == {"temperature": 1.0}
     assert as_draft(cold).params == cold.params
+    short = question(max_tokens=5)
+    assert as_draft(short, max_tokens=9).max_tokens == 5, "no longer than the answer may be"
 
 
 def test_what_is_told_stands_in_the_users_turn() -> None:

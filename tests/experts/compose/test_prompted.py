@@ -147,6 +147,12 @@ def test_a_winner_of_another_order_is_given_as_the_option_itself() -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
+def test_answers_that_name_no_option_do_not_say_the_same() -> None:
+    one = Actor("one", lambda _request, times: ["A", "Hm.", "Who knows?"][times])
+    answer, _ = asked(Medprompt(card(one), one, None, runs=3), question(CAPITAL))
+    assert answer.text == "A"
+
+
 def lettered_as(request: ChatRequest, option: str) -> str:
     letter = next(letter for letter, own in shown(request).items() if own == option)
     return f"Since it is so, the answer is {letter}."

@@ -176,6 +176,20 @@ def test_without_money_for_another_turn_it_says_what_it_knows() -> None:
         Played([ExpertCapError("driver", "no room")])()
 
 
+def test_nothing_else_is_put_behind_an_answer_that_broke_off() -> None:
+    broken: Script = [Delta(f"{SAY}Cusco"), ExpertCapError("driver", "no room")]
+    played = Played(turn(f"{ASK}q"), broken)
+    with pytest.raises(ExpertCapError):
+        played()
+    assert [event for event in played.events if isinstance(event, Delta)] == [Delta("Cusco")]
+
+
+def test_for_want_of_an_answer_that_is_told_which_left_no_room_to_ask() -> None:
+    turns = turn(f"{ASK}q"), turn("<think>c</think>"), turn("<think>d</think>")
+    with pytest.raises(ExpertCapError, match="no room"):
+        Played(*turns, atlas=[ExpertCapError("atlas", "no room")], rounds=2)()
+
+
 def test_an_answer_that_a_limit_cut_says_so() -> None:
     played = Played(says(f"{SAY}one two", reason="length"))
     assert played() == "one two"
