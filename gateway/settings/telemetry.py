@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.settings.base import RESTART, Frozen, Secret
+from gateway.settings.base import RESTART, Frozen, Secret, SecretUrl
 
 
 class TelemetrySettings(Frozen):
@@ -14,7 +14,9 @@ class TelemetrySettings(Frozen):
 
     key_labels: bool = False
     """Whether names of keys become labels of metrics, for whoever may read `/metrics`."""
-    otlp_endpoint: Annotated[str | None, RESTART] = Field(None, pattern=r"^https?://")
+    otlp_endpoint: Annotated[SecretUrl | None, RESTART] = Field(
+        None, pattern=r"^https?://", repr=False
+    )
     """A collector that takes OTLP over HTTP, without `/v1/traces`; the extra `otel` sends."""
     otlp_headers: Annotated[dict[str, Secret], RESTART] = Field(default_factory=dict, repr=False)
     """Sent to the collector, e.g. `{authorization: "env:OTLP_AUTHORIZATION"}`."""

@@ -49,6 +49,11 @@ WRONG: dict[str, Any] = {
     "a value of another kind": {"experts": [{**EXPERT, "connect_s": SECRET}]},
     "a key that is too short": {"keys": [{"name": "k", "key": SECRET[:7]}]},
     "an unset variable": {"experts": [{**EXPERT, "api_key": "env:NOT_SET"}], "keys": [KEY]},
+    "a collector with a password": {
+        **GOOD,
+        "telemetry": {"otlp_endpoint": f"http://me:{SECRET}@127.0.0.1:9"},
+    },
+    "a collector of no kind": {**GOOD, "telemetry": {"otlp_endpoint": f"ftp://me:{SECRET}@h"}},
     "headers of another kind": {**GOOD, "telemetry": {"otlp_headers": [f"authorization={SECRET}"]}},
     "an alias to nobody": {**GOOD, "aliases": {"x": "nobody"}},
     "LiteLLM's": {

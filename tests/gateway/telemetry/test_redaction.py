@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings.root import Settings
+from gateway.settings.shape import redacted
 from gateway.telemetry.redaction import REDACTED, Redactor, secrets_of
 
 KNOWN = "correct-horse-battery-staple"
@@ -116,3 +117,10 @@ def test_a_password_may_stand_behind_a_url_too() -> None:
     url = "postgresql://me:first-secret@db/x?password=second-secret&sslpassword=third%20secret&a=b"
     settings = Settings.model_validate({"ledger": {"url": url}})
     assert secrets_of(settings) == {"first-secret", "second-secret", "third secret"}
+
+
+def test_the_password_of_a_collector_is_known_and_not_shown() -> None:
+    given = {"telemetry": {"otlp_endpoint": "https://me:collector-secret@traces:4318/x"}}
+    settings = Settings.model_validate(given)
+    assert secrets_of(settings) == {"collector-secret"}
+    assert redacted(settings)["telemetry"]["otlp_endpoint"] == "https://traces:4318/x"
