@@ -73,6 +73,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local hold, ttl = ARGV[1], tonumber(ARGV[2])
 local want, least = tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, room, tight = #KEYS / 3, nil, 0
+local before = redis.call('HGET', KEYS[3], hold)
+if before then return {1, tonumber(before)} end
 for i = 1, count do
   local account, ends, amounts = KEYS[3*i-2], KEYS[3*i-1], KEYS[3*i]
   if redis.call('EXISTS', account) == 0 then return {-1, i} end
@@ -82,7 +84,7 @@ for i = 1, count do
       redis.call('DEL', account)
       return {-1, i}
     end
-    redis.call('HINCRBY', account, 'reserved', '-' .. held)
+    if held ~= '0' then redis.call('HINCRBY', account, 'reserved', '-' .. held) end
     redis.call('ZREM', ends, lost)
     redis.call('HDEL', amounts, lost)
   end
@@ -111,18 +113,22 @@ it ends by itself, amount wanted, least that helps; per account: limit, ms to ke
 Valkey has evicted a part is taken for one that was not seeded."""
 
 SETTLE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #KEYS / 3 do
   local account, ends, amounts = KEYS[3*i-2], KEYS[3*i-1], KEYS[3*i]
-  if redis.call('EXISTS', account) == 1 then
-    local held = redis.call('HGET', amounts, ARGV[1])
-    if held then
-      redis.call('HINCRBY', account, 'reserved', '-' .. held)
-      redis.call('ZREM', ends, ARGV[1])
-      redis.call('HDEL', amounts, ARGV[1])
-    end
+  local held = redis.call('HGET', amounts, ARGV[1])
+  if held ~= '0' and redis.call('EXISTS', account) == 1 then
+    if held then redis.call('HINCRBY', account, 'reserved', '-' .. held) end
     redis.call('HINCRBY', account, 'spent', ARGV[2])
+    redis.call('ZADD', ends, now + ARGV[3], ARGV[1])
+    redis.call('HSET', amounts, ARGV[1], 0)
+    for _, key in ipairs({ends, amounts}) do
+      redis.call('PEXPIRE', key, redis.call('PTTL', account))
+    end
   end
 end
 """
-"""KEYS: as for RESERVE. ARGV: hold, what the call cost. An account that is gone is seeded anew from
-the ledger, which has this cost."""
+"""KEYS: as for RESERVE. ARGV: hold, what the call cost, ms to remember that it is settled: for so
+long it holds 0, and neither script does again what is sent again, or comes in the wrong order. An
+account that is gone is seeded anew from the ledger, which has this cost."""

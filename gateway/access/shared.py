@@ -21,6 +21,8 @@ _TIMEOUT_S = 1.0
 _CONNECTIONS = 16
 _RETRY_S = 0.5
 _KEEP_S = 30 * 86_400
+_SETTLED_MS = 60_000
+"""For so long Valkey remembers what is settled: by then whatever was sent twice has come."""
 _MOST_LATE = 100_000
 _MOST_STANDINGS = 10_000
 Late = tuple[str, list[str], list[Any]]
@@ -169,7 +171,7 @@ class SharedCounters:
     def settle(self, accounts: Sequence[Account], hold: str, cost: int) -> None:
         """Give a hold back and count what the call cost, soon."""
         keys = [key for account in accounts for key in _account_keys(account)]
-        self._soon("SETTLE", keys, [hold, cost])
+        self._soon("SETTLE", keys, [hold, cost, _SETTLED_MS])
 
     async def read(self, accounts: Sequence[Account]) -> list[Account]:
         """The same accounts as Valkey has them; those that it has not as they are."""
@@ -236,7 +238,8 @@ class SharedCounters:
                         await self._scripts[script](keys=keys, args=args, client=pipe)
                     await pipe.execute()
             except self._failures as error:
-                # Sent twice is counted twice: what errs on the side that spends more is not.
+                # Some of it may have come. Settlements count once, corrections each time, so those
+                # that give something back are not sent again.
                 self._late.extendleft(one for one in reversed(batch) if not _gives_back(one))
                 raise SharedDownError(str(error)) from error
 

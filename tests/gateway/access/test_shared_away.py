@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -225,19 +225,30 @@ async def test_settlements_on_their_way_are_waited_for_at_the_end(
     assert (await shared.read([account]))[0].spent == 40
 
 
-async def test_what_may_have_been_given_back_is_not_given_back_again(
-    shared: Cut, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokens = Meter("key", "k", Limit.model_validate({"tokens": 100, "per": "day"}))
-    (taken,) = await shared.take([(tokens, 100)])
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """For a while Valkey does what it is sent, and answers too late."""
     execute = Pipeline.execute
 
-    async def late(self: Any, *args: Any) -> Any:
+    async def done_and_late(self: Any, *args: Any) -> Any:
         await execute(self, *args)
         raise TimeoutError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "execute", late)
+    @contextmanager
+    def while_late() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "execute", done_and_late)
+            yield
+
+    return while_late
+
+
+async def test_what_may_have_been_given_back_is_not_given_back_again(
+    shared: Cut, late: Callable[[], AbstractContextManager[None]]
+) -> None:
+    tokens = Meter("key", "k", Limit.model_validate({"tokens": 100, "per": "day"}))
+    (taken,) = await shared.take([(tokens, 100)])
+    with late():
         shared.correct(taken, 10)
         with suppress(SharedDownError):
             await shared._sent()
@@ -256,3 +267,45 @@ def test_holds_last_as_long_as_requests_may_after_a_reload(serve: Serve, server:
         again = rebuild_gateway(gateway, settings, dict(gateway.pool.experts))
         assert again.lasting.counted.shared is not None
         assert again.lasting.counted.shared._hold_ms == longest_s * 1000
+
+
+async def test_a_settlement_that_is_sent_again_and_again_is_counted_once(
+    shared: Cut, client: Any, late: Callable[[], AbstractContextManager[None]]
+) -> None:
+    account = session("s")
+    await shared.seed(account)
+    assert await shared.reserve([account], "h", 100, 1) == 100
+    with late():
+        shared.settle([account], "h", 40)
+        for _ in range(3):
+            with suppress(SharedDownError):
+                await shared._sent()
+    (found,) = await shared.read([account])
+    assert (found.spent, found.reserved) == (40, 0)
+    shared.settle([account], "nothing was held for it", 2)
+    assert (await shared.read([account]))[0].spent == 42
+    # What tells that it was settled already goes with the account.
+    assert [key for key in client.keys("*") if client.pttl(key) < 0] == []
+
+
+async def test_what_is_given_back_before_it_is_held_is_not_held(shared: Cut) -> None:
+    account = session("s")
+    await shared.seed(account)
+    shared.settle([account], "h", 0)
+    await shared._sent()
+    await shared.reserve([account], "h", 100, 1)
+    assert (await shared.read([account]))[0].reserved == 0
+
+
+async def test_of_what_is_settled_nothing_is_kept_for_long(shared: Cut, client: Any) -> None:
+    account = session("s")
+    await shared.seed(account)
+    await shared.reserve([account], "h", 100, 1)
+    shared.settle([account], "h", 40)
+    await shared._sent()
+    _, ends, holds = _account_keys(account)
+    client.zadd(ends, {"h": 1})
+    assert await shared.reserve([account], "next", 100, 1) == 100
+    assert client.hkeys(holds) in ([b"next"], ["next"])
+    (found,) = await shared.read([account])
+    assert (found.spent, found.reserved) == (40, 100)
