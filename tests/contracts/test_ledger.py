@@ -143,6 +143,17 @@ def test_every_kind_of_damage_is_found(ledger: Ledger, damage: object, words: st
     assert any(words in fault for fault in verify_ledger(ledger.engine).faults)
 
 
+@pytest.mark.parametrize(("back_s", "faults"), [(0.5, 0), (2.0, 1)])
+def test_a_clock_that_steps_back_a_little_is_no_fault(
+    ledger: Ledger, back_s: float, faults: int
+) -> None:
+    booked(ledger, a_decision(CHEAP))
+    with ledger.engine.begin() as connection:
+        decided = connection.execute(select(tables.decision.c.at)).scalar_one()
+        connection.execute(update(tables.attempt).values(at=decided - back_s))
+    assert len(verify_ledger(ledger.engine).faults) == faults
+
+
 def test_a_request_without_its_decision_is_found(ledger: Ledger) -> None:
     values = booked_request_values()
     with ledger.engine.begin() as connection:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from experts.cards import ExpertCard, FewShotPrompt, Prices
 from experts.messages import ChatRequest, Message, Usage
-from gateway.access.accounts import Accounts, period, set_aside, settle
+from gateway.access.accounts import Account, Accounts, period, set_aside, settle
 from gateway.access.admission import Admission
 from gateway.access.keys import Key
 from gateway.access.meters import Meter
 from gateway.access.passes import Pass
+from gateway.access.refusals import budget_exceeded
 from gateway.access.worst import bounded, worst_case
 from gateway.ask import Ask
 from gateway.errors import ApiError
@@ -266,6 +267,12 @@ def test_money_that_others_hold_may_come_back_in_a_moment() -> None:
     _, made = passed(0.001)
     made.cover_now(CARD, ChatRequest(HI, max_tokens=10_000))
     assert broke(made, ChatRequest(HI, max_tokens=100)).headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("least", "soon"), [(1000, True), (1001, False)])
+def test_what_others_hold_helps_only_where_it_is_enough(least: int, soon: bool) -> None:
+    account = Account(Meter("key", "k", Limit(usd=1e-6, per="total")), 0.0, None, reserved=1000)
+    assert ("retry-after" in budget_exceeded([account], least, 0.0).headers) is soon
 
 
 def test_a_free_expert_answers_whatever_is_left() -> None:

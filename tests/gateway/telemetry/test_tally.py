@@ -38,3 +38,21 @@ def test_what_is_added_up_together_is_what_would_have_been_counted_one_by_one() 
         assert float(value) == pytest.approx(float(near)) or "loop_lag" in name
     decided = apart.of_decision("explicit", "explicit", "e")[0].value
     assert (decided, apart.unpriced.values[()], apart.free.values[()]) == (700, 234, 233)
+
+
+def test_each_time_is_counted_where_it_was_spent() -> None:
+    metrics = Metrics()
+    metrics.tally(Kind("openai.chat", "r", "p", "e", (), None)).seen.append(
+        (0.25, 2.0, 5.0, (0, 0, 0, 0, 0), None)
+    )
+    anyio.run(metrics.text)
+    totals = [
+        histogram.cell(labels).total
+        for histogram, labels in (
+            (metrics.decide, ("r",)),
+            (metrics.attempt_latency, ("e",)),
+            (metrics.latency, ("e", "false")),
+            (metrics.overhead, ("false",)),
+        )
+    ]
+    assert totals == [0.25, 2.0, 5.0, 3.0]

@@ -107,6 +107,20 @@ def test_waiting_for_the_ledger_beside_a_call_is_not_the_ledgers_time(
     assert trip.ledger_s == 0.5
 
 
+def test_a_request_that_ends_before_its_call_was_upstream_until_then(
+    trip: Trip, clock: Clock, metrics: Metrics
+) -> None:
+    clock.now += 1
+    attempt = begun(trip, clock, "a", 1)
+    clock.now += 2
+    trip.end(499, "client_cancelled")
+    assert trip.upstream_s == 2
+    assert metrics.overhead.cell(("false",)).total == 1
+    clock.now += 4
+    trip.attempt_ended(attempt, "cancelled", None, None)
+    assert metrics.running == {"a": 0}
+
+
 def test_a_request_ends_once(trip: Trip, metrics: Metrics) -> None:
     assert metrics.in_flight == 1
     trip.end(499, "client_left")
