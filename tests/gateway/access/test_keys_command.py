@@ -94,8 +94,10 @@ def test_a_key_is_looked_after_through_a_running_gateway(
     assert "revoked" in run("revoke", "team", *there)
     with pytest.raises(GatewayError, match="is revoked"):
         run("revoke", "team", *there)
-    with pytest.raises(GatewayError, match="not known"):
+    with pytest.raises(GatewayError, match=r"not known here$"):
         run("list", "--url", served.url, "--key", "wrong-key-1")
+    with pytest.raises(GatewayError, match=r"no API key.*give it with --key or POINTSMAN_KEY$"):
+        run("list", "--url", served.url)
     assert "team" in run("list", "--url", f"{served.url}/v1/", "--key", " root-key-1\r\n")
     for name in ("team?", "../keys/team", "team#"):
         with pytest.raises(GatewayError, match=r"no key|there is no POST"):
@@ -118,6 +120,7 @@ def test_a_key_that_no_header_holds_is_refused_and_not_quoted(key: str) -> None:
         (["--expert", "a b"], "experts"),
         (["--rpm", "0"], "requests"),
         (["--budget-usd", "1", "--per", "year"], "per"),
+        (["--per", "day"], "--per is of a budget"),
         (["--expires", "soon"], "soon"),
         (["--expires", "0d"], "expires_in_s"),
         (["--expires", "99999999999d"], "expires_in_s"),

@@ -305,3 +305,12 @@ def test_providers_are_called_as_the_conventions_call_them(
 ) -> None:
     settings = Settings.model_validate({"experts": [{"id": "a", **entry}]})
     assert model_of(settings.experts[0]) == model
+
+
+def test_experts_that_are_gone_are_still_known_to_requests_under_way() -> None:
+    content = Content(captured=False, redactor=Redactor())
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    tracing = Tracing(TracerProvider(shutdown_on_exit=False), meters, MODELS, content)
+    other = Model("openai", "model-three", "three.example", 443)
+    tracing.learn({"second": other, "third": other})
+    assert tracing.models == {"first": MODELS["first"], "second": other, "third": other}
