@@ -258,8 +258,8 @@ class Collector:
             "max_tokens": self._how.max_tokens,
             "temperature": 0,
             **({"logprobs": True} if self._how.logprobs else {}),
-            # A kept answer would teach nothing: it is nobody's draw.
-            "pointsman": {"tags": tags, "cache": "off", "keep": "full"},
+            # A kept answer would teach nothing: it is nobody's draw. Nor would that of a fallback.
+            "pointsman": {"tags": tags, "cache": "off", "keep": "full", **_nobody_else(model)},
         }
 
     async def _score(
@@ -286,6 +286,12 @@ def collected(
     order = {prompt.query_id: place for place, prompt in enumerate(prompts)}
     rows = sorted(rows, key=lambda row: (order[row["query_id"]], row["model"]))
     return Collected(tuple(rows), tuple(sorted(failures)), kept)
+
+
+def _nobody_else(model: str) -> Mapping[str, Any]:
+    """Lets nobody stand in for an expert that is asked by its name."""
+    routed = model == "auto" or model.startswith(("auto:", "router:", "router-"))
+    return {} if routed else {"experts": [model]}
 
 
 def _nll(choice: Mapping[str, Any]) -> float | None:
