@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -18,8 +19,10 @@ from experts.errors import (
     ExpertUnavailableError,
 )
 from experts.http.breaker import BreakerRules, BreakerState
+from experts.http.connecting import ConnectTurn
 from experts.http.openai_compatible import OpenAICompatibleExpert
 from experts.messages import ChatRequest, Event, Finish, Message
+from tests.experts.http.plain_rig import Loop
 
 pytestmark = pytest.mark.anyio
 URLS = ["http://a/v1", "http://b/v1"]
@@ -161,3 +164,48 @@ async def test_a_connection_that_fails_is_tried_once_at_each_endpoint() -> None:
     # The session would keep to the first.
     assert sorted(rig.place.asked) == ["a", "b"]
     assert await rig.left() == 0
+
+
+def test_what_comes_behind_an_answer_does_not_stretch_the_wait_for_its_end() -> None:
+    given: list[bytes] = []
+    loop = Loop()
+
+    class Trickle(Body):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield BEGUN + ENDED
+            while len(given) < 100:
+                loop.now += 0.6
+                await anyio.lowlevel.checkpoint()
+                given.append(b": still here\n\n")
+                yield given[-1]
+
+    async def run() -> None:
+        rig = Rig("stream")
+        answer = httpx2.Response(200, stream=Trickle([]))
+        rig.expert._made = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: answer))
+        await rig.ask()
+        assert isinstance(rig.events[-1], Finish)
+        assert await rig.left() == 0
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(run())
+    # A second is waited for usage.
+    assert len(given) < 4
+
+
+async def test_an_expert_that_is_closed_closes_all_that_it_opened() -> None:
+    expert = OpenAICompatibleExpert(ExpertCard("e"), URLS, "m")
+    client = expert._client
+    await expert.aclose()
+    assert client.is_closed
+    assert all(place._closed for place in expert._plain.values())
+
+
+async def test_leave_to_connect_is_given_back_once() -> None:
+    turns = anyio.Semaphore(1)
+    async with ConnectTurn(turns) as turn:
+        assert turns.value == 0
+        for _ in range(2):
+            await turn.heard("http11.send_request_headers.started", None)
+            assert turns.value == 1
+    assert turns.value == 1

@@ -344,3 +344,9 @@ def test_what_many_chunks_say_of_a_choice_is_not_copied_for_each() -> None:
     assert kept[0] is kept[2]
     assert kept[0] == [0, 1, 2]
     assert chunks[0]["choices"][0]["ids"] == [0]
+
+
+def test_nothing_is_read_behind_done() -> None:
+    with pytest.raises(ExpertProtocolError, match="ended before"):
+        events(chunk("Hi") + DONE + chunk(finish="stop"))
+    assert events(chunk("Hi"), chunk(finish="stop"), DONE, chunk(usage=counted(1, 2)))[2:] == []

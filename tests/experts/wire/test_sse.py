@@ -119,6 +119,8 @@ def test_a_long_stream_of_short_events_is_no_long_event() -> None:
     decoder = SseDecoder(max_bytes=1000)
     for _ in range(200):
         assert decoder.feed(b"data: " + b"x" * 100 + b"\n\n") == [b"x" * 100]
+        assert decoder.feed(b"data: " + b"y" * 50) == []
+        assert decoder.feed(b"y" * 50 + b"\n\n") == [b"y" * 100]
 
 
 @pytest.mark.parametrize(
