@@ -14,10 +14,10 @@ import pytest
 
 from experts.base import Call
 from experts.cards import ExpertCard
-from experts.fakes.server import Act, FakeServer, ReceivedRequest, Then, serving
+from experts.fakes.server import Act, FakeServer, ReceivedRequest, Then, serving, whole
 from experts.http import connecting as connections
 from experts.http.openai_compatible import OpenAICompatibleExpert
-from experts.messages import ChatRequest, Message
+from experts.messages import ChatRequest, Message, collect
 
 CALLS = 100
 AT_ONCE = 32
@@ -106,3 +106,27 @@ def test_certificates_are_read_for_endpoints_with_tls_only(monkeypatch: pytest.M
     assert read == []
     used("https://127.0.0.1:1/v1")
     assert read == [True]
+
+
+class Doubling(FakeServer):
+    """Answers each request twice: with how many came before, and with nonsense."""
+
+    def acts(self, asked: ReceivedRequest) -> Iterator[Act]:
+        right, false = (
+            whole(200, {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}, {})
+            for said in (str(len(self.bodies)), "false")
+        )
+        yield right + false
+
+
+def test_what_comes_behind_an_answer_is_not_the_next_one() -> None:
+    async def run(server: FakeServer) -> list[str]:
+        expert = OpenAICompatibleExpert(ExpertCard("a"), server.url, "m")
+        request = ChatRequest((Message("user", "Hi"),))
+        told = [await collect(expert.answer(request, Call(None))) for _ in range(3)]  # type: ignore[arg-type]
+        await expert.aclose()
+        return [each.text for each in told]
+
+    with serving(Doubling()) as server:
+        assert anyio.run(run, server) == ["1", "2", "3"]
+        assert server.connections == 3
