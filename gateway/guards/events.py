@@ -152,12 +152,18 @@ class EventGuard:
         read = self.reader.read
         # They repeat the answer token by token.
         logprobs = None if self.reader.acts else delta.logprobs
-        fields, opaque = strings(delta.fields, read), strings(delta.opaque, read)
+        try:
+            fields, opaque = strings(delta.fields, read), strings(delta.opaque, read)
+        except BlockedError:
+            # What is before it is no part of the text that may be open.
+            raise BlockedError("") from None
         return replace(delta, fields=fields, opaque=opaque, logprobs=logprobs)
 
     def _stop(self, blocked: Delta | Finish, before: str) -> Iterator[Event]:
         now = self._open.get(blocked.choice)
-        if isinstance(blocked, Delta) and _names_a_call(blocked):
+        # Else it was found at the end of what was written before, and this was not to follow.
+        begun = now is not None and isinstance(blocked, Delta) and _text_of(blocked)[0] == now[0]
+        if begun and isinstance(blocked, Delta) and _names_a_call(blocked):
             yield _with_text(blocked, before)
         elif now is not None and before:
             yield _said(blocked.choice, now[0], before)
