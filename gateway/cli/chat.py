@@ -16,6 +16,8 @@ from gateway.dashboard.money import dollars
 from gateway.settings.load import load_settings
 
 _ANSWER_S = 180.0
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+"""What a terminal would do rather than show: models have no say in that."""
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +66,8 @@ def _ask(client: httpx2.Client, body: dict[str, Any]) -> str:
             for chunk in _chunks(answer):
                 for choice in chunk.get("choices", ()):
                     pieces.append(choice["delta"].get("content") or "")
-                    out.print(pieces[-1], end="", markup=False, soft_wrap=True)
+                    shown = pieces[-1].translate(_CONTROLS)
+                    out.print(shown, end="", markup=False, soft_wrap=True)
             out.print()
             decision_id = answer.headers["x-pointsman-decision-id"]
     except httpx2.TransportError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _PIPED_WIDTH = 120
 # Without a terminal there is no width to fit: 80 columns would break every table in a log.
@@ -29,9 +30,10 @@ def show_json(content: Any) -> None:
 
 def show_table(title: str, columns: Mapping[str, str], rows: list[list[str]]) -> None:
     """A table; `columns` maps each heading to "left" or "right"."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    # As texts: what people call things may have brackets, which are no markup.
+    table = Table(title=Text(title), title_justify="left", header_style="bold")
     for heading, justify in columns.items():
-        table.add_column(heading, justify="right" if justify == "right" else "left")
+        table.add_column(Text(heading), justify="right" if justify == "right" else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     out.print(table)

@@ -46,6 +46,14 @@ def test_a_usable_configuration_is_summed_up_and_nothing_is_started(tmp_path: Pa
     assert not (tmp_path / "data").exists()
 
 
+def test_brackets_are_what_they_are(tmp_path: Path) -> None:
+    model = {"id": "a", "base_url": "http://127.0.0.1:1/v1", "model": "m[b]x[/y]"}
+    told = check(tmp_path, experts=[model], aliases={"[bold]": "a"})
+    assert told.exit_code == 0, told.output
+    assert "m[b]x[/y]" in told.stdout
+    assert "[bold] → a" in told.stdout
+
+
 def test_programs_get_the_same_as_json(tmp_path: Path) -> None:
     told = json.loads(check(tmp_path, "--json").stdout)
     assert told["ok"]
@@ -120,6 +128,8 @@ def test_all_that_stands_in_the_way_of_a_start_is_told_and_the_code_is_2(
     }
     told = check(tmp_path, "--json", **faulty)
     assert told.exit_code == 2
+    summary = json.loads(told.stdout)
+    assert (summary["ok"], summary["settings"]) == (False, None)
     faults = {fault["key"]: fault["message"] for fault in json.loads(told.stdout)["faults"]}
     assert set(faults) == {"keys[0].key", "server.tls_cert", "experts[0].package", "ledger.url"}
     assert "'CHECK_KEY' is not set" in faults["keys[0].key"]

@@ -135,6 +135,11 @@ def test_what_makes_no_sense_is_named(at: tuple[str, str], words: list[str], nam
         run("create", "--name", "x", *words, *at)
 
 
+def test_a_project_with_brackets_is_listed(at: tuple[str, str]) -> None:
+    run("create", "--name", "team", "--project", "[/x]", *at)
+    assert "[/x]" in run("list", *at)
+
+
 def test_a_change_at_the_ledger_names_what_changes(at: tuple[str, str]) -> None:
     run("create", "--name", "team", "--rpm", "5", *at)
     run("change", "team", "--expert", "small", *at)

@@ -74,6 +74,14 @@ def test_a_question_is_answered_and_who_answered_is_told(
     assert provider.bodies[-1]["max_tokens"] == 9
 
 
+def test_a_model_writes_to_the_terminal_and_does_nothing_else_there(
+    served: Served, provider: FakeProvider
+) -> None:
+    provider.otherwise = Reply("a\x1b[2J\x9b2Jb\nc \u200dé")
+    told = run("chat", "Hi", "--url", served.url, "--model", "small")
+    assert told.stdout == "a[2J2Jb\nc \u200dé\n"
+
+
 def test_a_talk_goes_on_with_what_was_said_until_an_empty_line(
     served: Served, provider: FakeProvider
 ) -> None:
