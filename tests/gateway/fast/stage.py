@@ -23,16 +23,19 @@ from experts.http.plain_connection import PlainCall, Receiver
 from experts.http.plain_http import PlainEndpoint
 from experts.messages import ChatRequest, Delta, Event, Finish, Usage
 from gateway.app import create_app
-from gateway.errors import LedgerError
+from gateway.errors import ApiError, LedgerError
 from gateway.fast.protocol import FastProtocol
 from gateway.ledger.briefs import Closing, Opening, closed_rows, opened_rows
 from gateway.ledger.entries import Then
 from gateway.ledger.rows import Row
 from gateway.ledger.store import Ledger
-from gateway.server.connection_limits import ConnectionLimits
+from gateway.routing.batching import Batcher, Case
+from gateway.routing.batching import Then as Decided
+from gateway.server.connection_limits import ConnectionLimits, Sweeper
 from gateway.server.shutdown import shutting_down
 from gateway.settings.root import Settings
 from gateway.wiring import build_gateway
+from routers.router import Router
 
 LONGEST = 4096
 """Bytes of an answer."""
@@ -55,7 +58,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.protocol: FastProtocol | None = None
         self.got = b""
-        self.closing = self.ended = False
+        self.closing = self.ended = self.left = False
         self.reading = True
         self.untaken = 0
         self._coming: list[bytes] = []
@@ -68,11 +71,13 @@ class Wire(asyncio.Transport):
     def _read(self) -> None:
         while self.reading and self._coming and not self.closing and self.protocol is not None:
             self.protocol.data_received(self._coming.pop(0))
+        if self.reading and self.left:
+            self.abort()
 
     def leave(self) -> None:
-        """The client is gone; who does not read does not see that."""
-        if self.reading and not self.closing:
-            self.abort()
+        """The client is gone, which is seen as soon as the server reads."""
+        self.left = True
+        self._read()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.ended, "an answer behind the end"
@@ -123,6 +128,7 @@ class Books:
         patch.setattr(Ledger, "commit_then", lambda _, rows, then: self.commit(rows, then))
         patch.setattr(Ledger, "relieved_then", lambda _, then: self.waiting.append(then))
         patch.setattr(Ledger, "commit", lambda _, rows: self.committed(rows))
+        patch.setattr(Ledger, "admit", lambda _: self.admitted())
         patch.setattr(Ledger, "pressed", property(lambda _: self.pressed))
 
     def clear(self) -> None:
@@ -145,10 +151,17 @@ class Books:
     async def committed(self, rows: Iterable[Row]) -> None:
         self.rows += rows
         if self.strict:
-            done: asyncio.Future[LedgerError | None] = asyncio.Future()
-            self.waiting.append(lambda error: None if done.done() else done.set_result(error))
-            if (error := await done) is not None:
-                raise error
+            await self._told()
+
+    async def admitted(self) -> None:
+        while self.pressed:
+            await self._told()
+
+    async def _told(self) -> None:
+        done: asyncio.Future[LedgerError | None] = asyncio.Future()
+        self.waiting.append(lambda error: None if done.done() else done.set_result(error))
+        if (error := await done) is not None:
+            raise error
 
     def tell(self, place: int, error: LedgerError | None) -> None:
         """One of those that wait hears how it went."""
@@ -157,6 +170,23 @@ class Books:
     def counts(self, table: str, column: str) -> Counter[str]:
         """How many rows of a table there are by the values of a column."""
         return Counter(row.values[column] for row in self.rows if row.table.name == table)
+
+    def closed_last(self) -> bool:
+        """Whether nothing of a request follows its end."""
+        decided: dict[str, str] = {}
+        made: dict[str, str] = {}
+        closed: set[str] = set()
+        for row in self.rows:
+            name, values = row.table.name, row.values
+            if name == "decision":
+                decided[values["decision_id"]] = values["request_id"]
+            elif name == "attempt":
+                made[values["attempt_id"]] = decided[values["decision_id"]]
+            elif name == "request_result":
+                closed.add(values["request_id"])
+            if name in ("attempt", "attempt_result") and made[values["attempt_id"]] in closed:
+                return False
+        return True
 
 
 class Asked:
@@ -185,6 +215,13 @@ class Asked:
             self.on_whole(told(text))
         elif not self.future.done():
             self.future.set_result(text)
+
+    def fail(self) -> None:
+        """It breaks off."""
+        if self.future is None:
+            self.on_broken()
+        elif not self.future.done():
+            self.future.set_exception(ExpertConnectionError("a", "it broke"))
 
     def on_broken(self) -> None:
         if (receiver := self._last()) is not None:
@@ -223,8 +260,12 @@ class Stage:
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path, **sections: Any) -> None:
         self.books = Books(patch)
         self.asked: list[Asked] = []
+        self.decisions: list[Callable[[ApiError | None], None]] = []
+        self.holding = False
+        patch.setattr(Batcher, "submit", self._submit(Batcher.submit))
         patch.setattr(PlainEndpoint, "send", self._send)
         patch.setattr(HttpExpert, "answer", self._answer())
+        patch.setattr(Sweeper, "stop", lambda *_: None)
         patch.setattr(anyio, "sleep", lambda _: asyncio.sleep(0))
         experts = {
             name: OpenAICompatibleExpert(
@@ -245,6 +286,9 @@ class Stage:
             }
         )
         self.gateway = build_gateway(self.settings, experts, seed=1)
+        # However busy the machine is, no router is slow.
+        batcher: Any = self.gateway.decider._batcher
+        batcher._clock = batcher._work_clock = lambda: 0.0
         self.app = create_app(self.gateway)
         options: Any = {"log_config": None, "lifespan": "off", "ws": "none"}
         self.config = uvicorn.Config(self.app, proxy_headers=False, **options)
@@ -258,6 +302,8 @@ class Stage:
     def connect(self, **limits: Any) -> Wire:
         """A client, as far as it is served in this loop."""
         self.asked.clear()
+        self.decisions.clear()
+        self.holding = False
         self.books.clear()
         self.gateway.lasting.shutdown.begun = False
         self.lane.wheel._timer = self.lane.quick._timer = None
@@ -277,6 +323,20 @@ class Stage:
         """The time of the requests under way is over."""
         self.gateway.lasting.shutdown.begin()
         self.app.state.snapshots.shut_down(shutting_down())
+
+    def _submit(self, submit: Callable[..., None]) -> Callable[..., None]:
+        def held(batcher: Batcher, router: Router, case: Case, then: Decided) -> None:
+            def decide(error: ApiError | None) -> None:
+                if error is None:
+                    submit(batcher, router, case, then)
+                else:
+                    then(error)
+
+            self.decisions.append(decide)
+            if not self.holding:
+                self.decisions.pop()(None)
+
+        return held
 
     def _send(self, body: bytes, headers: Mapping[str, str], receiver: Receiver) -> PlainCall:
         sent = orjson.loads(body)

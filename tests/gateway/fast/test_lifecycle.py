@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from experts.http.breaker import Breaker, BreakerRules, BreakerState
 from gateway.server.protocol import WAITING
 from gateway.state import Uses
 from tests.gateway.fast.stage import LONGEST, Stage, Wire, settled, told
@@ -229,6 +230,114 @@ def test_who_asks_behind_a_request_and_leaves_is_missed(stage: Stage, header: st
         wire.leave()
         await settled()
         assert len(stage.asked) == 1
+        assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_request_that_comes_while_another_one_changes_paths_has_its_own_body(
+    stage: Stage, fails: bool
+) -> None:
+    async def play() -> None:
+        wire, second = stage.connect(), asks("two")
+        wire.send(asks("one", model="auto"))
+        await settled()
+        wire.send(second[:-20])
+        if fails:
+            stage.asked[0].fail()
+            await settled()
+        wire.send(second[-20:])
+        await settled()
+        stage.asked[-1].tell("well")
+        await settled()
+        assert stage.asked[-1].text == "two"
+        stage.asked[-1].tell("well")
+        await settled()
+        assert wire.got.count(b"HTTP/1.1 200 OK") == 2
+        assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("content", ["one", [{"type": "text", "text": "one"}]])
+@pytest.mark.parametrize("end", ["answer", "leave", "leave before the disk has it"])
+def test_a_probe_of_an_expert_is_given_back(stage: Stage, content: object, end: str) -> None:
+    """Or the expert would be left alone for another minute."""
+    breaker = Breaker(BreakerRules(failures=1, open_s=0.0))
+    stage.lane.traffic.health._breakers["a"] = breaker
+    breaker.failed(breaker.admit() or 0)
+
+    async def play() -> None:
+        wire = stage.connect()
+        stage.books.strict = True
+        wire.send(post(chat(messages=[{"role": "user", "content": content}])))
+        await settled()
+        assert breaker.wait_s() > 0
+        if end == "leave before the disk has it":
+            wire.leave()
+            await settled()
+        stage.books.tell(0, None)
+        await settled()
+        if end == "answer":
+            stage.asked[0].tell("well")
+        wire.leave()
+        await settled()
+        assert breaker.wait_s() == 0
+        state = BreakerState.CLOSED if end == "answer" else BreakerState.HALF_OPEN
+        assert breaker.state is state
+        assert stage.left() == {}
+
+    asyncio.run(play())
+
+
+def test_a_head_that_is_known_is_looked_at_again_under_another_configuration(stage: Stage) -> None:
+    snapshots = stage.app.state.snapshots
+
+    async def play() -> None:
+        wire = stage.connect()
+        for text in ("one", "two"):
+            await answered(stage, wire, asks(text))
+        gateway = replace(stage.gateway, uses=Uses(), lane=None)
+        snapshots.swap(replace(snapshots.current, gateway=gateway, number=2))
+        wire.send(asks("three"))
+        await settled()
+        assert gateway.uses.count == 1
+        stage.asked[-1].tell("well")
+        await settled()
+        assert wire.got.count(b"HTTP/1.1 200 OK") == 3
+        assert gateway.uses.count == 0
+
+    asyncio.run(play())
+
+
+def test_who_is_being_answered_at_the_stop_is_told_that_it_is_the_last_time(stage: Stage) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(asks("one"))
+        await settled()
+        assert wire.protocol is not None
+        wire.protocol.shutdown()
+        stage.asked[0].tell("well")
+        await settled()
+        assert wire.got.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close\r\n" in wire.got
+        assert wire.closing
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_asks_for_the_last_time_is_answered_and_let_go(stage: Stage, stream: bool) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(post(chat(stream=stream), "connection: close"))
+        await settled()
+        stage.asked[0].tell("well")
+        await settled()
+        assert wire.got.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close\r\n" in wire.got
+        assert wire.closing
         assert stage.left() == {}
 
     asyncio.run(play())
