@@ -149,10 +149,11 @@ class RawStream:
         return self._passed(payloads)
 
     def _is_endless(self) -> bool:
-        """Whether more was said than any answer says. That takes so many bytes more at least."""
+        """Whether more was said or is held than any answer says. That takes as many bytes more."""
         self._put_texts_away()
-        self._look_at = self._came + self._most - self._length
-        return self._length > self._most
+        length = self._length + sum(map(len, self._held))
+        self._look_at = self._came + self._most - length
+        return length > self._most
 
     def close(self) -> bytes:
         passed = self._passed(self._decoder.finish())

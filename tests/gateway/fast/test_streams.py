@@ -431,3 +431,13 @@ def test_pieces_of_calls_do_not_go_on_for_ever_either() -> None:
     for _ in range(500):
         answer.feed(event({"tool_calls": [call]}))
     assert answer.failure is not None
+
+
+def test_what_is_held_back_before_the_first_token_does_not_grow_for_ever() -> None:
+    answer = stream(most=5_000)
+    for _ in range(20):
+        answer.feed(ROLE)
+    assert answer.failure is None
+    for _ in range(200):
+        answer.feed(ROLE)
+    assert (answer.begun, answer.failure is None) == (False, False)
