@@ -16,7 +16,9 @@ _PUNCTUATION = re.compile(r"[^\w\s.%/+*=<>-]|\.(?=\s|$)")
 _BLANKS = re.compile(r"\s+")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _FINAL = re.compile(r"(?is)(?:####|\bfinal answer\b\s*(?:is|:)?|\banswer\b\s*(?:is|:))\s*(.+)$")
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*+)\}")
+# Behind a digit it is the rest of a mixed number.
+_FRACTION = re.compile(r"(?<!\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+)?%?")
 
 
@@ -87,7 +89,7 @@ def numeric_key(text: str) -> Hashable:
 
 def last_number(text: str) -> str | None:
     """The last number of a text's conclusion as it is written, None if it has none."""
-    numbers: list[str] = _NUMBER.findall(final_part(text))
+    numbers: list[str] = _NUMBER.findall(_FRACTION.sub(r"\1/\2", final_part(text)))
     return numbers[-1].rstrip(".,") if numbers else None
 
 
