@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,12 @@ class FakeEngine:
         self.closed = False
         self.silent = False
         self.refuses = False
+        self.before_start: Callable[[], None] = lambda: None
         self.holds_start = threading.Event()
         self.holds_start.set()
+        self.awaited = threading.Semaphore(0)
+        self.holds_end = threading.Event()
+        self.holds_end.set()
         self.loads: list[EngineLoad] = []
         self._over = threading.Event()
         self._over.set()
@@ -69,6 +73,7 @@ class FakeEngine:
 
     def start(self) -> None:
         assert not self.closed
+        self.before_start()
         self.starts += 1
         self._over.clear()
 
@@ -80,7 +85,9 @@ class FakeEngine:
             raise EngineStartError("ended while starting")
 
     def wait_end(self, timeout_s: float | None = None) -> str | None:
+        self.awaited.release()
         over = self._over.wait(PATIENCE_S if timeout_s is None else timeout_s)
+        assert self.holds_end.wait(PATIENCE_S)
         return "ended with exit code -9" if over else None
 
     def answers(self, timeout_s: float) -> bool:

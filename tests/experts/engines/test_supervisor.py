@@ -242,6 +242,49 @@ def test_stopping_breaks_a_start_off() -> None:
         assert not stage.engines["a"].running
 
 
+def test_an_end_that_comes_just_before_there_is_a_process_breaks_the_start_off_too() -> None:
+    stage = Stage("a", lazy=True)
+    with stage.supervisor() as supervisor:
+        (keeper,) = supervisor._keepers
+        stage.engines["a"].before_start = keeper.shut
+        with pytest.raises(EngineStartError, match="ended while starting"):
+            supervisor.start("a")
+
+
+def test_what_a_failed_start_leaves_is_ended() -> None:
+    stage = Stage("a", lazy=True, failing_starts=(1,))
+    with stage.supervisor() as supervisor:
+        with pytest.raises(EngineStartError, match="start 1 failed"):
+            supervisor.start("a")
+        assert not stage.engines["a"].running
+
+
+def test_nobody_takes_the_end_of_one_life_for_that_of_the_next() -> None:
+    stage = Stage("a")
+    with stage.supervisor() as supervisor:
+        engine = stage.engines["a"]
+        assert engine.awaited.acquire(timeout=PATIENCE_S)
+        # Its keeper hears of the first end only after the second start.
+        engine.holds_end.clear()
+        supervisor.stop("a")
+        supervisor.start("a")
+        engine.holds_end.set()
+        assert engine.awaited.acquire(timeout=PATIENCE_S)
+    told = [stage.changes.get() for _ in range(stage.changes.qsize())]
+    assert DOWN not in {state.status for state in told}
+
+
+def test_a_sleeper_that_is_to_sleep_deeper_is_ended_and_never_woken_for_it() -> None:
+    stage = Stage("a", levels=frozenset({1, 2}))
+    with stage.supervisor() as supervisor:
+        supervisor.sleep("a", 1)
+        supervisor.sleep("a", 1)
+        assert (supervisor.state("a").level, stage.engines["a"].running) == (1, True)
+        supervisor.sleep("a", 2)
+        assert (supervisor.state("a").level, stage.engines["a"].running) == (ENDED, False)
+        assert stage.engines["a"].asleep == 1
+
+
 def test_one_that_refuses_to_sleep_goes_on_and_one_that_refuses_to_wake_starts_afresh() -> None:
     stage = Stage("a", levels=frozenset({1}))
     with stage.supervisor() as supervisor:

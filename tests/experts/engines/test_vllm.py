@@ -86,6 +86,16 @@ def test_a_bad_adapter_is_missing_and_the_rest_serves(fake: FakeVllm, tmp_path: 
         assert fake.adapters == {"law": "/adapters/law"}
 
 
+def test_a_server_that_is_started_anew_has_its_adapters_again(
+    fake: FakeVllm, tmp_path: Path
+) -> None:
+    with Supervisor([attached(fake, adapters={"law": "/adapters/law"})], tmp_path) as supervisor:
+        supervisor.stop("any")
+        fake.adapters.clear()
+        supervisor.start("any")
+        assert fake.adapters == {"law": "/adapters/law"}
+
+
 @pytest.mark.parametrize("version", ["0.21.3", "unknown", "1"])
 def test_a_server_with_a_known_hole_is_refused(
     version: str, fake: FakeVllm, tmp_path: Path
