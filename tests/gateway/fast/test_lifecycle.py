@@ -341,3 +341,20 @@ def test_who_asks_for_the_last_time_is_answered_and_let_go(stage: Stage, stream:
         assert stage.left() == {}
 
     asyncio.run(play())
+
+
+def test_a_request_that_is_refused_in_the_middle_is_over_before_its_client_goes(
+    stage: Stage,
+) -> None:
+    async def play() -> None:
+        wire = stage.connect()
+        wire.send(head("transfer-encoding: chunked") + b"5\r\n12345\r\n")
+        await settled()
+        assert stage.left()["uses"] == 1
+        wire.send(b"no size\r\n")
+        await settled()
+        assert wire.got.count(b"HTTP/1.1 ") == wire.got.count(b"HTTP/1.1 400 ") == 1
+        assert not wire.closing
+        assert stage.left() == {}
+
+    asyncio.run(play())
