@@ -106,6 +106,7 @@ class Bench:
         stream: bool = True,
         failures: Sequence[ExpertCallError] = (),
         delivered: Delivered | None = None,
+        session: str | None = None,
         **request: Any,
     ) -> Run:
         """Carry one request out to its end, an error included."""
@@ -115,6 +116,7 @@ class Bench:
         booking = Booking(cast("Ledger", book), ask, decision, "none")
         terms = Terms(
             anyio.current_time() + self.settings.limits.total_s,
+            session=session,
             fallbacks=self.fallbacks,
             reservation=self.reservation,
         )

@@ -28,7 +28,15 @@ from gateway.errors import ApiError, LedgerError
 from gateway.execution.attempt import Attempts
 from gateway.execution.health import Health
 from gateway.execution.traffic import Terms
-from tests.gateway.execution.bench import ANSWER, Bench, Purse, composed_of, down, scripted
+from tests.gateway.execution.bench import (
+    ANSWER,
+    WHOLE,
+    Bench,
+    Purse,
+    composed_of,
+    down,
+    scripted,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -151,9 +159,10 @@ async def test_what_a_call_cost_is_taken_from_the_cap_of_who_made_it() -> None:
 async def test_a_ledger_that_hangs_is_not_waited_for_beyond_the_deadline(hurried: bool) -> None:
     expert = scripted("a", ANSWER)
     bench = Bench(expert, limits={"total_s": 0.02})
+    bench.reservation = purse = Purse(1)
     with anyio.fail_after(20), pytest.raises(ApiError if hurried else LedgerError):
         await said(bench, expert, Books(hangs=True), hurried=hurried)
-    assert expert.calls == []
+    assert (expert.calls, purse.open, purse.paid) == ([], 0, [0])
 
 
 async def test_a_stream_that_falls_silent_ends_with_its_time() -> None:
@@ -163,3 +172,34 @@ async def test_a_stream_that_falls_silent_ends_with_its_time() -> None:
     with anyio.fail_after(20), pytest.raises(ExpertTimeoutError):
         await said(bench, expert, books, stream_more_s=0.02)
     assert books.ended == [("a", "failed")]
+
+
+async def test_a_silent_expert_leaves_half_of_the_time_to_another() -> None:
+    patient = dict.fromkeys(("first_token_s", "header_s", "failover_s"), 60)
+    silent, other = scripted("a", [Hold()]), scripted("b", ANSWER, rank=1)
+    run = await Bench(silent, other, limits={"total_s": 3, **patient}).run()
+    assert run.execution.answered_by == "b"
+
+
+async def test_when_a_compositions_time_is_up_its_call_ends_without_blame_and_it_goes_on() -> None:
+    child = scripted("a", [Hold()])
+
+    class Patient:
+        card = ExpertCard("patient", composed=True, caps=Caps(seconds=0.05))
+
+        async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
+            with pytest.raises(ExpertTimeoutError):
+                async with aclosing(call.run(child, request)) as events:
+                    async for event in events:
+                        yield event
+            for event in ANSWER:
+                yield event
+
+        async def aclose(self) -> None:
+            return None
+
+    bench, books = Bench(child, breaker={"failures": 1}), Books()
+    with anyio.fail_after(20):
+        assert await said(bench, Patient(), books) == WHOLE
+    assert books.ended == [("a", "failed"), ("patient", "ok")]
+    assert bench.traffic.health.state("a") is BreakerState.CLOSED

@@ -309,7 +309,17 @@ def test_an_expert_that_pauses_is_waited_for_when_nobody_else_is_left() -> None:
 def test_another_endpoint_of_the_same_expert_comes_before_other_experts() -> None:
     failure = ExpertTimeoutError("a", "x")
     failure.spare = True
-    assert Case().plan.next([failure], LEFT_S) == PlannedAttempt("a")
+    case = Case()
+    assert case.plan.next([failure], LEFT_S) == PlannedAttempt("a")
+    while case.retries.spend():
+        pass
+    assert case.plan.next([failure], LEFT_S) == PlannedAttempt("b"), "that is a retry too"
+
+
+def test_who_makes_the_last_call_is_not_given_up_for_one_that_may_not_be_made() -> None:
+    failure = ExpertUnavailableError("a", "x")
+    assert Case(max_attempts=3).plan.other_than([failure], "b") == "c"
+    assert Case(max_attempts=2).plan.other_than([failure], "b") is None
 
 
 def test_retries_stop_when_the_budget_is_spent_and_fallbacks_do_not() -> None:
