@@ -153,6 +153,15 @@ async def test_retries_end_with_the_budget_of_the_process() -> None:
     assert run.book.attempts() == [("a", "failed", "unavailable")]
 
 
+async def test_each_request_brings_its_share_of_retries() -> None:
+    expert = scripted("a", down("a"), ANSWER)
+    bench = Bench(expert, explicit=True, execution={"retry_ratio": 1, "retries_per_s": 0})
+    while bench.traffic.retries.spend():
+        pass
+    assert (await bench.run()).text == WHOLE
+    assert not bench.traffic.retries.spend()
+
+
 async def test_a_full_expert_is_passed_over_or_refuses() -> None:
     hold = Hold()
     entries = [
