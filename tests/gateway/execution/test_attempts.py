@@ -14,6 +14,7 @@ import pytest
 from experts.base import Call, Expert
 from experts.cards import Caps, ExpertCard
 from experts.errors import (
+    ExpertBusyError,
     ExpertCallError,
     ExpertCapError,
     ExpertOutOfServiceError,
@@ -22,11 +23,12 @@ from experts.errors import (
 )
 from experts.fakes.scripted import Hold
 from experts.http.breaker import BreakerRules, BreakerState
-from experts.messages import ChatRequest, Event, Message, Usage
+from experts.messages import ChatRequest, Delta, Event, Message, Usage
 from gateway.booking import Attempt
 from gateway.errors import ApiError, LedgerError
 from gateway.execution.attempt import Attempts
 from gateway.execution.health import Health
+from gateway.execution.slots import Slots
 from gateway.execution.traffic import Terms
 from tests.gateway.execution.bench import (
     ANSWER,
@@ -188,12 +190,11 @@ async def test_when_a_compositions_time_is_up_its_call_ends_without_blame_and_it
         card = ExpertCard("patient", composed=True, caps=Caps(seconds=0.05))
 
         async def answer(self, request: ChatRequest, call: Call) -> AsyncGenerator[Event, None]:
-            with pytest.raises(ExpertTimeoutError):
+            with suppress(ExpertTimeoutError):
                 async with aclosing(call.run(child, request)) as events:
                     async for event in events:
                         yield event
-            for event in ANSWER:
-                yield event
+            yield Delta(WHOLE)
 
         async def aclose(self) -> None:
             return None
@@ -203,3 +204,26 @@ async def test_when_a_compositions_time_is_up_its_call_ends_without_blame_and_it
         assert await said(bench, Patient(), books) == WHOLE
     assert books.ended == [("a", "failed"), ("patient", "ok")]
     assert bench.traffic.health.state("a") is BreakerState.CLOSED
+
+
+async def test_a_slot_is_waited_for_until_the_deadline_and_then_by_nobody() -> None:
+    expert = scripted("a", ANSWER)
+    bench = Bench(expert, limits={"total_s": 0.02})
+    bench.traffic = replace(bench.traffic, slots=(slots := Slots({"a": 1}, wait_s=600)))
+    assert slots.try_acquire("a")
+    with anyio.fail_after(20), pytest.raises(ExpertBusyError, match="in time"):
+        await said(bench, expert)
+    assert slots.waiting("a") == 0
+    slots.release("a")
+    assert slots.try_acquire("a")
+
+
+async def test_a_shadow_call_that_is_over_is_not_asked_for_its_slot() -> None:
+    expert = scripted("a", ANSWER)
+    bench, recalled = Bench(expert), list[str]()
+    bench.traffic = replace(bench.traffic, slots=(slots := Slots({"a": 1}, wait_s=0.02)))
+    assert await said(bench, expert, recall=lambda: recalled.append("a"))
+    assert slots.try_acquire("a")
+    with anyio.fail_after(20), pytest.raises(ExpertBusyError):
+        await said(bench, expert)
+    assert recalled == []
