@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gateway.errors import ConfigError
@@ -104,3 +105,29 @@ def test_a_damaged_pointer_is_told_and_what_serves_goes_on(
     fresh.refresh()
     assert fresh.get("default").version == UNTRAINED_VERSION
     assert fresh.refused
+
+
+def test_each_step_back_is_one_version(store: RouterStore) -> None:
+    versions = [published(store, at) for at in (0.1, 0.2, 0.3)]
+    for version in versions:
+        store.promote("default", version)
+    back = [store.rollback("default") for _ in range(2)]
+    assert [each.version for each in back] == [versions[1], versions[0]]
+    assert [each.history for each in back] == [(versions[0],), ()]
+    with pytest.raises(ConfigError, match="no earlier version"):
+        store.rollback("default")
+
+
+def test_a_conversation_is_decided_by_one_version_and_some_by_each(store: RouterStore) -> None:
+    old, tried = published(store, 0.1), published(store, 0.2)
+    store.promote("default", old)
+    store.try_out("default", tried, 0.5)
+    serving, rng = ServingRouters(store, "default", 0.0), np.random.default_rng(0)
+    serving.refresh()
+    by_session = [
+        {serving.pick("default", f"s{talk}", rng).version for _ in range(5)} for talk in range(40)
+    ]
+    assert all(len(versions) == 1 for versions in by_session)
+    assert set.union(*by_session) == {old, tried}
+    alone = [serving.pick("default", None, rng).version for _ in range(40)]
+    assert set(alone) == {old, tried}
