@@ -146,6 +146,20 @@ def test_effort_as_budget_needs_room_and_thought_before_earlier_calls() -> None:
     assert "thinking" not in body_of(*history, habits=habits, reasoning_effort="low")
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        (None, {"type": "auto", "disable_parallel_tool_use": True}),
+        ("required", {"type": "any", "disable_parallel_tool_use": True}),
+        ("none", {"type": "none"}),
+    ],
+)
+def test_one_call_at_a_time_is_said_where_there_may_be_calls(choice: Any, sent: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    params = {"tools": tools, "parallel_tool_calls": False, "tool_choice": choice}
+    assert body_of(Message("user", "q"), **params)["tool_choice"] == sent
+
+
 def test_ids_lose_what_the_wire_refuses_on_both_sides() -> None:
     body = body_of(
         Message("user", "q"),
