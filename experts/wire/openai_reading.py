@@ -8,7 +8,7 @@ from typing import Any
 
 from experts.messages import Delta, Event, Finish, Json, Usage
 from experts.wire.shapes import index_of, logprobs_of, word_of
-from experts.wire.token_counts import token_count
+from experts.wire.token_counts import MOST_TOKENS, token_count
 from experts.wire.tool_calls import ToolCallPieces
 
 _MESSAGE = ("role", "content", "tool_calls", "reasoning_content", "reasoning")
@@ -142,12 +142,15 @@ def _disjoint(usage: Json) -> tuple[int, int, int, int, int]:
     )
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens", prompt)
     stored = _detail(usage, "prompt_tokens_details", "cache_write_tokens", prompt - cached)
-    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens", completion)
-    # Google counts hidden thought in the total alone, and bills it as output.
-    total = 0 if reasoning else token_count(usage, "total_tokens")
-    hidden = max(0, total - prompt - completion)
-    fresh, written = prompt - cached - stored, completion - reasoning
-    return fresh, cached, stored, written, reasoning + hidden
+    fresh = prompt - cached - stored
+    # Google counts hidden thought in the total alone, xAI there and by its name; both bill it as
+    # output. All others count it among the tokens of the answer.
+    beside = max(0, token_count(usage, "total_tokens") - prompt - completion)
+    thought = _detail(usage, "completion_tokens_details", "reasoning_tokens", MOST_TOKENS)
+    if thought <= beside:
+        return fresh, cached, stored, completion, beside
+    thought = min(thought, completion)
+    return fresh, cached, stored, completion - thought, thought
 
 
 def fields_of(piece: Json) -> dict[str, Any]:

@@ -126,10 +126,10 @@ class ChatClient:
         cached = (read and read.cached_tokens) or 0
         stored = (read and read.cache_write_tokens) or 0
         thought = (said and said.reasoning_tokens) or 0
-        # What a provider counts in the sum alone is hidden thought.
-        hidden = usage.total_tokens - usage.prompt_tokens - usage.completion_tokens
+        # What a provider counts in the sum alone, or beside the answer, is thought too.
+        beside = usage.total_tokens - usage.prompt_tokens - usage.completion_tokens
         fresh = usage.prompt_tokens - cached - stored
-        written = usage.completion_tokens - thought
+        written = usage.completion_tokens - (0 if beside else thought)
         return Said(
             choice.message.content or "",
             # The newer word goes through where nothing is translated.
@@ -137,7 +137,7 @@ class ChatClient:
             or getattr(choice.message, "reasoning", ""),
             tuple((c.id, c.function.name, json.loads(c.function.arguments)) for c in calls),
             choice.finish_reason,
-            Usage(fresh, cached, stored, written, thought + hidden),
+            Usage(fresh, cached, stored, written, beside or thought),
             (),
         )
 

@@ -86,6 +86,26 @@ def test_cached_and_reasoning_tokens_are_counted_once(provider: FakeProvider) ->
     assert usage == Usage(input=10, cache_read=60, cache_write=30, output=30, reasoning=20)
 
 
+@pytest.mark.parametrize(
+    ("completion", "total", "thought", "usage"),
+    [
+        (50, 60, 20, Usage(10, output=30, reasoning=20)),
+        (50, 60, 70, Usage(10, output=0, reasoning=50)),
+        (50, 65, 20, Usage(10, output=30, reasoning=20)),
+        (1, 397, 386, Usage(10, output=1, reasoning=386)),
+        (50, 80, 0, Usage(10, output=50, reasoning=20)),
+    ],
+    ids=["among", "more than all", "among, and something else", "beside", "in the total alone"],
+)
+def test_thought_is_counted_once_wherever_it_is_counted(
+    provider: FakeProvider, completion: int, total: int, thought: int, usage: Usage
+) -> None:
+    details = {"reasoning_tokens": thought} if thought else {}
+    counts = {"prompt_tokens": 10, "completion_tokens": completion, "total_tokens": total}
+    provider.otherwise = Reply(usage={**counts, "completion_tokens_details": details})
+    assert answered(provider.url, ask()).usage == usage
+
+
 def test_tool_calls_survive_both_ways(provider: FakeProvider) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     provider.otherwise = Reply("", tool_calls=(call,), finish="tool_calls")
