@@ -54,6 +54,18 @@ def test_pictures_of_a_tools_output_follow_the_outputs_of_its_round(
     assert picture["image_url"]["url"] == URL
 
 
+def test_what_was_said_after_a_call_is_not_said_before_it(
+    client: openai.OpenAI, provider: FakeProvider
+) -> None:
+    call = {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"}
+    asked: list[Any] = [{"role": "user", "content": "Look"}, call]
+    asked += [{"role": "assistant", "content": "Never mind."}, {"role": "user", "content": "Go on"}]
+    client.responses.create(model="small", input=asked)
+    _, first, second, _ = provider.bodies[0]["messages"]
+    assert (first["content"], len(first["tool_calls"])) == (None, 1)
+    assert (second["content"], "tool_calls" in second) == ("Never mind.", False)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_words_of_refusal_are_the_text_of_a_completion(
     client: openai.OpenAI, provider: FakeProvider, stream: bool

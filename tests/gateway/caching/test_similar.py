@@ -88,3 +88,8 @@ def test_a_negation_is_never_overlooked_however_long_the_text(no: str) -> None:
 def test_nothing_is_compared_where_there_are_no_words() -> None:
     assert question_of("?!", b"", ENCODER) is None
     assert question_of("please", b"", ENCODER) is None
+
+
+def test_what_is_too_long_to_be_compared_is_not() -> None:
+    assert question_of("tide " * 1_600, b"", ENCODER) is not None
+    assert question_of("tide " * 1_601, b"", ENCODER) is None
