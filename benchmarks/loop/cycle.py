@@ -15,12 +15,15 @@ from benchmarks.loop.world import COST_A, EXPERTS, PRICES, WORTH, Indices, Strea
 from eval.drift.residuals import Residuals, moved, moved_since
 from eval.ope.asked import LoggedWishes
 from eval.ope.logged import Logged
-from eval.promotion.canary import CanaryRules, judge_canary
+from eval.promotion.canary import CanaryRules, Failures, judge_canary
 from eval.promotion.evidence import Fitting, Material, evidence, stacked, train
 from eval.promotion.gate import GateRules, gate
 from routers.fitting.fit import fit_router
 from routers.records import Floats, OutcomeTable
 from routers.router import Router
+
+_NONE_2 = Failures(0, 0), Failures(0, 0)
+"""Requests that failed, on either side: here none do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class Loop:
         chosen_N = self.chosen_N[rows]
         reward_N = self.stream.score_NA[rows, chosen_N] - WORTH * COST_A[chosen_N] / COST_A.mean()
         rules = CanaryRules(share=self.rules.share)
-        verdict = judge_canary(reward_N, self._tried_N[rows], (0.0, 0.0), rules)
+        verdict = judge_canary(reward_N, self._tried_N[rows], _NONE_2, rules)
         if verdict.step == "wait":
             return
         if verdict.step == "promote" and self._trial is not None:
