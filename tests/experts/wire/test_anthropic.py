@@ -160,6 +160,15 @@ def test_one_call_at_a_time_is_said_where_there_may_be_calls(choice: Any, sent: 
     assert body_of(Message("user", "q"), **params)["tool_choice"] == sent
 
 
+def test_a_tool_that_failed_is_said_to_have() -> None:
+    body = body_of(
+        Message("user", "q"),
+        Message("assistant", None, {"tool_calls": [call("{}")]}),
+        Message("tool", "x", {"tool_call_id": "t1", "is_error": True}),
+    )
+    assert body["messages"][2]["content"][0]["is_error"] is True
+
+
 def test_ids_lose_what_the_wire_refuses_on_both_sides() -> None:
     body = body_of(
         Message("user", "q"),
