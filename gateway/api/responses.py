@@ -101,9 +101,13 @@ PLAIN = ResponsesFront()
 
 
 def owner_of(key: Key) -> str:
-    """Whose responses those are that come with `key`: its project's, if it was put into one."""
+    """Whose responses those are that come with `key`: its project's, if it was put into one.
+
+    Keys of other classes of data share nothing: going on, the laxer would lead the stricter's to
+    experts that must not see it.
+    """
     shared = key.project != DEFAULT_PROJECT
-    return f"project:{key.project}" if shared else f"key:{key.name}"
+    return f"project:{key.privacy}:{key.project}" if shared else f"key:{key.name}"
 
 
 @api.post("/v1/responses")

@@ -252,13 +252,14 @@ def test_an_answer_that_cannot_be_kept_is_given_and_says_so(
 def test_a_project_shares_what_its_keys_made(
     serve: Serve, remote: Remote, provider: FakeProvider
 ) -> None:
-    names = ("one", "two", "three")
-    projects: Any = ({"project": "p"}, {"project": "p"}, {})
+    names = ("one", "two", "three", "stricter")
+    private = {"project": "p", "privacy": "private"}
+    projects: Any = ({"project": "p"}, {"project": "p"}, {}, private)
     keys = [
         {"name": name, "key": f"secret-{name}", **project}
         for name, project in zip(names, projects, strict=True)
     ]
-    served = serve({"small": remote("small", provider.url)}, keys=keys)
+    served = serve({"small": remote("small", provider.url, privacy="private")}, keys=keys)
 
     def call_as(name: str, method: str, path: str, **more: Any) -> Any:
         headers = {"authorization": f"Bearer secret-{name}"}
@@ -268,7 +269,13 @@ def test_a_project_shares_what_its_keys_made(
     found = {
         name: call_as(name, "GET", f"/v1/responses/{made['id']}").status_code for name in names
     }
-    assert found == {"one": 200, "two": 200, "three": 404}
+    assert found == {"one": 200, "two": 200, "three": 404, "stricter": 404}
+    asked = {"model": "small", "input": "A secret"}
+    secret = call_as("stricter", "POST", "/v1/responses", json=asked).json()
+    onward = {"model": "small", "input": "Which?", "previous_response_id": secret["id"]}
+    assert call_as("stricter", "POST", "/v1/responses", json=onward).status_code == 200
+    refused = call_as("one", "POST", "/v1/responses", json=onward)
+    assert refused.json()["error"]["code"] == "previous_response_not_found"
     assert call_as("three", "DELETE", f"/v1/responses/{made['id']}").status_code == 404
     assert call_as("two", "DELETE", f"/v1/responses/{made['id']}").json()["deleted"] is True
 
