@@ -13,9 +13,16 @@ _WORDS = ("reasoning_content", "reasoning")
 
 
 def asked_choices(choices: Any) -> list[Json]:
-    """Those of a chunk's choices that were asked for."""
+    """Those of a chunk's choices that were asked for.
+
+    Raises:
+        TypeError, ValueError, AttributeError: There is one that is none. This is looked for before
+            any is told: a chunk is taken as a whole or not at all.
+    """
     if not isinstance(choices, list):
         raise TypeError("choices that are none")
+    for choice in choices:
+        fit_choice(choice, ToolCallPieces(), begun=True)
     return [choice for choice in choices if not index_of(choice)]
 
 

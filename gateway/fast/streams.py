@@ -197,9 +197,10 @@ class RawStream:
         raw = payload
         if self._fails(data):
             return
+        counted = self.usage
         if (usage := data.get("usage")) or "error" in data:
             if usage:
-                self.usage = next(usage_events(data), self.usage)
+                counted = next(usage_events(data), counted)
             data = {**data, "usage": None}
             data.pop("error", None)
             payload = b""
@@ -213,6 +214,7 @@ class RawStream:
             self.malformed += len(asked) < len(choices)
         elif not usage:
             self._put(payload, data, out, raw)
+        self.usage = counted
 
     def _put(self, payload: bytes, data: Json, out: list[bytes], raw: bytes) -> None:
         """Pass on a chunk of one choice or none; `raw` is the same as it came, if it came so."""

@@ -246,11 +246,11 @@ def test_a_client_hears_the_same_of_any_stream_however_it_is_cut(
     if ordinary.whole or fast.whole:
         assert fast == ordinary
     else:
-        # What one reading brought before an error is passed on by the fast path alone.
+        # What one reading, or one chunk of several choices, brought before an error is passed on by
+        # the fast path alone.
         assert fast.text.startswith(ordinary.text)
         assert fast.thought.startswith(ordinary.thought)
         assert (fast.ends, ordinary.ends) == (0, 0)
-        assert cuts is not None or fast.text == ordinary.text
 
 
 class Says(FakeServer):
