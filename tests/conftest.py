@@ -14,6 +14,7 @@ import anyio
 import httpx2
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 from threadpoolctl import threadpool_limits
 
 from experts.base import Expert
@@ -45,6 +46,8 @@ hypothesis.settings.register_profile(
     print_blob=True,
 )
 hypothesis.settings.load_profile("certain")
+# It also draws constants of the modules that happen to be loaded, others in each process.
+providers.is_local_module_file = lambda path: False  # type: ignore[attr-defined, assignment]
 
 
 @pytest.fixture(autouse=True, scope="session")
