@@ -19,6 +19,7 @@ from eval.graders.checks import grade, parse_check
 from experts.http.connecting import bearer
 from gateway.errors import ConfigError
 from gateway.ledger.export import CONFIDENCE, BookedAnswer
+from gateway.settings.references import means_router
 
 _TIMEOUT = httpx2.Timeout(180.0, connect=5.0)
 _GIVEN_UP = 20
@@ -290,7 +291,8 @@ def collected(
 
 def _nobody_else(model: str) -> Mapping[str, Any]:
     """Lets nobody stand in for an expert that is asked by its name."""
-    routed = model == "auto" or model.startswith(("auto:", "router:", "router-"))
+    # RouteLLM's clients write `router-NAME-THRESHOLD`.
+    routed = means_router(model) or model.startswith("router-")
     return {} if routed else {"experts": [model]}
 
 

@@ -32,7 +32,7 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
     for index, name in enumerate(ids):
         if name in ids[:index]:
             yield ("experts", index, "id"), f"the id {name!r} is given twice"
-        if _is_routers(name):
+        if means_router(name):
             yield ("experts", index, "id"), f"{name!r} is what requests call a router"
     yield from _compositions(experts)
     yield from homeless_adapters(experts)
@@ -40,7 +40,7 @@ def broken_references(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _pointers(data, [name for name in dict.fromkeys(ids) if name])
 
 
-def _is_routers(name: str | None) -> bool:
+def means_router(name: str | None) -> bool:
     """Whether a request that says this means a router, and could never reach who is called so."""
     return name == "auto" or str(name).startswith(("auto:", "router:"))
 
@@ -128,7 +128,7 @@ def _pointers(data: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Problem]:
     for alias in _mapping(data.get("aliases")):
         if alias in ids:
             yield ("aliases", alias), "is already an expert's id"
-        if _is_routers(alias):
+        if means_router(alias):
             yield ("aliases", alias), "is what requests call a router"
     for index, judge in enumerate(_list(data.get("judges"))):
         expert = _mapping(judge).get("expert", "auto")
